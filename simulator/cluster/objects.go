@@ -1,0 +1,22 @@
+// Package cluster turns plain Kubernetes objects into what a diagnosis asks
+// about: which pod or node owns an address, which backends a service has, what
+// the network policies say about a connection. It talks to nobody: objects
+// come from files or from a client outside of the simulator.
+package cluster
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// Objects are the Kubernetes objects that a diagnosis looks at, as the API
+// serves them.
+type Objects struct {
+	Namespaces      []corev1.Namespace
+	Nodes           []corev1.Node
+	Pods            []corev1.Pod
+	Services        []corev1.Service
+	EndpointSlices  []discoveryv1.EndpointSlice
+	NetworkPolicies []networkingv1.NetworkPolicy
+}

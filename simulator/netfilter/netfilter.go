@@ -1,0 +1,141 @@
+// Package netfilter parses, compiles and evaluates the packet filtering rules
+// of one network namespace: iptables and ip6tables of both backends, ipset,
+// and native nftables. All of them meet in one pipeline: at every hook, tables
+// and chains run in order of priority, connection tracking and address
+// translation among them, as the kernel's nf_hook_slow does.
+//
+// Errors: Compile returns a *SyntaxError, with file, line and token, for text
+// that is malformed. Text that is well-formed but uses something not modelled
+// is not an error: the rule is kept, and Run asks its Env about both outcomes
+// where such a rule could decide.
+package netfilter
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// SyntaxError locates malformed input.
+type SyntaxError struct {
+	File  string
+	Line  int    // from 1; 0 when the format has no lines (JSON: see Token)
+	Token string // the offending text
+	Msg   string
+}
+
+func (e *SyntaxError) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %s at %q", e.File, e.Msg, e.Token)
+	}
+	return fmt.Sprintf("%s:%d: %s at %q", e.File, e.Line, e.Msg, e.Token)
+}
+
+// Hook is a place in the kernel's packet path where rules run.
+type Hook uint8
+
+// Hooks, in the order of NF_INET_*.
+const (
+	Prerouting Hook = iota
+	Input
+	Forward
+	Output
+	Postrouting
+	numHooks
+)
+
+// String is the name that iptables prints.
+func (h Hook) String() string {
+	return [...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[h]
+}
+
+// Rule identifies a rule, for reports.
+type Rule struct {
+	Family  string           // "ip", "ip6", "inet", "bridge", "netdev"
+	Backend netstack.Backend // of iptables; empty for native nftables
+	Table   string
+	Chain   string
+	Number  int    // from 1 within the chain; 0 for the chain's policy
+	Text    string // as the tool prints it
+}
+
+// String is "filter/FORWARD rule 3: -A FORWARD -j DROP".
+func (r Rule) String() string {
+	if r.Number == 0 {
+		return fmt.Sprintf("%s/%s policy: %s", r.Table, r.Chain, r.Text)
+	}
+	return fmt.Sprintf("%s/%s rule %d: %s", r.Table, r.Chain, r.Number, r.Text)
+}
+
+// Action is the fate that a hook gives to a packet.
+type Action uint8
+
+// Actions.
+const (
+	Accept Action = iota
+	Drop
+	Reject  // dropped, and the sender is told: see Result.RejectWith
+	Queue   // handed to a program in user space
+	Consume // taken by a local proxy (TPROXY)
+)
+
+// Result is what happened to the packet at one hook.
+type Result struct {
+	Action Action
+	// Rule decided, unless Action is Accept.
+	Rule Rule
+	// RejectWith is the kind of reject in the words of iptables
+	// ("icmp-port-unreachable", "tcp-reset", "icmp6-adm-prohibited", …).
+	RejectWith string
+}
+
+// State is the packet at a hook together with everything that rules can see.
+// Run changes Packet, Conn and Translations.
+type State struct {
+	Packet *netstack.Packet
+	// In and Out are the interfaces as rules see them (a bridge, not its port);
+	// empty where the hook has none.
+	In, Out string
+	// PhysIn and PhysOut are the bridge ports of a bridged packet.
+	PhysIn, PhysOut string
+	Bridged         bool
+	// Conntrack is the namespace's connection table of this walk.
+	Conntrack *Conntrack
+	// Conn is the packet's connection: set by Run at conntrack's priority and to be
+	// kept for the packet's later hooks in the same namespace. Nil before
+	// that and for untracked packets.
+	Conn *Conn
+	// Steps, when not nil, collects what each table and chain did.
+	Steps *[]verdict.Step
+	// Translations collects rewritings.
+	Translations []verdict.Translation
+}
+
+// Env answers what rules ask about the world around the packet. The simulator
+// implements it; its Pick and Unknown are where a walk branches.
+type Env interface {
+	// Pick chooses one of the alternatives of a rule that rolls dice; weights
+	// sum to 1. The walk is repeated for each alternative.
+	Pick(rule Rule, weights []float64) int
+	// Unknown decides whether something that cannot be known matches; both
+	// ways are walked. What says what it is ("match recent", "target NFQUEUE").
+	Unknown(rule Rule, what string) bool
+	// AddrType is the type of address that the routing tables give to addr
+	// (inet_dev_addr_type), looking only at dev when dev is not empty.
+	AddrType(addr netip.Addr, dev string) netstack.RouteType
+	// InterfaceAddr is the address that MASQUERADE and REDIRECT use: the
+	// primary address of dev that suits a packet to dst.
+	InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool)
+	// ReversePath says whether the packet passes the reverse path test of the
+	// rpfilter match and nftables' fib: strict compares the interface with in.
+	ReversePath(p *netstack.Packet, in string, strict bool) bool
+	// Reroute looks the route of a locally made packet up again after its
+	// destination, mark or TOS changed (ip_route_me_harder), and sets st.Out.
+	// It says false when there is no route.
+	Reroute(st *State) bool
+	// LocalSocket says whether a local socket would take the packet (the
+	// socket match); transparent asks for sockets with IP_TRANSPARENT only.
+	LocalSocket(p *netstack.Packet, transparent bool) (found, known bool)
+}

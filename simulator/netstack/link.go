@@ -1,0 +1,198 @@
+package netstack
+
+import "net/netip"
+
+// MAC is a link-layer address; the zero value means none.
+type MAC [6]byte
+
+// LinkFlags are the IFF_* flags that matter to a packet.
+type LinkFlags uint32
+
+// Flags, with the values of <linux/if.h>.
+const (
+	FlagUp           LinkFlags = 1 << 0
+	FlagBroadcast    LinkFlags = 1 << 1
+	FlagLoopback     LinkFlags = 1 << 3
+	FlagPointToPoint LinkFlags = 1 << 4
+	FlagRunning      LinkFlags = 1 << 6
+	FlagNoARP        LinkFlags = 1 << 7
+	FlagPromisc      LinkFlags = 1 << 8
+	FlagMulticast    LinkFlags = 1 << 12
+	FlagLowerUp      LinkFlags = 1 << 16
+)
+
+// NoPeerNS is Link.PeerNSID when the peer lives in the same namespace.
+const NoPeerNS = -1
+
+// Link is a network interface.
+type Link struct {
+	Index int
+	Name  string
+	// Kind is IFLA_INFO_KIND ("veth", "bridge", "vxlan", …); empty for
+	// physical devices and "loopback" for lo.
+	Kind  string
+	MAC   MAC
+	MTU   int // bytes
+	Flags LinkFlags
+	// OperState is IFLA_OPERSTATE in upper case: UP, DOWN, LOWERLAYERDOWN,
+	// DORMANT, UNKNOWN (drivers without carrier detection), …
+	OperState string
+	// Peer is the index of the other end (veth) or of the lower device (VLAN,
+	// macvlan, …): IFLA_LINK; 0 when there is none.
+	Peer int
+	// PeerNSID is the id that this namespace gives to the namespace of Peer;
+	// NoPeerNS when it is this one.
+	PeerNSID int
+	Master   string // bridge, bond or VRF that this is a port of
+	Bridge   *Bridge
+	Port     *BridgePort
+	VXLAN    *VXLAN
+	VLAN     *VLAN
+	// Mode is the mode of a macvlan, macvtap, ipvlan or bond.
+	Mode string
+	// TunnelLocal and TunnelRemote are the ends of an IP tunnel.
+	TunnelLocal, TunnelRemote netip.Addr
+	VRFTable                  uint32
+	XDP                       bool // an XDP program is attached
+}
+
+// Bridge holds the settings of a bridge.
+type Bridge struct {
+	VLANFiltering bool
+	DefaultPVID   uint16
+	// NFCallIPTables and NFCallIP6Tables are the bridge's own switches; the
+	// namespace's sysctls net.bridge.bridge-nf-call-* are the usual ones.
+	NFCallIPTables, NFCallIP6Tables bool
+	MulticastSnooping               bool
+}
+
+// BridgePort holds the settings of a port of a bridge.
+type BridgePort struct {
+	// State is BR_STATE_*: 0 disabled, 1 listening, 2 learning, 3 forwarding,
+	// 4 blocking.
+	State                                               int
+	Hairpin, Isolated, Learning, Flood, ProxyARP, Guard bool
+}
+
+// BRStateForwarding is the port state that passes packets.
+const BRStateForwarding = 3
+
+// VXLAN holds the settings of a VXLAN device.
+type VXLAN struct {
+	VNI                                       uint32
+	Local, Group                              netip.Addr
+	Port                                      uint16
+	Underlay                                  string // device, when bound to one
+	Learning, L3Miss, L2Miss, Proxy, External bool
+}
+
+// VLAN holds the settings of an 802.1Q device.
+type VLAN struct {
+	ID       uint16
+	Protocol string // 802.1Q or 802.1ad
+}
+
+// Up says whether the interface is administratively up.
+func (l *Link) Up() bool { return l.Flags&FlagUp != 0 }
+
+// Carrier says whether the lower layer is up, as netif_carrier_ok sees it.
+func (l *Link) Carrier() bool { return l.Flags&FlagLowerUp != 0 }
+
+// Loopback says whether this is lo.
+func (l *Link) Loopback() bool { return l.Flags&FlagLoopback != 0 }
+
+// Address is an address of an interface.
+type Address struct {
+	Dev    string
+	Prefix netip.Prefix // the local address with the prefix's length
+	Peer   netip.Addr   // the other end of a point-to-point link, if given
+	Scope  Scope
+	Flags  AddressFlags
+}
+
+// AddressFlags are IFA_F_* flags.
+type AddressFlags uint32
+
+// Address flags that matter, with the values of <linux/if_addr.h>.
+const (
+	AddrSecondary     AddressFlags = 0x01
+	AddrNoDAD         AddressFlags = 0x02
+	AddrOptimistic    AddressFlags = 0x04
+	AddrDADFailed     AddressFlags = 0x08
+	AddrDeprecated    AddressFlags = 0x20
+	AddrTentative     AddressFlags = 0x40
+	AddrPermanent     AddressFlags = 0x80
+	AddrNoPrefixRoute AddressFlags = 0x200
+)
+
+// Usable says whether the kernel answers for the address: not tentative (DAD
+// still runs), unless optimistic, and DAD has not failed.
+func (a *Address) Usable() bool {
+	return a.Flags&AddrDADFailed == 0 && (a.Flags&AddrTentative == 0 || a.Flags&AddrOptimistic != 0)
+}
+
+// Scope is a route's or an address' scope (RT_SCOPE_*).
+type Scope uint8
+
+// Scopes.
+const (
+	ScopeGlobal  Scope = 0
+	ScopeSite    Scope = 200
+	ScopeLink    Scope = 253
+	ScopeHost    Scope = 254
+	ScopeNowhere Scope = 255
+)
+
+// NeighbourState is a set of NUD_* bits.
+type NeighbourState uint16
+
+// Neighbour states, with the values of <linux/neighbour.h>.
+const (
+	NUDIncomplete NeighbourState = 0x01
+	NUDReachable  NeighbourState = 0x02
+	NUDStale      NeighbourState = 0x04
+	NUDDelay      NeighbourState = 0x08
+	NUDProbe      NeighbourState = 0x10
+	NUDFailed     NeighbourState = 0x20
+	NUDNoARP      NeighbourState = 0x40
+	NUDPermanent  NeighbourState = 0x80
+)
+
+// Neighbour is an entry of the ARP or NDP cache.
+type Neighbour struct {
+	Dev   string
+	IP    netip.Addr
+	MAC   MAC
+	State NeighbourState
+	Proxy bool
+}
+
+// Resolved says whether the entry has a link-layer address to send to.
+func (n *Neighbour) Resolved() bool {
+	const valid = NUDReachable | NUDStale | NUDDelay | NUDProbe | NUDNoARP | NUDPermanent
+	return n.State&valid != 0
+}
+
+// FDBEntry is an entry of a bridge's or a VXLAN device's forwarding database.
+type FDBEntry struct {
+	Dev    string // port, or the bridge or VXLAN device itself
+	Master string // bridge that the entry belongs to; empty for the device's own
+	MAC    MAC
+	VLAN   uint16
+	Dst    netip.Addr // remote VTEP
+	VNI    uint32
+	Port   uint16
+	Via    string
+	// State is the neighbour state; NUDPermanent with Local for the bridge's
+	// own addresses.
+	State NeighbourState
+	Local bool
+	Self  bool
+}
+
+// BridgeVLAN is a VLAN that a bridge port carries.
+type BridgeVLAN struct {
+	Dev            string
+	ID, End        uint16
+	PVID, Untagged bool
+}

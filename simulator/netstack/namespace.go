@@ -1,0 +1,187 @@
+// Package netstack is the data model of one Linux network namespace: what a
+// collector reads from a kernel, what a bundle stores as text, and what the
+// simulator walks through. It is data with small look-ups; it decides nothing.
+//
+// Interfaces are referred to by name, as routes and rules print them. Rule
+// sets stay the text of the tools that print them (iptables-save, nft -j,
+// ipset save, ipvsadm -S): package netfilter compiles them.
+package netstack
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind says whose network namespace it is.
+type Kind string
+
+// Kinds of namespaces. KindOther is neither a pod's nor a node's.
+const (
+	KindNode  Kind = "node"
+	KindPod   Kind = "pod"
+	KindOther Kind = "other"
+)
+
+// Namespace is the state of one network namespace at one instant.
+type Namespace struct {
+	Name string
+	Kind Kind
+	// Node is the Kubernetes node that owns the namespace, or on which its pod
+	// runs; empty when not known.
+	Node string
+	// Pod is NAMESPACE/NAME of the pod that lives here; empty otherwise.
+	Pod   string
+	Taken time.Time
+	// Cookie is the kernel's unique number of the namespace (SO_NETNS_COOKIE);
+	// 0 when not known. It is not stored in bundles.
+	Cookie uint64
+	// NSIDs maps the ids that this namespace gives to its peers (the
+	// link-netnsid of a veth) to the names of those namespaces.
+	NSIDs map[int]string
+	// Parts says how each part was read. A part not in the map was not
+	// collected.
+	Parts map[Part]Status
+
+	Links      []Link
+	Addresses  []Address
+	Rules      []Rule
+	Routes     []Route
+	NextHops   []NextHopObject
+	Neighbours []Neighbour
+	FDB        []FDBEntry
+	BridgeVLAN []BridgeVLAN
+	Sockets    []Socket
+	// Sysctls holds the net.* keys as sysctl(8) prints them: dots between
+	// components, and a dot in an interface's name written as a slash.
+	Sysctls map[string]string
+
+	// IPTables holds one dump for each family and backend that was read.
+	IPTables []IPTablesDump
+	NFT      Text // nft -j list ruleset
+	IPSet    Text // ipset save
+	IPVS     Text // ipvsadm -S -n
+	// The following are only looked at for what could decide a packet's fate
+	// without being modelled.
+	TC        Text // tc -j filter show, qdiscs
+	XFRM      Text // ip xfrm policy
+	Conntrack Text // conntrack -L
+	BPF       Text // attachments of eBPF programs
+}
+
+// Text is a dump in the format of the tool that prints it.
+type Text struct {
+	File string // name for error messages
+	Data []byte
+}
+
+// IPTablesDump is the output of iptables-save for one family and backend.
+type IPTablesDump struct {
+	Family  Family
+	Backend Backend
+	Text
+}
+
+// Backend is the kernel side of iptables: both can be active at once.
+type Backend string
+
+// Backends of iptables.
+const (
+	BackendLegacy Backend = "legacy"
+	BackendNFT    Backend = "nft"
+)
+
+// Part names one part of the state, as collectors and bundles divide it.
+type Part string
+
+// Parts of a namespace's state. The core parts make unknown what depends on
+// them when they are missing; the others are taken as "nothing there".
+const (
+	PartLinks           Part = "links"
+	PartAddresses       Part = "addresses"
+	PartRoutes4         Part = "routes4"
+	PartRoutes6         Part = "routes6"
+	PartRules4          Part = "rules4"
+	PartRules6          Part = "rules6"
+	PartNextHops        Part = "nexthops"
+	PartNeighbours      Part = "neighbours"
+	PartFDB             Part = "fdb"
+	PartBridgeVLAN      Part = "bridge-vlan"
+	PartSockets         Part = "sockets"
+	PartSysctls         Part = "sysctls"
+	PartIPTables4       Part = "iptables"
+	PartIPTables6       Part = "ip6tables"
+	PartIPTables4Legacy Part = "iptables-legacy"
+	PartIPTables6Legacy Part = "ip6tables-legacy"
+	PartNFT             Part = "nft"
+	PartIPSet           Part = "ipset"
+	PartIPVS            Part = "ipvs"
+	PartTC              Part = "tc"
+	PartXFRM            Part = "xfrm"
+	PartConntrack       Part = "conntrack"
+	PartBPF             Part = "bpf"
+)
+
+// State of a part.
+type State string
+
+// States of a part. StateUnsupported means that the kernel has no such thing,
+// which is the same as "nothing there".
+const (
+	StateOK          State = "ok"
+	StateUnsupported State = "unsupported"
+	StateFailed      State = "failed"
+	StateMissing     State = "missing"
+)
+
+// Status says how a part was read.
+type Status struct {
+	State  State
+	Detail string // the error, when State is StateFailed
+}
+
+// PartStatus returns the status of p; a part that nobody read is missing.
+func (n *Namespace) PartStatus(p Part) Status {
+	if s, ok := n.Parts[p]; ok {
+		return s
+	}
+	return Status{State: StateMissing}
+}
+
+// Known says whether the content of p is known: read, or known not to exist.
+func (n *Namespace) Known(p Part) bool {
+	s := n.PartStatus(p).State
+	return s == StateOK || s == StateUnsupported
+}
+
+// SetPart records how a part was read.
+func (n *Namespace) SetPart(p Part, s Status) {
+	if n.Parts == nil {
+		n.Parts = make(map[Part]Status)
+	}
+	n.Parts[p] = s
+}
+
+// Family is an IP version.
+type Family uint8
+
+// Families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf returns the family of addr.
+func FamilyOf(addr netip.Addr) Family {
+	if addr.Is4() || addr.Is4In6() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// String is "IPv4" or "IPv6".
+func (f Family) String() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}

@@ -1,0 +1,131 @@
+package netstack
+
+import "net/netip"
+
+// RouteType says what a route does with a packet (RTN_*).
+type RouteType string
+
+// Route types, in the words of ip(8).
+const (
+	RouteUnicast     RouteType = "unicast"
+	RouteLocal       RouteType = "local"
+	RouteBroadcast   RouteType = "broadcast"
+	RouteAnycast     RouteType = "anycast"
+	RouteMulticast   RouteType = "multicast"
+	RouteBlackhole   RouteType = "blackhole"
+	RouteUnreachable RouteType = "unreachable"
+	RouteProhibit    RouteType = "prohibit"
+	RouteThrow       RouteType = "throw"
+	RouteNAT         RouteType = "nat"
+)
+
+// Well-known tables.
+const (
+	TableDefault uint32 = 253
+	TableMain    uint32 = 254
+	TableLocal   uint32 = 255
+)
+
+// Route is an entry of a routing table.
+type Route struct {
+	Family   Family
+	Table    uint32
+	Type     RouteType
+	Dst      netip.Prefix // 0.0.0.0/0 or ::/0 for the default route
+	Src      netip.Prefix // IPv6 source-specific routes; invalid otherwise
+	Scope    Scope
+	Protocol uint8  // RTPROT_*
+	Metric   uint32 // priority: lower wins
+	TOS      uint8
+	PrefSrc  netip.Addr
+	// NextHops has one entry for a plain route, none for types that drop, and
+	// several for multipath.
+	NextHops []NextHop
+	// NextHopID refers to a nexthop object instead (NextHops is then what the
+	// kernel printed, possibly nothing).
+	NextHopID uint32
+	MTU       int // bytes; 0 when not set
+	MTULocked bool
+	AdvMSS    int // bytes; 0 when not set
+	// Pref is the IPv6 router preference: medium when empty.
+	Pref string
+	// Cached marks IPv6 clones and exceptions (RTM_F_CLONED).
+	Cached bool
+}
+
+// NextHop is one way out of a route.
+type NextHop struct {
+	Dev      string
+	Gateway  netip.Addr // of either family (RTA_VIA); invalid when on-link
+	Weight   int        // 1 when not multipath
+	Onlink   bool
+	Dead     bool // RTNH_F_DEAD
+	Linkdown bool
+	// Encap is the kind of lightweight tunnel ("mpls", "ip", "seg6", "bpf"…).
+	Encap string
+}
+
+// NextHopObject is an entry of `ip nexthop`.
+type NextHopObject struct {
+	ID        uint32
+	Blackhole bool
+	NextHop
+	// Group lists the members of a group; empty for a single next hop.
+	Group []NextHopMember
+	FDB   bool
+}
+
+// NextHopMember is one member of a nexthop group.
+type NextHopMember struct {
+	ID     uint32
+	Weight int
+}
+
+// RuleAction says what a policy rule does with a packet that it selects.
+type RuleAction string
+
+// Rule actions (FR_ACT_*), in the words of ip(8).
+const (
+	RuleLookup      RuleAction = "lookup"
+	RuleGoto        RuleAction = "goto"
+	RuleNop         RuleAction = "nop"
+	RuleBlackhole   RuleAction = "blackhole"
+	RuleUnreachable RuleAction = "unreachable"
+	RuleProhibit    RuleAction = "prohibit"
+)
+
+// Rule is a policy routing rule.
+type Rule struct {
+	Family   Family
+	Priority uint32
+	Invert   bool
+	// Src and Dst are invalid when the rule does not look at them.
+	Src, Dst netip.Prefix
+	IIF, OIF string
+	Mark     uint32
+	Mask     uint32 // 0 when the rule does not look at the mark
+	TOS      uint8
+	IPProto  uint8
+	// SPort and DPort are inclusive ranges; nil when not looked at.
+	SPort, DPort *PortRange
+	UID          *UIDRange
+	L3MDev       bool
+	TunnelID     uint64
+	Action       RuleAction
+	Table        uint32
+	Goto         uint32
+	// SuppressPrefixLen rejects a result whose prefix is this long or shorter;
+	// -1 when not set.
+	SuppressPrefixLen int
+	SuppressIfGroup   int // -1 when not set
+	Protocol          uint8
+}
+
+// PortRange is an inclusive range of ports.
+type PortRange struct{ First, Last uint16 }
+
+// Contains says whether p is in the range.
+func (r PortRange) Contains(p uint16) bool { return r.First <= p && p <= r.Last }
+
+// UIDRange is an inclusive range of user ids.
+type UIDRange struct{ First, Last uint32 }
