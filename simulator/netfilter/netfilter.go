@@ -89,6 +89,9 @@ type Result struct {
 	// RejectWith is the kind of reject in the words of iptables
 	// ("icmp-port-unreachable", "tcp-reset", "icmp6-adm-prohibited", …).
 	RejectWith string
+	// NoRoute says that the packet was dropped because it had no route any more
+	// after Rule's chain had changed it (ip_route_me_harder).
+	NoRoute bool
 }
 
 // State is the packet at a hook together with everything that rules can see.
@@ -104,9 +107,18 @@ type State struct {
 	// Conntrack is the namespace's connection table of this walk.
 	Conntrack *Conntrack
 	// Conn is the packet's connection: set by Run at conntrack's priority and to be
-	// kept for the packet's later hooks in the same namespace. Nil before
-	// that and for untracked packets.
+	// kept for the packet's later hooks in the same namespace (over the
+	// loopback device too). Nil before that and for untracked packets.
 	Conn *Conn
+	// CT is the state of the packet within Conn, and Reply whether it runs
+	// against the connection's original direction. Both are kept as Conn is.
+	CT    CTState
+	Reply bool
+	// Inner is the packet that an ICMP error quotes; nil for other packets. Run
+	// translates it together with Packet.
+	Inner *netstack.Packet
+	// Namespace names the network namespace in Translations.
+	Namespace string
 	// Steps, when not nil, collects what each table and chain did.
 	Steps *[]verdict.Step
 	// Translations collects rewritings.
@@ -138,4 +150,8 @@ type Env interface {
 	// LocalSocket says whether a local socket would take the packet (the
 	// socket match); transparent asks for sockets with IP_TRANSPARENT only.
 	LocalSocket(p *netstack.Packet, transparent bool) (found, known bool)
+	// OutMTU is the MTU of the packet's route in bytes, and that of the route
+	// back to its source (TCPMSS --clamp-mss-to-pmtu uses the smaller one); 0
+	// when not known.
+	OutMTU(st *State) int
 }

@@ -1,0 +1,170 @@
+package netfilter
+
+import (
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// CTState is the state of a packet in its connection (ctinfo of the kernel
+// without the direction).
+type CTState uint8
+
+// States of a packet. CTNone is that of a packet which connection tracking has
+// not seen; rules take it as invalid, as xt_conntrack does.
+const (
+	CTNone CTState = iota
+	CTNew
+	CTEstablished
+	CTRelated
+	CTInvalid
+	CTUntracked
+)
+
+var ctStateNames = [...]string{"none", "new", "established", "related", "invalid", "untracked"}
+
+func (s CTState) String() string { return ctStateNames[s] }
+
+// Tuple identifies one direction of a connection.
+type Tuple struct {
+	Src, Dst netip.Addr
+	Protocol netstack.Protocol
+	// SrcPort and DstPort are ports; SrcPort is the identifier of an ICMP echo.
+	SrcPort, DstPort uint16
+	// ICMPType and ICMPCode are those of ICMP queries, zero otherwise.
+	ICMPType, ICMPCode uint8
+}
+
+// tupleOf is nf_ct_get_tuple.
+func tupleOf(p *netstack.Packet) Tuple {
+	t := Tuple{Src: p.Src, Dst: p.Dst, Protocol: p.Protocol}
+	switch {
+	case isICMP(p.Protocol):
+		t.SrcPort, t.ICMPType, t.ICMPCode = p.SrcPort, p.ICMPType, p.ICMPCode
+	case p.HasPorts():
+		t.SrcPort, t.DstPort = p.SrcPort, p.DstPort
+	}
+	return t
+}
+
+// invert is nf_ct_invert_tuple. It says false for an ICMP type that has no
+// answer.
+func (t Tuple) invert() (Tuple, bool) {
+	inv := Tuple{Src: t.Dst, Dst: t.Src, Protocol: t.Protocol, SrcPort: t.DstPort, DstPort: t.SrcPort}
+	if !isICMP(t.Protocol) {
+		return inv, true
+	}
+	answer, ok := icmpAnswer(t.Protocol, t.ICMPType)
+	inv.SrcPort, inv.DstPort = t.SrcPort, 0
+	inv.ICMPType, inv.ICMPCode = answer, t.ICMPCode
+	return inv, ok
+}
+
+func isICMP(p netstack.Protocol) bool {
+	return p == netstack.ProtoICMP || p == netstack.ProtoICMPv6
+}
+
+// icmpAnswer maps a query to its answer and back (invmap of
+// nf_conntrack_proto_icmp.c and its IPv6 sibling).
+func icmpAnswer(proto netstack.Protocol, typ uint8) (uint8, bool) {
+	if proto == netstack.ProtoICMPv6 {
+		switch typ {
+		case 128:
+			return 129, true
+		case 129:
+			return 128, true
+		case 139:
+			return 140, true
+		case 140:
+			return 139, true
+		}
+		return 0, false
+	}
+	switch typ {
+	case 0:
+		return 8, true
+	case 8:
+		return 0, true
+	case 13, 15, 17:
+		return typ + 1, true
+	case 14, 16, 18:
+		return typ - 1, true
+	}
+	return 0, false
+}
+
+// icmpQuery says whether an ICMP message may begin a connection.
+func icmpQuery(proto netstack.Protocol, typ uint8) bool {
+	if proto == netstack.ProtoICMPv6 {
+		return typ == 128 || typ == 139
+	}
+	return typ == 8 || typ == 13 || typ == 15 || typ == 17
+}
+
+// icmpError says whether an ICMP message quotes the packet that caused it.
+func icmpError(proto netstack.Protocol, typ uint8) bool {
+	if proto == netstack.ProtoICMPv6 {
+		return typ < 128
+	}
+	switch typ {
+	case 3, 4, 5, 11, 12:
+		return true
+	}
+	return false
+}
+
+// icmpv6Untracked says whether an ICMPv6 message belongs to neighbour or
+// multicast listener discovery, which are never tracked.
+func icmpv6Untracked(typ uint8) bool {
+	return typ >= 130 && typ <= 137 || typ == 143
+}
+
+// Conn is one tracked connection.
+type Conn struct {
+	// Original is the tuple of the packet that began the connection, before any
+	// translation; Reply that of its answers, as they arrive.
+	Original, Reply Tuple
+	Mark            uint32
+	Confirmed       bool
+	SeenReply       bool
+	Assured         bool
+	// SrcNAT and DstNAT say that the source or destination is translated.
+	SrcNAT, DstNAT bool
+	// srcDone and dstDone say that the mapping is decided, translated or not.
+	srcDone, dstDone bool
+	tcp              tcpState
+}
+
+func (c *Conn) tuple(reply bool) *Tuple {
+	if reply {
+		return &c.Reply
+	}
+	return &c.Original
+}
+
+// Conntrack is the connection table of one namespace during one walk.
+type Conntrack struct {
+	conns []*Conn
+	// inactive is the part of the walk's state that a namespace without any
+	// need for connection tracking never fills.
+}
+
+// NewConntrack returns an empty table.
+func NewConntrack() *Conntrack { return &Conntrack{} }
+
+// Conns returns the confirmed connections, oldest first.
+func (t *Conntrack) Conns() []*Conn { return t.conns }
+
+// find returns the connection that has tuple in one of its directions. A walk
+// has a handful of connections: scanning them beats hashing.
+func (t *Conntrack) find(tuple *Tuple) (c *Conn, reply bool) {
+	for _, c := range t.conns {
+		if c.Original == *tuple {
+			return c, false
+		}
+		if c.Reply == *tuple {
+			return c, true
+		}
+	}
+	return nil, false
+}
