@@ -39,6 +39,10 @@ type Packet struct {
 	Mark uint32
 	// UID is the user that owns the sending socket; nil for forwarded packets.
 	UID *uint32
+	// Embedded is the offending packet that an ICMP error quotes, with addresses
+	// as on the wire at that point; nil otherwise. Connection tracking relates
+	// the error to its connection by it, and translates both.
+	Embedded *Packet
 	// SrcMAC and DstMAC are those of the frame that carried it here.
 	SrcMAC, DstMAC MAC
 }
