@@ -1,0 +1,195 @@
+package simulator
+
+import (
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// maxWalks bounds how often a query is walked: once for each combination of
+// alternatives. Hitting it is a finding (TooManyBranches), never silence.
+const maxWalks = 1024
+
+// A walk is straight-line code, like the kernel's, that asks its dice wherever
+// there are alternatives. The query is walked again for each of them, and the
+// answers are joined as a tree: alternatives with a probability are all real,
+// those of something unknown only matter if they disagree.
+
+// choice is one question that a walk asked its dice.
+type choice struct {
+	alternatives int
+	weights      []float64 // nil for something unknown or not weighable
+	// doubt is set for what cannot be known: it becomes the reason if the
+	// alternatives disagree.
+	doubt *verdict.Finding
+	taken int
+}
+
+// dice answers the questions of one walk: by script as far as that goes, then
+// always with the first alternative. It logs what was asked.
+type dice struct {
+	script []int
+	log    []choice
+}
+
+func (d *dice) ask(c choice) int {
+	if at := len(d.log); at < len(d.script) {
+		c.taken = d.script[at]
+	}
+	d.log = append(d.log, c)
+	return c.taken
+}
+
+// branch is a node of the tree of alternatives: a question with its answers,
+// or a leaf with the path of one walk.
+type branch struct {
+	choice
+	kids []*branch
+	path *verdict.Path
+}
+
+// explore walks once for each combination of alternatives and joins the paths.
+func explore(walk func(*dice) *verdict.Path) []verdict.Path {
+	root := &branch{}
+	pending := [][]int{nil}
+	for walks := 0; len(pending) > 0 && walks < maxWalks; walks++ {
+		script := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		d := &dice{script: script}
+		path := walk(d)
+		// Alternatives are pushed so that they come out in order, depth first.
+		for at := len(script); at < len(d.log); at++ {
+			for alternative := d.log[at].alternatives - 1; alternative > 0; alternative-- {
+				next := make([]int, at+1)
+				for i := range at {
+					next[i] = d.log[i].taken
+				}
+				next[at] = alternative
+				pending = append(pending, next)
+			}
+		}
+		root.insert(d.log, path)
+	}
+	return root.fold()
+}
+
+func (b *branch) insert(log []choice, path *verdict.Path) {
+	for _, c := range log {
+		if b.kids == nil {
+			b.choice = c
+			b.kids = make([]*branch, c.alternatives)
+		}
+		if b.kids[c.taken] == nil {
+			b.kids[c.taken] = &branch{}
+		}
+		b = b.kids[c.taken]
+	}
+	b.path = path
+}
+
+// fold joins the paths below the branch.
+func (b *branch) fold() []verdict.Path {
+	if b.path != nil {
+		one := 1.0
+		b.path.Probability = &one
+		return []verdict.Path{*b.path}
+	}
+	if b.doubt != nil {
+		return b.foldDoubt()
+	}
+	var paths []verdict.Path
+	for i, kid := range b.kids {
+		var below []verdict.Path
+		if kid == nil {
+			below = []verdict.Path{notWalked()}
+		} else {
+			below = kid.fold()
+		}
+		for j := range below {
+			p := &below[j]
+			if b.weights == nil || p.Probability == nil {
+				p.Probability = nil
+				continue
+			}
+			weighed := *p.Probability * b.weights[i]
+			p.Probability = &weighed
+		}
+		paths = append(paths, below...)
+	}
+	return paths
+}
+
+// foldDoubt joins alternatives of which only one is real, nobody knows which.
+func (b *branch) foldDoubt() []verdict.Path {
+	var first []verdict.Path
+	agree := true
+	for _, kid := range b.kids {
+		if kid == nil {
+			agree = false
+			continue
+		}
+		below := kid.fold()
+		if first == nil {
+			first = below
+		} else if !sameFates(first, below) {
+			agree = false
+		}
+	}
+	if agree {
+		return first
+	}
+	for i := range first {
+		p := &first[i]
+		p.Verdict, p.Outcome = verdict.Unknown, verdict.OutcomeUnknown
+		p.Delivered = false
+		p.Findings = append([]verdict.Finding{*b.doubt}, dropFatal(p.Findings)...)
+	}
+	return first
+}
+
+// dropFatal removes what ends only one of two possible ways.
+func dropFatal(findings []verdict.Finding) []verdict.Finding {
+	var kept []verdict.Finding
+	for _, f := range findings {
+		if f.Severity != verdict.SeverityFatal && f.Severity != verdict.SeverityPartial {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// fate is what two alternatives have to agree on.
+type fate struct {
+	verdict verdict.Verdict
+	outcome verdict.Outcome
+	to      verdict.Destination
+}
+
+func sameFates(a, b []verdict.Path) bool {
+	count := make(map[fate]int)
+	for i := range a {
+		count[fateOf(&a[i])]++
+	}
+	for i := range b {
+		f := fateOf(&b[i])
+		if count[f] == 0 {
+			return false
+		}
+		count[f]--
+	}
+	return len(a) == len(b)
+}
+
+func fateOf(p *verdict.Path) fate {
+	f := fate{verdict: p.Verdict, outcome: p.Outcome}
+	if p.Delivered {
+		f.to = p.Destination
+	}
+	return f
+}
+
+func notWalked() verdict.Path {
+	return verdict.Path{
+		Verdict:  verdict.Unknown,
+		Outcome:  verdict.OutcomeUnknown,
+		Findings: []verdict.Finding{verdict.NewFinding(verdict.TooManyBranches, verdict.Where{}, nil, maxWalks)},
+	}
+}

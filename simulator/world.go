@@ -1,0 +1,151 @@
+// Package simulator answers whether a packet gets from one place to another,
+// and why not, by walking it through the collected state of the network
+// namespaces as the kernel would.
+//
+// The package is pure: it does no input or output, reads no clock, starts no
+// goroutine, and keeps no state between calls. Compile turns a Snapshot into a
+// World once; Diagnose then answers any number of queries, concurrently.
+//
+// Errors: Compile fails on malformed rule sets, with file, line and token;
+// Diagnose fails on a malformed query only. Whatever is missing, stale or not
+// understood is part of the answer: a finding, and the verdict unknown where
+// it could decide.
+//
+// Read it in the order of a packet's journey: diagnose.go (names to flows),
+// path.go (the legs of a connection), ip.go (one namespace), link.go (from a
+// device to the next namespace), icmp.go (errors on their way back), branch.go
+// (where the kernel chooses, or the simulator cannot know).
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// World is a compiled Snapshot. It is immutable and safe for concurrent use.
+type World struct {
+	snapshot *Snapshot
+	cluster  *cluster.Index
+	fabric   *fabric.Fabric
+	hosts    map[*netstack.Namespace]*host
+	byName   map[string]*host
+	byPod    map[string]*host
+	byNode   map[string]*host
+	byAddr   map[netip.Addr][]*host
+	coverage verdict.Coverage
+}
+
+// host is one compiled network namespace.
+type host struct {
+	*netstack.Namespace
+	links  map[string]*netstack.Link
+	fib    *fib.FIB
+	filter *netfilter.Ruleset
+}
+
+// Compile indexes the snapshot, which must not change afterwards.
+func Compile(s *Snapshot) (*World, error) {
+	w := &World{
+		snapshot: s,
+		cluster:  cluster.Compile(&s.Cluster),
+		fabric:   fabric.Compile(s.Namespaces),
+		hosts:    make(map[*netstack.Namespace]*host, len(s.Namespaces)),
+		byName:   make(map[string]*host, len(s.Namespaces)),
+		byPod:    make(map[string]*host),
+		byNode:   make(map[string]*host),
+		byAddr:   make(map[netip.Addr][]*host),
+	}
+	for _, ns := range s.Namespaces {
+		h, err := compileHost(ns)
+		if err != nil {
+			return nil, err
+		}
+		if w.byName[ns.Name] != nil {
+			return nil, fmt.Errorf("two network namespaces are named %q", ns.Name)
+		}
+		w.hosts[ns] = h
+		w.byName[ns.Name] = h
+		switch ns.Kind {
+		case netstack.KindPod:
+			w.byPod[ns.Pod] = h
+		case netstack.KindNode:
+			w.byNode[ns.Node] = h
+		}
+		for i := range ns.Addresses {
+			addr := ns.Addresses[i].Prefix.Addr()
+			if !slices.Contains(w.byAddr[addr], h) {
+				w.byAddr[addr] = append(w.byAddr[addr], h)
+			}
+		}
+		rules, unmodelled := h.filter.Coverage()
+		w.coverage.Rules += rules
+		w.coverage.Unmodelled += unmodelled
+	}
+	return w, nil
+}
+
+func compileHost(ns *netstack.Namespace) (*host, error) {
+	filter, err := netfilter.Compile(ns)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{
+		Namespace: ns,
+		links:     make(map[string]*netstack.Link, len(ns.Links)),
+		fib:       fib.Compile(ns),
+		filter:    filter,
+	}
+	for i := range ns.Links {
+		h.links[ns.Links[i].Name] = &ns.Links[i]
+	}
+	return h, nil
+}
+
+// Cluster returns the Kubernetes objects of the snapshot, indexed.
+func (w *World) Cluster() *cluster.Index { return w.cluster }
+
+// Snapshot returns what the world was compiled from.
+func (w *World) Snapshot() *Snapshot { return w.snapshot }
+
+// where locates a finding in the namespace, at an interface if given.
+func (h *host) where(dev string) verdict.Where {
+	return verdict.Where{Namespace: h.Name, Node: h.Node, Pod: h.Pod, Interface: dev}
+}
+
+// String names the namespace for people, by what it belongs to.
+func (h *host) String() string {
+	switch {
+	case h.Pod != "":
+		return "pod " + h.Pod
+	case h.Kind == netstack.KindNode && h.Node != "":
+		return "node " + h.Node
+	}
+	return "namespace " + h.Name
+}
+
+// owns says whether addr is an address of one of the namespace's interfaces,
+// and of which.
+func (h *host) owns(addr netip.Addr) (*netstack.Address, bool) {
+	for i := range h.Addresses {
+		if h.Addresses[i].Prefix.Addr() == addr {
+			return &h.Addresses[i], true
+		}
+	}
+	return nil, false
+}
+
+// confMax is the larger of the settings of "all" and of the device, as many IPv4
+// settings combine.
+func (h *host) confMax(f netstack.Family, dev, name string) int {
+	all, _ := h.ConfSysctl(f, "all", name)
+	own, _ := h.ConfSysctl(f, dev, name)
+	return max(all, own)
+}
