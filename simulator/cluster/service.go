@@ -1,10 +1,15 @@
 package cluster
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -87,4 +92,401 @@ type Backend struct {
 	Node string
 	// The conditions of the endpoint, with the API's defaults.
 	Ready, Serving, Terminating bool
+
+	zones, nodes []string // hints
+}
+
+// String is "10.244.1.2:8080 (pod shop/api-0 on node a, not ready)".
+func (b Backend) String() string {
+	var notes []string
+	switch {
+	case b.Pod != "" && b.Node != "":
+		notes = append(notes, "pod "+b.Pod+" on node "+b.Node)
+	case b.Pod != "":
+		notes = append(notes, "pod "+b.Pod)
+	case b.Node != "":
+		notes = append(notes, "on node "+b.Node)
+	}
+	if !b.Ready {
+		notes = append(notes, "not ready")
+	}
+	if b.Terminating {
+		notes = append(notes, "terminating")
+	}
+	if b.Terminating && !b.Serving {
+		notes = append(notes, "not serving")
+	}
+	if len(notes) == 0 {
+		return b.Addr.String()
+	}
+	return b.Addr.String() + " (" + strings.Join(notes, ", ") + ")"
+}
+
+func (x *Index) addService(object *corev1.Service) {
+	s := &Service{Namespace: object.Namespace, Name: object.Name, Object: object}
+	if object.Spec.Type == corev1.ServiceTypeExternalName {
+		s.ExternalName = object.Spec.ExternalName
+	} else {
+		s.Headless = object.Spec.ClusterIP == corev1.ClusterIPNone
+		s.ClusterIPs = clusterIPs(object)
+		s.ExternalIPs = parseAddrs(object.Spec.ExternalIPs)
+	}
+	if object.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		for _, in := range object.Status.LoadBalancer.Ingress {
+			s.IngressIPs = append(s.IngressIPs, parseAddrs([]string{in.IP})...)
+		}
+		for _, r := range object.Spec.LoadBalancerSourceRanges {
+			if p, err := netip.ParsePrefix(strings.TrimSpace(r)); err == nil {
+				s.SourceRanges = append(s.SourceRanges, p.Masked())
+			}
+		}
+	}
+	if isPort(object.Spec.HealthCheckNodePort) {
+		s.HealthCheckNodePort = uint16(object.Spec.HealthCheckNodePort)
+	}
+	for _, p := range object.Spec.Ports {
+		if !isPort(p.Port) {
+			continue
+		}
+		sp := ServicePort{Name: p.Name, Protocol: protocolOf(p.Protocol), Port: uint16(p.Port), TargetPort: p.TargetPort.String()}
+		if isPort(p.NodePort) && s.ExternalName == "" {
+			sp.NodePort = uint16(p.NodePort)
+			key := nodePort{sp.NodePort, sp.Protocol}
+			x.svcByNode[key] = append(x.svcByNode[key], s)
+		}
+		s.Ports = append(s.Ports, sp)
+	}
+	x.services[s.String()] = s
+	seen := map[netip.Addr]bool{}
+	for _, list := range [][]netip.Addr{s.ClusterIPs, s.ExternalIPs, s.IngressIPs} {
+		for _, a := range list {
+			if !seen[a] {
+				seen[a] = true
+				x.svcByIP[a] = append(x.svcByIP[a], s)
+			}
+		}
+	}
+}
+
+func clusterIPs(object *corev1.Service) []netip.Addr {
+	if ips := parseAddrs(object.Spec.ClusterIPs); len(ips) > 0 {
+		return ips
+	}
+	return parseAddrs([]string{object.Spec.ClusterIP})
+}
+
+// parseAddrs leaves out what is no address, such as "None" of headless
+// services.
+func parseAddrs(texts []string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, t := range texts {
+		if a, err := netip.ParseAddr(t); err == nil {
+			addrs = append(addrs, a.Unmap())
+		}
+	}
+	return addrs
+}
+
+func serviceRanges(services []corev1.Service) []netip.Prefix {
+	var ranges []netip.Prefix
+	for _, family := range []struct{ bits, narrowest, widest int }{{32, 24, 12}, {128, 112, 64}} {
+		var addrs []netip.Addr
+		for i := range services {
+			for _, a := range clusterIPs(&services[i]) {
+				if a.BitLen() == family.bits {
+					addrs = append(addrs, a)
+				}
+			}
+		}
+		if len(addrs) == 0 {
+			continue
+		}
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		first, last := addrs[0], addrs[len(addrs)-1]
+		bits := family.narrowest
+		for bits >= family.widest && !prefixOf(first, bits).Contains(last) {
+			bits--
+		}
+		if bits >= family.widest {
+			ranges = append(ranges, prefixOf(first, bits))
+			continue
+		}
+		for _, a := range addrs {
+			if p := prefixOf(a, family.narrowest); !slices.Contains(ranges, p) {
+				ranges = append(ranges, p)
+			}
+		}
+	}
+	return ranges
+}
+
+func prefixOf(a netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(a, bits).Masked() }
+
+// Endpoints returns every endpoint of a service port, usable or not, sorted by
+// address. For a headless service that is every address which DNS may answer,
+// with the port that the client asked for: nothing translates it.
+func (x *Index) Endpoints(s *Service, port uint16, protocol verdict.Protocol, ipv6 bool) []Backend {
+	family := discoveryv1.AddressTypeIPv4
+	if ipv6 {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	declared, ok := s.port(port, protocol)
+	if !ok && !s.Headless {
+		return nil
+	}
+	found := map[netip.AddrPort]Backend{}
+	for _, slice := range x.slices[s.String()] {
+		if slice.AddressType != family {
+			continue
+		}
+		for _, target := range targetPorts(s, slice, declared, port) {
+			for i := range slice.Endpoints {
+				b, ok := x.backend(slice.Namespace, &slice.Endpoints[i], target)
+				if !ok {
+					continue
+				}
+				// While an endpoint moves from one slice to another it is in both.
+				if old, twice := found[b.Addr]; !twice || !old.Ready && b.Ready {
+					found[b.Addr] = b
+				}
+			}
+		}
+	}
+	list := make([]Backend, 0, len(found))
+	for _, b := range found {
+		list = append(list, b)
+	}
+	slices.SortFunc(list, func(a, b Backend) int { return a.Addr.Compare(b.Addr) })
+	return list
+}
+
+// targetPorts are the ports of a slice that belong to a port of its service.
+// They are matched by name and protocol: a named targetPort may resolve to other
+// numbers in other slices.
+func targetPorts(s *Service, slice *discoveryv1.EndpointSlice, declared ServicePort, port uint16) []uint16 {
+	if s.Headless {
+		return []uint16{port}
+	}
+	var targets []uint16
+	for _, p := range slice.Ports {
+		name, protocol := "", verdict.TCP
+		if p.Name != nil {
+			name = *p.Name
+		}
+		if p.Protocol != nil {
+			protocol = protocolOf(*p.Protocol)
+		}
+		if name == declared.Name && protocol == declared.Protocol && p.Port != nil && isPort(*p.Port) {
+			targets = append(targets, uint16(*p.Port))
+		}
+	}
+	return targets
+}
+
+func (x *Index) backend(namespace string, e *discoveryv1.Endpoint, port uint16) (Backend, bool) {
+	if len(e.Addresses) == 0 {
+		return Backend{}, false
+	}
+	// The API allows more than one address, and says that they are fungible: only the
+	// first is used (newEndpointSliceInfo in kube-proxy).
+	addr, err := netip.ParseAddr(e.Addresses[0])
+	if err != nil {
+		return Backend{}, false
+	}
+	c := e.Conditions
+	b := Backend{
+		Addr:        netip.AddrPortFrom(addr.Unmap(), port),
+		Ready:       c.Ready == nil || *c.Ready,
+		Serving:     c.Serving == nil || *c.Serving,
+		Terminating: c.Terminating != nil && *c.Terminating,
+		zones:       hints(e, func(h *discoveryv1.EndpointHints) []discoveryv1.ForZone { return h.ForZones }, func(z discoveryv1.ForZone) string { return z.Name }),
+		nodes:       hints(e, func(h *discoveryv1.EndpointHints) []discoveryv1.ForNode { return h.ForNodes }, func(n discoveryv1.ForNode) string { return n.Name }),
+	}
+	if e.NodeName != nil {
+		b.Node = *e.NodeName
+	}
+	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
+		b.Pod = cmp.Or(e.TargetRef.Namespace, namespace) + "/" + e.TargetRef.Name
+	} else if p, ok := x.PodByIP(addr); ok {
+		b.Pod = p.String()
+	}
+	return b, true
+}
+
+func hints[T any](e *discoveryv1.Endpoint, list func(*discoveryv1.EndpointHints) []T, name func(T) string) []string {
+	if e.Hints == nil {
+		return nil
+	}
+	var names []string
+	for _, h := range list(e.Hints) {
+		names = append(names, name(h))
+	}
+	return names
+}
+
+// Backends returns the endpoints among which the service proxy should choose
+// for this traffic, sorted by address; none for an ExternalName service.
+//
+// It does what CategorizeEndpoints of kube-proxy does: ready endpoints, of the own
+// node only where a traffic policy says Local, of the own node or zone where the
+// endpoints carry hints; and if there are none, those that still serve while
+// they terminate. With no Node given, neither policies nor hints narrow the
+// choice.
+func (x *Index) Backends(s *Service, t Traffic) []Backend {
+	all := x.Endpoints(s, t.Port, t.Protocol, t.IPv6)
+	if s.Headless {
+		return filter(all, func(b Backend) bool { return b.Ready })
+	}
+	draining := func(b Backend) bool { return b.Serving && b.Terminating }
+	if x.localOnly(s, t) {
+		local := filter(all, func(b Backend) bool { return b.Node == t.Node })
+		if ready := filter(local, func(b Backend) bool { return b.Ready }); len(ready) > 0 {
+			return ready
+		}
+		return filter(local, draining)
+	}
+	ready := filter(all, func(b Backend) bool { return b.Ready })
+	if near := x.nearest(ready, t.Node); len(near) > 0 {
+		return near
+	}
+	return filter(all, draining)
+}
+
+// localOnly says whether a traffic policy restricts t to endpoints of its node.
+// Clients inside use all endpoints even through an external address: kube-proxy
+// treats them as if they had used the cluster IP with policy Cluster.
+func (x *Index) localOnly(s *Service, t Traffic) bool {
+	switch {
+	case t.Node == "" || s.Headless:
+		return false
+	case t.External:
+		return !t.FromInside && s.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	default:
+		p := s.Object.Spec.InternalTrafficPolicy
+		return p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal
+	}
+}
+
+// nearest narrows ready endpoints down to those hinted for the node or its
+// zone, if every one has such hints and one of them fits.
+func (x *Index) nearest(ready []Backend, node string) []Backend {
+	if len(ready) == 0 || node == "" {
+		return ready
+	}
+	zone := ""
+	if n, ok := x.nodes[node]; ok {
+		zone = n.Labels[corev1.LabelTopologyZone]
+	}
+	hinted := func(of func(Backend) []string, name string) []Backend {
+		if name == "" || slices.ContainsFunc(ready, func(b Backend) bool { return len(of(b)) == 0 }) {
+			return nil
+		}
+		return filter(ready, func(b Backend) bool { return slices.Contains(of(b), name) })
+	}
+	if near := hinted(func(b Backend) []string { return b.nodes }, node); len(near) > 0 {
+		return near
+	}
+	if near := hinted(func(b Backend) []string { return b.zones }, zone); len(near) > 0 {
+		return near
+	}
+	return ready
+}
+
+func filter[T any](list []T, keep func(T) bool) []T {
+	var kept []T
+	for _, v := range list {
+		if keep(v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// ServiceFindings says what the objects hold against using a service:
+// ServiceNoSuchPort, ServiceNoEndpoints, ServiceSourceRangeDeny. The packet goes
+// from client to addr, an address of the service or of a node.
+func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) []verdict.Finding {
+	where := verdict.Where{Node: t.Node, Resource: "service " + s.String()}
+	wanted := fmt.Sprintf("%d/%s", t.Port, t.Protocol)
+	if s.ExternalName != "" {
+		return nil
+	}
+	if !s.HasPort(t.Port, t.Protocol) && !s.Headless {
+		return []verdict.Finding{verdict.NewFinding(verdict.ServiceNoSuchPort, where,
+			[]string{"spec.ports: " + portList(s.Ports)}, s, wanted)}
+	}
+	var findings []verdict.Finding
+	if slices.Contains(s.IngressIPs, addr.Unmap()) && !s.sourceAllowed(client.Unmap(), addr.Unmap()) {
+		findings = append(findings, verdict.NewFinding(verdict.ServiceSourceRangeDeny, where,
+			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
+	}
+	if len(x.Backends(s, t)) == 0 {
+		findings = append(findings, verdict.NewFindingf(verdict.ServiceNoEndpoints, where, x.endpointEvidence(s, t),
+			"service %s has no valid endpoint for %s%s", s, wanted, x.localNote(s, t)))
+	}
+	return findings
+}
+
+func (x *Index) localNote(s *Service, t Traffic) string {
+	if !x.localOnly(s, t) {
+		return ""
+	}
+	field := "internalTrafficPolicy"
+	if t.External {
+		field = "externalTrafficPolicy"
+	}
+	return fmt.Sprintf(" on node %s, and its %s is Local", t.Node, field)
+}
+
+func (x *Index) endpointEvidence(s *Service, t Traffic) []string {
+	const most = 5 // a service may have a thousand
+	all := x.Endpoints(s, t.Port, t.Protocol, t.IPv6)
+	var evidence []string
+	for i, b := range all {
+		if i == most {
+			evidence = append(evidence, fmt.Sprintf("and %d more endpoints", len(all)-most))
+			break
+		}
+		evidence = append(evidence, "endpoint "+b.String())
+	}
+	if len(all) == 0 {
+		family := "IPv4"
+		if t.IPv6 {
+			family = "IPv6"
+		}
+		evidence = append(evidence, fmt.Sprintf("no EndpointSlice of %s lists an %s endpoint for %d/%s", s, family, t.Port, t.Protocol))
+		if selector := s.Object.Spec.Selector; len(selector) > 0 {
+			pods := x.SelectPods(s.Namespace, labels.SelectorFromSet(selector))
+			evidence = append(evidence, fmt.Sprintf("spec.selector %s matches %d pods", labels.Set(selector), len(pods)))
+		}
+	}
+	return evidence
+}
+
+// sourceAllowed does what kube-proxy does: a family without a range of its own
+// is open, and so is the load balancer's own address, which is the source of a
+// request that a node makes to it when it is a local address there.
+func (s *Service) sourceAllowed(client, addr netip.Addr) bool {
+	restricted := false
+	for _, r := range s.SourceRanges {
+		if r.Addr().Is4() != client.Is4() {
+			continue
+		}
+		if r.Contains(client) {
+			return true
+		}
+		restricted = true
+	}
+	return !restricted || client == addr
+}
+
+func portList(ports []ServicePort) string {
+	if len(ports) == 0 {
+		return "none"
+	}
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+	}
+	return strings.Join(texts, ", ")
 }
