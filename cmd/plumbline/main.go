@@ -1,0 +1,105 @@
+// Command plumbline tells whether a packet sent from here arrives there, and if not, which object or rule stops it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses that are the same for every subcommand; a subcommand may add its own.
+const (
+	statusOK    = 0
+	statusError = 1
+	// statusUsage stands for wrong usage and for input that cannot be read.
+	statusUsage = 2
+)
+
+// commands makes the subcommands, each in its own file.
+var commands = []func() *cobra.Command{
+	newLabCommand,
+	newVersionCommand,
+}
+
+// exitError is an error that says which status the process is to end with. Without an error of its own nothing is
+// printed: whoever returns it has said everything.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError marks wrong usage or unreadable input.
+func usageError(format string, args ...any) error {
+	return &exitError{code: statusUsage, err: fmt.Errorf(format, args...)}
+}
+
+func main() {
+	interceptListener()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run executes one command line and returns the exit status of the process.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	err := root.ExecuteContext(ctx)
+	var status *exitError
+	switch {
+	case err == nil:
+		return statusOK
+	case errors.As(err, &status):
+		if status.err != nil {
+			fmt.Fprintf(stderr, "plumbline: %v\n", status.err)
+		}
+		return status.code
+	default:
+		fmt.Fprintf(stderr, "plumbline: %v\n", err)
+		if !started {
+			return statusUsage // cobra itself refused the arguments or flags
+		}
+		return statusError
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "plumbline",
+		Short:         "Tells whether packets arrive, and what stops them",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("unknown command %q: see plumbline --help", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, newCommand := range commands {
+		root.AddCommand(newCommand())
+	}
+	return root
+}

@@ -1,0 +1,15 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if IsListener() {
+		fmt.Fprintln(os.Stderr, ServeListener())
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
