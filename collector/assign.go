@@ -1,0 +1,178 @@
+package collector
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// HostNamespace is the name of the host's own network namespace.
+const HostNamespace = "host"
+
+// identity is what is known of a namespace before its state is read.
+type identity struct {
+	inode  uint64
+	host   bool
+	mounts []string // names of bind mounts, as `ip netns add` makes, sorted
+	pids   []int    // processes in the namespace, ascending
+	podUID string   // from the control group of one of them
+	addrs  []netip.Addr
+
+	name string
+	kind netstack.Kind
+	node string
+	pod  string
+}
+
+// identify fills in whose namespace each is, and a unique name for it. A pod
+// is known by the UID in its processes' control groups, or else by its
+// addresses; a node by its addresses, or by the host's name. Without cluster
+// objects the host's own namespace is taken for a node's.
+func identify(all []*identity, objects cluster.Objects, given bool, hostname string) {
+	nodeOf := make(map[netip.Addr]string)
+	nodeNames := make(map[string]bool)
+	for i := range objects.Nodes {
+		node := &objects.Nodes[i]
+		nodeNames[node.Name] = true
+		for _, address := range node.Status.Addresses {
+			if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == corev1.NodeInternalIP {
+				nodeOf[ip.Unmap()] = node.Name
+			}
+		}
+	}
+	podByUID := make(map[string]*corev1.Pod)
+	podByAddr := make(map[netip.Addr]*corev1.Pod)
+	for i := range objects.Pods {
+		pod := &objects.Pods[i]
+		if pod.Spec.HostNetwork {
+			continue
+		}
+		if pod.UID != "" {
+			podByUID[string(pod.UID)] = pod
+		}
+		// The address of a pod that has ended may be another's by now.
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		for _, ip := range podAddrs(pod) {
+			podByAddr[ip] = pod
+		}
+	}
+
+	taken := make(map[*corev1.Pod]bool)
+	assign := func(id *identity, pod *corev1.Pod) {
+		taken[pod] = true
+		id.kind, id.pod, id.node = netstack.KindPod, pod.Namespace+"/"+pod.Name, pod.Spec.NodeName
+	}
+	for _, id := range all {
+		id.kind = netstack.KindOther
+		if pod := podByUID[id.podUID]; pod != nil && !id.host && !taken[pod] {
+			assign(id, pod)
+		}
+	}
+	for _, id := range all {
+		if id.kind != netstack.KindOther {
+			continue
+		}
+		for _, addr := range id.addrs {
+			if node, ok := nodeOf[addr]; ok {
+				id.kind, id.node = netstack.KindNode, node
+				break
+			}
+			// A second namespace with a pod's address is somebody else's: the
+			// simulator finds it by the address.
+			if pod := podByAddr[addr]; pod != nil && !id.host && !taken[pod] {
+				assign(id, pod)
+				break
+			}
+		}
+		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[hostname]) {
+			id.kind, id.node = netstack.KindNode, hostname
+		}
+	}
+	nameAll(all)
+}
+
+func podAddrs(pod *corev1.Pod) []netip.Addr {
+	var out []netip.Addr
+	add := func(text string) {
+		if ip, err := netip.ParseAddr(text); err == nil && !slices.Contains(out, ip.Unmap()) {
+			out = append(out, ip.Unmap())
+		}
+	}
+	add(pod.Status.PodIP)
+	for _, ip := range pod.Status.PodIPs {
+		add(ip.IP)
+	}
+	return out
+}
+
+// nameAll gives each namespace a name that lasts as long as the namespace: of
+// its bind mount, its pod, its first process, its inode. Where two would have
+// the same one, all but the first carry their inode, too.
+func nameAll(all []*identity) {
+	used := make(map[string]bool)
+	for _, id := range all {
+		name := preferredName(id)
+		if used[name] {
+			name += "-" + strconv.FormatUint(id.inode, 10)
+		}
+		used[name] = true
+		id.name = name
+	}
+}
+
+func preferredName(id *identity) string {
+	switch {
+	case id.host:
+		return HostNamespace
+	case len(id.mounts) > 0:
+		return id.mounts[0]
+	case id.pod != "":
+		// A Kubernetes namespace has no dot in its name: this is unique.
+		return "pod-" + strings.Replace(id.pod, "/", ".", 1)
+	case len(id.pids) > 0:
+		return "pid-" + strconv.Itoa(id.pids[0])
+	}
+	return "net-" + strconv.FormatUint(id.inode, 10)
+}
+
+// podUIDOf finds the UID of a pod in the text of /proc/PID/cgroup: kubelet
+// names a pod's group pod<UID>, with underscores under systemd.
+func podUIDOf(cgroups string) string {
+	const uidLen = len("01234567-89ab-cdef-0123-456789abcdef")
+	for rest := cgroups; ; {
+		_, after, found := strings.Cut(rest, "pod")
+		if !found {
+			return ""
+		}
+		if len(after) >= uidLen {
+			if uid := strings.ReplaceAll(after[:uidLen], "_", "-"); isUID(uid) {
+				return uid
+			}
+		}
+		rest = after
+	}
+}
+
+func isUID(s string) bool {
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdef", rune(c)) {
+				return false
+			}
+		}
+	}
+	return true
+}

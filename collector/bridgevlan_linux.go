@@ -1,0 +1,61 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+func readBridgeVLAN(_ context.Context, t *target) error {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	vlans, err := retry(handle.BridgeVlanList)
+	if err != nil {
+		return notSupported(err)
+	}
+	for index, entries := range vlans {
+		dev := t.device(int(index))
+		slices.SortFunc(entries, func(a, b *nl.BridgeVlanInfo) int { return cmp.Compare(a.Vid, b.Vid) })
+		for _, entry := range entries {
+			v := netstack.BridgeVLAN{Dev: dev, ID: entry.Vid, End: entry.Vid, PVID: entry.PortVID(), Untagged: entry.EngressUntag()}
+			if last := len(t.ns.BridgeVLAN) - 1; last >= 0 && continues(t.ns.BridgeVLAN[last], v) {
+				t.ns.BridgeVLAN[last].End = v.ID
+				continue
+			}
+			t.ns.BridgeVLAN = append(t.ns.BridgeVLAN, v)
+		}
+	}
+	slices.SortStableFunc(t.ns.BridgeVLAN, func(a, b netstack.BridgeVLAN) int {
+		return cmp.Or(cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.ID, b.ID))
+	})
+	return nil
+}
+
+// continues says whether next extends the range of v, as bridge(8) prints it.
+func continues(v, next netstack.BridgeVLAN) bool {
+	return v.Dev == next.Dev && v.End+1 == next.ID && !v.PVID && !next.PVID && v.Untagged == next.Untagged
+}
+
+// retry repeats a list of the netlink library that the kernel marked as
+// inconsistent.
+func retry[T any](list func() (T, error)) (T, error) {
+	var zero T
+	for range dumpAttempts {
+		out, err := list()
+		if errors.Is(err, netlink.ErrDumpInterrupted) {
+			continue
+		}
+		return out, err
+	}
+	return zero, errInterrupted
+}

@@ -1,0 +1,217 @@
+package collector
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// nsKey identifies a network namespace: its inode on the nsfs device.
+type nsKey struct{ dev, inode uint64 }
+
+// netns is a discovered network namespace, held open: an open descriptor keeps
+// it alive, so that it cannot vanish while it is being read.
+type netns struct {
+	*identity
+	key   nsKey
+	paths []string // ways to open it, best first
+	file  *os.File
+}
+
+// close lets go of the namespace.
+func (n *netns) close() {
+	if n.file != nil {
+		n.file.Close()
+	}
+}
+
+// discover finds every network namespace that a mount or a process of the host
+// holds, and opens it. Those that vanished before they could be opened are
+// in failures.
+func discover(proc string) (all []*netns, failures map[string]string, err error) {
+	byKey := make(map[nsKey]*netns)
+	get := func(key nsKey, path string) *netns {
+		n := byKey[key]
+		if n == nil {
+			n = &netns{identity: &identity{inode: key.inode}, key: key}
+			byKey[key] = n
+		}
+		n.paths = append(n.paths, path)
+		return n
+	}
+
+	// The first process shares the host's namespaces; where it may not be
+	// looked at, this process is the best guess.
+	for _, pid := range []string{"1", "self"} {
+		path := filepath.Join(proc, pid, "ns", "net")
+		if key, err := statNS(path); err == nil {
+			get(key, path).host = true
+			break
+		}
+	}
+	if len(byKey) == 0 {
+		return nil, nil, fmt.Errorf("find the host's network namespace: neither process 1 nor this one is in %s", proc)
+	}
+	for _, m := range nsMounts(proc) {
+		if key, err := statNS(m.path); err == nil && key.inode == m.inode {
+			n := get(key, m.path)
+			n.mounts = append(n.mounts, m.name)
+		}
+	}
+	for _, pid := range processes(proc) {
+		path := filepath.Join(proc, strconv.Itoa(pid), "ns", "net")
+		key, err := statNS(path)
+		if err != nil {
+			continue // ended, or not ours to look at
+		}
+		n := get(key, path)
+		n.pids = append(n.pids, pid)
+		if n.podUID == "" && !n.host {
+			if text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup")); err == nil {
+				n.podUID = podUIDOf(string(text))
+			}
+		}
+	}
+
+	failures = make(map[string]string)
+	for _, n := range byKey {
+		slices.Sort(n.mounts)
+		n.mounts = slices.Compact(n.mounts)
+		if err := n.open(); err != nil {
+			failures["namespace "+preferredName(n.identity)] = err.Error()
+			continue
+		}
+		all = append(all, n)
+	}
+	// The host first, then in the order in which the kernel made them, as far
+	// as inodes tell: stable from run to run.
+	slices.SortFunc(all, func(a, b *netns) int {
+		if a.host != b.host {
+			if a.host {
+				return -1
+			}
+			return 1
+		}
+		return int(int64(a.inode) - int64(b.inode))
+	})
+	return all, failures, nil
+}
+
+// open opens the namespace by the first path that still leads to it.
+func (n *netns) open() error {
+	var errs []error
+	for _, path := range n.paths {
+		file, err := os.Open(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(file.Fd()), &st); err != nil || keyOf(&st) != n.key {
+			file.Close()
+			errs = append(errs, fmt.Errorf("%s is not the namespace any more", path))
+			continue
+		}
+		n.file = file
+		return nil
+	}
+	return fmt.Errorf("vanished while it was being opened: %w", errors.Join(errs...))
+}
+
+func statNS(path string) (nsKey, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return nsKey{}, err
+	}
+	return keyOf(&st), nil
+}
+
+func keyOf(st *unix.Stat_t) nsKey { return nsKey{uint64(st.Dev), st.Ino} }
+
+// nsMount is a bind mount of a network namespace, such as `ip netns add` and
+// container runtimes make.
+type nsMount struct {
+	name  string
+	path  string
+	inode uint64
+}
+
+// nsMounts reads the mounts that this process and the host's first process
+// see. The latter matters in a container; its mounts are reached through its
+// root directory.
+func nsMounts(proc string) []nsMount {
+	var out []nsMount
+	if data, err := os.ReadFile(filepath.Join(proc, "self", "mountinfo")); err == nil {
+		out = parseMountinfo(data, "/")
+	}
+	if data, err := os.ReadFile(filepath.Join(proc, "1", "mountinfo")); err == nil {
+		out = append(out, parseMountinfo(data, filepath.Join(proc, "1", "root"))...)
+	}
+	return out
+}
+
+// parseMountinfo finds mounts of network namespaces; see proc_pid_mountinfo(5).
+// A mount's root is "net:[INODE]" then.
+func parseMountinfo(data []byte, root string) []nsMount {
+	var out []nsMount
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		number, ok := strings.CutPrefix(fields[3], "net:[")
+		if !ok {
+			continue
+		}
+		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+		if err != nil {
+			continue
+		}
+		path := unescapeOctal(fields[4])
+		out = append(out, nsMount{name: filepath.Base(path), path: filepath.Join(root, path), inode: inode})
+	}
+	return out
+}
+
+// unescapeOctal undoes the \040 that the kernel writes for a space.
+func unescapeOctal(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if v, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(v))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// processes lists the process ids of the host, ascending.
+func processes(proc string) []int {
+	dir, err := os.Open(proc)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}

@@ -1,0 +1,184 @@
+package collector
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// nfgenmsg is the size of struct nfgenmsg, the header of all nfnetlink messages.
+const nfgenmsg = 4
+
+// nftRetries bounds how often a rule set is read again that was changed while
+// it was read.
+const nftRetries = 3
+
+// nftTable is a table of nftables.
+type nftTable struct {
+	family uint8 // NFPROTO_*
+	name   string
+}
+
+// nftState is what the kernel says of nftables at little cost: which tables
+// there are, and the generation of the rule set, which changes with it.
+type nftState struct {
+	generation uint32
+	tables     []nftTable
+}
+
+// ruleCache holds the dumps of one namespace's nftables of one generation.
+// Elements that rules themselves add to sets do not change the generation:
+// they are as old as the dump.
+type ruleCache struct {
+	generation uint32
+	dumps      map[string][]byte
+	used       bool // in the current run
+}
+
+// nftables asks for the state of nftables, once in a run. ErrNotSupported
+// means that the kernel has no nftables, or that it is not loaded.
+func (t *target) nftables() (*nftState, error) {
+	if t.nft != nil {
+		return t.nft, nil
+	}
+	if !t.host.has("nf_tables", "nf_tables_newtable") {
+		return nil, fmt.Errorf("nftables is not loaded: %w", ErrNotSupported)
+	}
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, notSupported(err)
+	}
+	defer conn.Close()
+	state, err := queryNFT(conn)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the tables of nftables: %w", err)
+	}
+	t.nft = state
+	return state, nil
+}
+
+func queryNFT(conn *netlink.Conn) (*nftState, error) {
+	state := new(nftState)
+	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
+	replies, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: subsystem | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
+		Data:   make([]byte, nfgenmsg),
+	})
+	if err != nil {
+		// A kernel without nftables knows no such subsystem.
+		if errors.Is(err, unix.EINVAL) {
+			return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
+		}
+		return nil, notSupported(err)
+	}
+	for _, reply := range replies {
+		err := attributes(reply.Data, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+			if ad.Type() == unix.NFTA_GEN_ID {
+				if b := ad.Bytes(); len(b) == 4 {
+					state.generation = binary.BigEndian.Uint32(b)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err = dump(conn, subsystem|unix.NFT_MSG_GETTABLE, make([]byte, nfgenmsg), func() { state.tables = nil }, func(body []byte) error {
+		table := nftTable{}
+		err := attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+			if ad.Type() == unix.NFTA_TABLE_NAME {
+				table.name = ad.String()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		table.family = body[0]
+		state.tables = append(state.tables, table)
+		return nil
+	})
+	return state, err
+}
+
+// nftDump returns the output of a tool that prints nftables, from the cache if
+// the rule set is still the one that was printed.
+func (t *target) nftDump(ctx context.Context, tool string, args ...string) ([]byte, error) {
+	for range nftRetries {
+		before, err := t.nftables()
+		if err != nil {
+			return nil, err
+		}
+		if t.rules.generation != before.generation || t.rules.dumps == nil {
+			t.rules.generation, t.rules.dumps = before.generation, make(map[string][]byte)
+		}
+		if data, ok := t.rules.dumps[tool]; ok {
+			return data, nil
+		}
+		data, err := t.host.tools.run(ctx, tool, args...)
+		if err != nil {
+			return nil, err
+		}
+		t.nft = nil
+		after, err := t.nftables()
+		if err != nil {
+			return nil, err
+		}
+		if after.generation == before.generation {
+			t.rules.dumps[tool] = data
+			return data, nil
+		}
+	}
+	return nil, errInterrupted
+}
+
+// readNFT prints the whole rule set, if there is any.
+func readNFT(ctx context.Context, t *target) error {
+	t.ns.NFT.File = t.file("nft.json")
+	state, err := t.nftables()
+	if err != nil {
+		return err
+	}
+	if len(state.tables) == 0 {
+		return nil
+	}
+	t.ns.NFT.Data, err = t.nftDump(ctx, "nft", "-j", "list", "ruleset")
+	return err
+}
+
+// iptablesTables are the tables that iptables-nft keeps in nftables. A table of
+// that name need not be one of iptables-nft: the tool says so in its output.
+var iptablesTables = []string{"filter", "nat", "mangle", "raw", "security"}
+
+// readIPTablesNFT prints the rules that iptables-nft put into nftables. The tool
+// is run only where a table is that could be its own.
+func readIPTablesNFT(family netstack.Family) func(context.Context, *target) error {
+	return func(ctx context.Context, t *target) error {
+		tool, file, protocol := "iptables-nft-save", "iptables-save.txt", uint8(unix.NFPROTO_IPV4)
+		if family == netstack.IPv6 {
+			tool, file, protocol = "ip6tables-nft-save", "ip6tables-save.txt", unix.NFPROTO_IPV6
+		}
+		state, err := t.nftables()
+		if err != nil {
+			return err
+		}
+		dump := netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
+		if slices.ContainsFunc(state.tables, func(table nftTable) bool {
+			return table.family == protocol && slices.Contains(iptablesTables, table.name)
+		}) {
+			if dump.Data, err = t.nftDump(ctx, tool); err != nil {
+				return err
+			}
+		}
+		t.ns.IPTables = append(t.ns.IPTables, dump)
+		return nil
+	}
+}
