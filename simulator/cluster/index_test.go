@@ -1,0 +1,237 @@
+package cluster_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+type (
+	slice   = discoveryv1.EndpointSlice
+	service = corev1.Service
+)
+
+var addr = netip.MustParseAddr
+
+func TestOwner(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	tests := []struct{ name, addr, want string }{
+		{"a pod owns its address", "10.244.1.3", "pod shop/api-0"},
+		{"a pod owns its second address", "fd00:1::3", "pod shop/api-0"},
+		{"an IPv4 address may be written as IPv6", "::ffff:10.244.1.3", "pod shop/api-0"},
+		{"a pod that has ended owns nothing any more", "10.244.1.2", "pod shop/web-0"},
+		{"a node owns its address, not the pods of its network", "192.168.0.1", "node a"},
+		{"a node owns its external address", "203.0.113.1", "node a"},
+		{"a service owns its cluster IP", "10.96.0.20", "service shop/api"},
+		{"a service owns its second cluster IP", "fd02::20", "service shop/api"},
+		{"a service owns its external IP", "198.51.100.7", "service shop/api"},
+		{"a service owns its load balancer's address", "198.51.100.8", "service shop/api"},
+		{"nobody owns an address of the internet", "8.8.8.8", ""},
+		{"nobody owns an address that is free in a pod range", "10.244.1.200", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ""
+			if o, ok := x.Owner(addr(tt.addr)); ok {
+				got = o.String()
+				if len(o.Others) != 0 {
+					t.Errorf("others: %v", o.Others)
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAnAddressOfTwoPodsIsAmbiguous(t *testing.T) {
+	x := cluster.Compile(decode(t, `
+apiVersion: v1
+kind: PodList
+items:
+- {metadata: {name: a, namespace: n}, status: {phase: Running, podIP: 10.0.0.1}}
+- {metadata: {name: b, namespace: n}, status: {phase: Running, podIP: 10.0.0.1}}
+`))
+	if p, ok := x.PodByIP(addr("10.0.0.1")); ok {
+		t.Errorf("PodByIP picked %s", p)
+	}
+	if pods := x.PodsByIP(addr("10.0.0.1")); len(pods) != 2 {
+		t.Errorf("PodsByIP: %v", pods)
+	}
+	o, ok := x.Owner(addr("10.0.0.1"))
+	if diff := cmp.Diff([]string{"pod n/b"}, o.Others); !ok || diff != "" {
+		t.Errorf("%t %s", ok, diff)
+	}
+}
+
+func TestInKnownRange(t *testing.T) {
+	service := func(ips ...string) *cluster.Objects {
+		o := &cluster.Objects{}
+		for _, ip := range ips {
+			o.Services = append(o.Services, corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: ip}})
+		}
+		return o
+	}
+	tests := []struct {
+		name    string
+		objects *cluster.Objects
+		addr    string
+		want    string
+	}{
+		{"the pod range of a node", shop(t), "10.244.2.77", "pod range 10.244.2.0/24 of node b"},
+		{"the IPv6 pod range of a node", shop(t), "fd00:1::77", "pod range fd00:1::/64 of node a"},
+		{"the /24 around a lone cluster IP", service("10.96.0.10"), "10.96.0.200", "service range 10.96.0.0/24 (guessed from the cluster IPs)"},
+		{"not the next /24", service("10.96.0.10"), "10.96.1.1", ""},
+		{"all between two cluster IPs", service("10.96.0.10", "10.100.0.1"), "10.98.7.7", "service range 10.96.0.0/13 (guessed from the cluster IPs)"},
+		{"not all between two cluster IPs that are far apart", service("10.96.0.10", "172.20.0.1"), "100.64.0.1", ""},
+		{"but the surroundings of each of them", service("10.96.0.10", "172.20.0.1"), "172.20.0.9", "service range 172.20.0.0/24 (guessed from the cluster IPs)"},
+		{"the /112 around an IPv6 cluster IP", service("fd02::20"), "fd02::ff", "service range fd02::/112 (guessed from the cluster IPs)"},
+		{"nothing for headless services", service("None"), "10.96.0.1", ""},
+		{"nothing of the internet", shop(t), "8.8.8.8", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := cluster.Compile(tt.objects).InKnownRange(addr(tt.addr))
+			if got != tt.want || ok != (tt.want != "") {
+				t.Errorf("got %q %t, want %q", got, ok, tt.want)
+			}
+		})
+	}
+}
+
+func TestSelectPods(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	tests := []struct {
+		name, namespace, selector string
+		want                      []string
+	}{
+		{"by one label", "shop", "app=api", []string{"shop/api-0", "shop/api-1"}},
+		{"by a set", "shop", "app in (web,job)", []string{"shop/job-0", "shop/web-0"}},
+		{"by absence", "shop", "!tier,app!=job", []string{"shop/api-0", "shop/api-1"}},
+		{"all of a namespace", "monitoring", "", []string{"monitoring/exporter-a", "monitoring/scraper"}},
+		{"in every namespace", "", "app=web", []string{"shop/web-0", "unlisted/stranger"}},
+		{"none", "shop", "app=none", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			selector, err := labels.Parse(tt.selector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range x.SelectPods(tt.namespace, selector) {
+				got = append(got, p.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPodPortsAreThoseOfContainersThatStay(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	p, _ := x.Pod("shop", "api-0")
+	want := []cluster.ContainerPort{
+		{Name: "mesh", Port: 15090, Protocol: verdict.TCP},
+		{Name: "http", Port: 8080, Protocol: verdict.TCP},
+		{Name: "dns", Port: 5353, Protocol: verdict.UDP},
+		{Name: "host", Port: 9000, Protocol: verdict.TCP, HostPort: 9001},
+	}
+	if diff := cmp.Diff(want, p.Ports); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNodeAddressesBeginWithTheInternalOnes(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	n, _ := x.Node("a")
+	want := []netip.Addr{addr("192.168.0.1"), addr("fd01::1"), addr("203.0.113.1")}
+	if diff := cmp.Diff(want, n.IPs, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if ip, ok := n.IP(true); !ok || ip != addr("fd01::1") {
+		t.Errorf("IPv6 address: %s", ip)
+	}
+}
+
+func TestFindingsOfPodsAndNodes(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	extra := cluster.Compile(decode(t, `
+apiVersion: v1
+kind: PodList
+items:
+- {metadata: {name: pending, namespace: n}, status: {phase: Pending}}
+- {metadata: {name: nothing, namespace: n}}
+- {metadata: {name: leaving, namespace: n, deletionTimestamp: "2026-01-02T03:04:05Z"}, status: {phase: Running, conditions: [{type: Ready, status: "True"}]}}
+- {metadata: {name: gated, namespace: n}, status: {phase: Running, conditions: [{type: Ready, status: "False", reason: ReadinessGatesNotReady}], containerStatuses: [{name: c, ready: true}]}}
+- {metadata: {name: manifest, namespace: n}, status: {phase: Running}}
+`))
+	pod := func(x *cluster.Index, namespace, name string) []verdict.Finding {
+		p, ok := x.Pod(namespace, name)
+		if !ok {
+			t.Fatalf("no pod %s", name)
+		}
+		return p.Findings()
+	}
+	node := func(name string) []verdict.Finding {
+		n, ok := x.Node(name)
+		if !ok {
+			t.Fatalf("no node %s", name)
+		}
+		return n.Findings()
+	}
+	tests := []struct {
+		name     string
+		findings []verdict.Finding
+		code     verdict.Code
+		message  string
+		evidence []string
+	}{
+		{name: "nothing is wrong with a ready pod", findings: pod(x, "shop", "web-0")},
+		{name: "nothing is known against a pod of a manifest", findings: pod(extra, "n", "manifest")},
+		{name: "nothing is wrong with a ready node", findings: node("a")},
+		{
+			"a container waits", pod(x, "shop", "api-1"), verdict.PodNotReady, "pod container api of shop/api-1 is not ready",
+			[]string{"status.containerStatuses api: not ready, waiting CrashLoopBackOff, restarted 4 times", "status.conditions Ready: False ContainersNotReady"},
+		},
+		{"a pod has ended", pod(x, "shop", "job-0"), verdict.PodNotRunning, "pod shop/job-0 is Succeeded, not Running", []string{"status.phase: Succeeded"}},
+		{"a pod is pending", pod(extra, "n", "pending"), verdict.PodNotRunning, "pod n/pending is Pending, not Running", []string{"status.phase: Pending"}},
+		{"a pod has no phase", pod(extra, "n", "nothing"), verdict.PodNotRunning, "pod n/nothing is Unknown, not Running", []string{"status.phase: Unknown"}},
+		{"a pod terminates", pod(extra, "n", "leaving"), verdict.PodNotReady, "pod n/leaving is not ready: it is terminating", []string{"metadata.deletionTimestamp: 2026-01-02T03:04:05Z"}},
+		{
+			"a readiness gate is closed", pod(extra, "n", "gated"), verdict.PodNotReady,
+			"pod n/gated is not ready, though each pod container is: a readiness gate, or a node that is not ready",
+			[]string{"status.conditions Ready: False ReadinessGatesNotReady"},
+		},
+		{"a node is silent", node("b"), verdict.NodeNotReady, "node b is not ready", []string{"status.conditions Ready: Unknown NodeStatusUnknown"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.code == "" {
+				if len(tt.findings) != 0 {
+					t.Errorf("got %v", tt.findings)
+				}
+				return
+			}
+			if len(tt.findings) != 1 {
+				t.Fatalf("%d findings", len(tt.findings))
+			}
+			f := tt.findings[0]
+			if f.Code != tt.code || f.Severity != verdict.SeverityWarning || f.Message != tt.message {
+				t.Errorf("got %s %s %q", f.Code, f.Severity, f.Message)
+			}
+			if diff := cmp.Diff(tt.evidence, f.Evidence); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
