@@ -250,17 +250,15 @@ func (l *Lab) onLink(node, dev string, fn func(*netlink.Handle, netlink.Link) er
 	})
 }
 
-// farRoute is the client's node's route to the far node's pods, as Spec has it.
-func (l *Lab) farRoute(link netlink.Link, f int) *netlink.Route {
-	return routeVia(link, l.farNode().PodCIDRs[f], l.farNode().Addresses[f])
-}
+// routeMaker returns the route that a node is to have in a family, or nil for none.
+type routeMaker func(h *netlink.Handle, f family) (*netlink.Route, error)
 
-// withoutFarRoute removes the client's node's route to the far node's pods, whatever it has become, and adds what next
-// returns instead, unless that is nil.
-func withoutFarRoute(l *Lab, next func(netlink.Link, int) *netlink.Route) error {
-	return l.onLink(l.clientNode().Name, "eth0", func(h *netlink.Handle, eth0 netlink.Link) error {
+// replaceRoutes removes a node's routes to the pods of another node, whatever they have become, and adds what next
+// returns instead.
+func (l *Lab) replaceRoutes(at, to Node, next routeMaker) error {
+	return withLinks(l.nodeNetns(at.Name), func(h *netlink.Handle) error {
 		for f, netlinkFamily := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-			dst := ipNet(l.farNode().PodCIDRs[f])
+			dst := ipNet(to.PodCIDRs[f])
 			routes, err := h.RouteListFiltered(netlinkFamily, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
 			if err != nil {
 				return fmt.Errorf("list routes to %s: %w", dst, err)
@@ -270,34 +268,51 @@ func withoutFarRoute(l *Lab, next func(netlink.Link, int) *netlink.Route) error 
 					return fmt.Errorf("delete route %s: %w", r, err)
 				}
 			}
-			if r := next(eth0, f); r != nil {
-				if err := h.RouteAdd(r); err != nil {
-					return fmt.Errorf("add route %s: %w", r, err)
-				}
+			r, err := next(h, family(f))
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				continue
+			}
+			if err := h.RouteAdd(r); err != nil {
+				return fmt.Errorf("add route %s: %w", r, err)
 			}
 		}
 		return nil
 	})
 }
 
+// hostGateway makes the routes that Spec asks for.
+func hostGateway(to Node) routeMaker {
+	return func(h *netlink.Handle, f family) (*netlink.Route, error) {
+		eth0, err := h.LinkByName("eth0")
+		if err != nil {
+			return nil, fmt.Errorf("find eth0: %w", err)
+		}
+		return routeVia(eth0, to.PodCIDRs[f], to.Addresses[f]), nil
+	}
+}
+
 func missingRoute(_ context.Context, l *Lab) error {
-	return withoutFarRoute(l, func(netlink.Link, int) *netlink.Route { return nil })
+	return l.replaceRoutes(l.clientNode(), l.farNode(), func(*netlink.Handle, family) (*netlink.Route, error) { return nil, nil })
 }
 
 func blackholeRoute(_ context.Context, l *Lab) error {
-	return withoutFarRoute(l, func(_ netlink.Link, f int) *netlink.Route {
-		return &netlink.Route{Dst: ipNet(l.farNode().PodCIDRs[f]), Type: unix.RTN_BLACKHOLE}
+	to := l.farNode()
+	return l.replaceRoutes(l.clientNode(), to, func(_ *netlink.Handle, f family) (*netlink.Route, error) {
+		return &netlink.Route{Dst: ipNet(to.PodCIDRs[f]), Type: unix.RTN_BLACKHOLE}, nil
 	})
 }
 
 func wrongGateway(_ context.Context, l *Lab) error {
-	return withoutFarRoute(l, func(eth0 netlink.Link, f int) *netlink.Route {
-		return routeVia(eth0, l.farNode().PodCIDRs[f], l.Spec.Fabric.Unowned[f])
-	})
+	to := l.farNode()
+	to.Addresses = l.Spec.Fabric.Unowned
+	return l.replaceRoutes(l.clientNode(), to, hostGateway(to))
 }
 
 func restoreRoute(_ context.Context, l *Lab) error {
-	return withoutFarRoute(l, l.farRoute)
+	return l.replaceRoutes(l.clientNode(), l.farNode(), hostGateway(l.farNode()))
 }
 
 // mtuOnTheWay is the least that IPv6 may have, with some room.
@@ -337,10 +352,42 @@ func (l *Lab) setMTU(mtu int) error {
 	})
 }
 
-func (l *Lab) clientRoute(link netlink.Link, f int) *netlink.Route {
-	r := routeVia(link, l.clientNode().PodCIDRs[f], l.clientNode().Addresses[f])
+// throughEth1 makes the far node's routes to the client's pods leave by a second interface. The IPv4 gateway is on the
+// fabric, to which only eth0 has a prefix: onlink says that eth1 leads there too. IPv6 refuses that, and takes the
+// gateway's link-local address, which is of no interface in particular.
+func (l *Lab) throughEth1(h *netlink.Handle, f family) (*netlink.Route, error) {
+	to := l.clientNode()
+	eth1, err := h.LinkByName("eth1")
+	if err != nil {
+		return nil, fmt.Errorf("find eth1: %w", err)
+	}
+	if f == ipv6 {
+		gw, err := l.linkLocal(to, "eth0")
+		if err != nil {
+			return nil, err
+		}
+		return routeVia(eth1, to.PodCIDRs[f], gw), nil
+	}
+	r := routeVia(eth1, to.PodCIDRs[f], to.Addresses[f])
 	r.Flags = int(netlink.FLAG_ONLINK)
-	return r
+	return r, nil
+}
+
+func (l *Lab) linkLocal(n Node, dev string) (found netip.Addr, err error) {
+	err = l.onLink(n.Name, dev, func(h *netlink.Handle, link netlink.Link) error {
+		addrs, err := h.AddrList(link, netlink.FAMILY_V6)
+		if err != nil {
+			return fmt.Errorf("list addresses of %s: %w", dev, err)
+		}
+		for _, a := range addrs {
+			if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsLinkLocalUnicast() {
+				found = addr
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has no link-local address", dev)
+	})
+	return found, err
 }
 
 func reversePathFilter(_ context.Context, l *Lab) error {
@@ -361,45 +408,31 @@ func reversePathFilter(_ context.Context, l *Lab) error {
 	if err := setSysctls(name, quickNeighbours("eth1")...); err != nil {
 		return err
 	}
-	return l.onLink(node.Name, "eth1", func(h *netlink.Handle, eth1 netlink.Link) error {
-		for f := range node.Addresses {
-			if err := h.RouteReplace(l.clientRoute(eth1, f)); err != nil {
-				return fmt.Errorf("route the client's pods through eth1: %w", err)
-			}
-		}
-		return nil
-	})
+	return l.replaceRoutes(node, l.clientNode(), l.throughEth1)
 }
 
 func undoReversePathFilter(_ context.Context, l *Lab) error {
 	node := l.farNode()
-	name := l.nodeNetns(node.Name)
-	err := withLinks(name, func(h *netlink.Handle) error {
-		// The route goes with the interface.
-		if eth1, err := h.LinkByName("eth1"); err == nil {
-			if err := h.LinkDel(eth1); err != nil {
-				return fmt.Errorf("delete eth1: %w", err)
-			}
-		} else if !errors.As(err, new(netlink.LinkNotFoundError)) {
+	err := withLinks(l.nodeNetns(node.Name), func(h *netlink.Handle) error {
+		eth1, err := h.LinkByName("eth1")
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("find eth1: %w", err)
 		}
-		eth0, err := h.LinkByName("eth0")
-		if err != nil {
-			return fmt.Errorf("find eth0: %w", err)
-		}
-		for f := range node.Addresses {
-			r := l.clientRoute(eth0, f)
-			r.Flags = 0
-			if err := h.RouteReplace(r); err != nil {
-				return fmt.Errorf("route the client's pods through eth0: %w", err)
-			}
+		if err := h.LinkDel(eth1); err != nil {
+			return fmt.Errorf("delete eth1: %w", err)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return setSysctls(name, setting{"net/ipv4/conf/eth0/rp_filter", "0"})
+	if err := l.replaceRoutes(node, l.clientNode(), hostGateway(l.clientNode())); err != nil {
+		return err
+	}
+	return setSysctls(l.nodeNetns(node.Name), setting{"net/ipv4/conf/eth0/rp_filter", "0"})
 }
 
 func forwarding(value string) func(context.Context, *Lab) error {
@@ -465,9 +498,10 @@ func (l *Lab) deleteFarRules(ctx context.Context, args ...string) error {
 func dropRules(ctx context.Context, l *Lab) error     { return l.insertFarRules(ctx, "-j", "DROP") }
 func undoDropRules(ctx context.Context, l *Lab) error { return l.deleteFarRules(ctx, "-j", "DROP") }
 
-// everyFourth drops the first packet of each four that meet the rule: the kernel counts, nothing is left to chance.
+// everyFourth drops the last packet of each four that meet the rule: the kernel counts, nothing is left to chance, and
+// the first SYN gets through.
 func everyFourth() []string {
-	return []string{"-m", "statistic", "--mode", "nth", "--every", "4", "--packet", "0", "-j", "DROP"}
+	return []string{"-m", "statistic", "--mode", "nth", "--every", "4", "--packet", "3", "-j", "DROP"}
 }
 
 func packetLoss(ctx context.Context, l *Lab) error {
@@ -552,32 +586,21 @@ func undoNetworkPolicy(ctx context.Context, l *Lab) error {
 }
 
 func linkDown(_ context.Context, l *Lab) error {
-	far := l.far()
-	return l.onLink(far.Node, hostVeth(far), func(h *netlink.Handle, link netlink.Link) error {
-		if err := h.LinkSetDown(link); err != nil {
-			return fmt.Errorf("set %s down: %w", hostVeth(far), err)
-		}
-		// The node would remember the pod's hardware address for some seconds and send into the void; then it asks
-		// again, and nobody answers. The lab begins where that ends.
-		cni, err := h.LinkByName("cni0")
-		if err != nil {
-			return fmt.Errorf("find cni0: %w", err)
-		}
-		for _, a := range far.Addresses {
-			err := h.NeighDel(&netlink.Neigh{LinkIndex: cni.Attrs().Index, IP: a.AsSlice()})
-			if err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("forget neighbour %s: %w", a, err)
-			}
-		}
-		return nil
-	})
+	return l.setFarLink((*netlink.Handle).LinkSetDown)
 }
 
 func linkUp(_ context.Context, l *Lab) error {
+	return l.setFarLink((*netlink.Handle).LinkSetUp)
+}
+
+// setFarLink sets the node's end of the far backend's wire up or down, and makes the node forget who is there. It would
+// remember the pod's hardware address for some seconds, and send into the void; then it asks again, and nobody answers.
+// The lab begins where that ends.
+func (l *Lab) setFarLink(set func(*netlink.Handle, netlink.Link) error) error {
 	far := l.far()
 	return l.onLink(far.Node, hostVeth(far), func(h *netlink.Handle, link netlink.Link) error {
-		if err := h.LinkSetUp(link); err != nil {
-			return fmt.Errorf("set %s up: %w", hostVeth(far), err)
+		if err := set(h, link); err != nil {
+			return fmt.Errorf("set %s up or down: %w", hostVeth(far), err)
 		}
 		cni, err := h.LinkByName("cni0")
 		if err != nil {

@@ -42,7 +42,7 @@ func (l *Lab) policyRules(n Node, f family) []byte {
 		chain := podChain(p)
 		fmt.Fprintf(&b, "-A LAB-POLICY -d %s -m comment --comment \"ingress of pod %s\" -j %s\n", p.Addresses[f], p.ID(), chain)
 		fmt.Fprintf(&b, "-A %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n", chain)
-		fmt.Fprintf(&b, "-A %s -m addrtype --src-type LOCAL -m comment --comment \"the pod's own node\" -j ACCEPT\n", chain)
+		fmt.Fprintf(&b, "-A %s -m addrtype --src-type LOCAL -m comment --comment \"its own node\" -j ACCEPT\n", chain)
 		fmt.Fprintf(&b, "-A %s -m comment --comment \"network policy %s\" -j %s\n", chain, policy, np)
 		fmt.Fprintf(&b, "-A %s -m mark ! --mark %s -m comment --comment \"denied by network policy %s\" -j DROP\n", chain, policyMark, policy)
 		fmt.Fprintf(&b, "-A %s -j MARK --set-xmark 0x0/0x10000\n", chain)

@@ -1,0 +1,466 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Outcomes of a connection, as the client sees them: the words of a report's path.
+const (
+	Established     = "established"
+	Answered        = "answered"
+	Refused         = "refused"
+	Reset           = "reset"
+	Timeout         = "timeout"
+	NetUnreachable  = "net-unreachable"
+	HostUnreachable = "host-unreachable"
+	Prohibited      = "prohibited"
+	MessageTooLong  = "message-too-long"
+	// Unknown is an error that none of the words describes; Fate.Err has it.
+	Unknown = "unknown"
+)
+
+// fullSize is the payload, in bytes, that fills packets to the MTU.
+const fullSize = 20_000
+
+// ConnectOptions says what to try.
+type ConnectOptions struct {
+	// Protocol is "tcp" (the default), "udp" or "icmp".
+	Protocol string
+	// Timeout of each part of the conversation: the handshake, the small message, the full-size one. Default: 0.9 s.
+	// The lab's nodes give up on a neighbour after 0.6 s, so that less would hide HostUnreachable behind Timeout. TCP
+	// sends another SYN after 1 s, which a Service may give to another backend.
+	Timeout time.Duration
+	// SourcePort is the client's port; 0 takes any.
+	SourcePort uint16
+	// FullSize asks for 20 kB to be echoed as well. TCP only.
+	FullSize bool
+}
+
+// Fate is what became of a real connection.
+type Fate struct {
+	// Outcome of the handshake and one small message, with its echo.
+	Outcome string
+	// FullSize tells that 20 kB were echoed too. Silence about UDP and ICMP: they do not try.
+	FullSize bool
+	// Peer is the pod that answered, and "" if none did.
+	Peer string
+	// Local is the client's end; its address is not valid if the client never got one.
+	Local netip.AddrPort
+	// Err is what the kernel said, in its words, where it failed.
+	Err error
+}
+
+// Connect makes a real connection from a namespace of the lab and says what becomes of it. The error is about trying;
+// what the network does is in the Fate. With icmp the port of to is ignored.
+func (l *Lab) Connect(ctx context.Context, from Endpoint, to netip.AddrPort, opts ConnectOptions) (Fate, error) {
+	name, err := l.Netns(from)
+	if err != nil {
+		return Fate{}, fmt.Errorf("connect from %s: %w", from, err)
+	}
+	if opts.Protocol == "" {
+		opts.Protocol = "tcp"
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = 900 * time.Millisecond
+	}
+	talk, ok := map[string]func(*conversation, ConnectOptions, *Fate) error{"tcp": talkTCP, "udp": talkUDP, "icmp": talkICMP}[opts.Protocol]
+	if !ok {
+		return Fate{}, fmt.Errorf("connect from %s: protocol %q is none of tcp, udp, icmp", from, opts.Protocol)
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	var c *conversation
+	if err := inNetns(name, func() (err error) { c, err = openConversation(to, opts); return err }); err != nil {
+		return Fate{}, fmt.Errorf("connect from %s to %s: %w", from, to, err)
+	}
+	defer c.file.Close()
+	defer context.AfterFunc(ctx, func() { c.file.SetDeadline(time.Unix(1, 0)) })()
+
+	var fate Fate
+	err = c.connect(opts.Timeout)
+	fate.Local = c.local()
+	if opts.Protocol == "icmp" { // the kernel has the protocol's number there
+		fate.Local = netip.AddrPortFrom(fate.Local.Addr(), 0)
+	}
+	if err == nil {
+		err = talk(c, opts, &fate)
+	}
+	if ctx.Err() != nil {
+		return Fate{}, fmt.Errorf("connect from %s to %s: %w", from, to, ctx.Err())
+	}
+	if err != nil {
+		fate.Err = err
+	}
+	if fate.Outcome == "" {
+		fate.Outcome = c.classify(err)
+	}
+	return fate, nil
+}
+
+// maxTries bounds how often ConnectEach asks a Service: with two backends the odds of missing one are 2 to the -40.
+const maxTries = 40
+
+// ConnectEach connects to a Service until every one of backends has been given a connection, and returns the fate of the
+// first that each was given. Which one that is, the counters of the Service rules on the client's node tell: nothing
+// else may use the same Service there in the meantime.
+func (l *Lab) ConnectEach(ctx context.Context, from Endpoint, to netip.AddrPort, backends []netip.AddrPort, opts ConnectOptions) (map[netip.AddrPort]Fate, error) {
+	node := from.Name
+	if from.Kind == "pod" {
+		p, err := l.Spec.Pod(from.Name)
+		if err != nil {
+			return nil, fmt.Errorf("connect from %s: %w", from, err)
+		}
+		node = p.Node
+	}
+	fates := map[netip.AddrPort]Fate{}
+	before, err := l.ServiceHits(ctx, node, to.Addr().Is6())
+	if err != nil {
+		return nil, err
+	}
+	for range maxTries {
+		fate, err := l.Connect(ctx, from, to, opts)
+		if err != nil {
+			return nil, err
+		}
+		after, err := l.ServiceHits(ctx, node, to.Addr().Is6())
+		if err != nil {
+			return nil, err
+		}
+		var given []netip.AddrPort
+		for _, b := range backends {
+			if after[b] > before[b] {
+				given = append(given, b)
+			}
+		}
+		before = after
+		if len(given) != 1 {
+			continue // the client tried again, and was given another one
+		}
+		if _, seen := fates[given[0]]; !seen {
+			fates[given[0]] = fate
+		}
+		if len(fates) == len(backends) {
+			return fates, nil
+		}
+	}
+	return nil, fmt.Errorf("connect from %s to %s: after %d connections only %d of %d backends have been given one", from, to, maxTries, len(fates), len(backends))
+}
+
+// conversation is a socket in a namespace of the lab.
+type conversation struct {
+	file *os.File
+	to   netip.AddrPort
+	// started is what connect(2) said at once.
+	started error
+	pending []byte
+}
+
+// openConversation opens a socket in the calling thread's network namespace and begins to connect it.
+func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, error) {
+	domain, unspecified := unix.AF_INET, netip.IPv4Unspecified()
+	kind, proto := unix.SOCK_STREAM, 0
+	if to.Addr().Is6() {
+		domain, unspecified = unix.AF_INET6, netip.IPv6Unspecified()
+	}
+	switch {
+	case opts.Protocol == "udp":
+		kind = unix.SOCK_DGRAM
+	case opts.Protocol == "icmp":
+		kind, proto = unix.SOCK_RAW, unix.IPPROTO_ICMP
+		if to.Addr().Is6() {
+			proto = unix.IPPROTO_ICMPV6
+		}
+		to = netip.AddrPortFrom(to.Addr(), 0)
+	}
+	fd, err := unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	c := &conversation{file: os.NewFile(uintptr(fd), "socket"), to: to}
+	if err := c.hearErrors(fd, true); err != nil {
+		c.file.Close()
+		return nil, err
+	}
+	if opts.SourcePort != 0 {
+		// A port that a past connection still holds in TIME_WAIT is free enough for a test.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			c.file.Close()
+			return nil, fmt.Errorf("set SO_REUSEADDR: %w", err)
+		}
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(unspecified, opts.SourcePort))); err != nil {
+			c.file.Close()
+			return nil, fmt.Errorf("bind source port %d: %w", opts.SourcePort, err)
+		}
+	}
+	c.started = unix.Connect(fd, sockaddr(to))
+	if errors.Is(c.started, unix.EINPROGRESS) {
+		c.started = nil
+	}
+	return c, nil
+}
+
+// hearErrors makes the kernel hand over ICMP errors as they came: those that it takes for transient too, and with the
+// type and code that an error number alone does not tell.
+func (c *conversation) hearErrors(fd int, on bool) error {
+	level, option, value := unix.IPPROTO_IP, unix.IP_RECVERR, 0
+	if c.to.Addr().Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	if on {
+		value = 1
+	}
+	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+		return fmt.Errorf("set IP_RECVERR: %w", err)
+	}
+	return nil
+}
+
+// connect waits until the socket is connected, or is not going to be.
+func (c *conversation) connect(timeout time.Duration) error {
+	if c.started != nil {
+		return os.NewSyscallError("connect", c.started)
+	}
+	c.deadline(timeout)
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	err = raw.Write(func(fd uintptr) bool {
+		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, err := unix.Poll(ready, 0); err != nil || n == 0 {
+			return false
+		}
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			result = os.NewSyscallError("getsockopt", err)
+		} else if errno != 0 {
+			result = os.NewSyscallError("connect", unix.Errno(errno))
+		}
+		return true
+	})
+	return errors.Join(err, result)
+}
+
+func (c *conversation) deadline(timeout time.Duration) { c.file.SetDeadline(time.Now().Add(timeout)) }
+
+func (c *conversation) control(fn func(fd int)) {
+	if raw, err := c.file.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { fn(int(fd)) })
+	}
+}
+
+func (c *conversation) local() (local netip.AddrPort) {
+	c.control(func(fd int) {
+		switch sa, _ := unix.Getsockname(fd); sa := sa.(type) {
+		case *unix.SockaddrInet4:
+			local = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+		case *unix.SockaddrInet6:
+			local = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+		}
+	})
+	if local.Addr().IsUnspecified() {
+		return netip.AddrPort{}
+	}
+	return local
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is6() {
+		return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+}
+
+// talkTCP reads the listener's greeting and has a message echoed.
+func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
+	// What TCP takes for transient is so once there is a connection.
+	var err error
+	c.control(func(fd int) { err = c.hearErrors(fd, false) })
+	if err != nil {
+		return err
+	}
+	c.deadline(opts.Timeout)
+	greeting, err := c.line()
+	if err != nil {
+		return err
+	}
+	peer, _, _ := strings.Cut(greeting, " ")
+	if err := c.echo([]byte("hello\n")); err != nil {
+		return err
+	}
+	fate.Peer, fate.Outcome = peer, Established
+	if !opts.FullSize {
+		return nil
+	}
+	c.deadline(opts.Timeout)
+	if err := c.echo(bytes.Repeat([]byte{'x'}, fullSize)); err != nil {
+		return err
+	}
+	fate.FullSize = true
+	return nil
+}
+
+func (c *conversation) line() (string, error) {
+	buf := make([]byte, 512)
+	for {
+		if line, rest, ok := bytes.Cut(c.pending, []byte{'\n'}); ok {
+			c.pending = rest
+			return string(line), nil
+		}
+		n, err := c.file.Read(buf)
+		if err != nil {
+			return "", err
+		}
+		c.pending = append(c.pending, buf[:n]...)
+	}
+}
+
+func (c *conversation) echo(message []byte) error {
+	if _, err := c.file.Write(message); err != nil {
+		return err
+	}
+	got := make([]byte, len(message))
+	if _, err := io.ReadFull(io.MultiReader(bytes.NewReader(c.pending), c.file), got); err != nil {
+		return err
+	}
+	c.pending = nil
+	if !bytes.Equal(got, message) {
+		return errors.New("the echo differs from what was sent")
+	}
+	return nil
+}
+
+// talkUDP expects a datagram back that holds the pod's name and what was sent.
+func talkUDP(c *conversation, opts ConnectOptions, fate *Fate) error {
+	c.deadline(opts.Timeout)
+	message := []byte("hello")
+	if _, err := c.file.Write(message); err != nil {
+		return err
+	}
+	buf := make([]byte, 512)
+	n, err := c.file.Read(buf)
+	if err != nil {
+		return err
+	}
+	peer, payload, _ := bytes.Cut(buf[:n], []byte{' '})
+	if !bytes.Equal(payload, message) {
+		return fmt.Errorf("the answer %q does not hold what was sent", buf[:n])
+	}
+	fate.Peer, fate.Outcome = string(peer), Answered
+	return nil
+}
+
+// talkICMP sends one echo request.
+func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
+	request, reply, header := byte(8), byte(0), 20
+	if c.to.Addr().Is6() {
+		request, reply, header = 128, 129, 0
+	}
+	message := make([]byte, 8, 16)
+	message[0], message[7] = request, 1
+	if _, err := rand.Read(message[4:6]); err != nil {
+		return err
+	}
+	message = append(message, "plumblin"...)
+	if !c.to.Addr().Is6() { // the kernel fills in that of ICMPv6
+		binary.BigEndian.PutUint16(message[2:], checksum(message))
+	}
+	c.deadline(opts.Timeout)
+	if _, err := c.file.Write(message); err != nil {
+		return err
+	}
+	buf := make([]byte, 1500)
+	for {
+		n, err := c.file.Read(buf)
+		if err != nil {
+			return err
+		}
+		// A raw socket hears all ICMP of its peer.
+		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
+			fate.Outcome = Answered
+			return nil
+		}
+	}
+}
+
+// checksum is that of RFC 1071 over an even number of bytes.
+func checksum(b []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// classify finds the word for an error. EHOSTUNREACH and ENETUNREACH stand for several ICMP codes, of which some say
+// that somebody forbids it: those are in the socket's error queue.
+func (c *conversation) classify(err error) string {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT):
+		return Timeout
+	case errors.Is(err, unix.ECONNREFUSED):
+		return Refused
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		return Reset
+	case c.prohibited(), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return Prohibited
+	case errors.Is(err, unix.ENETUNREACH):
+		return NetUnreachable
+	case errors.Is(err, unix.EHOSTUNREACH):
+		return HostUnreachable
+	case errors.Is(err, unix.EMSGSIZE):
+		return MessageTooLong
+	}
+	return Unknown
+}
+
+// prohibited reports whether an ICMP error said that somebody forbids the packet.
+func (c *conversation) prohibited() (found bool) {
+	c.control(func(fd int) {
+		buf, oob := make([]byte, 256), make([]byte, 512)
+		for {
+			_, n, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			messages, err := unix.ParseSocketControlMessage(oob[:n])
+			if err != nil {
+				return
+			}
+			for _, m := range messages {
+				if len(m.Data) >= int(unsafe.Sizeof(unix.SockExtendedErr{})) {
+					// struct sock_extended_err: errno (4 bytes), origin, type, code.
+					found = found || forbids(m.Data[4], m.Data[5], m.Data[6])
+				}
+			}
+		}
+	})
+	return found
+}
+
+// forbids knows the codes of RFC 792, 1812 and 4443 for "administratively prohibited".
+func forbids(origin, icmpType, code byte) bool {
+	switch origin {
+	case unix.SO_EE_ORIGIN_ICMP:
+		return icmpType == 3 && (code == 9 || code == 10 || code == 13)
+	case unix.SO_EE_ORIGIN_ICMP6:
+		return icmpType == 1 && (code == 1 || code == 5 || code == 6)
+	}
+	return false
+}
