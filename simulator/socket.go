@@ -1,0 +1,150 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// meetSocket looks for the socket that takes a delivered first packet.
+func (l *leg) meetSocket(e end) end {
+	h, p := e.host, &e.packet
+	if isICMP(p.Protocol) {
+		return l.answerEcho(e)
+	}
+	if e, missing := l.require(netstack.PartSockets); missing {
+		return e
+	}
+	s := h.socket(p, e.in)
+	if s == nil {
+		f := verdict.NewFindingf(verdict.NoListener, h.where(e.in), h.otherListeners(p),
+			"no process listening on %s %s of %s", netstack.ProtocolName(p.Protocol), netip.AddrPortFrom(p.Dst, p.DstPort), h)
+		end := l.drop(f)
+		// The reset is TCP's own packet; an ICMP error belongs to the connection.
+		end.notice, end.conn = notice{kind: noticeReset}, nil
+		if p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite {
+			end.notice, end.conn = portUnreachable(p.Family()), e.conn
+		}
+		return end
+	}
+	line := socketLine(s)
+	l.step("socket", "delivered", line)
+	if p.Protocol == netstack.ProtoTCP && s.SendQ > 0 && s.RecvQ > s.SendQ {
+		return l.drop(verdict.NewFindingf(verdict.AcceptQueueFull, h.where(e.in), []string{line},
+			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))
+	}
+	return e
+}
+
+// answerEcho lets the kernel answer a ping.
+func (l *leg) answerEcho(e end) end {
+	h := e.host
+	key := "net.ipv4.icmp_echo_ignore_all"
+	if e.packet.Protocol == netstack.ProtoICMPv6 {
+		key = "net.ipv6.icmp.echo_ignore_all"
+	}
+	if off, _ := h.Sysctl(key); off != 0 {
+		return l.drop(verdict.NewFindingf(verdict.NoListener, h.where(e.in), []string{sysctlLine(h, key)},
+			"no process listening on %s: %s does not answer echo requests", e.packet.Dst, h))
+	}
+	l.step("socket", "delivered", "the kernel answers echo requests")
+	return e
+}
+
+// socket finds the socket for a new packet: the lookups of inet_hashtables.c
+// and udp.c, as far as they decide whether there is one. The most specific one
+// is returned.
+func (h *host) socket(p *netstack.Packet, in string) *netstack.Socket {
+	var best *netstack.Socket
+	bestScore := -1
+	for i := range h.Sockets {
+		s := &h.Sockets[i]
+		if s.Protocol != p.Protocol || s.Local.Port() != p.DstPort {
+			continue
+		}
+		switch s.State {
+		case netstack.SocketListen, netstack.SocketUnconnected:
+		case netstack.SocketEstablished:
+			// A connected UDP socket takes packets of its peer only.
+			if p.Protocol != netstack.ProtoUDP || s.Remote != netip.AddrPortFrom(p.Src, p.SrcPort) {
+				continue
+			}
+		default:
+			continue
+		}
+		if s.Dev != "" && s.Dev != in {
+			continue
+		}
+		score := 0
+		switch local := s.Local.Addr().Unmap(); {
+		case local == p.Dst:
+			score += 4
+		case !local.IsUnspecified():
+			continue
+		case s.Family == netstack.IPv6 && p.Family() == netstack.IPv4 && s.V6Only,
+			s.Family == netstack.IPv4 && p.Family() == netstack.IPv6:
+			continue
+		}
+		if s.Dev != "" {
+			score += 2
+		}
+		if s.Family == p.Family() {
+			score++
+		}
+		if score > bestScore {
+			best, bestScore = s, score
+		}
+	}
+	return best
+}
+
+// otherListeners lists the sockets that nearly fit: the same port on another
+// address.
+func (h *host) otherListeners(p *netstack.Packet) []string {
+	var list []string
+	for i := range h.Sockets {
+		s := &h.Sockets[i]
+		if s.Protocol == p.Protocol && s.Local.Port() == p.DstPort && (s.State == netstack.SocketListen || s.State == netstack.SocketUnconnected) {
+			list = append(list, "elsewhere: "+socketLine(s))
+		}
+	}
+	if list == nil {
+		list = []string{fmt.Sprintf("no %s socket of %s is bound to port %d", netstack.ProtocolName(p.Protocol), h, p.DstPort)}
+	}
+	return list
+}
+
+func socketLine(s *netstack.Socket) string {
+	line := fmt.Sprintf("%s %s %s", netstack.ProtocolName(s.Protocol), s.State, s.Local)
+	if s.Dev != "" {
+		line += "%" + s.Dev
+	}
+	if s.V6Only {
+		line += " v6only"
+	}
+	return line
+}
+
+func keyFrom(p *netstack.Packet) fib.Key { return fib.KeyOf(p, "") }
+
+// firstSource is the address that the leg's first namespace sent from.
+func (l *leg) firstSource(asked netip.Addr) netip.Addr {
+	if asked.IsValid() {
+		return asked
+	}
+	return l.source
+}
+
+// mtuOf is the MTU of the way out that h takes to the leg's destination.
+func (l *leg) mtuOf(h *host) int {
+	probe := &leg{walk: l.walk, packet: l.packet, host: h}
+	probe.route = h.fib.Lookup(keyFrom(&probe.packet))
+	if !probe.route.Found() || len(probe.route.NextHops) == 0 {
+		return 1500
+	}
+	probe.next = probe.route.NextHops[0]
+	return min(probe.pathMTU(), 65535)
+}
