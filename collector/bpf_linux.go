@@ -1,0 +1,151 @@
+package collector
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	ebpflink "github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// bpfAttachments has the shape of `bpftool -j net`, without what tc.json and
+// the links say already, and with what hangs on the namespace itself and on
+// the root of the control groups.
+type bpfAttachments struct {
+	TC       []bpfDevice `json:"tc,omitempty"`
+	SkLookup []bpfProg   `json:"sk_lookup,omitempty"`
+	Cgroup   []bpfCgroup `json:"cgroup,omitempty"`
+}
+
+type bpfProg struct {
+	ID uint32 `json:"prog_id"`
+}
+
+type bpfDevice struct {
+	Dev   string `json:"devname"`
+	Index int    `json:"ifindex"`
+	Kind  string `json:"kind"` // "tcx/ingress", …
+	bpfProg
+}
+
+type bpfCgroup struct {
+	Type string `json:"attach_type"`
+	bpfProg
+}
+
+// deviceAttachments are what may hang on an interface beside XDP and tc.
+var deviceAttachments = []struct {
+	kind   string
+	attach ebpf.AttachType
+}{
+	{"tcx/ingress", ebpf.AttachTCXIngress},
+	{"tcx/egress", ebpf.AttachTCXEgress},
+	{"netkit/primary", ebpf.AttachNetkitPrimary},
+	{"netkit/peer", ebpf.AttachNetkitPeer},
+}
+
+// cgroupAttachments are those that translate or drop what processes send.
+var cgroupAttachments = []struct {
+	name   string
+	attach ebpf.AttachType
+}{
+	{"cgroup_inet_ingress", ebpf.AttachCGroupInetIngress},
+	{"cgroup_inet_egress", ebpf.AttachCGroupInetEgress},
+	{"cgroup_inet4_connect", ebpf.AttachCGroupInet4Connect},
+	{"cgroup_inet6_connect", ebpf.AttachCGroupInet6Connect},
+	{"cgroup_udp4_sendmsg", ebpf.AttachCGroupUDP4Sendmsg},
+	{"cgroup_udp6_sendmsg", ebpf.AttachCGroupUDP6Sendmsg},
+}
+
+// readBPF notes which eBPF programs are attached where packets of the
+// namespace pass. Control groups below the root are not searched.
+func readBPF(_ context.Context, t *target) error {
+	t.ns.BPF.File = t.file("bpf.json")
+	var found bpfAttachments
+	for i := range t.ns.Links {
+		l := &t.ns.Links[i]
+		for _, a := range deviceAttachments {
+			if strings.HasPrefix(a.kind, "netkit") != (l.Kind == "netkit") && l.Kind != "" {
+				continue
+			}
+			programs, err := attached(l.Index, a.attach)
+			if err != nil {
+				return fmt.Errorf("query %s of %s: %w", a.kind, l.Name, err)
+			}
+			for _, p := range programs {
+				found.TC = append(found.TC, bpfDevice{l.Name, l.Index, a.kind, p})
+			}
+		}
+	}
+	var err error
+	if found.SkLookup, err = attachedAt(t.proc+"/thread-self/ns/net", ebpf.AttachSkLookup); err != nil {
+		return fmt.Errorf("query sk_lookup: %w", err)
+	}
+	if root := cgroupRoot(t.proc); root != "" {
+		for _, a := range cgroupAttachments {
+			programs, err := attachedAt(root, a.attach)
+			if err != nil {
+				return fmt.Errorf("query %s of %s: %w", a.name, root, err)
+			}
+			for _, p := range programs {
+				found.Cgroup = append(found.Cgroup, bpfCgroup{a.name, p})
+			}
+		}
+	}
+	if len(found.TC)+len(found.SkLookup)+len(found.Cgroup) > 0 {
+		t.ns.BPF.Data, err = json.Marshal([]bpfAttachments{found})
+	}
+	return err
+}
+
+// attached lists the programs at a place. A kernel that does not know the
+// place has none there.
+func attached(target int, at ebpf.AttachType) ([]bpfProg, error) {
+	result, err := ebpflink.QueryPrograms(ebpflink.QueryOptions{Target: target, Attach: at})
+	switch {
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENXIO):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	var out []bpfProg
+	for _, p := range result.Programs {
+		out = append(out, bpfProg{uint32(p.ID)})
+	}
+	return out, nil
+}
+
+func attachedAt(path string, at ebpf.AttachType) ([]bpfProg, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return attached(int(file.Fd()), at)
+}
+
+// cgroupRoot is where the root of the control groups (version 2) is mounted;
+// empty when it is not.
+func cgroupRoot(proc string) string {
+	data, err := os.ReadFile(filepath.Join(proc, "self", "mountinfo"))
+	if err != nil {
+		return ""
+	}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for lines.Scan() {
+		before, after, _ := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && fields[3] == "/" {
+			return unescapeOctal(fields[4])
+		}
+	}
+	return ""
+}

@@ -1,0 +1,64 @@
+package collector
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Of <linux/netfilter/ipset/ip_set.h>.
+const (
+	ipsetProtocol        = 6 // understood by all kernels since 2011
+	ipsetFlagListSetName = 1 << 1
+)
+
+// readIPSet prints the sets, if there are any: the tool would load the modules.
+func readIPSet(ctx context.Context, t *target) error {
+	t.ns.IPSet.File = t.file("ipset-save.txt")
+	if !t.host.has("ip_set", "ip_set_utest") {
+		return fmt.Errorf("ip_set is not loaded: %w", ErrNotSupported)
+	}
+	some, err := anySets()
+	if err != nil || !some {
+		return err
+	}
+	t.ns.IPSet.Data, err = t.host.tools.run(ctx, "ipset", "save")
+	return err
+}
+
+// anySets asks for the names of the sets of the calling thread's namespace.
+func anySets() (bool, error) {
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return false, notSupported(err)
+	}
+	defer conn.Close()
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: nl.IPSET_ATTR_PROTOCOL, Data: []byte{ipsetProtocol}},
+		{Type: nl.IPSET_ATTR_FLAGS | unix.NLA_F_NET_BYTEORDER, Data: binary.BigEndian.AppendUint32(nil, ipsetFlagListSetName)},
+	})
+	if err != nil {
+		return false, err
+	}
+	some := false
+	body := append([]byte{unix.AF_INET, 0, 0, 0}, attrs...)
+	err = dump(conn, unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, body, func() { some = false }, func(body []byte) error {
+		return attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+			some = some || ad.Type() == nl.IPSET_ATTR_SETNAME
+			return nil
+		})
+	})
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		// A kernel without ipset knows no such subsystem.
+		return false, fmt.Errorf("%w: %w", ErrNotSupported, err)
+	case err != nil:
+		return false, fmt.Errorf("ask for the names of the sets: %w", err)
+	}
+	return some, nil
+}

@@ -1,0 +1,149 @@
+package collector
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// tcmsg is the size of struct tcmsg.
+const tcmsg = 20
+
+// Parents of the filters of a clsact qdisc.
+const (
+	parentIngress = 0xfffffff2
+	parentEgress  = 0xfffffff3
+)
+
+// tcEntry is a qdisc or a filter, with the keys that `tc -j` gives them.
+type tcEntry struct {
+	Dev string `json:"dev"`
+	// Kind is "clsact", "bpf", "flower", …
+	Kind   string `json:"kind"`
+	Handle string `json:"handle,omitempty"`
+	Parent string `json:"parent,omitempty"`
+	// Protocol and Pref are those of filters: a qdisc has none.
+	Protocol string `json:"protocol,omitempty"`
+	Pref     uint16 `json:"pref,omitempty"`
+
+	index  int
+	handle uint32
+}
+
+// classless are qdiscs that take no filters: the usual ones.
+var classless = []string{"noqueue", "pfifo_fast", "pfifo", "bfifo", "mq", "tbf", "netem", "noop"}
+
+// readTC notes the filters of tc and the qdiscs that they hang on. It does not
+// say what they do: the simulator must not see through them.
+func readTC(_ context.Context, t *target) error {
+	t.ns.TC.File = t.file("tc.json")
+	conn, err := t.rtnetlink()
+	if err != nil {
+		return err
+	}
+	qdiscs, err := t.listTC(conn, unix.RTM_GETQDISC, 0, 0)
+	if err != nil {
+		return fmt.Errorf("read qdiscs: %w", err)
+	}
+	var entries []tcEntry
+	for _, qdisc := range qdiscs {
+		var parents []uint32
+		switch {
+		case qdisc.Kind == "clsact":
+			parents = []uint32{parentIngress, parentEgress}
+		case qdisc.Kind == "ingress":
+			parents = []uint32{parentIngress}
+		case !slices.Contains(classless, qdisc.Kind):
+			parents = []uint32{qdisc.handle}
+		}
+		var filters []tcEntry
+		for _, parent := range parents {
+			found, err := t.listTC(conn, unix.RTM_GETTFILTER, qdisc.index, parent)
+			if err != nil {
+				return fmt.Errorf("read filters of %s: %w", qdisc.Dev, err)
+			}
+			filters = append(filters, found...)
+		}
+		if len(filters) > 0 || qdisc.Kind == "clsact" || qdisc.Kind == "ingress" {
+			entries = append(append(entries, qdisc), filters...)
+		}
+	}
+	if len(entries) > 0 {
+		t.ns.TC.Data, err = json.Marshal(entries)
+	}
+	return err
+}
+
+func (t *target) listTC(conn executor, request uint16, index int, parent uint32) ([]tcEntry, error) {
+	body := make([]byte, tcmsg)
+	binary.NativeEndian.PutUint32(body[4:], uint32(index))
+	binary.NativeEndian.PutUint32(body[12:], parent)
+	var out []tcEntry
+	err := dump(conn, request, body, func() { out = nil }, func(body []byte) error {
+		var e tcEntry
+		err := attributes(body, tcmsg, func(ad *netlink.AttributeDecoder) error {
+			if ad.Type() == nl.TCA_KIND {
+				e.Kind = ad.String()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		e.index = int(int32(binary.NativeEndian.Uint32(body[4:])))
+		e.handle = binary.NativeEndian.Uint32(body[8:])
+		e.Dev = t.device(e.index)
+		e.Parent = tcParent(binary.NativeEndian.Uint32(body[12:]))
+		if request == unix.RTM_GETTFILTER {
+			info := binary.NativeEndian.Uint32(body[16:])
+			e.Pref = uint16(info >> 16)
+			e.Protocol = etherType(info)
+			e.Handle = fmt.Sprintf("%#x", e.handle)
+		} else {
+			e.Handle = fmt.Sprintf("%x:", e.handle>>16)
+		}
+		out = append(out, e)
+		return nil
+	})
+	return out, err
+}
+
+// etherType names the protocol in the low half of tcm_info, which is in
+// network byte order.
+func etherType(info uint32) string {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(info))
+	switch protocol := binary.BigEndian.Uint16(b); protocol {
+	case unix.ETH_P_ALL:
+		return "all"
+	case unix.ETH_P_IP:
+		return "ip"
+	case unix.ETH_P_IPV6:
+		return "ipv6"
+	case unix.ETH_P_ARP:
+		return "arp"
+	case unix.ETH_P_8021Q:
+		return "802.1Q"
+	default:
+		return fmt.Sprintf("[%d]", protocol)
+	}
+}
+
+func tcParent(parent uint32) string {
+	switch parent {
+	case 0:
+		return ""
+	case 0xffffffff:
+		return "root"
+	case parentIngress:
+		return "ingress"
+	case parentEgress:
+		return "egress"
+	}
+	return fmt.Sprintf("%x:%x", parent>>16, parent&0xffff)
+}
