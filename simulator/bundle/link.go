@@ -1,0 +1,459 @@
+package bundle
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// linkFlags are the IFF_* flags as iproute2 names them, in its order (print_link_flags).
+// IFF_RUNNING is missing: it is printed as its absence, NO-CARRIER.
+func linkFlags() []flagName[netstack.LinkFlags] {
+	return []flagName[netstack.LinkFlags]{
+		{"LOOPBACK", netstack.FlagLoopback},
+		{"BROADCAST", netstack.FlagBroadcast},
+		{"POINTOPOINT", netstack.FlagPointToPoint},
+		{"MULTICAST", netstack.FlagMulticast},
+		{"NOARP", netstack.FlagNoARP},
+		{"ALLMULTI", 1 << 9},
+		{"PROMISC", netstack.FlagPromisc},
+		{"MASTER", 1 << 10},
+		{"SLAVE", 1 << 11},
+		{"DEBUG", 1 << 2},
+		{"DYNAMIC", 1 << 15},
+		{"AUTOMEDIA", 1 << 14},
+		{"PORTSEL", 1 << 13},
+		{"NOTRAILERS", 1 << 5},
+		{"UP", netstack.FlagUp},
+		{"LOWER_UP", netstack.FlagLowerUp},
+		{"DORMANT", 1 << 17},
+		{"ECHO", 1 << 18},
+	}
+}
+
+type flagName[T any] struct {
+	name string
+	bit  T
+}
+
+// portStates are BR_STATE_* in the words of iproute2.
+func portStates() []string {
+	return []string{"disabled", "listening", "learning", "forwarding", "blocking"}
+}
+
+// linkRef is the name of a link's lower device: it can be resolved only when
+// all links are read.
+type linkRef struct {
+	index int // of the link in Links
+	value *value
+	at    string
+}
+
+func readLinks(s *source, n *netstack.Namespace) error {
+	index := make(map[string]int)
+	var refs []linkRef
+	err := s.list("link", func(v *value) {
+		// Without -d there is neither the kind of a link nor the settings of a
+		// bridge port: every veth would look like a wire to the outside.
+		if !v.has("promiscuity") {
+			s.fail(v.offset, s.text(v, "ifname"), "no details: use ip -d -j link")
+			return
+		}
+		l := readLink(s, v)
+		if _, twice := index[l.Name]; twice {
+			s.failAt(v.get("ifname"), "ifname: a link of this name came before")
+			return
+		}
+		index[l.Name] = l.Index
+		if m := v.get("link"); m != nil && m.kind != jsonNull {
+			refs = append(refs, linkRef{len(n.Links), m, s.at})
+		}
+		n.Links = append(n.Links, l)
+	})
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		s.at = ref.at
+		n.Links[ref.index].Peer = s.linkIndex(ref.value, index)
+	}
+	return s.err
+}
+
+func (s *source) linkIndex(v *value, index map[string]int) int {
+	if v.kind != jsonString {
+		s.failAt(v, "link: want a string, found %s", v.kind)
+		return 0
+	}
+	if i, ok := index[v.text]; ok {
+		return i
+	}
+	// What iproute2 prints for an index that has no name in this namespace.
+	if digits, ok := strings.CutPrefix(v.text, "if"); ok {
+		if i, err := strconv.ParseUint(digits, 10, 31); err == nil {
+			return int(i)
+		}
+	}
+	s.failAt(v, "link: no link has this name")
+	return 0
+}
+
+func readLink(s *source, v *value) netstack.Link {
+	info := s.object(v, "linkinfo")
+	data := s.object(info, "info_data")
+	l := netstack.Link{
+		Index:     s.int(v, "ifindex"),
+		Name:      s.name(v, "ifname"),
+		Kind:      s.text(info, "info_kind"),
+		MTU:       s.int(v, "mtu"),
+		Flags:     readLinkFlags(s, v),
+		OperState: s.text(v, "operstate"),
+		Peer:      s.int(v, "link_index"),
+		PeerNSID:  netstack.NoPeerNS,
+		Master:    s.text(v, "master"),
+		XDP:       v.has("xdp"),
+	}
+	if l.Index == 0 && s.field(v, "ifindex") != nil {
+		s.failAt(v.get("ifindex"), "ifindex: zero")
+	}
+	if v.has("link_netnsid") {
+		l.PeerNSID = s.int(v, "link_netnsid")
+	}
+	switch s.text(v, "link_type") {
+	case "ether", "loopback", "":
+		l.MAC = s.mac(v, "address")
+	}
+	if s.text(info, "info_slave_kind") == "bridge" {
+		l.Port = readBridgePort(s, s.object(info, "info_slave_data"))
+	}
+	switch l.Kind {
+	case "":
+		if l.Loopback() {
+			l.Kind = "loopback"
+		}
+	case "bridge":
+		l.Bridge = &netstack.Bridge{
+			VLANFiltering:     s.truth(data, "vlan_filtering"),
+			DefaultPVID:       uint16(s.number(data, "vlan_default_pvid", 16)),
+			NFCallIPTables:    s.truth(data, "nf_call_iptables"),
+			NFCallIP6Tables:   s.truth(data, "nf_call_ip6tables"),
+			MulticastSnooping: s.truth(data, "mcast_snooping"),
+		}
+	case "vxlan":
+		l.VXLAN = &netstack.VXLAN{
+			VNI:      uint32(s.number(data, "id", 24)),
+			Local:    s.anyAddr(data, "local", "local6"),
+			Group:    s.anyAddr(data, "group", "group6", "remote", "remote6"),
+			Port:     uint16(s.number(data, "port", 16)),
+			Underlay: s.text(data, "link"),
+			Learning: s.truth(data, "learning"),
+			L3Miss:   s.truth(data, "l3miss"),
+			L2Miss:   s.truth(data, "l2miss"),
+			Proxy:    s.truth(data, "proxy"),
+			External: s.truth(data, "external"),
+		}
+	case "vlan":
+		l.VLAN = &netstack.VLAN{ID: uint16(s.number(data, "id", 12)), Protocol: s.text(data, "protocol")}
+	case "vrf":
+		l.VRFTable = uint32(s.number(data, "table", 32))
+	case "macvlan", "macvtap", "ipvlan", "ipvtap", "bond":
+		l.Mode = s.text(data, "mode")
+	default:
+		if isTunnel(l.Kind) {
+			l.TunnelLocal = s.anyAddr(data, "local", "local6")
+			l.TunnelRemote = s.anyAddr(data, "remote", "remote6")
+		}
+	}
+	return l
+}
+
+// isTunnel says whether the kind of link has the ends of an IP tunnel.
+func isTunnel(kind string) bool {
+	switch kind {
+	case "ipip", "sit", "gre", "gretap", "erspan", "vti", "vti6", "ip6tnl", "ip6gre", "ip6gretap", "ip6erspan", "geneve":
+		return true
+	}
+	return false
+}
+
+// anyAddr returns the first address under keys; "any" is none.
+func (s *source) anyAddr(v *value, keys ...string) netip.Addr {
+	for _, key := range keys {
+		if m := v.get(key); m != nil && m.text != "any" {
+			return s.addr(v, key)
+		}
+	}
+	return netip.Addr{}
+}
+
+func readLinkFlags(s *source, v *value) netstack.LinkFlags {
+	var flags netstack.LinkFlags
+	running := true
+next:
+	for _, item := range s.texts(v, "flags") {
+		switch item.text {
+		case "NO-CARRIER":
+			running = false
+			continue
+		case "M-DOWN":
+			continue // the state of the lower device, which is read by itself
+		}
+		for _, f := range linkFlags() {
+			if f.name == item.text {
+				flags |= f.bit
+				continue next
+			}
+		}
+		// The bits that iproute2 has no name for come last, in hexadecimal.
+		bits, err := strconv.ParseUint(item.text, 16, 32)
+		if err != nil {
+			s.failAt(item, "flags: not a flag of a link")
+			return 0
+		}
+		flags |= netstack.LinkFlags(bits)
+	}
+	if flags&netstack.FlagUp != 0 && running {
+		flags |= netstack.FlagRunning
+	}
+	return flags
+}
+
+func readBridgePort(s *source, v *value) *netstack.BridgePort {
+	p := &netstack.BridgePort{
+		Hairpin:  s.truth(v, "hairpin"),
+		Isolated: s.truth(v, "isolated"),
+		Learning: s.truth(v, "learning"),
+		Flood:    s.truth(v, "flood"),
+		ProxyARP: s.truth(v, "proxy_arp"),
+		Guard:    s.truth(v, "guard"),
+	}
+	if v.has("state_index") { // a state that iproute2 has no name for
+		p.State = s.int(v, "state_index")
+		return p
+	}
+	state := s.name(v, "state")
+	for i, name := range portStates() {
+		if name == state {
+			p.State = i
+			return p
+		}
+	}
+	if m := v.get("state"); m != nil {
+		s.failAt(m, "state: not a state of a bridge port")
+	}
+	return p
+}
+
+type linkJSON struct {
+	Ifindex     int        `json:"ifindex"`
+	LinkIndex   int        `json:"link_index,omitempty"`
+	Link        *string    `json:"link,omitempty"`
+	Ifname      string     `json:"ifname"`
+	Flags       []string   `json:"flags"`
+	MTU         int        `json:"mtu"`
+	XDP         any        `json:"xdp,omitempty"`
+	Master      string     `json:"master,omitempty"`
+	OperState   string     `json:"operstate,omitempty"`
+	LinkType    string     `json:"link_type"`
+	Address     string     `json:"address,omitempty"`
+	LinkNetnsID *int       `json:"link_netnsid,omitempty"`
+	Promiscuity int        `json:"promiscuity"`
+	Info        *linkInfo  `json:"linkinfo,omitempty"`
+	AddrInfo    []addrInfo `json:"addr_info,omitempty"`
+}
+
+type linkInfo struct {
+	Kind      string `json:"info_kind,omitempty"`
+	Data      any    `json:"info_data,omitempty"`
+	SlaveKind string `json:"info_slave_kind,omitempty"`
+	SlaveData any    `json:"info_slave_data,omitempty"`
+}
+
+type bridgeData struct {
+	VLANFiltering     int    `json:"vlan_filtering"`
+	MulticastSnooping int    `json:"mcast_snooping"`
+	DefaultPVID       uint16 `json:"vlan_default_pvid"`
+	NFCallIPTables    int    `json:"nf_call_iptables"`
+	NFCallIP6Tables   int    `json:"nf_call_ip6tables"`
+}
+
+type portData struct {
+	State      string `json:"state,omitempty"`
+	StateIndex int    `json:"state_index,omitempty"`
+	Hairpin    bool   `json:"hairpin"`
+	Guard      bool   `json:"guard"`
+	Learning   bool   `json:"learning"`
+	Flood      bool   `json:"flood"`
+	ProxyARP   bool   `json:"proxy_arp"`
+	Isolated   bool   `json:"isolated"`
+}
+
+type vxlanData struct {
+	External bool   `json:"external,omitempty"`
+	ID       uint32 `json:"id"`
+	Group    string `json:"group,omitempty"`
+	Group6   string `json:"group6,omitempty"`
+	Remote   string `json:"remote,omitempty"`
+	Remote6  string `json:"remote6,omitempty"`
+	Local    string `json:"local,omitempty"`
+	Local6   string `json:"local6,omitempty"`
+	Link     string `json:"link,omitempty"`
+	Port     uint16 `json:"port"`
+	Learning bool   `json:"learning"`
+	Proxy    bool   `json:"proxy,omitempty"`
+	L2Miss   bool   `json:"l2miss,omitempty"`
+	L3Miss   bool   `json:"l3miss,omitempty"`
+}
+
+type vlanData struct {
+	Protocol string `json:"protocol,omitempty"`
+	ID       uint16 `json:"id"`
+}
+
+type tunnelData struct {
+	Remote string `json:"remote"`
+	Local  string `json:"local"`
+}
+
+type modeData struct {
+	Mode string `json:"mode,omitempty"`
+}
+
+type vrfData struct {
+	Table uint32 `json:"table"`
+}
+
+func writeLinks(n *netstack.Namespace) ([]byte, error) {
+	names := make(map[int]string, len(n.Links))
+	for i := range n.Links {
+		names[n.Links[i].Index] = n.Links[i].Name
+	}
+	all := make([]linkJSON, len(n.Links))
+	for i := range n.Links {
+		all[i] = linkToJSON(&n.Links[i], names)
+	}
+	return encode(all)
+}
+
+func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
+	j := linkJSON{
+		Ifindex: l.Index, Ifname: l.Name, Flags: formatLinkFlags(l.Flags), MTU: l.MTU, Master: l.Master,
+		OperState: l.OperState, LinkType: "none",
+	}
+	switch {
+	case l.Loopback():
+		j.LinkType, j.Address = "loopback", formatMAC(l.MAC)
+	case l.MAC != netstack.MAC{}:
+		j.LinkType, j.Address = "ether", formatMAC(l.MAC)
+	}
+	if l.PeerNSID != netstack.NoPeerNS {
+		j.LinkNetnsID, j.LinkIndex = &l.PeerNSID, l.Peer
+	} else if l.Peer != 0 {
+		name, ok := names[l.Peer]
+		if !ok {
+			name = "if" + strconv.Itoa(l.Peer)
+		}
+		j.Link = &name
+	}
+	if l.XDP {
+		j.XDP = struct {
+			Mode int `json:"mode"`
+		}{1}
+	}
+	var info linkInfo
+	if l.Kind != "loopback" {
+		info.Kind = l.Kind
+	}
+	info.Data = linkData(l)
+	if p := l.Port; p != nil {
+		data := portData{
+			Hairpin: p.Hairpin, Guard: p.Guard, Learning: p.Learning, Flood: p.Flood, ProxyARP: p.ProxyARP, Isolated: p.Isolated,
+		}
+		if states := portStates(); p.State >= 0 && p.State < len(states) {
+			data.State = states[p.State]
+		} else {
+			data.StateIndex = p.State
+		}
+		info.SlaveKind, info.SlaveData = "bridge", data
+	}
+	if info != (linkInfo{}) {
+		j.Info = &info
+	}
+	return j
+}
+
+func linkData(l *netstack.Link) any {
+	switch {
+	case l.Bridge != nil:
+		b := l.Bridge
+		return bridgeData{
+			number(b.VLANFiltering), number(b.MulticastSnooping), b.DefaultPVID, number(b.NFCallIPTables), number(b.NFCallIP6Tables),
+		}
+	case l.VXLAN != nil:
+		v := l.VXLAN
+		d := vxlanData{
+			External: v.External, ID: v.VNI, Link: v.Underlay, Port: v.Port,
+			Learning: v.Learning, Proxy: v.Proxy, L2Miss: v.L2Miss, L3Miss: v.L3Miss,
+		}
+		switch {
+		case v.Group.IsMulticast() && v.Group.Is4():
+			d.Group = v.Group.String()
+		case v.Group.IsMulticast():
+			d.Group6 = v.Group.String()
+		case v.Group.Is4():
+			d.Remote = v.Group.String()
+		case v.Group.IsValid():
+			d.Remote6 = v.Group.String()
+		}
+		if v.Local.Is4() {
+			d.Local = v.Local.String()
+		} else if v.Local.IsValid() {
+			d.Local6 = v.Local.String()
+		}
+		return d
+	case l.VLAN != nil:
+		return vlanData{l.VLAN.Protocol, l.VLAN.ID}
+	case l.Kind == "vrf":
+		return vrfData{l.VRFTable}
+	case l.Mode != "":
+		return modeData{l.Mode}
+	case isTunnel(l.Kind):
+		return tunnelData{orAny(l.TunnelRemote), orAny(l.TunnelLocal)}
+	}
+	return nil
+}
+
+func orAny(a netip.Addr) string {
+	if !a.IsValid() {
+		return "any"
+	}
+	return a.String()
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func formatLinkFlags(flags netstack.LinkFlags) []string {
+	names := []string{}
+	if flags&netstack.FlagUp != 0 && flags&netstack.FlagRunning == 0 {
+		names = append(names, "NO-CARRIER")
+	}
+	flags &^= netstack.FlagRunning
+	for _, f := range linkFlags() {
+		if flags&f.bit != 0 {
+			names = append(names, f.name)
+			flags &^= f.bit
+		}
+	}
+	if flags != 0 {
+		names = append(names, fmt.Sprintf("%x", uint32(flags)))
+	}
+	return names
+}
