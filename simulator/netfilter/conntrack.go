@@ -145,8 +145,6 @@ func (c *Conn) tuple(reply bool) *Tuple {
 // Conntrack is the connection table of one namespace during one walk.
 type Conntrack struct {
 	conns []*Conn
-	// inactive is the part of the walk's state that a namespace without any
-	// need for connection tracking never fills.
 }
 
 // NewConntrack returns an empty table.
@@ -167,4 +165,96 @@ func (t *Conntrack) find(tuple *Tuple) (c *Conn, reply bool) {
 		}
 	}
 	return nil, false
+}
+
+// ctSettings are the sysctls that connection tracking looks at.
+type ctSettings struct{ tcpLoose bool }
+
+func newCTSettings(ns *netstack.Namespace) ctSettings {
+	s := ctSettings{tcpLoose: true}
+	if v, ok := ns.Sysctl("net.netfilter.nf_conntrack_tcp_loose"); ok {
+		s.tcpLoose = v != 0
+	}
+	return s
+}
+
+// track is nf_conntrack_in: it finds the packet's connection, or begins one.
+func (x *exec) track() {
+	st := x.st
+	if st.Conn != nil || st.CT == CTUntracked {
+		return // seen before: the loopback device keeps it, or a rule said notrack
+	}
+	if st.Conntrack == nil {
+		st.Conntrack = NewConntrack()
+	}
+	if isICMP(x.p.Protocol) {
+		if icmpError(x.p.Protocol, x.p.ICMPType) {
+			x.trackError()
+			return
+		}
+		if x.p.Protocol == netstack.ProtoICMPv6 && icmpv6Untracked(x.p.ICMPType) {
+			st.CT = CTUntracked
+			return
+		}
+	}
+	st.Conn, st.CT, st.Reply = x.rs.ct.lookup(st.Conntrack, x.p)
+}
+
+// trackError attaches an ICMP error to the connection of the packet that it
+// quotes (nf_conntrack_inet_error).
+func (x *exec) trackError() {
+	st := x.st
+	st.Conn, st.CT, st.Reply = nil, CTInvalid, false
+	if st.Inner == nil {
+		return
+	}
+	inner, ok := tupleOf(st.Inner).invert()
+	if !ok {
+		return
+	}
+	c, reply := st.Conntrack.find(&inner)
+	if c == nil || c.tuple(reply).Dst != x.p.Dst {
+		return
+	}
+	st.Conn, st.CT, st.Reply = c, CTRelated, reply
+}
+
+func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet) (*Conn, CTState, bool) {
+	tuple := tupleOf(p)
+	c, reply := t.find(&tuple)
+	if c == nil {
+		inverse, ok := tuple.invert()
+		if !ok || isICMP(p.Protocol) && !icmpQuery(p.Protocol, p.ICMPType) {
+			return nil, CTInvalid, false
+		}
+		c = &Conn{Original: tuple, Reply: inverse}
+	}
+	if p.Protocol == netstack.ProtoTCP && !s.tcpSegment(c, p, reply) {
+		return nil, CTInvalid, false
+	}
+	switch {
+	case reply:
+		c.SeenReply = true
+		return c, CTEstablished, true
+	case c.SeenReply:
+		if p.Protocol != netstack.ProtoTCP && !isICMP(p.Protocol) {
+			c.Assured = true
+		}
+		return c, CTEstablished, false
+	}
+	return c, CTNew, false
+}
+
+// confirm is nf_conntrack_confirm: the connection has left the host, or
+// reached its socket, and is known from now on.
+func (x *exec) confirm() {
+	c := x.st.Conn
+	if c == nil || c.Confirmed {
+		return
+	}
+	c.Confirmed = true
+	if x.st.Conntrack == nil {
+		x.st.Conntrack = NewConntrack()
+	}
+	x.st.Conntrack.conns = append(x.st.Conntrack.conns, c)
 }

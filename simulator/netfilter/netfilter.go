@@ -117,6 +117,9 @@ type State struct {
 	// Inner is the packet that an ICMP error quotes; nil for other packets. Run
 	// translates it together with Packet.
 	Inner *netstack.Packet
+	// Local says that the packet was made in this namespace: Run sets it at
+	// OUTPUT, and clears it at PREROUTING.
+	Local bool
 	// Namespace names the network namespace in Translations.
 	Namespace string
 	// Steps, when not nil, collects what each table and chain did.

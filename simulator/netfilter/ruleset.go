@@ -1,33 +1,198 @@
 package netfilter
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // Ruleset is the compiled packet filtering of one namespace. It is immutable:
 // any number of walks may run through it at once.
 type Ruleset struct {
+	pipelines [2][numHooks]pipeline // by familyIndex
+	// tracking says whether connection tracking is on in a family: the kernel
+	// registers its hooks when the first rule needs them.
+	tracking          [2]bool
+	ct                ctSettings
 	rules, unmodelled int
+	sets              map[string]*ipset
 	opaque            []OpaqueChain
 }
 
-// OpaqueChain is a base chain at a hook which is not evaluated (bridge, netdev,
-// arp), but could drop or change a packet that passes it.
+// OpaqueChain is a base chain at a hook that Run does not evaluate (bridge,
+// netdev, arp), but that could drop or change a packet which passes it.
 type OpaqueChain struct {
 	Family, Table, Chain string
-	Hook                 string // "ingress", "egress", "prerouting", "forward", …
-	Devices              []string
+	Hook                 string   // "ingress", "egress", "prerouting", "forward", …
+	Devices              []string // of ingress and egress chains
 }
 
-// Compile builds the rule set of a namespace from its dumps.
+// pipeline is what happens at one hook, in order.
+type pipeline struct {
+	ops []hookOp
+	// nat are the chains that set up translations, in order of priority: they
+	// run inside the nat operation.
+	nat []*chain
+}
+
+// hookOp is one entry of a hook.
+type hookOp struct {
+	priority int
+	kind     opKind
+	chain    *chain // of opFilter and opRoute
+}
+
+type opKind uint8
+
+const (
+	opFilter opKind = iota
+	opRoute         // opFilter that looks the route up again after a change
+	opTrack
+	opNAT
+	opConfirm
+)
+
+// Priorities of <linux/netfilter_ipv4.h>.
+const (
+	priorityRaw       = -300
+	priorityConntrack = -200
+	priorityMangle    = -150
+	priorityNATDst    = -100
+	priorityFilter    = 0
+	prioritySecurity  = 50
+	priorityNATSrc    = 100
+	priorityConfirm   = 1<<31 - 1
+)
+
+func familyIndex(f netstack.Family) int {
+	if f == netstack.IPv6 {
+		return 1
+	}
+	return 0
+}
+
+// chain is a list of rules: a base chain when it hangs at a hook.
+type chain struct {
+	family  string
+	backend netstack.Backend
+	table   string
+	name    string
+	base    bool
+	policy  Action // of a base chain
+	rules   []rule
+}
+
+// ref names a rule of the chain for reports.
+func (c *chain) ref(r *rule) Rule {
+	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Number: r.number, Text: r.text}
+}
+
+func (c *chain) policyRef() Rule {
+	text := "ACCEPT"
+	if c.policy == Drop {
+		text = "DROP"
+	}
+	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Text: text}
+}
+
+// rule is a sequence of steps. An iptables rule has one; an nftables rule has
+// one more after each statement that does not end it.
+type rule struct {
+	steps  []step
+	number int
+	text   string
+}
+
+// step does its action when all its matches hold; when one does not, the rule
+// is over.
+type step struct {
+	matches []matcher
+	action  action // nil: nothing to do
+}
+
+// compiler gathers what the parsers of one namespace find.
+type compiler struct {
+	rs *Ruleset
+	ns *netstack.Namespace
+	// sets are those of ipset. One that is not there may be missing from the dump.
+	sets map[string]*ipset
+	// owned lists the tables that an iptables-nft dump showed: they appear in
+	// the JSON of nftables too, with expressions that only iptables reads.
+	owned map[ownedTable]bool
+	nat   [2]bool
+}
+
+type ownedTable struct {
+	family netstack.Family
+	table  string
+}
+
+// Compile builds the rule set of a namespace from its dumps: iptables of each
+// family and backend, nftables and ipset.
 func Compile(ns *netstack.Namespace) (*Ruleset, error) {
-	return &Ruleset{}, nil
+	c := &compiler{rs: &Ruleset{ct: newCTSettings(ns)}, ns: ns, owned: make(map[ownedTable]bool)}
+	var err error
+	if c.sets, err = parseIPSet(ns.IPSet.File, ns.IPSet.Data); err != nil {
+		return nil, err
+	}
+	for i := range ns.IPTables {
+		if err := c.iptables(&ns.IPTables[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.nftables(&ns.NFT); err != nil {
+		return nil, err
+	}
+	c.rs.sets = c.sets
+	c.finish()
+	return c.rs, nil
 }
 
-// Run passes the packet through one hook.
-func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
-	return Result{}
+// attach hangs a base chain at a hook.
+func (c *compiler) attach(f netstack.Family, hook Hook, op hookOp) {
+	p := &c.rs.pipelines[familyIndex(f)][hook]
+	p.ops = append(p.ops, op)
 }
+
+// attachNAT hangs a chain into the nat operation of a hook.
+func (c *compiler) attachNAT(f netstack.Family, hook Hook, ch *chain) {
+	i := familyIndex(f)
+	c.nat[i] = true
+	c.rs.pipelines[i][hook].nat = append(c.rs.pipelines[i][hook].nat, ch)
+}
+
+// finish adds the operations that are not tables, and orders all.
+func (c *compiler) finish() {
+	for i := range c.rs.pipelines {
+		for hook := range numHooks {
+			p := &c.rs.pipelines[i][hook]
+			if c.rs.tracking[i] {
+				switch hook {
+				case Prerouting, Output:
+					p.ops = append(p.ops, hookOp{priority: priorityConntrack, kind: opTrack})
+				case Input, Postrouting:
+					p.ops = append(p.ops, hookOp{priority: priorityConfirm, kind: opConfirm})
+				}
+			}
+			if c.nat[i] && c.rs.tracking[i] && hook != Forward {
+				// The nat hooks of a family are registered together, at fixed
+				// priorities: the priority of an nft nat chain only orders it
+				// among the nat chains.
+				priority := priorityNATDst
+				if hook == Input || hook == Postrouting {
+					priority = priorityNATSrc
+				}
+				p.ops = append(p.ops, hookOp{priority: priority, kind: opNAT})
+			}
+			slices.SortStableFunc(p.ops, func(a, b hookOp) int { return cmp.Compare(a.priority, b.priority) })
+		}
+	}
+}
+
+// needTracking notes that a rule of the family makes the kernel track
+// connections.
+func (c *compiler) needTracking(f netstack.Family) { c.rs.tracking[familyIndex(f)] = true }
 
 // Coverage says how many rules there are, and how many of them use something
 // that is not modelled.

@@ -92,3 +92,40 @@ func tcpNext(reply bool, kind tcpKind, from tcpState) tcpState {
 	}
 	return original[kind][from]
 }
+
+// tcpValidFlags are the combinations that a sane stack sends, apart from PSH,
+// ECE and CWR (tcp_valid_flags).
+func tcpValidFlags(f netstack.TCPFlags) bool {
+	switch f &^ (netstack.PSH | netstack.ECE | netstack.CWR) {
+	case netstack.SYN, netstack.SYN | netstack.URG, netstack.SYN | netstack.ACK,
+		netstack.RST, netstack.RST | netstack.ACK,
+		netstack.FIN | netstack.ACK, netstack.FIN | netstack.ACK | netstack.URG,
+		netstack.ACK, netstack.ACK | netstack.URG:
+		return true
+	}
+	return false
+}
+
+// tcpSegment advances the connection by a segment (nf_conntrack_tcp_packet).
+// It says false when the segment is invalid in the connection's state: then
+// the packet does not belong to it.
+func (s ctSettings) tcpSegment(c *Conn, p *netstack.Packet, reply bool) bool {
+	if !tcpValidFlags(p.TCPFlags) {
+		return false
+	}
+	next := tcpNext(reply, tcpKindOf(p.TCPFlags), c.tcp)
+	switch next {
+	case tcpInvalid:
+		return false
+	case tcpIgnore:
+		return true
+	}
+	if !c.Confirmed && next != tcpSynSent && !s.tcpLoose {
+		return false // no picking up of connections half-way
+	}
+	if c.SeenReply && next == tcpEstablished && (c.tcp == tcpSynRecv || c.tcp == tcpEstablished) {
+		c.Assured = true
+	}
+	c.tcp = next
+	return true
+}

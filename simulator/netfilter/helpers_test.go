@@ -1,0 +1,90 @@
+package netfilter
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// fakeEnv answers from tables, and notes what it was asked.
+type fakeEnv struct {
+	types   map[string]netstack.RouteType // by "ADDR" or "ADDR%DEV"
+	addrs   map[string]string             // by device
+	pick    int
+	unknown map[string]bool // what to answer; false for what is not there
+	reverse bool
+	socket  bool
+	mtu     int
+	noRoute bool
+
+	asked    []string
+	weights  []float64
+	rerouted int
+}
+
+func (e *fakeEnv) Pick(_ Rule, weights []float64) int {
+	e.weights = slices.Clone(weights)
+	return e.pick
+}
+
+func (e *fakeEnv) Unknown(_ Rule, what string) bool {
+	e.asked = append(e.asked, what)
+	return e.unknown[what]
+}
+
+func (e *fakeEnv) AddrType(addr netip.Addr, dev string) netstack.RouteType {
+	key := addr.String()
+	if dev != "" {
+		key += "%" + dev
+	}
+	if t, ok := e.types[key]; ok {
+		return t
+	}
+	return netstack.RouteUnicast
+}
+
+func (e *fakeEnv) InterfaceAddr(dev string, _ netip.Addr) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(e.addrs[dev])
+	return a, err == nil
+}
+
+func (e *fakeEnv) ReversePath(*netstack.Packet, string, bool) bool { return e.reverse }
+
+func (e *fakeEnv) Reroute(*State) bool {
+	e.rerouted++
+	return !e.noRoute
+}
+
+func (e *fakeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return e.socket, true }
+func (e *fakeEnv) OutMTU(*State) int                               { return e.mtu }
+
+// packet is a TCP SYN from 10.0.0.1:40000 to 10.0.1.2:80, changed by edit.
+func packet(edit ...func(*netstack.Packet)) *netstack.Packet {
+	p := &netstack.Packet{
+		Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.1.2"),
+		Protocol: netstack.ProtoTCP, SrcPort: 40000, DstPort: 80, TCPFlags: netstack.SYN,
+		Length: 60, TTL: 64, MSS: 1460,
+	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
+}
+
+// dump is a namespace with one iptables dump.
+func dump(family netstack.Family, backend netstack.Backend, text string) *netstack.Namespace {
+	return &netstack.Namespace{IPTables: []netstack.IPTablesDump{{
+		Family: family, Backend: backend, Text: netstack.Text{File: "iptables-save.txt", Data: []byte(text)},
+	}}}
+}
+
+func mustCompile(t testing.TB, ns *netstack.Namespace) *Ruleset {
+	t.Helper()
+	rs, err := Compile(ns)
+	if err != nil {
+		t.Fatalf("Compile: %v", err)
+	}
+	return rs
+}

@@ -1,0 +1,159 @@
+package netfilter
+
+import "github.com/plumbline-net/plumbline/simulator/netstack"
+
+// ctBits is a set of connection states, as conntrack's --ctstate names them.
+type ctBits uint8
+
+const (
+	bitInvalid ctBits = 1 << iota
+	bitEstablished
+	bitRelated
+	bitNew
+	bitUntracked
+	bitSNAT
+	bitDNAT
+)
+
+var ctStateBits = map[string]ctBits{
+	"INVALID": bitInvalid, "ESTABLISHED": bitEstablished, "RELATED": bitRelated, "NEW": bitNew,
+	"UNTRACKED": bitUntracked, "SNAT": bitSNAT, "DNAT": bitDNAT,
+}
+
+// ctStateBit is the state of the packet. One that tracking has not seen is
+// invalid.
+func (x *exec) ctStateBit() ctBits {
+	switch x.st.CT {
+	case CTNew:
+		return bitNew
+	case CTEstablished:
+		return bitEstablished
+	case CTRelated:
+		return bitRelated
+	case CTUntracked:
+		return bitUntracked
+	}
+	return bitInvalid
+}
+
+// ctStatus is a set of IPS_* bits of a connection, in nftables' numbers.
+type ctStatus uint16
+
+const (
+	statusExpected ctStatus = 1 << iota
+	statusSeenReply
+	statusAssured
+	statusConfirmed
+	statusSNAT
+	statusDNAT
+)
+
+var ctStatusBits = map[string]ctStatus{
+	"NONE": 0, "EXPECTED": statusExpected, "SEEN_REPLY": statusSeenReply, "ASSURED": statusAssured, "CONFIRMED": statusConfirmed,
+}
+
+func (c *Conn) status() ctStatus {
+	var s ctStatus
+	for _, b := range [...]struct {
+		on  bool
+		bit ctStatus
+	}{
+		{c.SeenReply, statusSeenReply},
+		{c.Assured, statusAssured},
+		{c.Confirmed, statusConfirmed},
+		{c.SrcNAT, statusSNAT},
+		{c.DstNAT, statusDNAT},
+	} {
+		if b.on {
+			s |= b.bit
+		}
+	}
+	return s
+}
+
+// tupleAddr is a test of an address of the connection.
+type tupleAddr struct {
+	addrMask
+	reply, src, invert bool
+}
+
+// tuplePort is a test of a port of the connection.
+type tuplePort struct {
+	netstack.PortRange
+	reply, src, invert bool
+}
+
+// conntrackMatch is conntrack and state (xt_conntrack's conntrack_mt).
+type conntrackMatch struct {
+	hasState, invertState       bool
+	state                       ctBits
+	hasStatus, invertStatus     bool
+	status                      ctStatus
+	hasDirection, reply         bool
+	hasProtocol, invertProtocol bool
+	protocol                    netstack.Protocol
+	addrs                       []tupleAddr
+	ports                       []tuplePort
+	expire                      bool
+}
+
+func (m *conntrackMatch) match(x *exec) tri {
+	c := x.st.Conn
+	if m.hasState {
+		bit := x.ctStateBit()
+		if c != nil {
+			if c.SrcNAT {
+				bit |= bitSNAT
+			}
+			if c.DstNAT {
+				bit |= bitDNAT
+			}
+		}
+		if (m.state&bit != 0) == m.invertState {
+			return no
+		}
+	}
+	if c == nil {
+		// The kernel looks no further, even when more was asked for.
+		return is(m.hasState)
+	}
+	if m.hasDirection && m.reply != x.st.Reply {
+		return no
+	}
+	if m.hasStatus && (m.status&c.status() != 0) == m.invertStatus {
+		return no
+	}
+	if m.hasProtocol && (c.Original.Protocol == m.protocol) == m.invertProtocol {
+		return no
+	}
+	for i := range m.addrs {
+		a := &m.addrs[i]
+		t := c.tuple(a.reply)
+		addr := t.Dst
+		if a.src {
+			addr = t.Src
+		}
+		if a.contains(addrBits(addr)) == a.invert {
+			return no
+		}
+	}
+	for i := range m.ports {
+		p := &m.ports[i]
+		t := c.tuple(p.reply)
+		port := t.DstPort
+		if p.src {
+			port = t.SrcPort
+		}
+		if p.Contains(port) == p.invert {
+			return no
+		}
+	}
+	if m.expire {
+		return maybe
+	}
+	return yes
+}
+
+func (m *conntrackMatch) decide(x *exec) bool {
+	return x.env.Unknown(x.ref(), "match conntrack --ctexpire")
+}

@@ -1,0 +1,624 @@
+package netfilter
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// iptablesTable says at which hooks a table has its built-in chains.
+type iptablesTable struct {
+	priority int
+	hooks    []Hook
+	nat      bool
+}
+
+var iptablesTables = map[string]iptablesTable{
+	"raw":      {priority: priorityRaw, hooks: []Hook{Prerouting, Output}},
+	"mangle":   {priority: priorityMangle, hooks: []Hook{Prerouting, Input, Forward, Output, Postrouting}},
+	"nat":      {hooks: []Hook{Prerouting, Input, Output, Postrouting}, nat: true},
+	"filter":   {priority: priorityFilter, hooks: []Hook{Input, Forward, Output}},
+	"security": {priority: prioritySecurity, hooks: []Hook{Input, Forward, Output}},
+}
+
+// builtin returns the hook of a built-in chain.
+func (t iptablesTable) builtin(chain string) (Hook, bool) {
+	for _, h := range t.hooks {
+		if h.String() == chain {
+			return h, true
+		}
+	}
+	return 0, false
+}
+
+// iptablesParser reads one dump of iptables-save.
+type iptablesParser struct {
+	lineScanner
+	c       *compiler
+	family  netstack.Family
+	backend netstack.Backend
+
+	tables map[string]bool
+	table  string // being read; empty between COMMIT and the next *TABLE
+	kind   iptablesTable
+	chains map[string]*chain
+	order  []*chain // in the order of the dump
+	rule   ruleParser
+}
+
+func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
+	p := &iptablesParser{
+		lineScanner: lineScanner{file: dump.File, text: string(dump.Data)},
+		c:           c, family: dump.Family, backend: dump.Backend,
+		tables: make(map[string]bool),
+	}
+	p.rule.p = p
+	for p.next() {
+		if err := p.parseLine(); err != nil {
+			return err
+		}
+	}
+	if p.table != "" {
+		p.line++
+		return p.errorf("", "the dump ends before COMMIT of table "+p.table)
+	}
+	return nil
+}
+
+func (p *iptablesParser) parseLine() error {
+	line := strings.TrimSpace(p.cur)
+	if line == "" || line[0] == '#' {
+		return nil
+	}
+	if p.table == "" {
+		if line[0] != '*' {
+			return p.errorf(firstWord(line), "expected *TABLE")
+		}
+		return p.beginTable(line[1:])
+	}
+	switch {
+	case line == "COMMIT":
+		return p.commit()
+	case line[0] == ':':
+		return p.declareChain(line)
+	case line[0] == '*':
+		return p.errorf(line, "table "+p.table+" has no COMMIT")
+	}
+	return p.parseRule(line)
+}
+
+func firstWord(line string) string {
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		return line[:i]
+	}
+	return line
+}
+
+func (p *iptablesParser) beginTable(name string) error {
+	kind, ok := iptablesTables[name]
+	if !ok {
+		return p.errorf(name, "unknown table")
+	}
+	if p.tables[name] {
+		return p.errorf(name, "table occurs twice")
+	}
+	p.tables[name] = true
+	p.table, p.kind = name, kind
+	p.chains = make(map[string]*chain)
+	p.order = nil
+	if p.backend == netstack.BackendNFT {
+		p.c.owned[ownedTable{p.family, name}] = true
+	}
+	return nil
+}
+
+// declareChain reads ":NAME POLICY [packets:bytes]".
+func (p *iptablesParser) declareChain(line string) error {
+	fields, err := p.fields()
+	if err != nil {
+		return err
+	}
+	name := fields[0][1:]
+	if name == "" {
+		return p.errorf(line, "chain has no name")
+	}
+	if len(fields) < 2 {
+		return p.errorf(line, "chain has no policy")
+	}
+	if len(fields) > 3 {
+		return p.errorf(fields[3], "unexpected text after the chain's counters")
+	}
+	if len(fields) == 3 && !validCounters(fields[2]) {
+		return p.errorf(fields[2], "invalid counters")
+	}
+	if p.chains[name] != nil {
+		return p.errorf(name, "chain declared twice")
+	}
+	ch := &chain{family: familyName(p.family), backend: p.backend, table: p.table, name: strings.Clone(name)}
+	_, ch.base = p.kind.builtin(name)
+	switch policy := fields[1]; {
+	case policy == "-" && !ch.base:
+	case policy == "ACCEPT" && ch.base:
+	case policy == "DROP" && ch.base:
+		ch.policy = Drop
+	case ch.base:
+		return p.errorf(policy, "invalid policy of a built-in chain")
+	default:
+		return p.errorf(policy, "a user-defined chain has no policy")
+	}
+	p.chains[name] = ch
+	p.order = append(p.order, ch)
+	return nil
+}
+
+// validCounters accepts "[12:3456]".
+func validCounters(text string) bool {
+	inner, ok := strings.CutPrefix(text, "[")
+	if !ok {
+		return false
+	}
+	if inner, ok = strings.CutSuffix(inner, "]"); !ok {
+		return false
+	}
+	packets, bytes, ok := strings.Cut(inner, ":")
+	return ok && isDigits(packets) && isDigits(bytes)
+}
+
+func isDigits(text string) bool {
+	if text == "" {
+		return false
+	}
+	for i := range len(text) {
+		if text[i] < '0' || text[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// parseRule reads "[packets:bytes] -A CHAIN …".
+func (p *iptablesParser) parseRule(line string) error {
+	tokens, err := p.fields()
+	if err != nil {
+		return err
+	}
+	if tokens[0][0] == '[' {
+		if !validCounters(tokens[0]) {
+			return p.errorf(tokens[0], "invalid counters")
+		}
+		line = strings.TrimSpace(line[len(tokens[0]):])
+		tokens = tokens[1:]
+	}
+	if len(tokens) == 0 || tokens[0] != "-A" && tokens[0] != "--append" {
+		return p.errorf(firstWord(line), "expected -A CHAIN")
+	}
+	if len(tokens) == 1 {
+		return p.errorf(tokens[0], "option needs a value")
+	}
+	ch := p.chains[tokens[1]]
+	if ch == nil {
+		return p.errorf(tokens[1], "chain is not declared")
+	}
+	r, err := p.rule.parse(tokens[2:])
+	if err != nil {
+		return err
+	}
+	r.number, r.text = len(ch.rules)+1, line
+	ch.rules = append(ch.rules, r)
+	p.c.rs.rules++
+	if p.rule.unmodelled {
+		p.c.rs.unmodelled++
+	}
+	return nil
+}
+
+// commit resolves jumps and hangs the built-in chains at their hooks.
+func (p *iptablesParser) commit() error {
+	for _, j := range p.rule.jumps {
+		target := p.chains[j.name]
+		switch {
+		case target == nil:
+			return &SyntaxError{File: p.file, Line: j.line, Token: j.name, Msg: "chain or target is not defined"}
+		case target.base:
+			return &SyntaxError{File: p.file, Line: j.line, Token: j.name, Msg: "jump to a built-in chain"}
+		}
+		j.action.chain = target
+	}
+	p.rule.jumps = p.rule.jumps[:0]
+	if loop := findLoop(p.order); loop != nil {
+		return p.errorf(loop.name, "chains of table "+p.table+" form a loop through this one")
+	}
+	for _, ch := range p.order {
+		hook, ok := p.kind.builtin(ch.name)
+		switch {
+		case !ok:
+		case p.kind.nat:
+			p.c.attachNAT(p.family, hook, ch)
+		case p.table == "mangle" && hook == Output:
+			p.c.attach(p.family, hook, hookOp{priority: p.kind.priority, kind: opRoute, chain: ch})
+		default:
+			p.c.attach(p.family, hook, hookOp{priority: p.kind.priority, chain: ch})
+		}
+	}
+	p.table = ""
+	return nil
+}
+
+// findLoop returns a chain that can reach itself, or nil. The kernel refuses
+// such tables; evaluating one would not end.
+func findLoop(chains []*chain) *chain {
+	const (
+		unseen = iota
+		open
+		closed
+	)
+	state := make(map[*chain]uint8, len(chains))
+	type frame struct {
+		c       *chain
+		targets []*chain
+	}
+	for _, start := range chains {
+		if state[start] != unseen {
+			continue
+		}
+		stack := []frame{{start, start.targets()}}
+		state[start] = open
+		for len(stack) > 0 {
+			top := &stack[len(stack)-1]
+			if len(top.targets) == 0 {
+				state[top.c] = closed
+				stack = stack[:len(stack)-1]
+				continue
+			}
+			next := top.targets[0]
+			top.targets = top.targets[1:]
+			switch state[next] {
+			case open:
+				return next
+			case unseen:
+				state[next] = open
+				stack = append(stack, frame{next, next.targets()})
+			}
+		}
+	}
+	return nil
+}
+
+// chainTargets is an action that may enter chains.
+type chainTargets interface {
+	targets() []*chain
+}
+
+func (a *verdictAction) targets() []*chain {
+	if a.chain == nil {
+		return nil
+	}
+	return []*chain{a.chain}
+}
+
+func (c *chain) targets() []*chain {
+	var all []*chain
+	for i := range c.rules {
+		for _, s := range c.rules[i].steps {
+			if t, ok := s.action.(chainTargets); ok {
+				all = append(all, t.targets()...)
+			}
+		}
+	}
+	return all
+}
+
+// jump is a reference to a chain, to be resolved.
+type jump struct {
+	name   string
+	line   int
+	action *verdictAction
+}
+
+// ruleParser reads the specification of one rule.
+type ruleParser struct {
+	p      *iptablesParser
+	tokens []string
+	// jumps are the places that name a chain, resolved at COMMIT: a chain may
+	// be declared after the rule that jumps to it.
+	jumps []jump
+
+	matches    []matcher
+	action     action
+	unmodelled bool
+	protocol   netstack.Protocol
+	hasProto   bool
+	// modules are the match extensions of the rule, in order.
+	modules []module
+	target  targetModule
+}
+
+// module is a match extension that collects its options.
+type module interface {
+	// option handles an option and takes its values, or says that the option
+	// is not one of its own.
+	option(r *ruleParser, name string, invert bool) (bool, error)
+	// finish adds what the options mean to the rule.
+	finish(r *ruleParser) error
+}
+
+// targetModule is a target extension.
+type targetModule interface {
+	option(r *ruleParser, name string, invert bool) (bool, error)
+	finish(r *ruleParser) (action, error)
+}
+
+func (r *ruleParser) errorf(token, msg string) error { return r.p.errorf(token, msg) }
+
+// value takes the argument of an option.
+func (r *ruleParser) value(option string) (string, error) {
+	if len(r.tokens) == 0 {
+		return "", r.errorf(option, "option needs a value")
+	}
+	v := r.tokens[0]
+	r.tokens = r.tokens[1:]
+	return v, nil
+}
+
+func (r *ruleParser) add(m matcher) { r.matches = append(r.matches, m) }
+
+func (r *ruleParser) parse(tokens []string) (rule, error) {
+	r.tokens = tokens
+	r.matches, r.action, r.unmodelled, r.hasProto, r.protocol = nil, nil, false, false, 0
+	r.modules, r.target = r.modules[:0], nil
+	for len(r.tokens) > 0 {
+		name := r.tokens[0]
+		r.tokens = r.tokens[1:]
+		invert := false
+		if name == "!" {
+			if len(r.tokens) == 0 {
+				return rule{}, r.errorf(name, "nothing to negate")
+			}
+			invert = true
+			name = r.tokens[0]
+			r.tokens = r.tokens[1:]
+		}
+		if err := r.option(name, invert); err != nil {
+			return rule{}, err
+		}
+	}
+	for _, m := range r.modules {
+		if err := m.finish(r); err != nil {
+			return rule{}, err
+		}
+	}
+	if r.target != nil {
+		a, err := r.target.finish(r)
+		if err != nil {
+			return rule{}, err
+		}
+		r.action = a
+	}
+	if r.action == nil {
+		// A rule without a target counts, and does nothing else.
+		return rule{}, nil
+	}
+	return rule{steps: []step{{matches: r.matches, action: r.action}}}, nil
+}
+
+func (r *ruleParser) option(name string, invert bool) error {
+	switch name {
+	case "-s", "--source", "--src", "-d", "--destination", "--dst":
+		text, err := r.value(name)
+		if err != nil {
+			return err
+		}
+		m, ok := parseAddrMask(r.p.family, text)
+		if !ok {
+			return r.errorf(text, "invalid "+r.p.family.String()+" address or mask")
+		}
+		if m.mask == (u128{}) && !invert {
+			return nil
+		}
+		r.add(&addrMatch{addrMask: m, src: name == "-s" || name == "--source" || name == "--src", invert: invert})
+		return nil
+	case "-i", "--in-interface", "-o", "--out-interface":
+		text, err := r.value(name)
+		if err != nil {
+			return err
+		}
+		if text == "" || len(text) > 15 {
+			return r.errorf(text, "invalid interface name")
+		}
+		if text == "+" && !invert {
+			return nil
+		}
+		r.add(newIfaceMatch(text, name == "-i" || name == "--in-interface", invert))
+		return nil
+	case "-p", "--protocol", "--proto":
+		text, err := r.value(name)
+		if err != nil {
+			return err
+		}
+		proto, ok := parseProtocol(text)
+		if !ok && text != "all" {
+			return r.errorf(text, "unknown protocol")
+		}
+		if text == "all" || proto == 0 && r.p.family == netstack.IPv4 {
+			if invert {
+				r.add(never{})
+			}
+			return nil
+		}
+		r.protocol, r.hasProto = proto, !invert
+		r.add(&protoMatch{proto: proto, invert: invert})
+		return nil
+	case "-f", "--fragment":
+		// Packets of a walk are whole: only "! -f" takes them.
+		if !invert {
+			r.add(never{})
+		}
+		return nil
+	case "-c", "--set-counters":
+		for range 2 {
+			text, err := r.value(name)
+			if err != nil {
+				return err
+			}
+			if !isDigits(text) {
+				return r.errorf(text, "invalid counter")
+			}
+		}
+		return nil
+	case "-m", "--match":
+		if invert {
+			return r.errorf(name, "option cannot be negated")
+		}
+		text, err := r.value(name)
+		if err != nil {
+			return err
+		}
+		r.modules = append(r.modules, newModule(text, r.p.family))
+		return nil
+	case "-j", "--jump", "-g", "--goto":
+		if invert {
+			return r.errorf(name, "option cannot be negated")
+		}
+		text, err := r.value(name)
+		if err != nil {
+			return err
+		}
+		if r.action != nil || r.target != nil {
+			return r.errorf(text, "a rule has one target")
+		}
+		return r.jump(text, name == "-g" || name == "--goto")
+	}
+	if r.target != nil {
+		if ok, err := r.target.option(r, name, invert); ok || err != nil {
+			return err
+		}
+	}
+	for i := len(r.modules) - 1; i >= 0; i-- {
+		if _, opaque := r.modules[i].(*opaqueModule); opaque {
+			continue
+		}
+		if ok, err := r.modules[i].option(r, name, invert); ok || err != nil {
+			return err
+		}
+	}
+	// iptables loads the protocol's match by itself.
+	if r.hasProto {
+		if m := protocolModule(r.protocol); m != nil {
+			if ok, err := m.option(r, name, invert); ok || err != nil {
+				return err
+			}
+		}
+	}
+	// What nobody knows belongs to a match that is not modelled, if there is one.
+	for _, m := range r.modules {
+		if o, opaque := m.(*opaqueModule); opaque {
+			_, err := o.option(r, name, invert)
+			return err
+		}
+	}
+	return r.errorf(name, "unknown option")
+}
+
+// jump reads the argument of -j or -g.
+func (r *ruleParser) jump(name string, isGoto bool) error {
+	if !isGoto && r.p.chains[name] == nil {
+		switch name {
+		case "ACCEPT":
+			r.action = &verdictAction{kind: outAccept, text: "accept"}
+			return nil
+		case "DROP":
+			r.action = &verdictAction{kind: outDrop, text: "drop"}
+			return nil
+		case "RETURN":
+			r.action = &verdictAction{kind: outReturn, text: "return"}
+			return nil
+		case "QUEUE":
+			r.action = &verdictAction{kind: outQueue, text: "queue"}
+			return nil
+		}
+		if t := newTarget(name, r.p.family); t != nil {
+			r.target = t
+			return nil
+		}
+		if len(r.tokens) > 0 && (strings.HasPrefix(r.tokens[0], "--") || r.tokens[0] == "!") {
+			// Chains take no options: this is a target that we do not know.
+			r.target = &opaqueTarget{name: name}
+			return nil
+		}
+	}
+	a := &verdictAction{kind: outJump, text: "jump " + name}
+	if isGoto {
+		a.kind, a.text = outGoto, "goto "+name
+	}
+	r.jumps = append(r.jumps, jump{name: name, line: r.p.line, action: a})
+	r.action = a
+	return nil
+}
+
+// number reads an unsigned number of at most bits bits, decimal, octal or
+// hexadecimal as the tools take it.
+func (r *ruleParser) number(option string, bits int) (uint64, error) {
+	text, err := r.value(option)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(text, 0, bits)
+	if err != nil {
+		return 0, r.errorf(text, "invalid number for "+option)
+	}
+	return n, nil
+}
+
+// masked reads VALUE[/MASK].
+func (r *ruleParser) masked(option string, bits int) (value, mask uint64, err error) {
+	text, err := r.value(option)
+	if err != nil {
+		return 0, 0, err
+	}
+	valueText, maskText, hasMask := strings.Cut(text, "/")
+	mask = ^uint64(0) >> (64 - bits)
+	if value, err = strconv.ParseUint(valueText, 0, bits); err == nil && hasMask {
+		mask, err = strconv.ParseUint(maskText, 0, bits)
+	}
+	if err != nil {
+		return 0, 0, r.errorf(text, "invalid value for "+option)
+	}
+	return value, mask, nil
+}
+
+// numberRange reads FIRST[:LAST], either of which may be left out.
+func (r *ruleParser) numberRange(option string, maximum uint64) (first, last uint64, err error) {
+	text, err := r.value(option)
+	if err != nil {
+		return 0, 0, err
+	}
+	first, last, ok := parseRange(text, ":", maximum)
+	if !ok {
+		return 0, 0, r.errorf(text, "invalid range for "+option)
+	}
+	return first, last, nil
+}
+
+func parseRange(text, sep string, maximum uint64) (first, last uint64, ok bool) {
+	firstText, lastText, found := strings.Cut(text, sep)
+	last = maximum
+	var err error
+	if firstText != "" {
+		if first, err = strconv.ParseUint(firstText, 0, 64); err != nil {
+			return 0, 0, false
+		}
+	}
+	switch {
+	case !found:
+		if firstText == "" {
+			return 0, 0, false
+		}
+		last = first
+	case lastText != "":
+		if last, err = strconv.ParseUint(lastText, 0, 64); err != nil {
+			return 0, 0, false
+		}
+	}
+	return first, last, first <= last && last <= maximum
+}

@@ -1,0 +1,190 @@
+package netfilter
+
+import (
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// exec is one run of a hook: the packet, in a form that is cheap to match.
+type exec struct {
+	rs     *Ruleset
+	family netstack.Family
+	hook   Hook
+	st     *State
+	env    Env
+	p      *netstack.Packet
+	// src and dst are the addresses of p: see sync.
+	src, dst u128
+	// chain and rule are being evaluated.
+	chain *chain
+	rule  *rule
+}
+
+// sync renews what exec derives from the packet after that has changed.
+func (x *exec) sync() {
+	x.p = x.st.Packet
+	x.src, x.dst = addrBits(x.p.Src), addrBits(x.p.Dst)
+}
+
+func (x *exec) ref() Rule { return x.chain.ref(x.rule) }
+
+// Run passes the packet through one hook. It changes st: the packet, its
+// connection, the steps and translations. Result.Rule says which rule or
+// policy decided when the packet does not pass.
+func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
+	x := &exec{rs: rs, family: family, hook: hook, st: st, env: env}
+	x.sync()
+	switch hook {
+	case Prerouting:
+		st.Local = false
+	case Output:
+		st.Local = true
+	}
+	p := &rs.pipelines[familyIndex(family)][hook]
+	for i := range p.ops {
+		if res := x.op(p, &p.ops[i]); res.Action != Accept {
+			return res
+		}
+	}
+	return Result{}
+}
+
+func (x *exec) op(p *pipeline, op *hookOp) Result {
+	switch op.kind {
+	case opTrack:
+		x.track()
+	case opConfirm:
+		x.confirm()
+	case opNAT:
+		return x.nat(p.nat)
+	case opRoute:
+		before := *x.p
+		res := x.runBase(op.chain)
+		if res.Action == Accept && rerouteNeeded(&before, x.p) && !x.env.Reroute(x.st) {
+			return Result{Action: Drop, Rule: op.chain.policyRef(), NoRoute: true}
+		}
+		return res
+	default:
+		return x.runBase(op.chain)
+	}
+	return Result{}
+}
+
+// rerouteNeeded is the test of ipt_mangle_out and nf_route_table_hook4 (and
+// their IPv6 siblings, which look at the hop limit in place of the TOS).
+func rerouteNeeded(before, after *netstack.Packet) bool {
+	if before.Src != after.Src || before.Dst != after.Dst || before.Mark != after.Mark {
+		return true
+	}
+	if after.Family() == netstack.IPv4 {
+		return before.TOS != after.TOS
+	}
+	return before.TTL != after.TTL || before.TOS != after.TOS
+}
+
+// runBase runs a base chain and, if no rule decides, its policy.
+func (x *exec) runBase(c *chain) Result {
+	out := x.run(c)
+	switch out.kind {
+	case outAccept:
+		return Result{}
+	case outDrop:
+		return Result{Action: Drop, Rule: x.ref(), NoRoute: out.noRoute}
+	case outReject:
+		return Result{Action: Reject, Rule: x.ref(), RejectWith: out.rejectWith}
+	case outQueue:
+		return Result{Action: Queue, Rule: x.ref()}
+	case outConsume:
+		return Result{Action: Consume, Rule: x.ref()}
+	}
+	// The end of the chain, or a return from it.
+	if x.st.Steps != nil && (c.policy != Accept || len(c.rules) > 0) {
+		x.trace(c, "", "policy "+c.policyRef().Text, false)
+	}
+	if c.policy == Drop {
+		return Result{Action: Drop, Rule: c.policyRef()}
+	}
+	return Result{}
+}
+
+// run evaluates the rules of a chain until one decides. Depth is bounded:
+// compiling refuses loops.
+func (x *exec) run(c *chain) outcome {
+	for i := range c.rules {
+		r := &c.rules[i]
+		x.chain, x.rule = c, r
+		out := x.eval(r)
+		switch out.kind {
+		case outContinue:
+		case outJump:
+			if sub := x.run(out.chain); sub.kind != outContinue && sub.kind != outReturn {
+				return sub
+			}
+		case outGoto:
+			// A goto leaves this chain for good: where the other one ends, the
+			// chain that jumped here goes on.
+			return x.run(out.chain)
+		default:
+			return out
+		}
+	}
+	return outcome{kind: outContinue}
+}
+
+func (x *exec) eval(r *rule) outcome {
+	for i := range r.steps {
+		s := &r.steps[i]
+		if !x.matches(s.matches) {
+			return outcome{}
+		}
+		if s.action == nil {
+			continue
+		}
+		if out := s.action.do(x); out.kind != outContinue {
+			return out
+		}
+	}
+	return outcome{}
+}
+
+// matches says whether all hold. What cannot be known is only asked about when
+// everything that can be known says yes.
+func (x *exec) matches(list []matcher) bool {
+	var open int
+	for _, m := range list {
+		switch m.match(x) {
+		case no:
+			return false
+		case maybe:
+			open++
+		}
+	}
+	if open == 0 {
+		return true
+	}
+	for _, m := range list {
+		if m.match(x) != maybe {
+			continue
+		}
+		if !m.(decider).decide(x) {
+			return false
+		}
+	}
+	return true
+}
+
+// trace notes what a rule did. Callers check that steps are wanted, so that
+// texts are only made then.
+func (x *exec) trace(c *chain, ruleText, action string, changed bool) {
+	s := verdict.Step{Stage: c.table + "/" + x.hook.String(), Chain: c.name, Rule: ruleText, Action: action}
+	if changed {
+		s.Packet = x.p.String()
+	}
+	*x.st.Steps = append(*x.st.Steps, s)
+}
+
+func (x *exec) traceRule(action string, changed bool) {
+	if x.st.Steps != nil {
+		x.trace(x.chain, x.rule.text, action, changed)
+	}
+}

@@ -1,0 +1,208 @@
+package netfilter
+
+import (
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// outcome is what an action makes of the traversal.
+type outcome struct {
+	kind       outcomeKind
+	chain      *chain // of outJump and outGoto
+	rejectWith string
+	noRoute    bool
+}
+
+type outcomeKind uint8
+
+const (
+	outContinue outcomeKind = iota
+	outAccept
+	outDrop
+	outReject
+	outQueue
+	outConsume
+	outReturn
+	outJump
+	outGoto
+)
+
+// action is what a rule does to a packet that it matches.
+type action interface {
+	do(x *exec) outcome
+}
+
+// verdictAction ends, leaves or enters a chain.
+type verdictAction struct {
+	kind       outcomeKind
+	chain      *chain
+	rejectWith string
+	text       string // for traces
+}
+
+func (a *verdictAction) do(x *exec) outcome {
+	x.traceRule(a.text, false)
+	return outcome{kind: a.kind, chain: a.chain, rejectWith: a.rejectWith}
+}
+
+// rejectAction is REJECT. Words are those of iptables in each family: a rule
+// of the inet family meets both.
+type rejectAction struct{ with4, with6 string }
+
+func (a *rejectAction) do(x *exec) outcome {
+	with := a.with4
+	if x.family == netstack.IPv6 {
+		with = a.with6
+	}
+	if x.st.Steps != nil {
+		x.traceRule("reject with "+with, false)
+	}
+	return outcome{kind: outReject, rejectWith: with}
+}
+
+// noEffect is an action that never changes a packet's fate: logging, counting.
+type noEffect struct{ name string }
+
+func (a *noEffect) do(x *exec) outcome {
+	x.traceRule(a.name, false)
+	return outcome{}
+}
+
+// unknownAction could end the packet's way, let it pass, or change nothing.
+// All three ways are walked.
+type unknownAction struct{ what, accepts string }
+
+func newUnknownAction(what string) *unknownAction {
+	return &unknownAction{what: what, accepts: what + " (accepting the packet)"}
+}
+
+func (a *unknownAction) do(x *exec) outcome {
+	switch {
+	case x.env.Unknown(x.ref(), a.what):
+		x.traceRule("unknown: assumed to drop", false)
+		return outcome{kind: outDrop}
+	case x.env.Unknown(x.ref(), a.accepts):
+		x.traceRule("unknown: assumed to accept", false)
+		return outcome{kind: outAccept}
+	}
+	x.traceRule("unknown: assumed to go on", false)
+	return outcome{}
+}
+
+// setMark is MARK: mark = mark AND NOT mask, XOR value.
+type setMark struct{ value, mask uint32 }
+
+func (a *setMark) do(x *exec) outcome {
+	x.p.Mark = x.p.Mark&^a.mask ^ a.value
+	x.traceRule("mark", true)
+	return outcome{}
+}
+
+type connmarkOp uint8
+
+const (
+	connmarkSet connmarkOp = iota
+	connmarkSave
+	connmarkRestore
+)
+
+// setConnmark is CONNMARK (connmark_tg_shift without shifts).
+type setConnmark struct {
+	op                    connmarkOp
+	value, ctMask, nfMask uint32
+}
+
+func (a *setConnmark) do(x *exec) outcome {
+	c := x.st.Conn
+	if c == nil {
+		return outcome{}
+	}
+	switch a.op {
+	case connmarkSet:
+		c.Mark = c.Mark&^a.ctMask ^ a.value
+		x.traceRule("set connection mark", false)
+	case connmarkSave:
+		c.Mark = c.Mark&^a.ctMask ^ x.p.Mark&a.nfMask
+		x.traceRule("save mark to the connection", false)
+	case connmarkRestore:
+		x.p.Mark = x.p.Mark&^a.nfMask ^ c.Mark&a.ctMask
+		x.traceRule("restore mark from the connection", true)
+	}
+	return outcome{}
+}
+
+// notrack keeps a packet out of connection tracking, if that has not seen it.
+type notrack struct{}
+
+func (notrack) do(x *exec) outcome {
+	if x.st.Conn == nil && x.st.CT == CTNone {
+		x.st.CT = CTUntracked
+		x.traceRule("notrack", false)
+	}
+	return outcome{}
+}
+
+// setMSS is TCPMSS. It never raises the option.
+type setMSS struct {
+	mss   uint16
+	clamp bool
+}
+
+func (a *setMSS) do(x *exec) outcome {
+	p := x.p
+	if p.Protocol != netstack.ProtoTCP || p.TCPFlags&netstack.SYN == 0 || p.MSS == 0 {
+		return outcome{}
+	}
+	mss := int(a.mss)
+	if a.clamp {
+		headers := 40
+		if x.family == netstack.IPv6 {
+			headers = 60
+		}
+		mtu := x.env.OutMTU(x.st)
+		if mtu <= headers {
+			return outcome{}
+		}
+		mss = mtu - headers
+	}
+	if mss < int(p.MSS) {
+		p.MSS = uint16(mss)
+		x.traceRule("set MSS", true)
+	}
+	return outcome{}
+}
+
+// setTOS is TOS and DSCP: tos = tos AND NOT mask, XOR value.
+type setTOS struct{ value, mask uint8 }
+
+func (a *setTOS) do(x *exec) outcome {
+	x.p.TOS = x.p.TOS&^a.mask ^ a.value
+	x.traceRule("set TOS", true)
+	return outcome{}
+}
+
+type ttlOp uint8
+
+const (
+	ttlSet ttlOp = iota
+	ttlInc
+	ttlDec
+)
+
+// setTTL is TTL and HL.
+type setTTL struct {
+	op    ttlOp
+	value uint8
+}
+
+func (a *setTTL) do(x *exec) outcome {
+	switch a.op {
+	case ttlSet:
+		x.p.TTL = a.value
+	case ttlInc:
+		x.p.TTL = uint8(min(int(x.p.TTL)+int(a.value), 255))
+	case ttlDec:
+		x.p.TTL = uint8(max(int(x.p.TTL)-int(a.value), 0))
+	}
+	x.traceRule("set TTL", true)
+	return outcome{}
+}
