@@ -47,6 +47,9 @@ enum {
 	IPPROTO_SCTP = 132,
 };
 
+/* include/uapi/asm-generic/errno-base.h, errno.h */
+enum { EAGAIN = 11, ENOMEM = 12, EBUSY = 16, EINVAL = 22, EHOSTUNREACH = 113 };
+
 /* include/net/tcp_states.h */
 enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
 

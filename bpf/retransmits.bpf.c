@@ -15,6 +15,11 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+/*
+ * Newer kernels fire tcp_retransmit_skb for attempts too, and pass the result as a third argument. Older ones fire it for segments that were sent.
+ */
+const volatile bool has_result = false;
+
 enum retransmit_kind {
 	RETRANSMIT_DATA,
 	RETRANSMIT_SYN,
@@ -39,6 +44,20 @@ struct {
 __u64 data_lost = 0;
 __u64 synack_lost = 0;
 
+/* The results of __tcp_retransmit_skb with which it gives up before it counts the segment in TcpRetransSegs: nothing was sent. */
+static __always_inline bool not_sent(int result)
+{
+	switch (-result) {
+	case EAGAIN:       /* the receiver's window is closed */
+	case EBUSY:        /* the first copy has not left this host yet */
+	case EHOSTUNREACH: /* no route any more */
+	case EINVAL:
+	case ENOMEM:
+		return true;
+	}
+	return false;
+}
+
 SEC("tp_btf/tcp_retransmit_skb")
 int count_retransmit(__u64 *ctx)
 {
@@ -46,6 +65,9 @@ int count_retransmit(__u64 *ctx)
 	struct sk_buff *skb = (struct sk_buff *)ctx[1];
 	struct retransmit_key key = {};
 	__u64 segments;
+
+	if (has_result && not_sent((int)ctx[2]))
+		return 0;
 
 	key.cookie = sock_cookie(sk);
 	switch (sk->__sk_common.skc_state) {

@@ -98,6 +98,9 @@ func (p *Probes) attachDrops(k *kernel) error {
 		return fail(err)
 	}
 	noise, err := readNoise("/proc/kallsyms")
+	if p.options.keepNoise {
+		noise = noiseRanges{}
+	}
 	if err != nil {
 		p.options.Logger.Info("the drops probe cannot tell all harmless frees from drops", "error", err)
 	}
@@ -202,12 +205,18 @@ func (p *Probes) attachRetransmits(k *kernel) error {
 
 // loadRetransmits attaches one program to the given maps or, if there are none, to new ones, which it returns.
 func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, maps map[string]*ebpf.Map) (*tracing, map[string]*ebpf.Map, error) {
-	if _, err := k.arguments(tracepoint); err != nil {
+	arguments, err := k.arguments(tracepoint)
+	if err != nil {
 		return nil, nil, err
 	}
 	spec, err := loadRetransmits()
 	if err != nil {
 		return nil, nil, err
+	}
+	if program == retransmitsProgCountRetransmit {
+		if err := spec.Variables[retransmitsVarHasResult].Set(arguments >= 3); err != nil {
+			return nil, nil, fmt.Errorf("set %s: %w", retransmitsVarHasResult, err)
+		}
 	}
 	spec.Maps[retransmitsMapRetransmits].MaxEntries = uint32(p.options.MaxEntries)
 	for name := range spec.Programs {
@@ -231,7 +240,7 @@ func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, ma
 		return a, maps, nil
 	}
 	made := map[string]*ebpf.Map{}
-	for name := range c.Maps {
+	for _, name := range []string{retransmitsMapRetransmits, ".bss"} {
 		made[name] = c.DetachMap(name)
 	}
 	return a, made, nil

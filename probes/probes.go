@@ -71,8 +71,9 @@ type Options struct {
 	Logger *slog.Logger
 
 	// For tests.
-	now      func() time.Time
-	lockdown bool
+	now       func() time.Time
+	lockdown  bool // behave as under lockdown=confidentiality
+	keepNoise bool // count what noiseFunctions free
 }
 
 func (o Options) withDefaults() Options {

@@ -36,6 +36,7 @@ const (
 	retransmitsProgCountRetransmit   = "count_retransmit"
 	retransmitsProgCountSynack       = "count_synack"
 	retransmitsVarDataLost           = "data_lost"
+	retransmitsVarHasResult          = "has_result"
 	retransmitsVarRetransmitKeyType  = "retransmit_key_type"
 	retransmitsVarRetransmitKindType = "retransmit_kind_type"
 	retransmitsVarSynackLost         = "synack_lost"
@@ -99,6 +100,7 @@ type retransmitsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type retransmitsVariableSpecs struct {
 	DataLost           *ebpf.VariableSpec `ebpf:"data_lost"`
+	HasResult          *ebpf.VariableSpec `ebpf:"has_result"`
 	RetransmitKeyType  *ebpf.VariableSpec `ebpf:"retransmit_key_type"`
 	RetransmitKindType *ebpf.VariableSpec `ebpf:"retransmit_kind_type"`
 	SynackLost         *ebpf.VariableSpec `ebpf:"synack_lost"`
@@ -138,6 +140,7 @@ func (m *retransmitsMaps) Close() error {
 // It can be passed to loadRetransmitsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type retransmitsVariables struct {
 	DataLost           *ebpf.Variable `ebpf:"data_lost"`
+	HasResult          *ebpf.Variable `ebpf:"has_result"`
 	RetransmitKeyType  *ebpf.Variable `ebpf:"retransmit_key_type"`
 	RetransmitKindType *ebpf.Variable `ebpf:"retransmit_kind_type"`
 	SynackLost         *ebpf.Variable `ebpf:"synack_lost"`
