@@ -1,0 +1,323 @@
+package schedules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Config is everything that the daemon can be told. Its zero value is not
+// useful; start from [Default] or [Load]. docs/configuration.md describes it
+// for operators.
+type Config struct {
+	Schedules []Schedule
+	Collector Collector
+	// SnapshotMaxAge is the age from which state is too old to judge by:
+	// verdicts become unknown with the reason SnapshotStale.
+	SnapshotMaxAge time.Duration
+	// MaxPathSeries is the number of paths above which a schedule exports no
+	// metrics for each path.
+	MaxPathSeries int
+	// History is how many past reports are kept, beside the latest of each path.
+	History int
+	// Jitter is the part of its interval, from 0 to 0.5, by which a schedule
+	// may run later than its cron expression says.
+	Jitter float64
+	Probes Probes
+	// BPFRunSeconds turns on the kernel's accounting of the probes' run time,
+	// which costs some time at every event.
+	BPFRunSeconds bool
+	Web           Web
+}
+
+// Collector says what is collected, and how often at most.
+type Collector struct {
+	// Namespaces are glob patterns (path.Match) of the names of the network
+	// namespaces to read; none means all.
+	Namespaces []string
+	// Manifests is a directory of Kubernetes manifests; empty for none.
+	Manifests string
+	// MaxAge is how old state may be that a diagnosis uses without collecting
+	// again.
+	MaxAge time.Duration
+}
+
+// Probes says which of the kernel's events are counted.
+type Probes struct {
+	Enabled bool
+	// MaxSeries is the number of series of each metric above which further
+	// ones are counted in an "other" series.
+	MaxSeries int
+}
+
+// Web is about the HTTP server.
+type Web struct {
+	// AllowedHosts are the names, beside loopback and the address listened on,
+	// that the Host header of a request may bear.
+	AllowedHosts []string
+}
+
+// Schedule is a set of paths that is diagnosed again and again.
+type Schedule struct {
+	Name string
+	// Cron is a cron expression of five or six fields (seconds first), a
+	// descriptor such as @hourly, or @every DURATION.
+	Cron string
+	From Selector
+	To   Selector
+	// Query holds what is asked about each path; its endpoints are empty.
+	Query verdict.Query
+}
+
+// Equal says whether two schedules ask the same at the same times.
+func (s Schedule) Equal(other Schedule) bool { return reflect.DeepEqual(s, other) }
+
+// Default is the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		Collector:      Collector{MaxAge: 10 * time.Second},
+		SnapshotMaxAge: 5 * time.Minute,
+		MaxPathSeries:  100,
+		History:        1000,
+		Jitter:         0.1,
+		Probes:         Probes{Enabled: true, MaxSeries: 1000},
+	}
+}
+
+// maxConfigSize is far above any real configuration; reading stops there.
+const maxConfigSize = 4 << 20
+
+// Load reads a configuration file. Errors name file, line and token.
+func Load(file string) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if len(data) > maxConfigSize {
+		return nil, fmt.Errorf("%s: larger than %d bytes", file, maxConfigSize)
+	}
+	return Parse(file, data)
+}
+
+// Parse reads the text of a configuration. The file's name is for messages,
+// and relative paths in the text are relative to its directory.
+func Parse(file string, data []byte) (*Config, error) {
+	d := decoder{file: file}
+	var doc yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		return Default(), nil
+	} else if err != nil {
+		return nil, d.syntaxError(err)
+	}
+	var more yaml.Node
+	if err := dec.Decode(&more); err == nil {
+		return nil, d.errorf(&more, "", "a second YAML document; only one is allowed")
+	} else if !errors.Is(err, io.EOF) {
+		return nil, d.syntaxError(err)
+	}
+	return d.config(doc.Content[0])
+}
+
+func (d decoder) config(root *yaml.Node) (*Config, error) {
+	c := Default()
+	lines := make(map[string]int) // of schedules, by name
+	err := d.mapping(root, "", fields{
+		"schedules": func(node *yaml.Node, at string) error {
+			return d.list(node, at, func(item *yaml.Node, at string) error {
+				s, err := d.schedule(item, at)
+				if err != nil {
+					return err
+				}
+				if first, ok := lines[s.Name]; ok {
+					return d.errorf(item, at+".name", "%q: the schedule in line %d has this name", s.Name, first)
+				}
+				lines[s.Name] = item.Line
+				c.Schedules = append(c.Schedules, s)
+				return nil
+			})
+		},
+		"collector": func(node *yaml.Node, at string) error {
+			return d.mapping(node, at, fields{
+				"namespaces": texts(d, &c.Collector.Namespaces, validPattern),
+				"manifests":  scalar(d, &c.Collector.Manifests, d.directory),
+				"maxAge":     scalar(d, &c.Collector.MaxAge, duration(0)),
+			})
+		},
+		"snapshotMaxAge": scalar(d, &c.SnapshotMaxAge, duration(time.Second)),
+		"maxPathSeries":  scalar(d, &c.MaxPathSeries, number[int](0, 1_000_000)),
+		"history":        scalar(d, &c.History, number[int](0, 1_000_000)),
+		"jitter":         scalar(d, &c.Jitter, ratio(0, 0.5)),
+		"probes": func(node *yaml.Node, at string) error {
+			return d.mapping(node, at, fields{
+				"enabled":   scalar(d, &c.Probes.Enabled, boolean),
+				"maxSeries": scalar(d, &c.Probes.MaxSeries, number[int](1, 1_000_000)),
+			})
+		},
+		"bpfRunSeconds": scalar(d, &c.BPFRunSeconds, boolean),
+		"web": func(node *yaml.Node, at string) error {
+			return d.mapping(node, at, fields{
+				"allowedHosts": texts(d, &c.Web.AllowedHosts, validHost),
+			})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.SnapshotMaxAge < c.Collector.MaxAge {
+		return nil, d.errorf(root, "snapshotMaxAge", "%q: is less than collector.maxAge (%s), so that every verdict would be unknown",
+			c.SnapshotMaxAge, c.Collector.MaxAge)
+	}
+	return c, nil
+}
+
+// label is what a schedule's name must look like: it becomes a label value, a
+// part of URLs and of log lines.
+var label = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+
+func (d decoder) schedule(node *yaml.Node, at string) (Schedule, error) {
+	s := Schedule{Query: verdict.Query{Protocol: verdict.TCP, Expect: verdict.Reachable}}
+	q := &s.Query
+	// Which line to blame for faults that involve several keys.
+	lines := make(map[string]*yaml.Node)
+	noting := func(read func(*yaml.Node, string) error) func(*yaml.Node, string) error {
+		return func(node *yaml.Node, at string) error {
+			lines[at] = node
+			return read(node, at)
+		}
+	}
+	err := d.mapping(node, at, fields{
+		"name": noting(scalar(d, &s.Name, func(name string) (string, error) {
+			if !label.MatchString(name) {
+				return "", errors.New("a name has 1 to 63 letters, digits, '-', '_' and '.', and begins with a letter or digit")
+			}
+			return name, nil
+		})),
+		"cron": noting(scalar(d, &s.Cron, func(spec string) (string, error) {
+			_, err := parseCron(spec)
+			return spec, err
+		})),
+		"from":     noting(scalar(d, &s.From, ParseSelector)),
+		"to":       noting(scalar(d, &s.To, ParseSelector)),
+		"port":     noting(scalar(d, &q.Port, number[uint16](1, 65535))),
+		"protocol": noting(scalar(d, &q.Protocol, protocol)),
+		"expect": scalar(d, &q.Expect, func(s string) (verdict.Verdict, error) {
+			v := verdict.Verdict(s)
+			if v != verdict.Reachable && v != verdict.Unreachable {
+				return "", errors.New("is not reachable or unreachable")
+			}
+			return v, nil
+		}),
+		"confirm": scalar(d, &q.Confirm, func(s string) (bool, error) {
+			confirm, err := boolean(s)
+			if err == nil && confirm {
+				err = errors.New("confirming with a real probe is not available yet")
+			}
+			return confirm, err
+		}),
+		"sourcePort": noting(scalar(d, &q.SourcePort, number[uint16](1, 65535))),
+		"mark":       scalar(d, &q.Mark, number[uint32](0, 1<<32-1)),
+		"uid": func(node *yaml.Node, at string) error {
+			q.UID = new(uint32)
+			return scalar(d, q.UID, number[uint32](0, 1<<32-1))(node, at)
+		},
+		"dscp": scalar(d, &q.DSCP, number[uint8](0, 63)),
+		"icmpType": noting(func(node *yaml.Node, at string) error {
+			q.ICMPType = new(uint8)
+			return scalar(d, q.ICMPType, number[uint8](0, 255))(node, at)
+		}),
+		"size": scalar(d, &q.Size, number[int](1, 65535)),
+		"via": func(node *yaml.Node, at string) error {
+			q.Via = &verdict.Via{}
+			err := d.mapping(node, at, fields{
+				"namespace": scalar(d, &q.Via.Namespace, text),
+				"interface": scalar(d, &q.Via.Interface, text),
+			})
+			if err == nil && (q.Via.Namespace == "" || q.Via.Interface == "") {
+				err = d.errorf(node, at, "needs a namespace and an interface")
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return Schedule{}, err
+	}
+	for _, key := range []string{"name", "cron", "from", "to"} {
+		if lines[join(at, key)] == nil {
+			return Schedule{}, d.errorf(node, at, "%s is missing", key)
+		}
+	}
+	// What is left are faults between keys: each names the key to change.
+	blame := func(key, format string, args ...any) (Schedule, error) {
+		where := lines[join(at, key)]
+		if where == nil {
+			where = node
+		}
+		return Schedule{}, d.errorf(where, join(at, key), format, args...)
+	}
+	icmp := q.Protocol == verdict.ICMP
+	switch {
+	case icmp && q.Port != 0:
+		return blame("port", "\"%d\": icmp has no ports", q.Port)
+	case icmp && q.SourcePort != 0:
+		return blame("sourcePort", "\"%d\": icmp has no ports", q.SourcePort)
+	case !icmp && q.Port == 0:
+		return blame("port", "is missing: %s needs a port from 1 to 65535", q.Protocol)
+	case !icmp && q.ICMPType != nil:
+		return blame("icmpType", "\"%d\": %s has no ICMP type", *q.ICMPType, q.Protocol)
+	}
+	return s, nil
+}
+
+func protocol(s string) (verdict.Protocol, error) {
+	p := verdict.Protocol(s)
+	if !p.Valid() {
+		return "", errors.New("is not one of tcp, udp, sctp, icmp")
+	}
+	return p, nil
+}
+
+func validPattern(s string) error {
+	if _, err := path.Match(s, ""); err != nil {
+		return errors.New("is not a glob pattern")
+	}
+	return nil
+}
+
+// hostname is deliberately loose: what is compared is the Host header.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+
+func validHost(s string) error {
+	if net.ParseIP(s) == nil && !hostname.MatchString(s) {
+		return errors.New("is not a host name or an IP address (without a port)")
+	}
+	return nil
+}
+
+// directory checks a directory named relative to the configuration file.
+func (d decoder) directory(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("is empty")
+	}
+	if !filepath.IsAbs(s) {
+		s = filepath.Join(filepath.Dir(d.file), s)
+	}
+	return directory(s)
+}

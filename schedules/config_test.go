@@ -1,0 +1,259 @@
+package schedules
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// one is a schedule that is right but for the lines that are put into it.
+func one(lines ...string) string {
+	text := "schedules:\n- name: a\n  cron: '@every 30s'\n  from: pod:shop/web-0\n  to: svc:shop/api\n"
+	for _, line := range lines {
+		text += "  " + line + "\n"
+	}
+	return text
+}
+
+func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
+	const endpoints = "expected pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, dns:NAME or an IP address, or pods:NAMESPACE?LABELS"
+	tests := []struct {
+		name, text, want string
+	}{
+		{
+			"text that is not YAML", "schedules:\n- name: a\n  cron: \"unclosed\n",
+			`p.yaml:3: found unexpected end of stream`,
+		},
+		{"a tab for indentation", "schedules:\n\t- name: a\n", `p.yaml:2: found character that cannot start any token`},
+		{"a list at the top", "- name: a\n", `p.yaml:1: a list is not a mapping of keys to values`},
+		{"a text at the top", "hello\n", `p.yaml:1: "hello" is not a mapping of keys to values`},
+		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
+		{
+			"an unknown key at the top", "history: 1\nscedules: []\n",
+			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, history, jitter, maxPathSeries, probes, schedules, snapshotMaxAge, web`,
+		},
+		{"a key given twice", "history: 1\njitter: 0\nhistory: 2\n", `p.yaml:3: history: given twice, first in line 1`},
+		{"a merge key", "web: &w {}\ncollector:\n  <<: *w\n", `p.yaml:3: collector.<<: unknown key; known keys are manifests, maxAge, namespaces`},
+		{"schedules that are no list", "schedules: none\n", `p.yaml:1: schedules: "none" is not a list`},
+		{"a schedule that is no mapping", "schedules:\n- a\n", `p.yaml:2: schedules[0]: "a" is not a mapping of keys to values`},
+		{
+			"an unknown key in a schedule", one("port: 80", "retries: 3"),
+			`p.yaml:7: schedules[0].retries: unknown key; known keys are confirm, cron, dscp, expect, from, icmpType, mark, name, port, protocol, size, sourcePort, to, uid, via`,
+		},
+		{"no name", "schedules:\n- cron: '@hourly'\n  from: node:a\n  to: node:b\n  port: 1\n", `p.yaml:2: schedules[0]: name is missing`},
+		{"no cron", "schedules:\n- name: a\n", `p.yaml:2: schedules[0]: cron is missing`},
+		{"no from", "schedules:\n- name: a\n  cron: '@hourly'\n  to: node:b\n", `p.yaml:2: schedules[0]: from is missing`},
+		{"no to", "schedules:\n- name: a\n  cron: '@hourly'\n  from: node:b\n", `p.yaml:2: schedules[0]: to is missing`},
+		{"an empty schedule", "schedules:\n-\n", `p.yaml:2: schedules[0]: name is missing`},
+		{
+			"a name with a blank", "schedules:\n- name: web to api\n",
+			`p.yaml:2: schedules[0].name: "web to api": a name has 1 to 63 letters, digits, '-', '_' and '.', and begins with a letter or digit`,
+		},
+		{"a name that is a list", "schedules:\n- name: [a]\n", `p.yaml:2: schedules[0].name: a list is not a single value`},
+		{"a name without a value", "schedules:\n- name:\n", `p.yaml:2: schedules[0].name: no value is not a single value`},
+		{
+			"the same name twice", one("port: 80") + strings.TrimPrefix(one("port: 81"), "schedules:\n"),
+			`p.yaml:7: schedules[1].name: "a": the schedule in line 2 has this name`,
+		},
+		{
+			"a cron step beyond the range", "schedules:\n- name: a\n  cron: \"*/1 61 * * *\"\n",
+			`p.yaml:3: schedules[0].cron: "*/1 61 * * *": end of range (61) above maximum (23): 61`,
+		},
+		{
+			"a cron expression of four fields", "schedules:\n- name: a\n  cron: \"* * * *\"\n",
+			`p.yaml:3: schedules[0].cron: "* * * *": expected 5 to 6 fields, found 4: [* * * *]`,
+		},
+		{"a date that never comes", "schedules:\n- name: a\n  cron: 0 0 30 2 *\n", `p.yaml:3: schedules[0].cron: "0 0 30 2 *": no such date ever comes`},
+		{"a period without a unit", "schedules:\n- name: a\n  cron: '@every 30'\n", `p.yaml:3: schedules[0].cron: "@every 30": failed to parse duration @every 30: time: missing unit in duration "30"`},
+		{"a period below a second", "schedules:\n- name: a\n  cron: '@every 100ms'\n", `p.yaml:3: schedules[0].cron: "@every 100ms": 100ms is less than a second`},
+		{"an unknown descriptor", "schedules:\n- name: a\n  cron: '@often'\n", `p.yaml:3: schedules[0].cron: "@often": unrecognized descriptor: @often`},
+		{"a time zone alone", "schedules:\n- name: a\n  cron: 'TZ=UTC'\n", `p.yaml:3: schedules[0].cron: "TZ=UTC": a time zone without a schedule`},
+		{"an unknown kind of endpoint", "schedules:\n- name: a\n  cron: '@hourly'\n  from: deploy:shop/web\n", `p.yaml:4: schedules[0].from: "deploy:shop/web": ` + endpoints},
+		{"a pod without a namespace", "schedules:\n- name: a\n  cron: '@hourly'\n  from: pod:web\n", `p.yaml:4: schedules[0].from: "pod:web": expected pod:NAMESPACE/NAME, or pods:NAMESPACE?LABELS`},
+		{"a selector without a namespace", "schedules:\n- name: a\n  cron: '@hourly'\n  to: pods:?app=web\n", `p.yaml:4: schedules[0].to: "pods:?app=web": expected pods:NAMESPACE?LABELS`},
+		{"a selector that is no selector", "schedules:\n- name: a\n  cron: '@hourly'\n  to: pods:shop?app=(\n", `p.yaml:4: schedules[0].to: "pods:shop?app=(": label selector: unable to parse requirement: found '(', expected: identifier`},
+		{"no port", one(), `p.yaml:2: schedules[0].port: is missing: tcp needs a port from 1 to 65535`},
+		{"a port beyond the range", one("port: 65536"), `p.yaml:6: schedules[0].port: "65536": is not a whole number from 1 to 65535`},
+		{"a port by name", one("port: http"), `p.yaml:6: schedules[0].port: "http": is not a whole number from 1 to 65535`},
+		{"a port for icmp", one("port: 80", "protocol: icmp"), `p.yaml:6: schedules[0].port: "80": icmp has no ports`},
+		{"a source port for icmp", one("protocol: icmp", "sourcePort: 9"), `p.yaml:7: schedules[0].sourcePort: "9": icmp has no ports`},
+		{"an ICMP type for tcp", one("port: 80", "icmpType: 8"), `p.yaml:7: schedules[0].icmpType: "8": tcp has no ICMP type`},
+		{"an unknown protocol", one("port: 80", "protocol: TCP"), `p.yaml:7: schedules[0].protocol: "TCP": is not one of tcp, udp, sctp, icmp`},
+		{"an expectation that cannot hold", one("port: 80", "expect: degraded"), `p.yaml:7: schedules[0].expect: "degraded": is not reachable or unreachable`},
+		{"confirm", one("port: 80", "confirm: true"), `p.yaml:7: schedules[0].confirm: "true": confirming with a real probe is not available yet`},
+		{"confirm with a word", one("port: 80", "confirm: yes"), `p.yaml:7: schedules[0].confirm: "yes": is not true or false`},
+		{"a source port beyond the range", one("port: 80", "sourcePort: 0"), `p.yaml:7: schedules[0].sourcePort: "0": is not a whole number from 1 to 65535`},
+		{"a negative mark", one("port: 80", "mark: -1"), `p.yaml:7: schedules[0].mark: "-1": is not a whole number from 0 to 4294967295`},
+		{"a uid by name", one("port: 80", "uid: root"), `p.yaml:7: schedules[0].uid: "root": is not a whole number from 0 to 4294967295`},
+		{"a DSCP of seven bits", one("port: 80", "dscp: 64"), `p.yaml:7: schedules[0].dscp: "64": is not a whole number from 0 to 63`},
+		{"an ICMP type of nine bits", one("protocol: icmp", "icmpType: 256"), `p.yaml:7: schedules[0].icmpType: "256": is not a whole number from 0 to 255`},
+		{"a size beyond IP", one("port: 80", "size: 65536"), `p.yaml:7: schedules[0].size: "65536": is not a whole number from 1 to 65535`},
+		{"half a via", one("port: 80", "via: {namespace: n}"), `p.yaml:7: schedules[0].via: needs a namespace and an interface`},
+		{"an empty via namespace", one("port: 80", "via: {namespace: ''}"), `p.yaml:7: schedules[0].via.namespace: "": is empty`},
+		{"a namespace that is no pattern", "collector:\n  namespaces:\n  - cni-*\n  - 'a[b'\n", `p.yaml:4: collector.namespaces[1]: "a[b": is not a glob pattern`},
+		{"manifests that do not exist", "collector:\n  manifests: nowhere\n", `p.yaml:2: collector.manifests: "nowhere": no such directory`},
+		{"a maximal age without a unit", "collector:\n  maxAge: 10\n", `p.yaml:2: collector.maxAge: "10": is not a duration such as 10s, 5m or 1h30m`},
+		{"a negative maximal age", "collector:\n  maxAge: -1s\n", `p.yaml:2: collector.maxAge: "-1s": is less than 0s`},
+		{"a snapshot age below a second", "snapshotMaxAge: 10ms\n", `p.yaml:1: snapshotMaxAge: "10ms": is less than 1s`},
+		{
+			"a snapshot that is always too old", "snapshotMaxAge: 5s\n",
+			`p.yaml:1: snapshotMaxAge: "5s": is less than collector.maxAge (10s), so that every verdict would be unknown`,
+		},
+		{"a negative number of series", "maxPathSeries: -1\n", `p.yaml:1: maxPathSeries: "-1": is not a whole number from 0 to 1000000`},
+		{"a history of words", "history: long\n", `p.yaml:1: history: "long": is not a whole number from 0 to 1000000`},
+		{"a jitter above one half", "jitter: 0.6\n", `p.yaml:1: jitter: "0.6": is not a number from 0 to 0.5`},
+		{"a jitter that is no number", "jitter: .nan\n", `p.yaml:1: jitter: ".nan": is not a number from 0 to 0.5`},
+		{"probes that are a switch", "probes: true\n", `p.yaml:1: probes: "true" is not a mapping of keys to values`},
+		{"probes that are half enabled", "probes:\n  enabled: on\n", `p.yaml:2: probes.enabled: "on": is not true or false`},
+		{"no series at all for probes", "probes:\n  maxSeries: 0\n", `p.yaml:2: probes.maxSeries: "0": is not a whole number from 1 to 1000000`},
+		{"a run time that is a duration", "bpfRunSeconds: 5s\n", `p.yaml:1: bpfRunSeconds: "5s": is not true or false`},
+		{"an allowed host with a port", "web:\n  allowedHosts: ['a:9810']\n", `p.yaml:2: web.allowedHosts[0]: "a:9810": is not a host name or an IP address (without a port)`},
+		{"an allowed host that is empty", "web:\n  allowedHosts: ['']\n", `p.yaml:2: web.allowedHosts[0]: "": is empty`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Parse("p.yaml", []byte(test.text))
+			if err == nil {
+				t.Fatalf("accepted as %+v, want the error\n%s", c, test.want)
+			}
+			if err.Error() != test.want {
+				t.Errorf("error is\n%s\nwant\n%s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "manifests"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const text = `
+schedules:
+- name: web-to-api
+  cron: "*/1 * * * *"
+  from: pods:shop?app=web
+  to: svc:shop/api
+  port: 80
+  protocol: udp
+  expect: unreachable
+  confirm: false
+  sourcePort: 1024
+  mark: 0x4000
+  uid: 0
+  dscp: 46
+  size: 1500
+  via: {namespace: node-1, interface: eth0}
+- {name: ping, cron: "@hourly", from: node:a, to: 10.0.0.1, protocol: icmp, icmpType: 8}
+collector:
+  namespaces: [lab-*]
+  manifests: manifests
+  maxAge: 3s
+snapshotMaxAge: 1m
+maxPathSeries: 7
+history: 8
+jitter: 0
+probes: {enabled: false, maxSeries: 9}
+bpfRunSeconds: true
+web: {allowedHosts: [plumbline.example.com, "10.0.0.9"]}
+`
+	file := filepath.Join(dir, "plumbline.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, echo := uint32(0), uint8(8)
+	want := &Config{
+		Schedules: []Schedule{
+			{
+				Name: "web-to-api", Cron: "*/1 * * * *", From: selector(t, "pods:shop?app=web"), To: selector(t, "svc:shop/api"),
+				Query: verdict.Query{
+					Port: 80, Protocol: verdict.UDP, Expect: verdict.Unreachable, SourcePort: 1024, Mark: 0x4000, UID: &uid,
+					DSCP: 46, Size: 1500, Via: &verdict.Via{Namespace: "node-1", Interface: "eth0"},
+				},
+			},
+			{
+				Name: "ping", Cron: "@hourly", From: selector(t, "node:a"), To: selector(t, "10.0.0.1"),
+				Query: verdict.Query{Protocol: verdict.ICMP, Expect: verdict.Reachable, ICMPType: &echo},
+			},
+		},
+		Collector:      Collector{Namespaces: []string{"lab-*"}, Manifests: filepath.Join(dir, "manifests"), MaxAge: 3 * time.Second},
+		SnapshotMaxAge: time.Minute,
+		MaxPathSeries:  7,
+		History:        8,
+		Jitter:         0,
+		Probes:         Probes{Enabled: false, MaxSeries: 9},
+		BPFRunSeconds:  true,
+		Web:            Web{AllowedHosts: []string{"plumbline.example.com", "10.0.0.9"}},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b Selector) bool { return a.String() == b.String() })); diff != "" {
+		t.Errorf("configuration differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnEmptyConfigurationIsTheDefault(t *testing.T) {
+	for name, text := range map[string]string{
+		"no text":     "",
+		"a comment":   "# nothing yet\n",
+		"empty keys":  "schedules:\ncollector:\nweb:\n  allowedHosts:\n",
+		"empty lists": "schedules: []\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse("p.yaml", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(Default(), got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("configuration differs from the default (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
+	_, err := Load("/nonexistent/plumbline.yaml")
+	if want := "configuration: open /nonexistent/plumbline.yaml: no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %s", err, want)
+	}
+	large := filepath.Join(t.TempDir(), "large.yaml")
+	if err := os.WriteFile(large, make([]byte, maxConfigSize+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(large); err == nil || err.Error() != large+": larger than 4194304 bytes" {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func selector(t *testing.T, text string) Selector {
+	t.Helper()
+	s, err := ParseSelector(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(one("port: 80"))
+	f.Add("collector: {namespaces: [a, *b], maxAge: 1s}\n")
+	f.Add("a: &a [*a]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Parse("p.yaml", []byte(text))
+		if (c == nil) == (err == nil) {
+			t.Errorf("configuration %v with error %v: want exactly one", c, err)
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "p.yaml:") {
+			t.Errorf("error %q does not name the file", err)
+		}
+	})
+}
