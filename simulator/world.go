@@ -18,6 +18,8 @@
 package simulator
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,6 +51,9 @@ type host struct {
 	links  map[string]*netstack.Link
 	fib    *fib.FIB
 	filter *netfilter.Ruleset
+	// filtered are the devices with tc filters.
+	filtered map[string]bool
+	encrypts bool // there are IPsec policies
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
@@ -106,7 +111,32 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 	for i := range ns.Links {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
 	}
+	if h.filtered, err = filteredDevices(ns.TC); err != nil {
+		return nil, err
+	}
+	h.encrypts = len(bytes.TrimSpace(ns.XFRM.Data)) > 0
 	return h, nil
+}
+
+// filteredDevices reads which devices have tc filters.
+func filteredDevices(tc netstack.Text) (map[string]bool, error) {
+	if len(bytes.TrimSpace(tc.Data)) == 0 {
+		return nil, nil
+	}
+	var entries []struct {
+		Dev      string `json:"dev"`
+		Protocol string `json:"protocol"` // of filters; qdiscs have none
+	}
+	if err := json.Unmarshal(tc.Data, &entries); err != nil {
+		return nil, fmt.Errorf("%s: %w", tc.File, err)
+	}
+	devices := make(map[string]bool)
+	for _, e := range entries {
+		if e.Protocol != "" {
+			devices[e.Dev] = true
+		}
+	}
+	return devices, nil
 }
 
 // Cluster returns the Kubernetes objects of the snapshot, indexed.
@@ -148,4 +178,14 @@ func (h *host) confMax(f netstack.Family, dev, name string) int {
 	all, _ := h.ConfSysctl(f, "all", name)
 	own, _ := h.ConfSysctl(f, dev, name)
 	return max(all, own)
+}
+
+// owns says whether addr is an address of the node, as far as it was collected.
+func (w *World) owns(node string, addr netip.Addr) bool {
+	h := w.byNode[node]
+	if h == nil {
+		return false
+	}
+	_, ok := h.owns(addr)
+	return ok
 }

@@ -1,0 +1,100 @@
+package simulator
+
+import (
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Diagnose answers a query. The error is for a malformed query only: a name
+// that nothing bears is a report with the verdict unknown.
+func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
+	if err := q.Validate(); err != nil {
+		return nil, err
+	}
+	r := &verdict.Report{
+		ID: q.ID, Query: q,
+		Reasons: []verdict.Finding{}, Paths: []verdict.Path{},
+		Policy:      verdict.Policy{Verdict: verdict.PolicyNone, Policies: []string{}},
+		Assumptions: []string{},
+		Coverage:    w.coverage,
+		Snapshot:    w.snapshotInfo(),
+	}
+	f, from, to, finding := w.resolveFlow(&q)
+	if finding != nil {
+		r.Verdict = verdict.Unknown
+		r.Reasons = append(r.Reasons, *finding)
+		return r, nil
+	}
+	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d) })
+	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
+	e.explain()
+	r.Verdict = join(r.Paths)
+	r.Reasons = e.reasons()
+	r.Assumptions = w.assumptions(r, f)
+	return r, nil
+}
+
+func (w *World) snapshotInfo() verdict.SnapshotInfo {
+	s := w.snapshot
+	info := verdict.SnapshotInfo{Taken: s.Taken, AgeSeconds: map[string]float64{}}
+	for _, ns := range s.Namespaces {
+		if ns.Kind == netstack.KindNode && ns.Node != "" && !ns.Taken.IsZero() && !s.Ended.IsZero() {
+			info.AgeSeconds[ns.Node] = max(0, s.Ended.Sub(ns.Taken).Seconds())
+		}
+	}
+	return info
+}
+
+// join derives the verdict of a report from its paths.
+func join(paths []verdict.Path) verdict.Verdict {
+	count := make(map[verdict.Verdict]int)
+	for i := range paths {
+		count[paths[i].Verdict]++
+	}
+	for v, n := range count {
+		if n == len(paths) {
+			return v
+		}
+	}
+	// Mixed. What is unknown cannot turn an answer into "reachable" or
+	// "unreachable" for sure; but once some pass and some fail, it is degraded
+	// whatever the unknown ones do.
+	passes := count[verdict.Reachable] + count[verdict.Degraded]
+	if count[verdict.Unknown] > 0 && (passes == 0 || count[verdict.Unreachable] == 0) && count[verdict.Degraded] == 0 {
+		return verdict.Unknown
+	}
+	return verdict.Degraded
+}
+
+// assumptions lists what the report takes for granted.
+func (w *World) assumptions(r *verdict.Report, f *flow) []string {
+	list := []string{}
+	if r.Query.SourcePort == 0 && !isICMP(f.packet.Protocol) {
+		list = append(list, "the client's port is an ephemeral one: 45678 stands for all")
+	}
+	optional := []netstack.Part{
+		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF,
+		netstack.PartNeighbours, netstack.PartFDB, netstack.PartNextHops, netstack.PartBridgeVLAN,
+	}
+	var seen []string
+	for i := range r.Paths {
+		for _, hops := range [][]verdict.Hop{r.Paths[i].Hops, r.Paths[i].Reverse} {
+			for j := range hops {
+				name := hops[j].Namespace
+				h := w.byName[name]
+				if h == nil || slices.Contains(seen, name) {
+					continue
+				}
+				seen = append(seen, name)
+				for _, p := range optional {
+					if h.PartStatus(p).State == netstack.StateMissing {
+						list = append(list, "the "+string(p)+" of "+h.String()+" was not collected, and is taken as empty")
+					}
+				}
+			}
+		}
+	}
+	return list
+}

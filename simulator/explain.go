@@ -1,0 +1,356 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// explainer holds the dataplane's answer against the objects of the cluster:
+// they explain a failure, or tell that actual and expected state differ.
+type explainer struct {
+	w        *World
+	report   *verdict.Report
+	flow     *flow
+	from, to *resolved
+	general  []verdict.Finding // about no path in particular
+}
+
+func (e *explainer) explain() {
+	for i := range e.report.Paths {
+		e.explainPath(&e.report.Paths[i])
+	}
+	if e.to.service != nil {
+		e.compareBackends()
+	}
+}
+
+func (e *explainer) explainPath(p *verdict.Path) {
+	var first, last []verdict.Finding // before and after the mechanism
+	dst, _ := netip.ParseAddr(p.Destination.IP)
+	failed := p.Verdict == verdict.Unreachable || p.Verdict == verdict.Degraded
+	if e.boundary(p, dst) {
+		return
+	}
+	first = append(first, e.serviceFindings(p)...)
+	if f, ok := e.policy(p, dst); ok {
+		if f.Code == verdict.NetworkPolicyDeny {
+			first = append(first, f)
+		} else {
+			last = append(last, f)
+		}
+	}
+	if f, ok := e.elsewhere(p, dst); ok {
+		p.Verdict = verdict.Unreachable
+		last = append([]verdict.Finding{f}, last...)
+	}
+	for _, f := range e.objectFindings(dst) {
+		if failed && explains(f.Code, p.Findings) {
+			f.Severity = verdict.SeverityFatal
+			first = append(first, f)
+		} else {
+			last = append(last, f)
+		}
+	}
+	p.Findings = append(append(first, p.Findings...), last...)
+}
+
+// explains says whether the state of an object is the cause of what the
+// dataplane met.
+func explains(object verdict.Code, mechanism []verdict.Finding) bool {
+	switch object {
+	case verdict.PodNotRunning, verdict.PodNotReady, verdict.NodeNotReady:
+		return hasCode(mechanism, verdict.NoListener, verdict.NeighbourFailed, verdict.InterfaceDown, verdict.InterfaceMissing)
+	}
+	return false
+}
+
+func hasCode(findings []verdict.Finding, codes ...verdict.Code) bool {
+	return slices.ContainsFunc(findings, func(f verdict.Finding) bool { return slices.Contains(codes, f.Code) })
+}
+
+// boundary judges a path that leaves the collected world: it counts as
+// reachable only if nothing inside could own the destination.
+func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
+	if !hasCode(p.Findings, verdict.LeavesModel) {
+		return false
+	}
+	e.report.Boundary = true
+	src := e.leavingSource(p)
+	switch what, known := e.w.knownOwner(dst); {
+	case known:
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
+			"%s belongs to the %s, which was not collected: what happens to the packet there is not known", dst, what)}, p.Findings...)
+	case dst.IsGlobalUnicast() && !dst.IsPrivate() && src.IsValid() && src.IsPrivate():
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unreachable, verdict.OutcomeTimeout, false
+		where := p.Findings[0].Where
+		p.Findings = append([]verdict.Finding{verdict.NewFinding(verdict.EgressNotTranslated, where, p.Findings[0].Evidence, dst, where.Interface, src)}, p.Findings...)
+	}
+	return true
+}
+
+// leavingSource is the source address with which the packet left.
+func (e *explainer) leavingSource(p *verdict.Path) netip.Addr {
+	src, _ := netip.ParseAddr(p.Source.IP)
+	for _, t := range p.Translations {
+		if t.Kind == "snat" || t.Kind == "masquerade" {
+			if to, err := netip.ParseAddrPort(t.To); err == nil {
+				src = to.Addr()
+			} else if to, err := netip.ParseAddr(t.To); err == nil {
+				src = to
+			}
+		}
+	}
+	return src
+}
+
+// knownOwner says what in the cluster owns, or could own, an address.
+func (w *World) knownOwner(addr netip.Addr) (string, bool) {
+	if o, ok := w.cluster.Owner(addr); ok {
+		return o.String(), true
+	}
+	return w.cluster.InKnownRange(addr)
+}
+
+// serviceFindings says what the objects hold against using the service that was
+// asked for; they explain a failure, and are only a difference otherwise.
+func (e *explainer) serviceFindings(p *verdict.Path) []verdict.Finding {
+	if e.to.service == nil || p.Verdict == verdict.Unknown {
+		return nil
+	}
+	findings := e.w.cluster.ServiceFindings(e.to.service, e.traffic(), e.flow.packet.Src, e.flow.packet.Dst)
+	for i := range findings {
+		if p.Verdict != verdict.Unreachable {
+			findings[i].Severity = verdict.SeverityWarning
+		}
+	}
+	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) {
+		if expected := e.w.cluster.Backends(e.to.service, e.traffic()); len(expected) > 0 {
+			f := e.mismatch(expected[0].Addr.String(), "is missing")
+			f.Severity = verdict.SeverityFatal
+			findings = append(findings, f)
+		}
+	}
+	return findings
+}
+
+func translatesDestination(p *verdict.Path) bool {
+	return slices.ContainsFunc(p.Translations, func(t verdict.Translation) bool {
+		return t.Kind == "dnat" || t.Kind == "redirect" || t.Kind == "ipvs"
+	})
+}
+
+func (e *explainer) traffic() cluster.Traffic {
+	t := cluster.Traffic{
+		Port: e.report.Query.Port, Protocol: e.report.Query.Protocol,
+		IPv6:       e.flow.packet.Family() == netstack.IPv6,
+		External:   e.to.service.IsExternal(e.flow.packet.Dst),
+		FromInside: e.flow.from != nil,
+	}
+	if e.flow.from != nil {
+		t.Node = e.flow.from.Node
+	}
+	return t
+}
+
+// mismatch is a difference between a service's endpoints and the dataplane.
+func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
+	node := e.traffic().Node
+	return verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node, Resource: "service " + e.to.service.String()}, nil,
+		"endpoint %s of service %s %s in iptables on node %s", endpoint, e.to.service, how, node)
+}
+
+// compareBackends compares the endpoints that packets would go to with those
+// that the objects name.
+func (e *explainer) compareBackends() {
+	expected := make(map[string]bool)
+	for _, b := range e.w.cluster.Backends(e.to.service, e.traffic()) {
+		expected[b.Addr.String()] = false
+	}
+	for i := range e.report.Paths {
+		p := &e.report.Paths[i]
+		if p.Verdict == verdict.Unknown && !translatesDestination(p) {
+			return // what is not known is no difference
+		}
+		if !translatesDestination(p) {
+			continue
+		}
+		to := destination(p)
+		if _, ok := expected[to]; ok {
+			expected[to] = true
+			continue
+		}
+		p.Findings = append(p.Findings, e.mismatch(to, "is unexpected"))
+	}
+	var missing []string
+	for addr, seen := range expected {
+		if !seen {
+			missing = append(missing, addr)
+		}
+	}
+	if len(missing) == len(expected) {
+		return // nothing is translated: the paths say so
+	}
+	slices.Sort(missing)
+	for _, addr := range missing {
+		e.general = append(e.general, e.mismatch(addr, "is missing"))
+	}
+}
+
+func destination(p *verdict.Path) string {
+	addr, err := netip.ParseAddr(p.Destination.IP)
+	if err != nil {
+		return p.Destination.IP
+	}
+	return netip.AddrPortFrom(addr, p.Destination.Port).String()
+}
+
+// policy holds the path against the network policies of the API.
+func (e *explainer) policy(p *verdict.Path, dst netip.Addr) (verdict.Finding, bool) {
+	if !dst.IsValid() || e.unassigned(dst) {
+		return verdict.Finding{}, false
+	}
+	src, _ := netip.ParseAddr(p.Source.IP)
+	result := e.w.cluster.Evaluate(cluster.Connection{
+		Source:      cluster.End{Addr: src, Pod: e.from.pod, Node: e.nodeOf(src)},
+		Destination: cluster.End{Addr: dst, Node: e.nodeOf(dst)},
+		Protocol:    e.report.Query.Protocol, Port: p.Destination.Port,
+	})
+	e.notePolicy(&result)
+	if result.Verdict != verdict.PolicyDeny {
+		return verdict.Finding{}, false
+	}
+	switch {
+	case hasCode(p.Findings, verdict.NetfilterDrop, verdict.NetfilterReject):
+		return result.Finding()
+	case p.Verdict == verdict.Reachable || p.Verdict == verdict.Degraded:
+		return result.NotEnforced()
+	}
+	return verdict.Finding{}, false
+}
+
+// unassigned says whether addr is still the service's: policies judge by the
+// address after translation.
+func (e *explainer) unassigned(addr netip.Addr) bool {
+	_, service := e.w.cluster.ServiceByIP(addr)
+	return service
+}
+
+func (e *explainer) nodeOf(addr netip.Addr) string {
+	for _, h := range e.w.byAddr[addr] {
+		if h.Kind == netstack.KindNode {
+			return h.Node
+		}
+	}
+	return ""
+}
+
+// notePolicy joins the policy verdicts of the paths: one denial denies.
+func (e *explainer) notePolicy(result *cluster.PolicyResult) {
+	r := &e.report.Policy
+	if result.Verdict == verdict.PolicyDeny && r.Verdict != verdict.PolicyDeny {
+		r.Verdict, r.Policies = verdict.PolicyDeny, []string{}
+	}
+	if result.Verdict == verdict.PolicyAllow && r.Verdict == verdict.PolicyNone {
+		r.Verdict = verdict.PolicyAllow
+	}
+	if result.Verdict != r.Verdict {
+		return
+	}
+	for _, name := range result.Policies {
+		if !slices.Contains(r.Policies, name) {
+			r.Policies = append(r.Policies, name)
+		}
+	}
+}
+
+// elsewhere says whether the packet was taken by something other than what was
+// asked for.
+func (e *explainer) elsewhere(p *verdict.Path, dst netip.Addr) (verdict.Finding, bool) {
+	if !p.Delivered || p.Destination.Namespace == "" {
+		return verdict.Finding{}, false
+	}
+	at := e.w.byName[p.Destination.Namespace]
+	want := e.to.host
+	if e.to.service != nil || translatesDestination(p) {
+		want = nil
+		if pod, ok := e.w.cluster.PodByIP(dst); ok {
+			want = e.w.byPod[pod.String()]
+		}
+	}
+	if want == nil || at == nil || at == want {
+		return verdict.Finding{}, false
+	}
+	return verdict.NewFindingf(verdict.DeliveredElsewhere, at.where(""), []string{p.Hops[len(p.Hops)-1].Packet},
+		"%s is owned by %s, but %s took the packet", dst, want, at), true
+}
+
+// objectFindings says what the state of the pods and nodes at both ends holds
+// against the connection.
+func (e *explainer) objectFindings(dst netip.Addr) []verdict.Finding {
+	var list []verdict.Finding
+	pods := []*cluster.Pod{e.from.pod}
+	if pod, ok := e.w.cluster.PodByIP(dst); ok {
+		pods = append(pods, pod)
+	} else if e.to.pod != nil {
+		pods = append(pods, e.to.pod)
+	}
+	for i, pod := range pods {
+		if pod == nil || i > 0 && pod == pods[0] {
+			continue
+		}
+		list = append(list, pod.Findings()...)
+		if node, ok := e.w.cluster.Node(pod.Node); ok {
+			list = append(list, node.Findings()...)
+		}
+	}
+	return list
+}
+
+// reasons lists the findings of all paths, those of the worst paths first, each
+// once.
+func (e *explainer) reasons() []verdict.Finding {
+	var list []verdict.Finding
+	seen := make(map[string]bool)
+	add := func(f verdict.Finding) {
+		key := fmt.Sprintf("%s|%v|%s", f.Code, f.Where, f.Message)
+		if !seen[key] {
+			seen[key] = true
+			list = append(list, f)
+		}
+	}
+	decisive := func(f *verdict.Finding) bool {
+		switch f.Severity {
+		case verdict.SeverityFatal, verdict.SeverityPartial, verdict.SeverityUndecided:
+			return true
+		}
+		return false
+	}
+	for _, v := range []verdict.Verdict{verdict.Unreachable, verdict.Unknown, verdict.Degraded, verdict.Reachable} {
+		for i := range e.report.Paths {
+			p := &e.report.Paths[i]
+			for j := range p.Findings {
+				if p.Verdict == v && decisive(&p.Findings[j]) {
+					add(p.Findings[j])
+				}
+			}
+		}
+	}
+	for i := range e.report.Paths {
+		for _, f := range e.report.Paths[i].Findings {
+			add(f)
+		}
+	}
+	for _, f := range e.general {
+		add(f)
+	}
+	if list == nil {
+		return []verdict.Finding{}
+	}
+	return list
+}

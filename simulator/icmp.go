@@ -1,0 +1,188 @@
+package simulator
+
+import (
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// ICMP numbers that the walk makes or understands (RFC 792, RFC 4443).
+const (
+	icmpUnreachable   = 3
+	icmpNet           = 0
+	icmpHost          = 1
+	icmpProtocol      = 2
+	icmpPort          = 3
+	icmpFragNeeded    = 4
+	icmpNetProhibited = 9
+	icmpProhibited    = 10
+	icmpFiltered      = 13
+
+	icmp6Unreachable  = 1
+	icmp6NoRoute      = 0
+	icmp6Prohibited   = 1
+	icmp6NotNeighbour = 2
+	icmp6Address      = 3
+	icmp6Port         = 4
+	icmp6Policy       = 5
+	icmp6RejectRoute  = 6
+	icmp6TooBig       = 2
+)
+
+// unreachable is the ICMP error of a host that knows no way.
+func unreachable(f netstack.Family, why routeError) (typ, code uint8) {
+	if f == netstack.IPv6 {
+		return icmp6Unreachable, [...]uint8{icmp6NoRoute, icmp6Address, icmp6Prohibited, icmp6NoRoute}[why]
+	}
+	return icmpUnreachable, [...]uint8{icmpNet, icmpHost, icmpFiltered, icmpNet}[why]
+}
+
+func tooBig(f netstack.Family) (typ, code uint8) {
+	if f == netstack.IPv6 {
+		return icmp6TooBig, 0
+	}
+	return icmpUnreachable, icmpFragNeeded
+}
+
+func portUnreachable(f netstack.Family) notice {
+	if f == netstack.IPv6 {
+		return notice{kind: noticeICMP, typ: icmp6Unreachable, code: icmp6Port}
+	}
+	return notice{kind: noticeICMP, typ: icmpUnreachable, code: icmpPort}
+}
+
+// rejectNotice is what the REJECT target sends; with is in the words of
+// iptables.
+func rejectNotice(with string, f netstack.Family) notice {
+	icmp := func(typ, code uint8) notice { return notice{kind: noticeICMP, typ: typ, code: code} }
+	switch with {
+	case "tcp-reset":
+		return notice{kind: noticeReset}
+	case "icmp-net-unreachable":
+		return icmp(icmpUnreachable, icmpNet)
+	case "icmp-host-unreachable":
+		return icmp(icmpUnreachable, icmpHost)
+	case "icmp-proto-unreachable":
+		return icmp(icmpUnreachable, icmpProtocol)
+	case "icmp-net-prohibited":
+		return icmp(icmpUnreachable, icmpNetProhibited)
+	case "icmp-host-prohibited":
+		return icmp(icmpUnreachable, icmpProhibited)
+	case "icmp-admin-prohibited":
+		return icmp(icmpUnreachable, icmpFiltered)
+	case "icmp6-no-route":
+		return icmp(icmp6Unreachable, icmp6NoRoute)
+	case "icmp6-adm-prohibited":
+		return icmp(icmp6Unreachable, icmp6Prohibited)
+	case "icmp6-addr-unreachable":
+		return icmp(icmp6Unreachable, icmp6Address)
+	case "icmp6-policy-fail":
+		return icmp(icmp6Unreachable, icmp6Policy)
+	case "icmp6-reject-route":
+		return icmp(icmp6Unreachable, icmp6RejectRoute)
+	}
+	return portUnreachable(f)
+}
+
+// outcomeOf is what a client sees that gets the notice: icmp_err_convert and
+// tcp_v6_err. Errors that are not fatal reach only TCP while it connects, and
+// programs that ask for them (ping).
+func outcomeOf(n notice, p *netstack.Packet) verdict.Outcome {
+	if n.kind == noticeReset {
+		return verdict.OutcomeRefused
+	}
+	soft := p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite
+	outcome, fatal := icmpOutcome(n, p.Family())
+	if soft && !fatal && n.kind == noticeICMP {
+		return verdict.OutcomeTimeout
+	}
+	return outcome
+}
+
+func icmpOutcome(n notice, f netstack.Family) (outcome verdict.Outcome, fatal bool) {
+	if f == netstack.IPv6 {
+		switch {
+		case n.typ == icmp6TooBig:
+			return verdict.OutcomeMessageTooLong, false
+		case n.typ != icmp6Unreachable:
+			return verdict.OutcomeTimeout, false
+		}
+		switch n.code {
+		case icmp6NoRoute:
+			return verdict.OutcomeNetUnreachable, false
+		case icmp6Prohibited, icmp6Policy, icmp6RejectRoute:
+			return verdict.OutcomeProhibited, true
+		case icmp6Port:
+			return verdict.OutcomeRefused, true
+		}
+		return verdict.OutcomeHostUnreachable, false
+	}
+	if n.typ != icmpUnreachable {
+		return verdict.OutcomeTimeout, false
+	}
+	switch n.code {
+	case icmpNet:
+		return verdict.OutcomeNetUnreachable, false
+	case icmpNetProhibited:
+		return verdict.OutcomeNetUnreachable, true
+	case icmpProtocol, icmpPort:
+		return verdict.OutcomeRefused, true
+	case icmpFragNeeded:
+		return verdict.OutcomeMessageTooLong, true
+	case icmpHost:
+		return verdict.OutcomeHostUnreachable, false
+	}
+	return verdict.OutcomeHostUnreachable, true
+}
+
+// notify walks the notice of an ended leg back to the sender of the packet, and
+// says whether it gets there. original is the packet as its socket sent it.
+func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told bool, hops []verdict.Hop) {
+	if e.notice.kind == noticeNone {
+		return false, nil
+	}
+	if e.notice.originated || e.host == sender && e.packet.Src == original.Src {
+		return true, nil
+	}
+	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64}
+	if e.notice.kind == noticeReset {
+		p.Protocol = netstack.ProtoTCP
+		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
+		p.TCPFlags = netstack.RST | netstack.ACK
+		p.Length = tcpHeaders(p.Family())
+	} else {
+		quoted := e.packet
+		quoted.Embedded = nil
+		p.Protocol, p.ICMPType, p.ICMPCode, p.Embedded = netstack.ProtoICMP, e.notice.typ, e.notice.code, &quoted
+		if p.Family() == netstack.IPv6 {
+			p.Protocol = netstack.ProtoICMPv6
+		}
+		p.Length = 576
+		// icmp_send answers from the address that was asked, if it is its own.
+		if !e.host.fib.Local(e.packet.Dst) {
+			p.Src = noAddr
+		}
+	}
+	l := &leg{walk: wk, packet: p}
+	// nf_ct_attach: the error belongs to the connection of what it answers.
+	if l.state.Conn = e.conn; e.conn != nil {
+		l.state.CT, l.state.Reply = netfilter.CTRelated, !e.reply
+	}
+	l.host = e.host
+	back := l.send(e.host)
+	if back.kind != delivered || back.host != sender {
+		return false, l.hops
+	}
+	if q := back.packet.Embedded; q != nil {
+		return q.Src == original.Src && q.Dst == original.Dst && q.SrcPort == original.SrcPort && q.DstPort == original.DstPort, l.hops
+	}
+	return back.packet.Src == original.Dst && back.packet.Dst == original.Src &&
+		back.packet.SrcPort == original.DstPort && back.packet.DstPort == original.SrcPort, l.hops
+}
+
+func tcpHeaders(f netstack.Family) int {
+	if f == netstack.IPv6 {
+		return 60
+	}
+	return 40
+}

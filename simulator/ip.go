@@ -1,0 +1,707 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// walk is one walk of a query: all legs of a connection, along one sequence of
+// alternatives. It carries what the packets leave behind in the namespaces.
+type walk struct {
+	w            *World
+	dice         *dice
+	conntrack    map[*host]*netfilter.Conntrack
+	multipath    map[multipathKey]int
+	translations []verdict.Translation
+}
+
+// multipathKey remembers the way that a flow takes: the kernel hashes it.
+type multipathKey struct {
+	host     *host
+	route    *netstack.Route
+	src, dst netip.Addr
+}
+
+// leg is the way of one packet from where it is made to where it ends.
+type leg struct {
+	*walk
+	packet netstack.Packet
+	source netip.Addr // that the sending host chose
+	host   *host      // where the packet is
+	origin *host      // where it was made; nil when it came from outside
+	hops   []verdict.Hop
+	state  netfilter.State // in this namespace
+	next   netstack.NextHop
+	route  fib.Result
+	seen   map[place]bool
+	taken  []routeTaken
+}
+
+// routeTaken is a way that the packet took out of a namespace.
+type routeTaken struct {
+	host  *host
+	route fib.Result
+	next  netstack.NextHop
+	dst   netip.Addr
+}
+
+// place is a packet at an interface: the same twice is a loop.
+type place struct {
+	link             *netstack.Link
+	src, dst         netip.Addr
+	srcPort, dstPort uint16
+	mark             uint32
+}
+
+// endKind says how a leg ended.
+type endKind uint8
+
+const (
+	delivered endKind = iota // to the network layer of end.host, past INPUT
+	dropped
+	left      // the collected world
+	undecided // something that is not known decides
+)
+
+// end is where and why a leg ended.
+type end struct {
+	kind    endKind
+	host    *host
+	in      string // interface on which it was delivered
+	packet  netstack.Packet
+	conn    *netfilter.Conn
+	reply   bool // the packet ran against conn's original direction
+	finding *verdict.Finding
+	notice  notice
+}
+
+// notice is what the kernel that ended a packet tells its sender.
+type notice struct {
+	kind       noticeKind
+	typ, code  uint8 // of the ICMP error
+	mtu        int   // bytes, with "fragmentation needed" and "packet too big"
+	originated bool  // the packet never left the host that made it
+}
+
+type noticeKind uint8
+
+const (
+	noticeNone  noticeKind = iota
+	noticeICMP             // an ICMP error
+	noticeReset            // a TCP reset
+	noticeErrno            // an error of the system call that sent it
+)
+
+func (l *leg) enter(h *host, in string) {
+	if l.host != h {
+		// Marks and connections belong to a namespace.
+		l.packet.Mark = 0
+		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
+	}
+	l.host = h
+	kind := verdict.HopExternal
+	switch h.Kind {
+	case netstack.KindPod:
+		kind = verdict.HopPod
+	case netstack.KindNode:
+		kind = verdict.HopNode
+	case netstack.KindOther:
+		kind = verdict.HopBridge
+	}
+	l.hops = append(l.hops, verdict.Hop{
+		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packet.String(),
+		Steps: []verdict.Step{}, Findings: []verdict.Finding{},
+	})
+}
+
+func (l *leg) hop() *verdict.Hop { return &l.hops[len(l.hops)-1] }
+
+func (l *leg) step(stage, action, rule string) {
+	hop := l.hop()
+	hop.Steps = append(hop.Steps, verdict.Step{Stage: stage, Action: action, Rule: rule})
+}
+
+// finish ends the leg with a finding.
+func (l *leg) finish(kind endKind, f verdict.Finding) end {
+	hop := l.hop()
+	hop.Findings = append(hop.Findings, f)
+	return end{kind: kind, host: l.host, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply, finding: &f}
+}
+
+func (l *leg) drop(f verdict.Finding) end { return l.finish(dropped, f) }
+
+// dropTelling drops the packet and tells its sender by an ICMP error.
+func (l *leg) dropTelling(f verdict.Finding, typ, code uint8) end {
+	e := l.finish(dropped, f)
+	e.notice = notice{kind: noticeICMP, typ: typ, code: code}
+	return e
+}
+
+func (l *leg) undecided(f verdict.Finding) end { return l.finish(undecided, f) }
+
+// doubt asks whether something that cannot be known interferes: the walk is
+// repeated with the other answer.
+func (l *leg) doubt(f verdict.Finding) bool {
+	return l.dice.ask(choice{alternatives: 2, doubt: &f}) == 1
+}
+
+// require ends the leg when a part of the namespace's state is not known.
+func (l *leg) require(parts ...netstack.Part) (end, bool) {
+	for _, p := range parts {
+		if l.host.Known(p) {
+			continue
+		}
+		return l.undecided(l.missing(p)), true
+	}
+	return end{}, false
+}
+
+func (l *leg) missing(p netstack.Part) verdict.Finding {
+	h := l.host
+	if s := h.PartStatus(p); s.State == netstack.StateFailed {
+		return verdict.NewFindingf(verdict.CollectorFailed, h.where(""), []string{s.Detail},
+			"the %s of %s could not be read: %s", p, h, s.Detail)
+	}
+	return verdict.NewFindingf(verdict.SnapshotMissing, h.where(""), nil,
+		"the %s of %s was not collected, and could decide", p, h)
+}
+
+// requireFilter ends the leg when no rules of the packet's family were read.
+func (l *leg) requireFilter() (end, bool) {
+	h := l.host
+	iptables, legacy := netstack.PartIPTables4, netstack.PartIPTables4Legacy
+	if l.packet.Family() == netstack.IPv6 {
+		iptables, legacy = netstack.PartIPTables6, netstack.PartIPTables6Legacy
+	}
+	for _, p := range []netstack.Part{iptables, legacy, netstack.PartNFT} {
+		if h.PartStatus(p).State == netstack.StateFailed {
+			return l.undecided(l.missing(p)), true
+		}
+	}
+	if !h.Known(iptables) && !h.Known(netstack.PartNFT) && !h.Known(legacy) {
+		return l.undecided(l.missing(iptables)), true
+	}
+	return end{}, false
+}
+
+func (l *leg) requireRouting() (end, bool) {
+	if l.packet.Family() == netstack.IPv6 {
+		return l.require(netstack.PartLinks, netstack.PartAddresses, netstack.PartRules6, netstack.PartRoutes6, netstack.PartSysctls)
+	}
+	return l.require(netstack.PartLinks, netstack.PartAddresses, netstack.PartRules4, netstack.PartRoutes4, netstack.PartSysctls)
+}
+
+// send lets a socket of h send the leg's packet: ip_queue_xmit and its kin.
+func (l *leg) send(h *host) end {
+	l.origin = h
+	l.enter(h, "")
+	if e, missing := l.requireRouting(); missing {
+		return e
+	}
+	l.route = h.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	if e, failed := l.outputRoute(); failed {
+		return e
+	}
+	if !l.packet.Src.IsValid() {
+		src, ok := h.fib.SourceAddress(&l.route, l.packet.Dst)
+		if !ok {
+			e := l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(l.next.Dev), nil,
+				"%s has no usable %s address to send from", h, l.packet.Family()))
+			e.notice = notice{kind: noticeICMP, originated: true}
+			e.notice.typ, e.notice.code = unreachable(l.packet.Family(), errNet)
+			return e
+		}
+		l.packet.Src, l.source = src, src
+		l.hop().Packet = l.packet.String()
+	}
+	if e, opaque := l.opaque(h, "", ""); opaque {
+		return e
+	}
+	if l.route.Type == netstack.RouteLocal {
+		l.next = netstack.NextHop{Dev: "lo"}
+	}
+	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
+		return e
+	}
+	// OUTPUT may have routed the packet again (Reroute).
+	if l.route.Type == netstack.RouteLocal {
+		return l.loop()
+	}
+	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
+		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
+		e.notice = notice{kind: noticeICMP, mtu: mtu, originated: true}
+		e.notice.typ, e.notice.code = tooBig(l.packet.Family())
+		return e
+	}
+	return l.postrouting("")
+}
+
+// outputRoute takes the next hop of the route found for a locally made packet,
+// or ends the leg with the error that the system call returns.
+func (l *leg) outputRoute() (end, bool) {
+	if l.route.Found() && l.route.Unknown == "" {
+		l.pickNextHop()
+		return end{}, false
+	}
+	f, kind, code := l.routeFinding()
+	if kind == undecided {
+		return l.undecided(f), true
+	}
+	e := l.drop(f)
+	e.notice = notice{kind: noticeErrno, originated: true}
+	e.notice.typ, e.notice.code = unreachable(netstack.FamilyOf(l.packet.Dst), code)
+	return e, true
+}
+
+// routeError is the kernel's reason for not finding a way.
+type routeError uint8
+
+const (
+	errNet        routeError = iota // ENETUNREACH
+	errHost                         // EHOSTUNREACH
+	errProhibited                   // EACCES
+	errInvalid                      // EINVAL: a blackhole, silent when forwarding
+)
+
+// routeFinding explains a look-up that found no way.
+func (l *leg) routeFinding() (verdict.Finding, endKind, routeError) {
+	h, res := l.host, &l.route
+	if res.Unknown != "" {
+		return verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), evidence(res),
+			"the route to %s depends on %s, which is not modelled", l.packet.Dst, res.Unknown), undecided, errNet
+	}
+	at := h.where("")
+	switch res.Type {
+	case netstack.RouteBlackhole:
+		return verdict.NewFinding(verdict.RouteBlackhole, at, evidence(res), describeRoute(res)), dropped, errInvalid
+	case netstack.RouteUnreachable:
+		return verdict.NewFinding(verdict.RouteUnreachable, at, evidence(res), describeRoute(res)), dropped, errHost
+	case netstack.RouteProhibit:
+		return verdict.NewFinding(verdict.RouteProhibit, at, evidence(res), describeRoute(res)), dropped, errProhibited
+	}
+	return verdict.NewFindingf(verdict.NoRoute, at, []string{"no rule leads to a table with a route to " + l.packet.Dst.String()},
+		"no route to host %s on %s", l.packet.Dst, h), dropped, errNet
+}
+
+// pickNextHop chooses among the next hops of the route as the kernel's hash
+// would: the same for all packets of a flow.
+func (l *leg) pickNextHop() {
+	hops := l.route.NextHops
+	if len(hops) == 0 {
+		l.next = netstack.NextHop{}
+		return
+	}
+	at := 0
+	if len(hops) > 1 {
+		key := multipathKey{l.host, l.route.Route, l.packet.Src, l.packet.Dst}
+		taken, known := l.multipath[key]
+		if !known {
+			weights := make([]float64, len(hops))
+			var total float64
+			for i, h := range hops {
+				weights[i] = float64(max(h.Weight, 1))
+				total += weights[i]
+			}
+			for i := range weights {
+				weights[i] /= total
+			}
+			taken = l.dice.ask(choice{alternatives: len(hops), weights: weights})
+			l.multipath[key] = taken
+		}
+		at = taken
+	}
+	l.next = hops[at]
+}
+
+// loop carries a packet to an address of this host: out of lo, and in again.
+func (l *leg) loop() end {
+	lo := l.host.links["lo"]
+	if lo == nil || !lo.Up() {
+		return l.drop(verdict.NewFinding(verdict.InterfaceDown, l.host.where("lo"), linkEvidence(lo), "lo of "+l.host.String()))
+	}
+	if e, stop := l.hook(netfilter.Postrouting, "", "lo", "", ""); stop {
+		return e
+	}
+	// The frame keeps its mark, its connection and its route: the network
+	// layer runs PREROUTING, but looks no route up.
+	if e, stop := l.hook(netfilter.Prerouting, "lo", "", "", ""); stop {
+		return e
+	}
+	return l.deliver("lo")
+}
+
+// receive hands the packet to the network layer of the namespace: ip_rcv,
+// ipv6_rcv. With hooked, the bridge has run PREROUTING already.
+func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
+	h, p := l.host, &l.packet
+	if e, missing := l.requireRouting(); missing {
+		return e
+	}
+	if p.Family() == netstack.IPv6 {
+		if off, _ := h.ConfSysctl(netstack.IPv6, in.Name, "disable_ipv6"); off != 0 {
+			return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(in.Name),
+				[]string{sysctlLine(h, netstack.ConfKey(netstack.IPv6, in.Name, "disable_ipv6"))},
+				"address %s on %s is tentative/disabled: IPv6 is off on the interface", p.Dst, in.Name))
+		}
+	}
+	if !hooked {
+		if e, stop := l.hook(netfilter.Prerouting, in.Name, "", physIn, ""); stop {
+			return e
+		}
+	}
+	return l.routeInput(in)
+}
+
+// routeInput decides between delivering and forwarding: ip_route_input_slow,
+// ip6_route_input.
+func (l *leg) routeInput(in *netstack.Link) end {
+	h, p := l.host, &l.packet
+	if f, martian := l.martian(in); martian {
+		return l.drop(f)
+	}
+	l.route = h.fib.Lookup(fib.KeyOf(p, in.Name))
+	family := p.Family()
+	forwarding, switchKey := l.forwarding(in.Name)
+	if !l.route.Found() || l.route.Unknown != "" {
+		f, kind, code := l.routeFinding()
+		if kind == undecided {
+			return l.undecided(f)
+		}
+		// A host that does not forward IPv4 drops without a word (ip_error).
+		if code == errInvalid || family == netstack.IPv4 && !forwarding {
+			return l.drop(f)
+		}
+		if family == netstack.IPv6 && code == errHost {
+			code = errNet // ip6_pkt_discard answers "no route" for unreachable routes too
+		}
+		typ, icmpCode := unreachable(family, code)
+		if family == netstack.IPv4 && code == errProhibited {
+			icmpCode = icmpFiltered
+		}
+		return l.dropTelling(f, typ, icmpCode)
+	}
+	l.step("route", string(l.route.Type), describeRoute(&l.route))
+	switch l.route.Type {
+	case netstack.RouteLocal, netstack.RouteAnycast:
+		if f, fails := l.reversePath(in.Name); fails {
+			return l.drop(f)
+		}
+		if a, ok := h.owns(p.Dst); ok && !a.Usable() {
+			return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(a.Dev), nil,
+				"address %s on %s is tentative/disabled", p.Dst, a.Dev))
+		}
+		return l.deliver(in.Name)
+	case netstack.RouteUnicast:
+	default:
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(in.Name), evidence(&l.route),
+			"%s packets are not modelled (destination %s)", l.route.Type, p.Dst))
+	}
+	if !forwarding {
+		return l.drop(verdict.NewFindingf(verdict.ForwardingDisabled, h.where(in.Name), []string{sysctlLine(h, switchKey)},
+			"IP forwarding is off on %s: packets from %s to %s are not passed on", h, in.Name, p.Dst))
+	}
+	if f, fails := l.reversePath(in.Name); fails {
+		return l.drop(f)
+	}
+	l.pickNextHop()
+	return l.forward(in)
+}
+
+// forwarding says whether packets from the device are forwarded, and by which
+// setting.
+func (l *leg) forwarding(dev string) (on bool, key string) {
+	h := l.host
+	if l.packet.Family() == netstack.IPv4 {
+		key = netstack.ConfKey(netstack.IPv4, dev, "forwarding")
+		v, _ := h.Sysctl(key)
+		return v != 0, key
+	}
+	key = netstack.ConfKey(netstack.IPv6, "all", "forwarding")
+	v, _ := h.Sysctl(key)
+	force, _ := h.ConfSysctl(netstack.IPv6, dev, "force_forwarding")
+	return v != 0 || force != 0, key
+}
+
+var loopbackIPv4 = netip.MustParsePrefix("127.0.0.0/8")
+
+// martian says whether the addresses cannot be right on this interface.
+func (l *leg) martian(in *netstack.Link) (verdict.Finding, bool) {
+	h, p := l.host, &l.packet
+	made := func(why string) (verdict.Finding, bool) {
+		return verdict.NewFindingf(verdict.MartianSource, h.where(in.Name), []string{p.String()},
+			"martian source %s to %s on %s of %s: %s", p.Src, p.Dst, in.Name, h, why), true
+	}
+	if p.Family() == netstack.IPv6 {
+		if (p.Src.IsLoopback() || p.Dst.IsLoopback()) && !in.Loopback() {
+			return made("a loopback address on the wire")
+		}
+		return verdict.Finding{}, false
+	}
+	switch {
+	case p.Src.IsMulticast() || p.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return made("the source is not a host")
+	case (loopbackIPv4.Contains(p.Src) || loopbackIPv4.Contains(p.Dst)) && !in.Loopback() &&
+		h.confMax(netstack.IPv4, in.Name, "route_localnet") == 0:
+		return made("a loopback address on the wire, and route_localnet is off")
+	}
+	return verdict.Finding{}, false
+}
+
+// reversePath is fib_validate_source: IPv4 only.
+func (l *leg) reversePath(dev string) (verdict.Finding, bool) {
+	h, p := l.host, &l.packet
+	if p.Family() == netstack.IPv6 {
+		return verdict.Finding{}, false
+	}
+	acceptLocal := h.confMax(netstack.IPv4, dev, "accept_local") != 0
+	mode := h.confMax(netstack.IPv4, dev, "rp_filter")
+	if mode == 0 {
+		if _, own := h.owns(p.Src); own && !acceptLocal {
+			return l.ownSource(dev)
+		}
+		return verdict.Finding{}, false
+	}
+	key := fib.Key{Src: p.Dst, Dst: p.Src, IIF: dev, TOS: p.TOS}
+	if h.confMax(netstack.IPv4, dev, "src_valid_mark") != 0 {
+		key.Mark = p.Mark
+	}
+	// The kernel looks up as if the reply arrived on the loopback device.
+	key.IIF = ""
+	res := h.fib.Lookup(key)
+	fail := func() (verdict.Finding, bool) {
+		all, _ := h.ConfSysctl(netstack.IPv4, "all", "rp_filter")
+		name := dev
+		if own, _ := h.ConfSysctl(netstack.IPv4, dev, "rp_filter"); own < all {
+			name = "all"
+		}
+		back := "there is no route back to " + p.Src.String()
+		if res.Found() {
+			back = "the route back to " + p.Src.String() + " is " + describeRoute(&res)
+		}
+		return verdict.NewFindingf(verdict.ReversePathFilter, h.where(dev),
+			[]string{sysctlLine(h, netstack.ConfKey(netstack.IPv4, name, "rp_filter")), back},
+			"rp_filter on %s of %s drops %s: %s", dev, h, p, back), true
+	}
+	if !res.Found() {
+		return fail()
+	}
+	if res.Type == netstack.RouteLocal {
+		if acceptLocal {
+			return verdict.Finding{}, false
+		}
+		return l.ownSource(dev)
+	}
+	if slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev }) {
+		return verdict.Finding{}, false
+	}
+	if mode == 1 {
+		return fail()
+	}
+	return verdict.Finding{}, false
+}
+
+func (l *leg) ownSource(dev string) (verdict.Finding, bool) {
+	h, p := l.host, &l.packet
+	return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
+		"martian source %s on %s of %s: the address is its own", p.Src, dev, h), true
+}
+
+// forward passes the packet on: ip_forward, ip6_forward.
+func (l *leg) forward(in *netstack.Link) end {
+	h, p := l.host, &l.packet
+	if p.TTL <= 1 {
+		f := verdict.NewFindingf(verdict.TTLExpired, h.where(in.Name), []string{p.String()}, "hop limit reached at %s", h)
+		if p.Family() == netstack.IPv6 {
+			return l.dropTelling(f, 3, 0)
+		}
+		return l.dropTelling(f, 11, 0)
+	}
+	if mtu := l.linkMTU(); mtu > 0 && p.Length > mtu && p.DF {
+		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
+		e.notice = notice{kind: noticeICMP, mtu: mtu}
+		e.notice.typ, e.notice.code = tooBig(p.Family())
+		return e
+	}
+	p.TTL--
+	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, "", ""); stop {
+		return e
+	}
+	return l.postrouting(in.Name)
+}
+
+func (l *leg) mtuExceeded(mtu int, dev string) verdict.Finding {
+	h := l.host
+	return verdict.NewFindingf(verdict.MTUExceeded, h.where(dev), []string{describeRoute(&l.route), fmt.Sprintf("MTU %d", mtu)},
+		"packet of %d bytes exceeds MTU %d of %s on %s", l.packet.Length, mtu, dev, h)
+}
+
+// linkMTU is the MTU of the route if it has one, else of the next device.
+func (l *leg) linkMTU() int {
+	if l.route.Route != nil && l.route.Route.MTU > 0 {
+		return l.route.Route.MTU
+	}
+	if link := l.host.links[l.next.Dev]; link != nil {
+		return link.MTU
+	}
+	return 0
+}
+
+// pathMTU is what a sender knows of the way to the packet's destination.
+func (l *leg) pathMTU() int {
+	mtu := l.linkMTU()
+	if mtu == 0 {
+		mtu = 65535
+	}
+	return mtu
+}
+
+// postrouting runs the last hook and hands the packet to the device.
+func (l *leg) postrouting(in string) end {
+	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, "", ""); stop {
+		return e
+	}
+	link := l.host.links[l.next.Dev]
+	if link == nil {
+		return l.drop(verdict.NewFinding(verdict.InterfaceMissing, l.host.where(l.next.Dev), evidence(&l.route), l.next.Dev))
+	}
+	to := l.packet.Dst
+	if l.next.Gateway.IsValid() {
+		to = l.next.Gateway
+	}
+	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
+	l.step("route", "via "+l.next.Dev, describeRoute(&l.route))
+	return l.transmit(link, to)
+}
+
+// deliver runs INPUT: after it the packet meets a socket.
+func (l *leg) deliver(in string) end {
+	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
+		return e
+	}
+	return end{kind: delivered, host: l.host, in: in, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply}
+}
+
+// hook runs the rules of one hook over the packet.
+func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, bool) {
+	if e, missing := l.requireFilter(); missing {
+		return e, true
+	}
+	h, st := l.host, &l.state
+	if l.conntrack[h] == nil {
+		l.conntrack[h] = netfilter.NewConntrack()
+	}
+	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
+	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
+	st.Bridged = physIn != "" && at != netfilter.Input
+	st.Steps = &l.hop().Steps
+	st.Translations = st.Translations[:0]
+	res := h.filter.Run(l.packet.Family(), at, st, l)
+	l.translations = append(l.translations, st.Translations...)
+	dev := out
+	if dev == "" {
+		dev = in
+	}
+	switch res.Action {
+	case netfilter.Drop:
+		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
+			"packet dropped by %s on %s", res.Rule, h))
+		if l.origin == h && (at == netfilter.Output || at == netfilter.Postrouting) {
+			e.notice = notice{kind: noticeErrno, originated: true}
+		}
+		return e, true
+	case netfilter.Reject:
+		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
+			"packet rejected by %s on %s", res.Rule, h))
+		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
+		e.notice.originated = l.origin == h && at == netfilter.Output
+		return e, true
+	case netfilter.Queue:
+		return l.undecided(verdict.NewFindingf(verdict.UserspaceDecides, h.where(dev), []string{res.Rule.Text},
+			"a program in user space decides on %s: %s", h, res.Rule)), true
+	case netfilter.Consume:
+		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
+			"%s is redirected to a proxy on %s by %s", &l.packet, h, res.Rule)
+		return l.undecided(f), true
+	}
+	return end{}, false
+}
+
+// The rest of this file answers what rules ask about the world
+// (netfilter.Env).
+
+// Pick chooses an alternative of a rule that rolls dice.
+func (l *leg) Pick(_ netfilter.Rule, weights []float64) int {
+	return l.dice.ask(choice{alternatives: len(weights), weights: weights})
+}
+
+// Unknown decides whether something that is not modelled matches.
+func (l *leg) Unknown(rule netfilter.Rule, what string) bool {
+	return l.doubt(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{rule.Text},
+		"rule %s uses %s, which is not modelled", rule, what))
+}
+
+// AddrType is the type that the namespace's tables give to an address.
+func (l *leg) AddrType(addr netip.Addr, dev string) netstack.RouteType {
+	return l.host.fib.AddrType(addr, dev)
+}
+
+// InterfaceAddr is the address that MASQUERADE gives to a packet.
+func (l *leg) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
+	var gateway netip.Addr
+	if dev == l.next.Dev {
+		gateway = l.next.Gateway
+	}
+	return l.host.fib.DeviceAddress(dev, gateway, dst)
+}
+
+// ReversePath is the test of the rpfilter match.
+func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
+	res := l.host.fib.Lookup(fib.Key{Src: p.Dst, Dst: p.Src, TOS: p.TOS, Mark: p.Mark})
+	if res.Type != netstack.RouteUnicast {
+		return false
+	}
+	return !strict || slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == in })
+}
+
+// Reroute looks the route of a locally made packet up again.
+func (l *leg) Reroute(st *netfilter.State) bool {
+	l.route = l.host.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	if !l.route.Found() || l.route.Unknown != "" {
+		return false
+	}
+	l.pickNextHop()
+	if l.route.Type == netstack.RouteLocal {
+		l.next = netstack.NextHop{Dev: "lo"}
+	}
+	st.Out = l.next.Dev
+	return true
+}
+
+// LocalSocket says whether a local socket would take the packet.
+func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bool) {
+	if transparent || !l.host.Known(netstack.PartSockets) {
+		return false, false
+	}
+	return l.host.socket(p, "") != nil, true
+}
+
+// OutMTU is the MTU of the packet's way out, or of the way back if that is
+// smaller.
+func (l *leg) OutMTU(_ *netfilter.State) int {
+	back := &leg{walk: l.walk, packet: reverse(&l.packet), host: l.host}
+	return min(l.pathMTU(), back.mtuOf(l.host))
+}
+
+var _ netfilter.Env = (*leg)(nil)
+
+// port names an interface of the leg's namespace.
+func (l *leg) port(link *netstack.Link) fabric.Port {
+	return fabric.Port{NS: l.host.Namespace, Link: link}
+}

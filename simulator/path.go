@@ -1,0 +1,399 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// ephemeralPort is the source port of a query that names none: rules seldom
+// look at it, and a port from the middle of the kernel's default range
+// (net.ipv4.ip_local_port_range) stands for all of them.
+const ephemeralPort = 45678
+
+// maxPMTURounds bounds how often a sender learns a smaller path MTU.
+const maxPMTURounds = 8
+
+// flow is a concrete packet at a concrete place: what a query resolves to.
+type flow struct {
+	from   *host       // sends it; nil when it comes from outside
+	via    fabric.Port // where it enters when it comes from outside
+	packet netstack.Packet
+	size   int // bytes of the full-size packets; 0: as large as possible
+}
+
+// conversation walks the legs of one connection and notes what comes of them.
+type conversation struct {
+	*walk
+	flow   *flow
+	path   *verdict.Path
+	client netstack.Packet // the first packet as the client's socket sent it
+	server end             // where it was delivered
+}
+
+// converse walks the flow once, along the alternatives that d chooses.
+func (w *World) converse(f *flow, d *dice) *verdict.Path {
+	c := &conversation{
+		walk: &walk{
+			w: w, dice: d,
+			conntrack: make(map[*host]*netfilter.Conntrack),
+			multipath: make(map[multipathKey]int),
+		},
+		flow: f,
+		path: &verdict.Path{
+			Verdict: verdict.Reachable,
+			Hops:    []verdict.Hop{}, Reverse: []verdict.Hop{},
+			Findings: []verdict.Finding{},
+		},
+	}
+	c.run()
+	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
+	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {
+		c.path.Source.Port = 0
+	}
+	c.path.Translations = c.translations
+	if c.path.Translations == nil {
+		c.path.Translations = []verdict.Translation{}
+	}
+	return c.path
+}
+
+func addrString(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// run walks leg after leg until one fails.
+func (c *conversation) run() {
+	mtu, ok := c.request()
+	if !ok {
+		return
+	}
+	reply, serverMTU, ok := c.reply()
+	if !ok || c.client.Protocol != netstack.ProtoTCP {
+		return
+	}
+	// The full-size packets: at most what either end announced or can send.
+	headers := tcpHeaders(c.client.Family())
+	forth, back := mtu, serverMTU
+	if reply.packet.MSS != 0 {
+		forth = min(forth, int(reply.packet.MSS)+headers)
+	}
+	if mss := c.server.packet.MSS; mss != 0 {
+		back = min(back, int(mss)+headers)
+	}
+	if c.flow.size > 0 {
+		forth, back = min(forth, c.flow.size), min(back, c.flow.size)
+	}
+	if c.data(false, forth) {
+		c.data(true, back)
+	}
+}
+
+// newLeg starts a leg with a copy of the packet.
+func (c *conversation) newLeg(p netstack.Packet) *leg {
+	return &leg{walk: c.walk, packet: p}
+}
+
+// depart sends the client's packet on its way.
+func (c *conversation) depart(l *leg) end {
+	if c.flow.from != nil {
+		return l.send(c.flow.from)
+	}
+	return l.arrive(c.flow.via)
+}
+
+// request walks the first packet of the client, and returns the MTU that the
+// client's end knows of.
+func (c *conversation) request() (mtu int, ok bool) {
+	p := c.flow.packet
+	c.client = p
+	if p.Protocol == netstack.ProtoTCP {
+		p.TCPFlags = netstack.SYN
+		p.Length = tcpHeaders(p.Family()) + 20
+		p.MSS = uint16(c.clientMTU() - tcpHeaders(p.Family()))
+	} else {
+		p.Length = max(c.flow.size, 64)
+	}
+	l := c.newLeg(p)
+	e := c.depart(l)
+	c.path.Hops = l.hops
+	c.client.Src = l.firstSource(p.Src)
+	c.server = e
+	c.path.Destination = verdict.Destination{IP: addrString(e.packet.Dst), Port: e.packet.DstPort}
+	if isICMP(p.Protocol) {
+		c.path.Destination.Port = 0
+	}
+	switch e.kind {
+	case left:
+		c.path.Delivered = true
+		c.path.Outcome = verdict.OutcomeDelivered
+		c.path.Findings = append(c.path.Findings, *e.finding)
+		return 0, false
+	case delivered:
+		c.path.Destination.Namespace = e.host.Name
+		e = l.meetSocket(e)
+		if e.kind == delivered {
+			c.path.Delivered = true
+			return c.clientMTU(), true
+		}
+		c.path.Hops = l.hops
+	}
+	c.astray(l, &e)
+	c.fail(e, verdict.OutcomeTimeout)
+	return 0, false
+}
+
+// clientMTU is the MTU of the client's way out.
+func (c *conversation) clientMTU() int {
+	if c.flow.from == nil {
+		return c.flow.via.Link.MTU
+	}
+	return c.newLeg(c.flow.packet).mtuOf(c.flow.from)
+}
+
+// fail notes that a leg which the protocol needs did not get through, and finds
+// out whether the client is told.
+func (c *conversation) fail(e end, silent verdict.Outcome) {
+	c.path.Findings = append(c.path.Findings, *e.finding)
+	if e.kind == undecided {
+		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
+		return
+	}
+	c.path.Verdict, c.path.Outcome = verdict.Unreachable, silent
+	if e.notice.kind == noticeErrno {
+		c.path.Outcome = errnoOutcome(e, &c.client)
+		return
+	}
+	told, hops := c.notify(e, c.flow.from, &c.client)
+	c.path.Reverse = append(c.path.Reverse, hops...)
+	if told {
+		c.path.Outcome = outcomeOf(e.notice, &c.client)
+	}
+}
+
+// astray explains a packet that ends where nobody knows its destination: a node
+// sent it to a pod of another node, but not that way.
+func (c *conversation) astray(l *leg, e *end) {
+	switch e.finding.Code {
+	case verdict.NoRoute, verdict.NeighbourFailed, verdict.ForwardingDisabled, verdict.RoutingLoop, verdict.TTLExpired:
+	default:
+		return
+	}
+	for _, t := range l.taken {
+		pod, ok := c.w.cluster.PodByIP(t.dst)
+		if !ok || t.host.Kind != netstack.KindNode || pod.Node == t.host.Node {
+			continue
+		}
+		node, known := c.w.cluster.Node(pod.Node)
+		if !known || slices.Contains(node.IPs, t.next.Gateway) || c.w.owns(pod.Node, t.next.Gateway) {
+			continue
+		}
+		c.path.Findings = append(c.path.Findings, verdict.NewFindingf(verdict.InvalidRoute, t.host.where(t.next.Dev),
+			[]string{describeRoute(&t.route), fmt.Sprintf("pod %s runs on node %s (%s)", pod, node.Name, node.IPs)},
+			"invalid route %s for packet to %s on %s: it does not lead to node %s, where pod %s runs",
+			describeRoute(&t.route), t.dst, t.host, node.Name, pod))
+		return
+	}
+}
+
+// errnoOutcome is what the system call returns when the packet did not leave
+// its host. TCP retries what a rule of its own host drops.
+func errnoOutcome(e end, p *netstack.Packet) verdict.Outcome {
+	switch e.finding.Code {
+	case verdict.NetfilterDrop:
+		if p.Protocol == netstack.ProtoTCP {
+			return verdict.OutcomeTimeout
+		}
+		return verdict.OutcomeProhibited // EPERM
+	case verdict.RouteProhibit, verdict.RouteBlackhole:
+		return verdict.OutcomeProhibited // EACCES, EINVAL
+	case verdict.RouteUnreachable:
+		return verdict.OutcomeHostUnreachable
+	}
+	return verdict.OutcomeNetUnreachable
+}
+
+// reply walks the server's answer, and returns where it ended and the MTU that
+// the server's end knows of.
+func (c *conversation) reply() (e end, mtu int, ok bool) {
+	p := reverse(&c.server.packet)
+	switch p.Protocol {
+	case netstack.ProtoTCP:
+		p.TCPFlags = netstack.SYN | netstack.ACK
+		p.Length = tcpHeaders(p.Family()) + 20
+	case netstack.ProtoICMP:
+		p.ICMPType, p.ICMPCode = 0, 0
+	case netstack.ProtoICMPv6:
+		p.ICMPType, p.ICMPCode = 129, 0
+	}
+	if p.Length == 0 {
+		p.Length = max(c.flow.size, 64)
+	}
+	l := c.newLeg(p)
+	mtu = l.mtuOf(c.server.host)
+	if p.Protocol == netstack.ProtoTCP {
+		l.packet.MSS = uint16(mtu - tcpHeaders(p.Family()))
+	}
+	e = l.send(c.server.host)
+	e = c.returned(l, e)
+	c.path.Reverse = l.hops
+	if e.kind == delivered {
+		switch p.Protocol {
+		case netstack.ProtoTCP:
+			c.path.Outcome = verdict.OutcomeEstablished
+		default:
+			c.path.Outcome = verdict.OutcomeAnswered
+		}
+		return e, mtu, true
+	}
+	if e.kind == undecided {
+		c.fail(e, verdict.OutcomeUnknown)
+		return e, mtu, false
+	}
+	c.path.Outcome = verdict.OutcomeTimeout
+	f := *e.finding
+	if p.Protocol == netstack.ProtoUDP {
+		// UDP promises no answer: the datagram did arrive.
+		f.Severity = verdict.SeverityPartial
+		c.path.Verdict, c.path.Outcome = verdict.Degraded, verdict.OutcomeDelivered
+	} else {
+		c.path.Verdict = verdict.Unreachable
+	}
+	c.path.Findings = append(c.path.Findings, f)
+	return e, mtu, false
+}
+
+// reverse is the answer to a packet.
+func reverse(p *netstack.Packet) netstack.Packet {
+	r := netstack.Packet{
+		Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort,
+		TTL: 64, TOS: p.TOS, DF: p.DF,
+	}
+	if isICMP(p.Protocol) {
+		r.SrcPort, r.DstPort = p.SrcPort, p.DstPort // the identifier stays
+	}
+	return r
+}
+
+func isICMP(p netstack.Protocol) bool {
+	return p == netstack.ProtoICMP || p == netstack.ProtoICMPv6
+}
+
+// returned checks that an answer came back to the client, as the answer to
+// what it sent.
+func (c *conversation) returned(l *leg, e end) end {
+	want := reverse(&c.client)
+	same := e.packet.Src == want.Src && e.packet.Dst == want.Dst && e.packet.SrcPort == want.SrcPort && e.packet.DstPort == want.DstPort
+	switch {
+	case e.kind == left && c.flow.from == nil && same:
+		e.kind = delivered
+		return e
+	case e.kind == left && c.flow.from == nil:
+		return l.finish(dropped, l.notTranslated(e, &want))
+	case e.kind == left:
+		f := *e.finding
+		f.Code, f.Severity = verdict.ReplyNotTranslated, verdict.SeverityFatal
+		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, f.Where, f.Evidence,
+			"reply from %s bypasses the translation on its way: it leaves the collected world through %s of %s", e.packet.Src, f.Where.Interface, e.host))
+	case e.kind == delivered && e.host != c.flow.from:
+		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, e.host.where(e.in), []string{e.packet.String()},
+			"reply from %s bypasses the translation on %s: it ends on %s", e.packet.Src, l.translator(), e.host))
+	case e.kind == delivered && !same:
+		return l.finish(dropped, l.notTranslated(e, &want))
+	}
+	return e
+}
+
+func (l *leg) notTranslated(e end, want *netstack.Packet) verdict.Finding {
+	return verdict.NewFindingf(verdict.ReplyNotTranslated, e.host.where(e.in),
+		[]string{"arrived: " + e.packet.String(), "expected: " + want.String()},
+		"reply from %s bypasses the translation on %s: the client waits for %s", e.packet.Src, l.translator(), want.Src)
+}
+
+// translator names where the request was translated.
+func (wk *walk) translator() string {
+	if len(wk.translations) == 0 {
+		return "its way"
+	}
+	return wk.translations[0].Where
+}
+
+// data walks a full-size packet of the established connection, from the client
+// or, with back, from the server. When it is too large and the sender is told
+// so, it is walked again in the size that the sender then uses.
+func (c *conversation) data(back bool, size int) bool {
+	for range maxPMTURounds {
+		p := c.client
+		p.MSS = 0
+		if back {
+			p = reverse(&c.server.packet)
+		}
+		p.TCPFlags = netstack.ACK | netstack.PSH
+		p.DF = true
+		p.Length = size
+		l := c.newLeg(p)
+		var e end
+		if back {
+			e = c.returned(l, l.send(c.server.host))
+		} else {
+			e = c.depart(l)
+		}
+		if e.kind == delivered && (back || e.host == c.server.host) {
+			return true
+		}
+		if e.kind == delivered {
+			e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
+				"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
+		}
+		sender := c.flow.from
+		if back {
+			sender = c.server.host
+		}
+		told, hops := false, []verdict.Hop(nil)
+		if e.kind == dropped && sender != nil {
+			told, hops = c.notify(e, sender, &p)
+		}
+		if told && e.notice.mtu > 0 && e.notice.mtu < size {
+			size = e.notice.mtu
+			continue
+		}
+		c.dataFailed(e, back, told, l.hops, hops)
+		return false
+	}
+	return true
+}
+
+// dataFailed notes what became of a connection that opens, but carries no
+// data, or no full-size packets.
+func (c *conversation) dataFailed(e end, back, told bool, forth, notice []verdict.Hop) {
+	if back {
+		c.path.Reverse = forth
+	} else {
+		c.path.Hops = forth
+		if len(notice) > 0 {
+			c.path.Reverse = notice
+		}
+	}
+	f := *e.finding
+	switch {
+	case e.kind == undecided:
+		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
+	case f.Code == verdict.MTUExceeded:
+		f.Severity = verdict.SeverityPartial
+		c.path.Verdict = verdict.Degraded // small messages pass
+	default:
+		c.path.Verdict, c.path.Outcome = verdict.Unreachable, verdict.OutcomeTimeout
+		if told && e.notice.kind == noticeReset {
+			c.path.Outcome = verdict.OutcomeReset
+		}
+	}
+	c.path.Findings = append(c.path.Findings, f)
+}

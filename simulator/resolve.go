@@ -1,0 +1,260 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// resolved is what an endpoint of a query names.
+type resolved struct {
+	host    *host            // where it lives; nil for services and addresses outside
+	addrs   []netip.Addr     // in order of preference
+	service *cluster.Service // when it is a service, or a service's address
+	pod     *cluster.Pod     // when it is a pod
+	literal bool             // it was given as an address
+}
+
+// addr returns the address of a family.
+func (r *resolved) addr(f netstack.Family) (netip.Addr, bool) {
+	for _, a := range r.addrs {
+		if netstack.FamilyOf(a) == f {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (r *resolved) has(f netstack.Family) bool {
+	_, ok := r.addr(f)
+	return ok
+}
+
+// unresolved explains why a name cannot be turned into a place.
+func unresolvedf(format string, args ...any) *verdict.Finding {
+	f := verdict.NewFindingf(verdict.EndpointUnresolved, verdict.Where{}, nil, format, args...)
+	return &f
+}
+
+func notCollectedf(where verdict.Where, format string, args ...any) *verdict.Finding {
+	f := verdict.NewFindingf(verdict.SnapshotMissing, where, nil, format, args...)
+	return &f
+}
+
+// resolve finds what an endpoint names.
+func (w *World) resolve(e verdict.Endpoint) (resolved, *verdict.Finding) {
+	switch e.Kind {
+	case verdict.EndpointPod:
+		return w.resolvePod(e)
+	case verdict.EndpointNode:
+		return w.resolveNode(e.Name)
+	case verdict.EndpointService:
+		s, ok := w.cluster.Service(e.Namespace, e.Name)
+		if !ok {
+			return resolved{}, unresolvedf("there is no service %s/%s in the snapshot", e.Namespace, e.Name)
+		}
+		return resolved{service: s, addrs: s.ClusterIPs}, nil
+	case verdict.EndpointNetns:
+		h := w.byName[e.Name]
+		if h == nil {
+			return resolved{}, unresolvedf("there is no network namespace %s in the snapshot", e.Name)
+		}
+		return resolved{host: h, addrs: h.globalAddrs()}, nil
+	case verdict.EndpointDNS:
+		return resolved{}, unresolvedf("dns:%s: names are not resolved yet; ask about the address", e.Name)
+	}
+	return w.resolveIP(e.IP)
+}
+
+func (w *World) resolvePod(e verdict.Endpoint) (resolved, *verdict.Finding) {
+	name := e.Namespace + "/" + e.Name
+	h := w.byPod[name]
+	pod, known := w.cluster.Pod(e.Namespace, e.Name)
+	switch {
+	case !known && h == nil:
+		return resolved{}, unresolvedf("there is no pod %s in the snapshot", name)
+	case !known:
+		return resolved{host: h, addrs: h.globalAddrs()}, nil
+	case pod.HostNetwork:
+		h = w.byNode[pod.Node]
+	}
+	return resolved{host: h, addrs: pod.IPs, pod: pod}, nil
+}
+
+func (w *World) resolveNode(name string) (resolved, *verdict.Finding) {
+	h := w.byNode[name]
+	node, known := w.cluster.Node(name)
+	if !known && h == nil {
+		return resolved{}, unresolvedf("there is no node %s in the snapshot", name)
+	}
+	if !known {
+		return resolved{host: h, addrs: h.globalAddrs()}, nil
+	}
+	return resolved{host: h, addrs: node.IPs}, nil
+}
+
+func (w *World) resolveIP(addr netip.Addr) (resolved, *verdict.Finding) {
+	r := resolved{addrs: []netip.Addr{addr}, literal: true}
+	if s, ok := w.cluster.ServiceByIP(addr); ok {
+		r.service = s
+	}
+	if p, ok := w.cluster.PodByIP(addr); ok {
+		r.pod = p
+		r.host = w.byPod[p.String()]
+	}
+	if r.host == nil {
+		if hosts := w.byAddr[addr]; len(hosts) == 1 {
+			r.host = hosts[0]
+		}
+	}
+	return r, nil
+}
+
+// globalAddrs lists the addresses by which others reach the namespace.
+func (h *host) globalAddrs() []netip.Addr {
+	var list []netip.Addr
+	for i := range h.Addresses {
+		a := &h.Addresses[i]
+		if addr := a.Prefix.Addr(); !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+			list = append(list, addr)
+		}
+	}
+	return list
+}
+
+// family chooses the IP version of a query: that of an address in it, else
+// the destination's first that the source has too.
+func family(from, to *resolved) (netstack.Family, bool) {
+	for _, a := range to.addrs {
+		if f := netstack.FamilyOf(a); from.has(f) {
+			return f, true
+		}
+	}
+	return 0, false
+}
+
+// resolveFlow turns a query into the packet that its client would send.
+func (w *World) resolveFlow(q *verdict.Query) (*flow, *resolved, *resolved, *verdict.Finding) {
+	fromEnd, _ := verdict.ParseEndpoint(q.From) // Validate has parsed both
+	toEnd, _ := verdict.ParseEndpoint(q.To)
+	from, f := w.resolve(fromEnd)
+	if f != nil {
+		return nil, nil, nil, f
+	}
+	to, f := w.resolve(toEnd)
+	if f != nil {
+		return nil, nil, nil, f
+	}
+	if from.service != nil && from.host == nil {
+		return nil, nil, nil, unresolvedf("%s: a service sends no packets; ask about one of its pods", q.From)
+	}
+	if len(to.addrs) == 0 {
+		what := "it has no address"
+		if to.service != nil && to.service.Headless {
+			what = "the service is headless: ask about its pods"
+		} else if to.service != nil && to.service.ExternalName != "" {
+			what = "the service stands for the name " + to.service.ExternalName
+		}
+		return nil, nil, nil, unresolvedf("%s cannot be reached: %s", q.To, what)
+	}
+	ver, ok := family(&from, &to)
+	if !ok {
+		return nil, nil, nil, unresolvedf("%s and %s have no address of the same IP version", q.From, q.To)
+	}
+	dst, _ := to.addr(ver)
+	out := &flow{size: q.Size}
+	out.packet = netstack.Packet{
+		Dst: dst, DstPort: q.Port, SrcPort: q.SourcePort, TTL: 64, TOS: q.DSCP << 2, Mark: q.Mark, UID: q.UID, DF: true,
+		Protocol: protocolNumber(q.Protocol, ver),
+	}
+	if isICMP(out.packet.Protocol) {
+		out.packet.SrcPort, out.packet.ICMPType = 1, 8
+		if ver == netstack.IPv6 {
+			out.packet.ICMPType = 128
+		}
+		if q.ICMPType != nil {
+			out.packet.ICMPType = *q.ICMPType
+		}
+	} else if q.SourcePort == 0 {
+		out.packet.SrcPort = ephemeralPort
+	}
+	if q.Via != nil {
+		f := w.enterVia(out, q.Via, &from, ver)
+		return out, &from, &to, f
+	}
+	if from.host == nil {
+		return nil, nil, nil, w.noPlace(q.From, &from)
+	}
+	out.from = from.host
+	if from.literal {
+		out.packet.Src = from.addrs[0]
+	}
+	return out, &from, &to, nil
+}
+
+// enterVia places the packet at the interface where it enters.
+func (w *World) enterVia(out *flow, via *verdict.Via, from *resolved, ver netstack.Family) *verdict.Finding {
+	h := w.byName[via.Namespace]
+	if h == nil {
+		return unresolvedf("via: there is no network namespace %s in the snapshot", via.Namespace)
+	}
+	link := h.links[via.Interface]
+	if link == nil {
+		return unresolvedf("via: there is no interface %s in %s", via.Interface, h)
+	}
+	out.packet.Src, _ = from.addr(ver)
+	out.via = fabric.Port{NS: h.Namespace, Link: link}
+	out.packet.DstMAC = link.MAC
+	if bridge, ok := w.fabric.Bridge(link); ok {
+		out.packet.DstMAC = bridge.Link.MAC
+	}
+	return nil
+}
+
+// noPlace explains why a source is nowhere in the snapshot.
+func (w *World) noPlace(name string, from *resolved) *verdict.Finding {
+	if from.pod != nil {
+		where := verdict.Where{Node: from.pod.Node, Pod: from.pod.String()}
+		return notCollectedf(where, "the network namespace of pod %s on node %q was not collected", from.pod, from.pod.Node)
+	}
+	if !from.literal {
+		return notCollectedf(verdict.Where{Resource: name}, "the network namespace of %s was not collected", name)
+	}
+	if hosts := w.byAddr[from.addrs[0]]; len(hosts) > 1 {
+		return unresolvedf("%s is an address of %s and of %s: name one of them", name, hosts[0], hosts[1])
+	}
+	if what, ok := w.cluster.InKnownRange(from.addrs[0]); ok {
+		return notCollectedf(verdict.Where{Resource: name}, "%s lies in the %s, but nothing collected has this address", name, what)
+	}
+	return unresolvedf("no collected namespace has the address %s; say with \"via\" where its packets enter", name)
+}
+
+func protocolNumber(p verdict.Protocol, f netstack.Family) netstack.Protocol {
+	switch p {
+	case verdict.UDP:
+		return netstack.ProtoUDP
+	case verdict.SCTP:
+		return netstack.ProtoSCTP
+	case verdict.ICMP:
+		if f == netstack.IPv6 {
+			return netstack.ProtoICMPv6
+		}
+		return netstack.ProtoICMP
+	}
+	return netstack.ProtoTCP
+}
+
+// describe names the endpoint for people.
+func (r *resolved) describe(q string) string {
+	if r.service != nil {
+		return fmt.Sprintf("service %s", r.service)
+	}
+	if r.pod != nil {
+		return "pod " + r.pod.String()
+	}
+	return q
+}
