@@ -1,0 +1,50 @@
+# Targets a newcomer needs: demo, test. The others: build lint generate bench.
+# What a target needs from Debian is installed first, as root.
+
+GO         ?= go
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+PACKAGES   ?= ./...
+BENCH      ?= .
+BENCHCOUNT ?= 1
+
+export CGO_ENABLED = 0
+# The checksum database does not know this one module; go.sum pins it.
+export GONOSUMDB   = github.com/cloudflare/ipvs
+
+.PHONY: build
+build: ## bin/plumbline for this machine
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline ./cmd/plumbline
+
+.PHONY: demo
+demo: ## a broken cluster on this host, and what Plumbline says about it (ONCE=1: check it and exit)
+	@hack/deps.sh demo
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./e2e/demo $(if $(ONCE),-once)
+
+.PHONY: test
+test: ## all tests; real packets in real namespaces, so as root
+	@hack/deps.sh test
+	$(GO) test -timeout 14m $(PACKAGES)
+
+.PHONY: lint
+lint: ## formatting, vet and staticcheck, for every platform that is built
+	hack/lint.sh
+
+.PHONY: generate
+generate: ## compile the eBPF programs again
+	@hack/deps.sh generate
+	$(GO) generate ./probes/...
+
+.PHONY: bench
+bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n)
+	@hack/deps.sh test
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) $(PACKAGES)
+
+.PHONY: clean
+clean:
+	rm -rf bin
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z]*\): ## /  \1\t/p' Makefile
