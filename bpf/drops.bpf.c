@@ -48,7 +48,13 @@ struct {
 	__type(value, __u64);
 } drops SEC(".maps");
 
-__u64 drops_lost = 0;
+/* Drops that found no room there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} drops_lost SEC(".maps");
 
 /* A free in one of these functions does not mean that a packet was lost on its path. */
 static __always_inline bool is_noise(__u64 location)
@@ -235,6 +241,6 @@ int count_drop(__u64 *ctx)
 	key.reason = reason;
 	key.protocol = labelled(protocol);
 	locate(&key, skb, rx_sk);
-	count(&drops, &key, 1, &drops_lost);
+	count(&drops, &key, 1, &drops_lost, 0);
 	return 0;
 }

@@ -27,7 +27,7 @@ typedef _Bool bool;
 
 /* include/uapi/linux/bpf.h */
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
-enum bpf_map_type { BPF_MAP_TYPE_PERCPU_HASH = 5 };
+enum bpf_map_type { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_HASH = 5 };
 
 /* include/uapi/linux/if_ether.h, in.h, in6.h, socket.h */
 #define ETH_P_IP 0x0800

@@ -41,8 +41,20 @@ struct {
 	__type(value, __u64);
 } retransmits SEC(".maps");
 
-__u64 data_lost = 0;
-__u64 synack_lost = 0;
+/* What found no room there, by program. */
+enum retransmit_program {
+	COUNT_RETRANSMIT,
+	COUNT_SYNACK,
+	RETRANSMIT_PROGRAMS,
+};
+const enum retransmit_program *retransmit_program_type __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RETRANSMIT_PROGRAMS);
+	__type(key, __u32);
+	__type(value, __u64);
+} retransmits_lost SEC(".maps");
 
 /* The results of __tcp_retransmit_skb with which it gives up before it counts the segment in TcpRetransSegs: nothing was sent. */
 static __always_inline bool not_sent(int result)
@@ -83,7 +95,7 @@ int count_retransmit(__u64 *ctx)
 
 	/* One buffer can be several segments on the wire: tcp_skb_pcount(), as __tcp_retransmit_skb adds it to TcpRetransSegs. */
 	segments = *(__u16 *)(skb->cb + bpf_core_field_offset(struct tcp_skb_cb, tcp_gso_segs));
-	count(&retransmits, &key, segments ? segments : 1, &data_lost);
+	count(&retransmits, &key, segments ? segments : 1, &retransmits_lost, COUNT_RETRANSMIT);
 	return 0;
 }
 
@@ -94,6 +106,6 @@ int count_synack(__u64 *ctx)
 
 	key.cookie = sock_cookie((struct sock *)ctx[0]);
 	key.kind = RETRANSMIT_SYNACK;
-	count(&retransmits, &key, 1, &synack_lost);
+	count(&retransmits, &key, 1, &retransmits_lost, COUNT_SYNACK);
 	return 0;
 }

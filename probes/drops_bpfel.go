@@ -28,9 +28,9 @@ type dropsDropKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	dropsMapDrops       = "drops"
+	dropsMapDropsLost   = "drops_lost"
 	dropsProgCountDrop  = "count_drop"
 	dropsVarDropKeyType = "drop_key_type"
-	dropsVarDropsLost   = "drops_lost"
 	dropsVarHasRxSk     = "has_rx_sk"
 	dropsVarNoiseEnd    = "noise_end"
 	dropsVarNoiseStart  = "noise_start"
@@ -86,7 +86,8 @@ type dropsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type dropsMapSpecs struct {
-	Drops *ebpf.MapSpec `ebpf:"drops"`
+	Drops     *ebpf.MapSpec `ebpf:"drops"`
+	DropsLost *ebpf.MapSpec `ebpf:"drops_lost"`
 }
 
 // dropsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -94,7 +95,6 @@ type dropsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type dropsVariableSpecs struct {
 	DropKeyType *ebpf.VariableSpec `ebpf:"drop_key_type"`
-	DropsLost   *ebpf.VariableSpec `ebpf:"drops_lost"`
 	HasRxSk     *ebpf.VariableSpec `ebpf:"has_rx_sk"`
 	NoiseEnd    *ebpf.VariableSpec `ebpf:"noise_end"`
 	NoiseStart  *ebpf.VariableSpec `ebpf:"noise_start"`
@@ -121,12 +121,14 @@ func (o *dropsObjects) Close() error {
 //
 // It can be passed to loadDropsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dropsMaps struct {
-	Drops *ebpf.Map `ebpf:"drops"`
+	Drops     *ebpf.Map `ebpf:"drops"`
+	DropsLost *ebpf.Map `ebpf:"drops_lost"`
 }
 
 func (m *dropsMaps) Close() error {
 	return _DropsClose(
 		m.Drops,
+		m.DropsLost,
 	)
 }
 
@@ -135,7 +137,6 @@ func (m *dropsMaps) Close() error {
 // It can be passed to loadDropsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dropsVariables struct {
 	DropKeyType *ebpf.Variable `ebpf:"drop_key_type"`
-	DropsLost   *ebpf.Variable `ebpf:"drops_lost"`
 	HasRxSk     *ebpf.Variable `ebpf:"has_rx_sk"`
 	NoiseEnd    *ebpf.Variable `ebpf:"noise_end"`
 	NoiseStart  *ebpf.Variable `ebpf:"noise_start"`

@@ -4,4 +4,4 @@ package probes
 // read but libbpf's, and no register layout is used, so that one little-endian object serves amd64 and arm64.
 //
 //go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -go-package probes -target bpfel -tags linux -type drop_key drops ../bpf/drops.bpf.c -- -O2 -Wall -Werror -nostdinc -idirafter /usr/include
-//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -go-package probes -target bpfel -tags linux -type retransmit_key -type retransmit_kind retransmits ../bpf/retransmits.bpf.c -- -O2 -Wall -Werror -nostdinc -idirafter /usr/include
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -go-package probes -target bpfel -tags linux -type retransmit_key -type retransmit_kind -type retransmit_program retransmits ../bpf/retransmits.bpf.c -- -O2 -Wall -Werror -nostdinc -idirafter /usr/include

@@ -5,6 +5,7 @@ package probes
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -157,7 +158,7 @@ func (p *Probes) loadDrops(k *kernel, arguments int, noise noiseRanges, mode str
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := attach(c, dropsProgCountDrop, dropsVarDropsLost)
+	a, err := attach(c, dropsProgCountDrop, dropsMapDropsLost, 0)
 	if err != nil {
 		return nil, nil, errors.Join(err, t.Close())
 	}
@@ -165,17 +166,23 @@ func (p *Probes) loadDrops(k *kernel, arguments int, noise noiseRanges, mode str
 	return a, t, nil
 }
 
+type retransmitProgram struct {
+	probe, program string
+	lost           retransmitsRetransmitProgram // its place in the array of lost events
+	tracepoint     string
+}
+
 // attachRetransmits attaches two programs that share one table. Each may fail alone.
 func (p *Probes) attachRetransmits(k *kernel) error {
-	programs := []struct{ probe, program, lost, tracepoint string }{
-		{ProbeRetransmits, retransmitsProgCountRetransmit, retransmitsVarDataLost, "tcp_retransmit_skb"},
-		{ProbeSynackRetransmits, retransmitsProgCountSynack, retransmitsVarSynackLost, "tcp_retransmit_synack"},
+	programs := []retransmitProgram{
+		{ProbeRetransmits, retransmitsProgCountRetransmit, retransmitsRetransmitProgramCOUNT_RETRANSMIT, "tcp_retransmit_skb"},
+		{ProbeSynackRetransmits, retransmitsProgCountSynack, retransmitsRetransmitProgramCOUNT_SYNACK, "tcp_retransmit_synack"},
 	}
 	var errs []error
 	var shared map[string]*ebpf.Map
 	for _, want := range programs {
 		probe := p.find(want.probe)
-		a, maps, err := p.loadRetransmits(k, want.program, want.lost, want.tracepoint, shared)
+		a, maps, err := p.loadRetransmits(k, want, shared)
 		if err != nil {
 			probe.err = explain("probe "+probe.name, err)
 			errs = append(errs, probe.err)
@@ -204,8 +211,8 @@ func (p *Probes) attachRetransmits(k *kernel) error {
 }
 
 // loadRetransmits attaches one program to the given maps or, if there are none, to new ones, which it returns.
-func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, maps map[string]*ebpf.Map) (*tracing, map[string]*ebpf.Map, error) {
-	arguments, err := k.arguments(tracepoint)
+func (p *Probes) loadRetransmits(k *kernel, want retransmitProgram, maps map[string]*ebpf.Map) (*tracing, map[string]*ebpf.Map, error) {
+	arguments, err := k.arguments(want.tracepoint)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -213,14 +220,14 @@ func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, ma
 	if err != nil {
 		return nil, nil, err
 	}
-	if program == retransmitsProgCountRetransmit {
+	if want.program == retransmitsProgCountRetransmit {
 		if err := spec.Variables[retransmitsVarHasResult].Set(arguments >= 3); err != nil {
 			return nil, nil, fmt.Errorf("set %s: %w", retransmitsVarHasResult, err)
 		}
 	}
 	spec.Maps[retransmitsMapRetransmits].MaxEntries = uint32(p.options.MaxEntries)
 	for name := range spec.Programs {
-		if name != program {
+		if name != want.program {
 			delete(spec.Programs, name)
 		}
 	}
@@ -232,7 +239,7 @@ func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, ma
 		return nil, nil, err
 	}
 	defer c.Close()
-	a, err := attach(c, program, lost)
+	a, err := attach(c, want.program, retransmitsMapRetransmitsLost, uint32(want.lost))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -240,7 +247,7 @@ func (p *Probes) loadRetransmits(k *kernel, program, lost, tracepoint string, ma
 		return a, maps, nil
 	}
 	made := map[string]*ebpf.Map{}
-	for _, name := range []string{retransmitsMapRetransmits, ".bss"} {
+	for _, name := range []string{retransmitsMapRetransmits, retransmitsMapRetransmitsLost} {
 		made[name] = c.DetachMap(name)
 	}
 	return a, made, nil
@@ -257,27 +264,32 @@ func (p *Probes) find(name string) *probe {
 
 // tracing is a program attached to a tracepoint.
 type tracing struct {
-	program   *ebpf.Program
-	link      link.Link
-	uncounted *ebpf.Variable
-	closers   []interface{ Close() error }
+	program *ebpf.Program
+	link    link.Link
+	noRoom  *ebpf.Map // array of events that found no room
+	index   uint32    // in noRoom
+	closers []io.Closer
 }
 
 // attach takes the program out of the collection.
-func attach(c *ebpf.Collection, program, lost string) (*tracing, error) {
-	a := &tracing{program: c.DetachProgram(program), uncounted: c.Variables[lost]}
-	l, err := link.AttachTracing(link.TracingOptions{Program: a.program})
+func attach(c *ebpf.Collection, program, noRoom string, index uint32) (*tracing, error) {
+	m, err := c.Maps[noRoom].Clone()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("attach %s: %w", program, err), a.program.Close())
+		return nil, fmt.Errorf("map %s: %w", noRoom, err)
 	}
-	a.link = l
+	a := &tracing{program: c.DetachProgram(program), noRoom: m, index: index}
+	a.closers = []io.Closer{a.program, a.noRoom}
+	a.link, err = link.AttachTracing(link.TracingOptions{Program: a.program})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("attach %s: %w", program, err), a.Close())
+	}
 	return a, nil
 }
 
 // lost returns the events for which the table had no room, and those during which the kernel would not run the program a second time on a CPU.
 func (a *tracing) lost() (uint64, error) {
 	var n uint64
-	if err := a.uncounted.Get(&n); err != nil {
+	if err := a.noRoom.Lookup(a.index, &n); err != nil {
 		return 0, fmt.Errorf("read lost events: %w", err)
 	}
 	stats, err := a.program.Stats()
@@ -296,7 +308,10 @@ func (a *tracing) runTime() (time.Duration, error) {
 }
 
 func (a *tracing) Close() error {
-	errs := []error{a.link.Close(), a.program.Close()}
+	var errs []error
+	if a.link != nil {
+		errs = append(errs, a.link.Close())
+	}
 	for _, c := range a.closers {
 		errs = append(errs, c.Close())
 	}

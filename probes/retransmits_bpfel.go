@@ -28,18 +28,26 @@ const (
 	retransmitsRetransmitKindRETRANSMIT_SYNACK retransmitsRetransmitKind = 2
 )
 
+type retransmitsRetransmitProgram uint32
+
+const (
+	retransmitsRetransmitProgramCOUNT_RETRANSMIT    retransmitsRetransmitProgram = 0
+	retransmitsRetransmitProgramCOUNT_SYNACK        retransmitsRetransmitProgram = 1
+	retransmitsRetransmitProgramRETRANSMIT_PROGRAMS retransmitsRetransmitProgram = 2
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	retransmitsMapRetransmits        = "retransmits"
-	retransmitsProgCountRetransmit   = "count_retransmit"
-	retransmitsProgCountSynack       = "count_synack"
-	retransmitsVarDataLost           = "data_lost"
-	retransmitsVarHasResult          = "has_result"
-	retransmitsVarRetransmitKeyType  = "retransmit_key_type"
-	retransmitsVarRetransmitKindType = "retransmit_kind_type"
-	retransmitsVarSynackLost         = "synack_lost"
+	retransmitsMapRetransmits           = "retransmits"
+	retransmitsMapRetransmitsLost       = "retransmits_lost"
+	retransmitsProgCountRetransmit      = "count_retransmit"
+	retransmitsProgCountSynack          = "count_synack"
+	retransmitsVarHasResult             = "has_result"
+	retransmitsVarRetransmitKeyType     = "retransmit_key_type"
+	retransmitsVarRetransmitKindType    = "retransmit_kind_type"
+	retransmitsVarRetransmitProgramType = "retransmit_program_type"
 )
 
 // loadRetransmits returns the embedded CollectionSpec for retransmits.
@@ -92,18 +100,18 @@ type retransmitsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type retransmitsMapSpecs struct {
-	Retransmits *ebpf.MapSpec `ebpf:"retransmits"`
+	Retransmits     *ebpf.MapSpec `ebpf:"retransmits"`
+	RetransmitsLost *ebpf.MapSpec `ebpf:"retransmits_lost"`
 }
 
 // retransmitsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type retransmitsVariableSpecs struct {
-	DataLost           *ebpf.VariableSpec `ebpf:"data_lost"`
-	HasResult          *ebpf.VariableSpec `ebpf:"has_result"`
-	RetransmitKeyType  *ebpf.VariableSpec `ebpf:"retransmit_key_type"`
-	RetransmitKindType *ebpf.VariableSpec `ebpf:"retransmit_kind_type"`
-	SynackLost         *ebpf.VariableSpec `ebpf:"synack_lost"`
+	HasResult             *ebpf.VariableSpec `ebpf:"has_result"`
+	RetransmitKeyType     *ebpf.VariableSpec `ebpf:"retransmit_key_type"`
+	RetransmitKindType    *ebpf.VariableSpec `ebpf:"retransmit_kind_type"`
+	RetransmitProgramType *ebpf.VariableSpec `ebpf:"retransmit_program_type"`
 }
 
 // retransmitsObjects contains all objects after they have been loaded into the kernel.
@@ -126,12 +134,14 @@ func (o *retransmitsObjects) Close() error {
 //
 // It can be passed to loadRetransmitsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type retransmitsMaps struct {
-	Retransmits *ebpf.Map `ebpf:"retransmits"`
+	Retransmits     *ebpf.Map `ebpf:"retransmits"`
+	RetransmitsLost *ebpf.Map `ebpf:"retransmits_lost"`
 }
 
 func (m *retransmitsMaps) Close() error {
 	return _RetransmitsClose(
 		m.Retransmits,
+		m.RetransmitsLost,
 	)
 }
 
@@ -139,11 +149,10 @@ func (m *retransmitsMaps) Close() error {
 //
 // It can be passed to loadRetransmitsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type retransmitsVariables struct {
-	DataLost           *ebpf.Variable `ebpf:"data_lost"`
-	HasResult          *ebpf.Variable `ebpf:"has_result"`
-	RetransmitKeyType  *ebpf.Variable `ebpf:"retransmit_key_type"`
-	RetransmitKindType *ebpf.Variable `ebpf:"retransmit_kind_type"`
-	SynackLost         *ebpf.Variable `ebpf:"synack_lost"`
+	HasResult             *ebpf.Variable `ebpf:"has_result"`
+	RetransmitKeyType     *ebpf.Variable `ebpf:"retransmit_key_type"`
+	RetransmitKindType    *ebpf.Variable `ebpf:"retransmit_kind_type"`
+	RetransmitProgramType *ebpf.Variable `ebpf:"retransmit_program_type"`
 }
 
 // retransmitsPrograms contains all programs after they have been loaded into the kernel.
