@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
+
+// statusNotFound is what shells, nsenter and env return for a command that is not there.
+const statusNotFound = 127
 
 // interceptListener turns this process into a listener of the lab if it was started as one.
 func interceptListener() {
@@ -105,6 +109,9 @@ func newLabExecCommand(prefix *string) *cobra.Command {
 				return usageError("%w", err)
 			}
 			code, err := l.Exec(cmd.Context(), e, args[1:])
+			if errors.Is(err, exec.ErrNotFound) {
+				return &exitError{code: statusNotFound, err: err}
+			}
 			if err != nil {
 				return err
 			}

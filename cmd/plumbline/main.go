@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -71,16 +72,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return statusOK
 	case errors.As(err, &status):
 		if status.err != nil {
-			fmt.Fprintf(stderr, "plumbline: %v\n", status.err)
+			complain(stderr, err)
 		}
 		return status.code
 	default:
-		fmt.Fprintf(stderr, "plumbline: %v\n", err)
+		complain(stderr, err)
 		if !started {
 			return statusUsage // cobra itself refused the arguments or flags
 		}
 		return statusError
 	}
+}
+
+// complain prints an error as one line, also one that several errors were joined into.
+func complain(w io.Writer, err error) {
+	fmt.Fprintln(w, "plumbline:", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 func newRootCommand() *cobra.Command {

@@ -16,7 +16,8 @@ import (
 
 // Down removes everything that a lab made: its listeners, namespaces with all that is in them, and files. It needs no
 // lab that works, and it is no error if there is none. Other processes that run in the lab's namespaces are left
-// alone and reported: such a namespace loses its name and its links, and ends with them.
+// alone and reported: such a namespace loses its name and its links, and ends with them. Once begun it goes on to the
+// end: ctx carries values only.
 func Down(ctx context.Context, opts Options) error {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -34,7 +35,7 @@ func Down(ctx context.Context, opts Options) error {
 	default:
 		defer unlock()
 	}
-	return l.tearDown(ctx)
+	return l.tearDown(context.WithoutCancel(ctx))
 }
 
 // Down removes the lab.

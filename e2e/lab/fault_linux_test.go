@@ -27,6 +27,9 @@ func newLab(t *testing.T, prefix string) *Lab {
 	if os.Geteuid() != 0 {
 		t.Skip(ErrNotRoot)
 	}
+	if err := Down(t.Context(), Options{Prefix: prefix}); err != nil { // what a killed test left
+		t.Fatal(err)
+	}
 	l, err := Up(t.Context(), Options{Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)

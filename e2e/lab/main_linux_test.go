@@ -11,5 +11,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, ServeListener())
 		os.Exit(1)
 	}
+	if os.Getenv(upAndHang) != "" {
+		hang()
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }

@@ -110,8 +110,14 @@ func run(ctx context.Context, name string, stdin []byte, argv ...string) ([]byte
 		if missing := missingTool(argv[0], err); missing != nil {
 			return nil, missing
 		}
-		text, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return nil, fmt.Errorf("%s: %s: %w: %s", name, strings.Join(argv, " "), err, text)
+		where, text := "", ""
+		if name != "" {
+			where = name + ": "
+		}
+		if line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n"); line != "" {
+			text = ": " + line
+		}
+		return nil, fmt.Errorf("%s%s: %w%s", where, strings.Join(argv, " "), err, text)
 	}
 	return stdout.Bytes(), nil
 }

@@ -112,7 +112,8 @@ func (l *Lab) steps() []step {
 }
 
 // makeNetns makes a namespace whose addresses are usable at once: duplicate address detection would make each wait
-// for a second, and there are no duplicates here.
+// for a second, and there are no duplicates here. It sends every ICMP error that it has: the kernel's limit of a few a
+// second for each peer would turn some refusals into silence when connections are made one after the other.
 func makeNetns(ctx context.Context, name string) error {
 	if _, err := run(ctx, "", nil, "ip", "netns", "add", name); err != nil {
 		return err
@@ -121,6 +122,9 @@ func makeNetns(ctx context.Context, name string) error {
 		name,
 		setting{"net/ipv6/conf/all/accept_dad", "0"},
 		setting{"net/ipv6/conf/default/accept_dad", "0"},
+		// Not icmp_ratelimit: 0 there empties the bucket that ip_error draws on for routes of a rejecting type.
+		setting{"net/ipv4/icmp_ratemask", "0"},
+		setting{"net/ipv6/icmp/ratelimit", "0"},
 		setting{"net/ipv4/conf/all/rp_filter", "0"},
 		setting{"net/ipv4/conf/default/rp_filter", "0"},
 	)
