@@ -7,13 +7,13 @@ declare -A package_of=(
 	[ip]=iproute2 [bridge]=iproute2 [ss]=iproute2 [tc]=iproute2 [sysctl]=procps
 	[iptables]=iptables [nft]=nftables [ipset]=ipset [curl]=curl [git]=git
 	[prometheus]=prometheus [promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager
-	[clang]=clang [llvm-strip]=llvm
+	[clang-14]=clang-14 [llvm-strip-14]=llvm-14
 )
 lab=(ip bridge ss tc sysctl iptables nft ipset curl)
 case ${1:-} in
 demo) commands=("${lab[@]}") ;;
 test) commands=("${lab[@]}" git prometheus promtool prometheus-alertmanager) ;;
-generate) commands=(clang llvm-strip) ;;
+generate) commands=(clang-14 llvm-strip-14) ;;
 *)
 	echo "usage: $0 demo|test|generate" >&2
 	exit 2
