@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -61,6 +62,7 @@ func Decode(file string, data []byte, into *Objects) error {
 	into.Services = append(into.Services, d.objects.Services...)
 	into.EndpointSlices = append(into.EndpointSlices, d.objects.EndpointSlices...)
 	into.NetworkPolicies = append(into.NetworkPolicies, d.objects.NetworkPolicies...)
+	into.OtherPolicies = append(into.OtherPolicies, d.objects.OtherPolicies...)
 	return nil
 }
 
@@ -291,6 +293,10 @@ func (d *decoder) typed(meta typeMeta, n *yaml.Node, text []byte, fields []field
 		typeMeta{"networking.k8s.io/v1beta1", "NetworkPolicy"},
 		typeMeta{"extensions/v1beta1", "NetworkPolicy"}:
 		return d.errorf(n.Line, meta.apiVersion, "this version of %s is not served any more and not read", meta.kind)
+	default:
+		if isOtherPolicy(meta) {
+			err = decodeRef(text, meta, &d.objects.OtherPolicies)
+		}
 	}
 	if err == nil {
 		return nil
@@ -300,6 +306,32 @@ func (d *decoder) typed(meta typeMeta, n *yaml.Node, text []byte, fields []field
 		return d.errorf(n.Line, "", "%s: %s", meta.kind, err)
 	}
 	return d.errorf(where.line, where.path, "%s: %s", meta.kind, explain(err))
+}
+
+// isOtherPolicy says whether objects of this kind allow or deny connections in
+// a way that is not evaluated.
+func isOtherPolicy(meta typeMeta) bool {
+	group, _, _ := strings.Cut(meta.apiVersion, "/")
+	switch group {
+	case "policy.networking.k8s.io", "cilium.io", "projectcalico.org", "crd.projectcalico.org", "crd.antrea.io":
+		return strings.HasSuffix(meta.kind, "NetworkPolicy") && !strings.HasPrefix(meta.kind, "Staged")
+	}
+	return false
+}
+
+func decodeRef(text []byte, meta typeMeta, list *[]ObjectRef) error {
+	var object metav1.PartialObjectMetadata
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &object); err != nil {
+		return err
+	}
+	if object.Name == "" {
+		return errNoName
+	}
+	// Calico's API shows Kubernetes' own policies once more, under this name.
+	if !strings.HasPrefix(object.Name, "knp.default.") {
+		*list = append(*list, ObjectRef{meta.apiVersion, meta.kind, object.Namespace, object.Name})
+	}
+	return nil
 }
 
 func decodeInto[T any](text []byte, list *[]T) error {

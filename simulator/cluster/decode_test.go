@@ -122,6 +122,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"JSON nested without end", "{\"kind\":" + strings.Repeat("[", 200), "cluster/x:1: nested deeper than 100 levels"},
 		{"YAML nested without end", pod + "spec: " + strings.Repeat("[", 200) + strings.Repeat("]", 200), "cluster/x:4: nested deeper than 100 levels"},
 		{"a version of a policy that clusters no longer serve", "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\nmetadata: {name: a}\n", `cluster/x:1: this version of NetworkPolicy is not served any more and not read at "extensions/v1beta1"`},
+		{"a policy of another kind without a name", "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nspec: {}\n", "cluster/x:1: CiliumNetworkPolicy: it has no metadata.name"},
 		{"an unknown kind that is malformed all the same", "apiVersion: v1\nkind: Secret\nmetadata: {name: a, name: b}\n", `cluster/x:3: the key is there twice at "name"`},
 	}
 	for _, tt := range tests {

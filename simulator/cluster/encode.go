@@ -38,12 +38,13 @@ var annotations = [...]string{
 func Files(o *Objects) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := errors.Join(
-		addFile(files, "namespaces.yaml", "v1", "Namespace", o.Namespaces, keepNamespace),
-		addFile(files, "nodes.yaml", "v1", "Node", o.Nodes, keepNode),
-		addFile(files, "pods.yaml", "v1", "Pod", o.Pods, keepPod),
-		addFile(files, "services.yaml", "v1", "Service", o.Services, keepService),
-		addFile(files, "endpointslices.yaml", "discovery.k8s.io/v1", "EndpointSlice", o.EndpointSlices, keepEndpointSlice),
-		addFile(files, "networkpolicies.yaml", "networking.k8s.io/v1", "NetworkPolicy", o.NetworkPolicies, keepNetworkPolicy),
+		addFile(files, "namespaces.yaml", o.Namespaces, keepNamespace),
+		addFile(files, "nodes.yaml", o.Nodes, keepNode),
+		addFile(files, "pods.yaml", o.Pods, keepPod),
+		addFile(files, "services.yaml", o.Services, keepService),
+		addFile(files, "endpointslices.yaml", o.EndpointSlices, keepEndpointSlice),
+		addFile(files, "networkpolicies.yaml", o.NetworkPolicies, keepNetworkPolicy),
+		addFile(files, "otherpolicies.yaml", o.OtherPolicies, keepRef),
 	)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func Files(o *Objects) (map[string][]byte, error) {
 	return files, nil
 }
 
-func addFile[T any](files map[string][]byte, file, apiVersion, kind string, objects []T, keep func(*T) T) error {
+func addFile[T, K any](files map[string][]byte, file string, objects []T, keep func(*T) K) error {
 	if len(objects) == 0 {
 		return nil
 	}
@@ -61,12 +62,11 @@ func addFile[T any](files map[string][]byte, file, apiVersion, kind string, obje
 	}
 	items := make([]item, len(objects))
 	for i := range objects {
-		kept := keep(&objects[i])
-		name, fields, err := toFields(kept, apiVersion, kind)
+		fields, err := toFields(keep(&objects[i]))
 		if err != nil {
-			return fmt.Errorf("%s: %s %s: %w", file, kind, name, err)
+			return fmt.Errorf("%s: %w", file, err)
 		}
-		items[i] = item{name, fields}
+		items[i] = item{sortKey(fields), fields}
 	}
 	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
 	list := make([]any, len(items))
@@ -81,19 +81,24 @@ func addFile[T any](files map[string][]byte, file, apiVersion, kind string, obje
 	return nil
 }
 
-func toFields(object any, apiVersion, kind string) (name string, fields map[string]any, err error) {
+func toFields(object any) (fields map[string]any, err error) {
 	text, err := json.Marshal(object)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return "", nil, err
+	return fields, json.Unmarshal(text, &fields)
+}
+
+func sortKey(fields map[string]any) string {
+	meta, _ := fields["metadata"].(map[string]any)
+	return fmt.Sprint(meta["namespace"], "/", meta["name"], "/", fields["kind"])
+}
+
+func keepRef(r *ObjectRef) metav1.PartialObjectMetadata {
+	return metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: r.APIVersion, Kind: r.Kind},
+		ObjectMeta: metav1.ObjectMeta{Name: r.Name, Namespace: r.Namespace},
 	}
-	fields["apiVersion"], fields["kind"] = apiVersion, kind
-	if meta, ok := fields["metadata"].(map[string]any); ok {
-		name = fmt.Sprint(meta["namespace"], "/", meta["name"])
-	}
-	return name, fields, nil
 }
 
 func keepMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
@@ -117,12 +122,12 @@ func keepMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 }
 
 func keepNamespace(o *corev1.Namespace) corev1.Namespace {
-	return corev1.Namespace{ObjectMeta: keepMeta(&o.ObjectMeta), Status: corev1.NamespaceStatus{Phase: o.Status.Phase}}
+	return corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: keepMeta(&o.ObjectMeta), Status: corev1.NamespaceStatus{Phase: o.Status.Phase}}
 }
 
 func keepNode(o *corev1.Node) corev1.Node {
 	kept := corev1.Node{
-		ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.NodeSpec{
 			PodCIDR:       o.Spec.PodCIDR,
 			PodCIDRs:      o.Spec.PodCIDRs,
@@ -151,7 +156,7 @@ func keepNode(o *corev1.Node) corev1.Node {
 
 func keepPod(o *corev1.Pod) corev1.Pod {
 	kept := corev1.Pod{
-		ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.PodSpec{
 			NodeName:       o.Spec.NodeName,
 			HostNetwork:    o.Spec.HostNetwork,
@@ -227,7 +232,7 @@ func keepState(s *corev1.ContainerState) corev1.ContainerState {
 func keepService(o *corev1.Service) corev1.Service {
 	s := &o.Spec
 	kept := corev1.Service{
-		ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.ServiceSpec{
 			Type:                          s.Type,
 			Ports:                         s.Ports,
@@ -259,7 +264,7 @@ func keepService(o *corev1.Service) corev1.Service {
 }
 
 func keepEndpointSlice(o *discoveryv1.EndpointSlice) discoveryv1.EndpointSlice {
-	kept := discoveryv1.EndpointSlice{ObjectMeta: keepMeta(&o.ObjectMeta), AddressType: o.AddressType, Ports: o.Ports}
+	kept := discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}, ObjectMeta: keepMeta(&o.ObjectMeta), AddressType: o.AddressType, Ports: o.Ports}
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
 		k := discoveryv1.Endpoint{
@@ -275,5 +280,5 @@ func keepEndpointSlice(o *discoveryv1.EndpointSlice) discoveryv1.EndpointSlice {
 }
 
 func keepNetworkPolicy(o *networkingv1.NetworkPolicy) networkingv1.NetworkPolicy {
-	return networkingv1.NetworkPolicy{ObjectMeta: keepMeta(&o.ObjectMeta), Spec: o.Spec}
+	return networkingv1.NetworkPolicy{TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}, ObjectMeta: keepMeta(&o.ObjectMeta), Spec: o.Spec}
 }

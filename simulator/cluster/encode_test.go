@@ -32,7 +32,7 @@ func files(t *testing.T, o *cluster.Objects) map[string][]byte {
 func TestFilesComeBackAsTheyWere(t *testing.T) {
 	first := files(t, shop(t))
 	var back cluster.Objects
-	for _, name := range []string{"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml", "networkpolicies.yaml"} {
+	for _, name := range []string{"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml", "networkpolicies.yaml", "otherpolicies.yaml"} {
 		if len(first[name]) == 0 {
 			t.Fatalf("no %s", name)
 		}
@@ -40,8 +40,8 @@ func TestFilesComeBackAsTheyWere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(first) != 6 {
-		t.Errorf("%d files, want 6", len(first))
+	if len(first) != 7 {
+		t.Errorf("%d files, want 7", len(first))
 	}
 	original := shop(t)
 	if len(back.Pods) != len(original.Pods) || len(back.Nodes) != len(original.Nodes) || len(back.Namespaces) != len(original.Namespaces) {
@@ -63,6 +63,9 @@ func TestFilesComeBackAsTheyWere(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(original.NetworkPolicies, back.NetworkPolicies); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(original.OtherPolicies, back.OtherPolicies); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(first, files(t, &back)); diff != "" {

@@ -28,6 +28,7 @@ type Index struct {
 	slices     map[string][]*discoveryv1.EndpointSlice // by service
 	namespaces map[string]labels.Set
 	policies   map[string][]*policy // by namespace, sorted by name
+	others     []ObjectRef          // policies that are not evaluated
 	podRanges  []knownRange
 	svcRanges  []netip.Prefix
 }
@@ -152,6 +153,7 @@ func Compile(o *Objects) *Index {
 		slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	x.addPolicies(o.NetworkPolicies)
+	x.others = o.OtherPolicies
 	x.svcRanges = serviceRanges(o.Services)
 	slices.SortFunc(x.podRanges, func(a, b knownRange) int { return a.prefix.Compare(b.prefix) })
 	return x

@@ -107,6 +107,39 @@ func TestInKnownRange(t *testing.T) {
 	}
 }
 
+func TestLists(t *testing.T) {
+	x := cluster.Compile(shop(t))
+	got := []string{}
+	for _, n := range x.Nodes() {
+		got = append(got, n.Name)
+	}
+	for _, s := range x.Services() {
+		got = append(got, s.String())
+	}
+	if diff := cmp.Diff([]string{"a", "b", "shop/alias", "shop/api", "shop/db"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServicesMayShareAnExternalIP(t *testing.T) {
+	x := cluster.Compile(decode(t, `
+apiVersion: v1
+kind: ServiceList
+items:
+- {metadata: {name: a, namespace: n}, spec: {clusterIP: 10.96.0.1, externalIPs: [198.51.100.7, 198.51.100.7]}}
+- {metadata: {name: b, namespace: n}, spec: {clusterIP: 10.96.0.2, externalIPs: [198.51.100.7]}}
+`))
+	if s, ok := x.ServiceByIP(addr("198.51.100.7")); ok {
+		t.Errorf("ServiceByIP picked %s", s)
+	}
+	if list := x.ServicesByIP(addr("198.51.100.7")); len(list) != 2 {
+		t.Errorf("ServicesByIP: %v", list)
+	}
+	if s, ok := x.ServiceByIP(addr("10.96.0.2")); !ok || s.String() != "n/b" {
+		t.Errorf("ServiceByIP: %v", s)
+	}
+}
+
 func TestSelectPods(t *testing.T) {
 	x := cluster.Compile(shop(t))
 	tests := []struct {

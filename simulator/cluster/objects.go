@@ -19,4 +19,23 @@ type Objects struct {
 	Services        []corev1.Service
 	EndpointSlices  []discoveryv1.EndpointSlice
 	NetworkPolicies []networkingv1.NetworkPolicy
+	// OtherPolicies are policies of kinds that are not evaluated, such as
+	// AdminNetworkPolicy or those of a network plugin. Where they apply, it is not
+	// known what policies say.
+	OtherPolicies []ObjectRef
+}
+
+// ObjectRef names an object of which nothing else was read.
+type ObjectRef struct {
+	APIVersion, Kind string
+	Namespace        string // empty for the whole cluster
+	Name             string
+}
+
+// String is "CiliumNetworkPolicy shop/api".
+func (r ObjectRef) String() string {
+	if r.Namespace == "" {
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
 }

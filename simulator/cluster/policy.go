@@ -311,6 +311,13 @@ type judgement struct {
 func (x *Index) Evaluate(c Connection) PolicyResult {
 	source, destination := x.party(c.Source), x.party(c.Destination)
 	result := PolicyResult{Verdict: verdict.PolicyNone, Source: source.String()}
+	if other, applies := x.otherPolicy(source, destination); applies {
+		// It may allow what is denied here, and deny what is allowed.
+		return PolicyResult{
+			Verdict: verdict.PolicyNone, Unknown: true, Source: result.Source,
+			Explanation: []string{fmt.Sprintf("what policies say is not known: %s may apply, and policies of this kind are not evaluated", other)},
+		}
+	}
 	judgements := []judgement{
 		x.judge(Egress, source, destination, destination, c),
 		x.judge(Ingress, destination, source, destination, c),
@@ -346,6 +353,19 @@ func (x *Index) Evaluate(c Connection) PolicyResult {
 		}
 	}
 	return result
+}
+
+// otherPolicy finds a policy of a kind that is not evaluated which may apply to
+// one of the ends.
+func (x *Index) otherPolicy(ends ...party) (ObjectRef, bool) {
+	for _, other := range x.others {
+		for _, end := range ends {
+			if end.pod != nil && (other.Namespace == "" || other.Namespace == end.pod.Namespace) {
+				return other, true
+			}
+		}
+	}
+	return ObjectRef{}, false
 }
 
 // judge evaluates one direction: subject is the pod whose policies apply, peer

@@ -249,6 +249,42 @@ items:
 	}
 }
 
+func TestPoliciesOfOtherKindsMakeUnknownWhatTheyMayDecide(t *testing.T) {
+	other := func(apiVersion, kind, namespace, name string) string {
+		if namespace != "" {
+			namespace = ", namespace: " + namespace
+		}
+		return fmt.Sprintf("\n---\napiVersion: %s\nkind: %s\nmetadata: {name: %s%s}\nspec: {}\n", apiVersion, kind, name, namespace)
+	}
+	const why = "what policies say is not known: %s may apply, and policies of this kind are not evaluated"
+	tests := []struct {
+		name, object, other string
+	}{
+		{"one of the whole cluster", other("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", "", "guard"), "AdminNetworkPolicy guard"},
+		{"one of the destination's namespace", other("cilium.io/v2", "CiliumNetworkPolicy", "shop", "l7"), "CiliumNetworkPolicy shop/l7"},
+		{"one of the source's namespace", other("crd.projectcalico.org/v1", "NetworkPolicy", "monitoring", "c"), "NetworkPolicy monitoring/c"},
+		{"but not one of another namespace", other("cilium.io/v2", "CiliumNetworkPolicy", "unlisted", "l7"), ""},
+		{"but not the mirror of one that is evaluated", other("projectcalico.org/v3", "NetworkPolicy", "shop", "knp.default.p"), ""},
+		{"but not one that is only staged", other("projectcalico.org/v3", "StagedNetworkPolicy", "shop", "p"), ""},
+		{"but not another kind of the same group", other("cilium.io/v2", "CiliumEndpoint", "shop", "p"), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			x := withPolicies(t, policy("shop/p", toAPI), tt.object)
+			r := x.Evaluate(cluster.Connection{Source: cluster.End{Addr: addr(ops)}, Destination: cluster.End{Addr: addr(api)}, Protocol: verdict.TCP, Port: 80})
+			if tt.other == "" {
+				if r.Unknown || r.Verdict != verdict.PolicyDeny {
+					t.Errorf("got %+v", r)
+				}
+				return
+			}
+			if diff := cmp.Diff([]string{fmt.Sprintf(why, tt.other)}, r.Explanation); diff != "" || !r.Unknown || r.Verdict != verdict.PolicyNone {
+				t.Errorf("got %+v %s", r, diff)
+			}
+		})
+	}
+}
+
 func TestPolicyFindings(t *testing.T) {
 	x := withPolicies(t, policy("shop/deny-web", toAPI))
 	c := cluster.Connection{Source: cluster.End{Addr: addr(web)}, Destination: cluster.End{Addr: addr(api)}, Protocol: verdict.TCP, Port: 8080}
