@@ -120,7 +120,7 @@ func nameAll(all []*identity) {
 	used := make(map[string]bool)
 	for _, id := range all {
 		name := preferredName(id)
-		if used[name] {
+		if used[name] || name == HostNamespace && !id.host {
 			name += "-" + strconv.FormatUint(id.inode, 10)
 		}
 		used[name] = true

@@ -23,6 +23,12 @@ func readBridgeVLAN(_ context.Context, t *target) error {
 	if err != nil {
 		return notSupported(err)
 	}
+	t.setBridgeVLAN(vlans)
+	return nil
+}
+
+// setBridgeVLAN sorts the VLANs of each port and merges them into ranges.
+func (t *target) setBridgeVLAN(vlans map[int32][]*nl.BridgeVlanInfo) {
 	for index, entries := range vlans {
 		dev := t.device(int(index))
 		slices.SortFunc(entries, func(a, b *nl.BridgeVlanInfo) int { return cmp.Compare(a.Vid, b.Vid) })
@@ -38,7 +44,6 @@ func readBridgeVLAN(_ context.Context, t *target) error {
 	slices.SortStableFunc(t.ns.BridgeVLAN, func(a, b netstack.BridgeVLAN) int {
 		return cmp.Or(cmp.Compare(a.Dev, b.Dev), cmp.Compare(a.ID, b.ID))
 	})
-	return nil
 }
 
 // continues says whether next extends the range of v, as bridge(8) prints it.
