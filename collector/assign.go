@@ -23,6 +23,9 @@ type identity struct {
 	pids   []int    // processes in the namespace, ascending
 	podUID string   // from the control group of one of them
 	addrs  []netip.Addr
+	// excluded: nobody asked for it, so that it is no rival of those that have
+	// the same addresses.
+	excluded bool
 
 	name string
 	kind netstack.Kind
@@ -77,7 +80,7 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 		}
 	}
 	for _, id := range all {
-		if id.kind != netstack.KindOther {
+		if id.kind != netstack.KindOther || id.excluded {
 			continue
 		}
 		for _, addr := range id.addrs {
