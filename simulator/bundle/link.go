@@ -120,7 +120,7 @@ func readLink(s *source, v *value) netstack.Link {
 		s.failAt(v.get("ifindex"), "ifindex: zero")
 	}
 	if v.has("link_netnsid") {
-		l.PeerNSID = s.int(v, "link_netnsid")
+		l.PeerNSID = s.nsid(v.get("link_netnsid"))
 	}
 	switch s.text(v, "link_type") {
 	case "ether", "loopback", "":
@@ -170,10 +170,22 @@ func readLink(s *source, v *value) netstack.Link {
 	return l
 }
 
+// unknownNSID is Link.PeerNSID of a peer in a namespace that has no id here,
+// for which the kernel and iproute2 give -1 (NETNSA_NSID_NOT_ASSIGNED): to the
+// model, -1 is this namespace itself.
+const unknownNSID = netstack.NoPeerNS - 1
+
+func (s *source) nsid(v *value) int {
+	if v.text == "-1" {
+		return unknownNSID
+	}
+	return int(s.numberOf(v, "link_netnsid", 31))
+}
+
 // isTunnel says whether the kind of link has the ends of an IP tunnel.
 func isTunnel(kind string) bool {
 	switch kind {
-	case "ipip", "sit", "gre", "gretap", "erspan", "vti", "vti6", "ip6tnl", "ip6gre", "ip6gretap", "ip6erspan", "geneve":
+	case "ipip", "sit", "gre", "gretap", "erspan", "vti", "vti6", "ip6tnl", "ip6gre", "ip6gretap", "ip6erspan":
 		return true
 	}
 	return false
@@ -350,7 +362,8 @@ func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
 		j.LinkType, j.Address = "ether", formatMAC(l.MAC)
 	}
 	if l.PeerNSID != netstack.NoPeerNS {
-		j.LinkNetnsID, j.LinkIndex = &l.PeerNSID, l.Peer
+		id := max(l.PeerNSID, -1)
+		j.LinkNetnsID, j.LinkIndex = &id, l.Peer
 	} else if l.Peer != 0 {
 		name, ok := names[l.Peer]
 		if !ok {

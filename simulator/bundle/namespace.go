@@ -75,14 +75,20 @@ func raw(file string, part netstack.Part, text func(*netstack.Namespace) *netsta
 	return format{
 		file: file, part: part,
 		read: func(s *source, n *netstack.Namespace) error {
-			if len(s.data) > 0 {
-				*text(n) = netstack.Text{File: s.file, Data: s.data}
-			}
+			*text(n) = s.whole()
 			return nil
 		},
 		write: func(n *netstack.Namespace) ([]byte, error) { return text(n).Data, nil },
 		has:   func(n *netstack.Namespace) bool { return len(text(n).Data) > 0 },
 	}
+}
+
+// whole is the file as text.
+func (s *source) whole() netstack.Text {
+	if len(s.data) == 0 {
+		return netstack.Text{File: s.file}
+	}
+	return netstack.Text{File: s.file, Data: s.data}
 }
 
 // iptables is the dump of one family and backend.
@@ -98,11 +104,7 @@ func iptables(file string, part netstack.Part, family netstack.Family, backend n
 	return format{
 		file: file, part: part,
 		read: func(s *source, n *netstack.Namespace) error {
-			if len(s.data) > 0 {
-				n.IPTables = append(n.IPTables, netstack.IPTablesDump{
-					Family: family, Backend: backend, Text: netstack.Text{File: s.file, Data: s.data},
-				})
-			}
+			n.IPTables = append(n.IPTables, netstack.IPTablesDump{Family: family, Backend: backend, Text: s.whole()})
 			return nil
 		},
 		write: func(n *netstack.Namespace) ([]byte, error) { return find(n), nil },

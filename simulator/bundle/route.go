@@ -395,6 +395,7 @@ func readNextHops(s *source, n *netstack.Namespace) error {
 		}
 		o := netstack.NextHopObject{
 			ID:        uint32(s.number(v, "id", 32)),
+			NextHop:   netstack.NextHop{Weight: 1},
 			Blackhole: v.has("blackhole"),
 			FDB:       v.has("fdb"),
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -76,25 +77,32 @@ func readSockets(s *source, n *netstack.Namespace) error {
 		local, dev := s.endpoint(offset, fields[4])
 		socket.Local, socket.Dev = local, dev
 		socket.Remote, _ = s.endpoint(offset, fields[5])
-		s.socketDetails(offset, strings.Join(fields[6:], " "), &socket)
-		if s.err != nil {
-			return s.err
-		}
 		socket.Family = netstack.IPv6
 		if socket.Local.Addr().Is4() {
 			socket.Family = netstack.IPv4
 		}
-		// A socket of both families is bound to "*" and says so of its peer.
-		if fields[5] == "*:*" && socket.Family == netstack.IPv4 {
-			socket.Remote = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-		}
-		if fields[4][0] != '*' && socket.Family == netstack.IPv6 && socket.Local.Addr().IsUnspecified() {
-			// ss prints "[::]" instead of "*" only for IPV6_V6ONLY.
-			socket.V6Only = true
+		// Without -e there is no "v6only:1", but "[::]" instead of "*".
+		socket.V6Only = strings.HasPrefix(fields[4], "[::]")
+		s.socketDetails(offset, afterFields(line, 6), &socket)
+		if s.err != nil {
+			return s.err
 		}
 		n.Sockets = append(n.Sockets, socket)
 	}
 	return nil
+}
+
+// afterFields is what follows the first n fields of a line.
+func afterFields(line string, n int) string {
+	for range n {
+		line = strings.TrimLeft(line, " \t")
+		i := strings.IndexAny(line, " \t")
+		if i < 0 {
+			return ""
+		}
+		line = line[i:]
+	}
+	return line
 }
 
 func (s *source) queue(offset int, text string) uint64 {
@@ -125,7 +133,6 @@ func (s *source) endpoint(offset int, text string) (netip.AddrPort, string) {
 	host, dev, _ := strings.Cut(host, "%")
 	// The bracket closes before the device: [fe80::1]%eth0.
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	dev = strings.TrimSuffix(dev, "]")
 	if host == "*" {
 		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(number)), dev
 	}
@@ -200,10 +207,10 @@ func writeSockets(n *netstack.Namespace) ([]byte, error) {
 		fmt.Fprintf(&out, "%-4s %-6s %d %d %s %s", name, state, k.RecvQ, k.SendQ, formatEndpoint(k, k.Local, k.Dev), formatEndpoint(k, k.Remote, ""))
 		if k.Process != "" {
 			comma := strings.LastIndexByte(k.Process, ',')
-			if comma < 0 {
+			if _, err := strconv.ParseUint(k.Process[comma+1:], 10, 32); err != nil || comma < 0 {
 				return nil, fmt.Errorf("socket %s: process %q is not NAME,PID", k.Local, k.Process)
 			}
-			fmt.Fprintf(&out, ` users:(("%s",pid=%s,fd=0))`, k.Process[:comma], k.Process[comma+1:])
+			fmt.Fprintf(&out, ` users:(("%s",pid=%s,fd=0))`, printable(k.Process[:comma]), k.Process[comma+1:])
 		}
 		if k.UID != 0 {
 			fmt.Fprintf(&out, " uid:%d", k.UID)
@@ -215,6 +222,17 @@ func writeSockets(n *netstack.Namespace) ([]byte, error) {
 		out.WriteString(" <->\n")
 	}
 	return out.Bytes(), nil
+}
+
+// printable replaces what would end the name of a process, or its line: any
+// program may give itself any name.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '"' || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, name)
 }
 
 func formatEndpoint(k *netstack.Socket, e netip.AddrPort, dev string) string {

@@ -156,7 +156,7 @@ func loadFS(fsys fs.FS, lim limits) (map[string][]byte, error) {
 
 // loadArchive reads the files of a tar, plain or compressed.
 func loadArchive(r io.Reader, lim limits) (map[string][]byte, error) {
-	unpacked, done, err := decompress(r, lim)
+	unpacked, done, err := decompress(r)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func entryName(name string) (string, error) {
 }
 
 // decompress finds out by the first bytes how r is packed.
-func decompress(r io.Reader, lim limits) (io.Reader, func(), error) {
+func decompress(r io.Reader) (io.Reader, func(), error) {
 	const tarMagicAt = 257
 	b := bufio.NewReaderSize(r, 4096)
 	head, err := b.Peek(tarMagicAt + 5)
@@ -230,7 +230,7 @@ func decompress(r io.Reader, lim limits) (io.Reader, func(), error) {
 		return z, func() { z.Close() }, nil
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		// The window is what a frame makes the decoder keep in memory.
-		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderMaxMemory(uint64(lim.total)))
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, nil, fmt.Errorf("zstd: %w", err)
 		}
@@ -287,6 +287,9 @@ func storePath(name string, files map[string][]byte, modified time.Time) error {
 }
 
 func storeFile(name string, c compression, files map[string][]byte, modified time.Time) (err error) {
+	if info, err := os.Lstat(name); err == nil && info.IsDir() {
+		return errors.New("is a directory: refusing to overwrite it")
+	}
 	// CreateTemp makes the file readable by its owner alone: a bundle tells
 	// more about a cluster than others on the host need to know.
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".tmp-*")

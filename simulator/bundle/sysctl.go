@@ -13,7 +13,6 @@ import (
 // as several lines with the same key.
 func readSysctls(s *source, n *netstack.Namespace) error {
 	for offset, line := range lines(s.data) {
-		line = strings.TrimSuffix(line, "\r")
 		if line == "" {
 			continue
 		}
