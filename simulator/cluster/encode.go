@@ -127,7 +127,8 @@ func keepNamespace(o *corev1.Namespace) corev1.Namespace {
 
 func keepNode(o *corev1.Node) corev1.Node {
 	kept := corev1.Node{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.NodeSpec{
 			PodCIDR:       o.Spec.PodCIDR,
 			PodCIDRs:      o.Spec.PodCIDRs,
@@ -156,7 +157,8 @@ func keepNode(o *corev1.Node) corev1.Node {
 
 func keepPod(o *corev1.Pod) corev1.Pod {
 	kept := corev1.Pod{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.PodSpec{
 			NodeName:       o.Spec.NodeName,
 			HostNetwork:    o.Spec.HostNetwork,
@@ -232,7 +234,8 @@ func keepState(s *corev1.ContainerState) corev1.ContainerState {
 func keepService(o *corev1.Service) corev1.Service {
 	s := &o.Spec
 	kept := corev1.Service{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: keepMeta(&o.ObjectMeta),
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: keepMeta(&o.ObjectMeta),
 		Spec: corev1.ServiceSpec{
 			Type:                          s.Type,
 			Ports:                         s.Ports,

@@ -126,6 +126,7 @@ func TestEvaluate(t *testing.T) {
 		{"a named port is the destination's: its number at api-1", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: http}]}]")}, tcp(web, api1, 9090), allow, []string{"shop/p"}, nil},
 		{"a named port is not that of the source", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: http}]}]")}, tcp(web, api, 80), deny, []string{"shop/p"}, nil},
 		{"a named port has a protocol", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: dns}]}]")}, udp(web, api, 5353), deny, []string{"shop/p"}, nil},
+		{"a named port of another protocol is not the one that the rule means", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: dns}]}]")}, tcp(web, api, 5353), deny, []string{"shop/p"}, nil},
 		{"a named port with its protocol", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: dns, protocol: UDP}]}]")}, udp(web, api, 5353), allow, []string{"shop/p"}, nil},
 		{"a named port of egress is the destination's too", []string{policy("shop/p", toWeb+", policyTypes: [Egress], egress: [{ports: [{port: http}]}]")}, tcp(web, api, 8080), allow, []string{"shop/p"}, nil},
 		{"an address outside has no named ports", []string{policy("shop/p", toWeb+", policyTypes: [Egress], egress: [{ports: [{port: http}]}]")}, tcp(web, remote, 80), deny, []string{"shop/p"}, nil},
@@ -282,6 +283,27 @@ func TestPoliciesOfOtherKindsMakeUnknownWhatTheyMayDecide(t *testing.T) {
 				t.Errorf("got %+v %s", r, diff)
 			}
 		})
+	}
+}
+
+func TestAPodOfTheHostsNetworkIsItsNodeEvenIfTheCallerNamesIt(t *testing.T) {
+	x := withPolicies(t, policy("monitoring/p", "podSelector: {}"), policy("shop/p", toAPI+", ingress: [{from: [{namespaceSelector: {}}]}]"))
+	exporter, ok := x.Pod("monitoring", "exporter-a")
+	if !ok {
+		t.Fatal("no pod")
+	}
+	end := cluster.End{Addr: addr(nodeA), Pod: exporter}
+	c := cluster.Connection{Source: cluster.End{Addr: addr(web)}, Destination: end, Protocol: verdict.TCP, Port: 80}
+	if r := x.Evaluate(c); r.Verdict != verdict.PolicyNone || r.Unknown {
+		t.Errorf("as a destination: %+v", r)
+	}
+	c.Source, c.Destination = end, cluster.End{Addr: addr(api1)}
+	if r := x.Evaluate(c); r.Verdict != verdict.PolicyDeny {
+		t.Errorf("to a pod of another node: %+v", r)
+	}
+	c.Destination = cluster.End{Addr: addr(api)}
+	if r := x.Evaluate(c); r.Verdict != verdict.PolicyAllow {
+		t.Errorf("to a pod of its node: %+v", r)
 	}
 }
 
