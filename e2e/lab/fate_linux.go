@@ -40,7 +40,7 @@ type ConnectOptions struct {
 	// Protocol is "tcp" (the default), "udp" or "icmp".
 	Protocol string
 	// Timeout of each part of the conversation: the handshake, the small message, the full-size one. Default: 0.9 s.
-	// The lab's nodes give up on a neighbour after 0.6 s, so that less would hide HostUnreachable behind Timeout. TCP
+	// The lab's nodes give up on a neighbour after 0.3 s, so that less would hide HostUnreachable behind Timeout. TCP
 	// sends another SYN after 1 s, which a Service may give to another backend.
 	Timeout time.Duration
 	// SourcePort is the client's port; 0 takes any.

@@ -63,6 +63,8 @@ func Faults() []Fault {
 	far := []Flow{AcrossNodes}
 	return []Fault{
 		{
+			// There is a route, the default one, and the packet leaves in good order; then the fabric swallows it, because
+			// it does not forward. What is wrong, by what the cluster says of its pods, is the route.
 			Name: "missing-route", Reason: "InvalidRoute", Flows: far, IPv4: true, IPv6: true,
 			Description: "the client's node has no route to the far node's pods; its default route leads to a fabric that does not forward",
 			object:      "route", inject: missingRoute, undo: restoreRoute,

@@ -237,6 +237,27 @@ func TestDownFindsListenersThatNoStateFileKnows(t *testing.T) {
 	sameTraces(t, before, hostTraces(t, prefix))
 }
 
+func TestDownLeavesNothingOfALabWhoseStateIsDamaged(t *testing.T) {
+	const prefix = "pllab-damaged"
+	asRoot(t, prefix)
+	before := hostTraces(t, prefix)
+	l, err := Up(t.Context(), Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.Dir(), "state.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := `lab "pllab-damaged": read state /run/plumbline/lab/pllab-damaged/state.json: unexpected end of JSON input`
+	if _, err := Open(prefix); err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+	if err := Down(t.Context(), Options{Prefix: prefix}); err != nil {
+		t.Fatal(err)
+	}
+	sameTraces(t, before, hostTraces(t, prefix))
+}
+
 func TestDownSparesAProcessThatHasTheReusedPidOfAListener(t *testing.T) {
 	asRoot(t, "pllab-pid")
 	l, err := Up(t.Context(), Options{Prefix: "pllab-pid"})

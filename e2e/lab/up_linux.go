@@ -64,16 +64,20 @@ func (l *Lab) claim() error {
 			return exists
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
-		return fmt.Errorf("lab %q: %w", l.Prefix, err)
+	for {
+		if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
+			return fmt.Errorf("lab %q: %w", l.Prefix, err)
+		}
+		switch err := os.Mkdir(l.dir, 0o755); {
+		case errors.Is(err, fs.ErrExist):
+			return exists
+		case errors.Is(err, fs.ErrNotExist): // the last other lab went just now, and took the parent with it
+		case err != nil:
+			return fmt.Errorf("lab %q: %w", l.Prefix, err)
+		default:
+			return nil
+		}
 	}
-	switch err := os.Mkdir(l.dir, 0o755); {
-	case errors.Is(err, fs.ErrExist):
-		return exists
-	case err != nil:
-		return fmt.Errorf("lab %q: %w", l.Prefix, err)
-	}
-	return nil
 }
 
 type step struct {
@@ -221,12 +225,12 @@ func (l *Lab) makeNode(ctx context.Context, n Node) error {
 	)...)
 }
 
-// quickNeighbours makes resolution of a neighbour that does not answer give up after 0.6 s instead of 3 s. What comes
+// quickNeighbours makes resolution of a neighbour that does not answer give up after 0.3 s instead of 3 s. What comes
 // of it is the same; it comes before a client of the lab has lost patience.
 func quickNeighbours(dev string) []setting {
 	return []setting{
-		{"net/ipv4/neigh/" + dev + "/retrans_time_ms", "200"},
-		{"net/ipv6/neigh/" + dev + "/retrans_time_ms", "200"},
+		{"net/ipv4/neigh/" + dev + "/retrans_time_ms", "100"},
+		{"net/ipv6/neigh/" + dev + "/retrans_time_ms", "100"},
 	}
 }
 
