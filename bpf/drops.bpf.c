@@ -68,7 +68,7 @@ static __always_inline bool is_noise(__u64 location)
 
 /*
  * The route's output device, or NULL. skb_dst() in the kernel: bit 0 says that no reference is held. The pointer shares its place with TCP's
- * list of sent packets, so that the result has to be checked with net_cookie().
+ * list of sent packets, so that the result has to be checked.
  */
 static __always_inline struct net_device *out_device(struct sk_buff *skb)
 {
@@ -77,22 +77,12 @@ static __always_inline struct net_device *out_device(struct sk_buff *skb)
 	return dst ? BPF_CORE_READ(dst, dev) : NULL;
 }
 
-static __always_inline __u64 out_cookie(struct net_device *dev)
+/* The namespace of that device by its cookie, or 0; checked() for a pointer that can only be read with the helper. */
+static __always_inline __u64 out_cookie(struct net *net)
 {
-	struct net *net;
-
-	if (!dev)
-		return 0;
-	net = BPF_CORE_READ(dev, nd_net.net);
 	if (!net || BPF_CORE_READ(net, loopback_dev, nd_net.net) != net)
 		return 0;
 	return BPF_CORE_READ(net, net_cookie);
-}
-
-/* Packets for the host itself are routed to the loopback device, which tells nothing. */
-static __always_inline bool is_loopback(struct net_device *dev)
-{
-	return BPF_CORE_READ(dev, nd_net.net, loopback_dev) == dev;
 }
 
 /*
@@ -108,30 +98,37 @@ static __always_inline bool is_loopback(struct net_device *dev)
 static __always_inline void locate(struct drop_key *key, struct sk_buff *skb, struct sock *rx_sk)
 {
 	struct net_device *dev = skb->dev, *out = NULL;
-	__u64 dev_ns = 0, out_ns = 0;
+	struct net *net, *dev_net = NULL, *out_net = NULL;
 
 	if (dev)
-		dev_ns = net_cookie(dev->nd_net.net);
+		dev_net = checked(dev->nd_net.net);
 	if (read_memory) {
 		out = out_device(skb);
-		out_ns = out_cookie(out);
+		if (out)
+			out_net = BPF_CORE_READ(out, nd_net.net);
 	}
 
-	key->cookie = sock_cookie(rx_sk);
-	if (!key->cookie)
-		key->cookie = dev_ns;
-	if (!key->cookie)
-		key->cookie = sock_cookie(skb->sk);
-	if (!key->cookie)
-		key->cookie = out_ns;
-	if (!key->cookie)
-		return;
+	key->in = skb->skb_iif; /* cleared when a packet crosses into another namespace, so it is of the one that drops it */
 
-	key->in = skb->skb_iif; /* cleared when a packet crosses into another namespace, so it is of this one */
-	if (read_memory && out_ns == key->cookie) {
-		if (!is_loopback(out))
+	net = sock_net(rx_sk);
+	if (!net)
+		net = dev_net;
+	if (!net)
+		net = sock_net(skb->sk);
+	if (!net) {
+		key->cookie = out_cookie(out_net);
+		if (key->cookie)
 			key->out = BPF_CORE_READ(out, ifindex);
-	} else if (dev_ns == key->cookie && (__u32)dev->ifindex != key->in) {
+		else
+			key->in = 0; /* means nothing without a namespace */
+		return;
+	}
+	key->cookie = net->net_cookie;
+	if (read_memory && out_net == net) {
+		/* Packets for the host itself are routed to the loopback device, which tells nothing. */
+		if (out != net->loopback_dev)
+			key->out = BPF_CORE_READ(out, ifindex);
+	} else if (dev_net == net && (__u32)dev->ifindex != key->in) {
 		key->out = dev->ifindex;
 	}
 }

@@ -81,7 +81,7 @@ int count_retransmit(__u64 *ctx)
 	if (has_result && not_sent((int)ctx[2]))
 		return 0;
 
-	key.cookie = sock_cookie(sk);
+	key.cookie = net_cookie(sock_net(sk));
 	switch (sk->__sk_common.skc_state) {
 	case TCP_SYN_SENT:
 		key.kind = RETRANSMIT_SYN;
@@ -104,7 +104,7 @@ int count_synack(__u64 *ctx)
 {
 	struct retransmit_key key = {};
 
-	key.cookie = sock_cookie((struct sock *)ctx[0]);
+	key.cookie = net_cookie(sock_net((struct sock *)ctx[0]));
 	key.kind = RETRANSMIT_SYNACK;
 	count(&retransmits, &key, 1, &retransmits_lost, COUNT_SYNACK);
 	return 0;

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,53 @@ func TestOpenOnAKernelThatLacksSomethingSaysWhat(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The kernel is made to look as if it had but one of the tracepoints.
+func TestAProbeThatFailsLeavesTheOthersAlone(t *testing.T) {
+	l := newLab(t)
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types []btf.Type
+	for _, name := range []string{"skb_drop_reason", "sock", "net", "net_device", "sk_buff", "tcp_skb_cb", "btf_trace_tcp_retransmit_synack"} {
+		found, err := kernel.AnyTypesByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		types = append(types, found[0])
+	}
+	builder, err := btf.NewBuilder(types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := builder.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "vmlinux")
+	if err := os.WriteFile(path, blob, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	p, err := Open(Options{BTFPath: path, Attributor: l.namespaces()})
+	t.Cleanup(func() { p.Close() })
+	const want = `probe drops: not supported: this kernel has no tracepoint kfree_skb
+probe retransmits: not supported: this kernel has no tracepoint tcp_retransmit_skb`
+	if !errors.Is(err, ErrNotSupported) || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	const attached = `
+# HELP plumbline_probe_attached Whether an eBPF probe is attached and can be read.
+# TYPE plumbline_probe_attached gauge
+plumbline_probe_attached{mode="none",probe="drops"} 0
+plumbline_probe_attached{mode="none",probe="retransmits"} 0
+plumbline_probe_attached{mode="tp_btf",probe="synack_retransmits"} 1
+`
+	if err := testutil.CollectAndCompare(p, strings.NewReader(attached), "plumbline_probe_attached"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -369,4 +417,35 @@ func BenchmarkUpdate10000Entries(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkDrop measures what the kernel spends in the program for a dropped packet, as its own statistics say.
+func BenchmarkDrop(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("eBPF needs root")
+	}
+	p, err := Open(Options{RunTime: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Close(fd)
+	nobody := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
+	drops := p.find(ProbeDrops).attached.(*tracing)
+	before, err := drops.program.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		_ = unix.Sendto(fd, []byte("x"), 0, nobody)
+	}
+	after, err := drops.program.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(after.Runtime-before.Runtime)/float64(after.RunCount-before.RunCount), "ns/drop")
 }
