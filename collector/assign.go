@@ -19,7 +19,7 @@ const HostNamespace = "host"
 type identity struct {
 	inode  uint64
 	host   bool
-	mounts []string // names of bind mounts, as `ip netns add` makes, sorted
+	mounts []string // names of bind mounts, those of `ip netns add` first
 	pids   []int    // processes in the namespace, ascending
 	podUID string   // from the control group of one of them
 	addrs  []netip.Addr

@@ -40,6 +40,10 @@ var ErrNotSupported = errors.New("not supported")
 // namespaces.
 var ErrPrivileges = errors.New("collecting needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN): run it with sudo, or diagnose a bundle that was collected elsewhere with --bundle")
 
+// ErrManifests is returned by Collect when the manifests of
+// Options.ManifestDir cannot be read.
+var ErrManifests = errors.New("read manifests")
+
 // Options say what to collect. The zero value collects everything that the
 // host has, with no cluster objects.
 type Options struct {
@@ -150,7 +154,7 @@ func readManifests(dir string) (cluster.Objects, error) {
 	var objects cluster.Objects
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return objects, fmt.Errorf("read manifests: %w", err)
+		return objects, fmt.Errorf("%w: %w", ErrManifests, err)
 	}
 	for _, entry := range entries {
 		if !manifest(entry) {
@@ -159,10 +163,10 @@ func readManifests(dir string) (cluster.Objects, error) {
 		file := filepath.Join(dir, entry.Name())
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return objects, fmt.Errorf("read manifests: %w", err)
+			return objects, fmt.Errorf("%w: %w", ErrManifests, err)
 		}
 		if err := cluster.Decode(file, data, &objects); err != nil {
-			return objects, fmt.Errorf("read manifests: %w", err)
+			return objects, fmt.Errorf("%w: %w", ErrManifests, err)
 		}
 	}
 	return objects, nil

@@ -3,6 +3,7 @@ package collector
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -60,7 +61,9 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	if len(byKey) == 0 {
 		return nil, nil, fmt.Errorf("find the host's network namespace: neither process 1 nor this one is in %s", proc)
 	}
-	for _, m := range nsMounts(proc) {
+	mounts := nsMounts(proc)
+	slices.SortStableFunc(mounts, byName)
+	for _, m := range mounts {
 		if key, err := statNS(m.path); err == nil && key.inode == m.inode {
 			n := get(key, m.path)
 			n.mounts = append(n.mounts, m.name)
@@ -83,8 +86,6 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 
 	failures = make(map[string]string)
 	for _, n := range byKey {
-		slices.Sort(n.mounts)
-		n.mounts = slices.Compact(n.mounts)
 		if err := n.open(); err != nil {
 			failures["namespace "+preferredName(n.identity)] = err.Error()
 			continue
@@ -100,7 +101,7 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 			}
 			return 1
 		}
-		return int(int64(a.inode) - int64(b.inode))
+		return cmp.Compare(a.inode, b.inode)
 	})
 	return all, failures, nil
 }
@@ -142,6 +143,17 @@ type nsMount struct {
 	name  string
 	path  string
 	inode uint64
+}
+
+// byName sorts what `ip netns` knows before the mounts of others.
+func byName(a, b nsMount) int {
+	rank := func(m nsMount) int {
+		if strings.HasSuffix(filepath.Dir(m.path), "/run/netns") {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.name, b.name))
 }
 
 // nsMounts reads the mounts that this process and the host's first process

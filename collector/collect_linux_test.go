@@ -1,0 +1,457 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mdlayher/netlink"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// hookState is what a namespace tells of its rule sets and hooks.
+func hookState(t testing.TB, ns string) string {
+	t.Helper()
+	var b strings.Builder
+	insideThread(t, ns, func() error {
+		files := []string{
+			"/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names", "/proc/thread-self/net/arp_tables_names",
+			"/proc/sys/net/netfilter/nf_conntrack_count",
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			fmt.Fprintf(&b, "%s: %q %v\n", file, text, err)
+		}
+		entries, err := os.ReadDir("/proc/thread-self/net/netfilter")
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			fmt.Fprintln(&b, entry.Name())
+		}
+		conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		state, err := queryNFT(conn)
+		fmt.Fprintf(&b, "nftables: %+v %v\n", state, err)
+		return nil
+	})
+	return b.String()
+}
+
+// modules are the loaded ones; a kernel without modules has none to load.
+func modules(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/modules")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	return strings.Join(names, " ")
+}
+
+func TestCollectingChangesNothing(t *testing.T) {
+	a, b := newNetns(t, "a"), newNetns(t, "b")
+	script(t, a, "ip link add e0 type veth peer name e1 netns "+b+"\nip link set e0 up\nip addr add 10.0.0.1/24 dev e0")
+	script(t, b, "ip link set e1 up\nip addr add 10.0.0.2/24 dev e1")
+	// Traffic makes entries in the connection table if tracking is on.
+	traffic := func() {
+		insideThread(t, a, func() error {
+			conn, err := net.Dial("udp4", "10.0.0.2:9")
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = conn.Write([]byte("x"))
+			return err
+		})
+	}
+	traffic()
+	modulesBefore, before := modules(t), hookState(t, a)
+	c := New(Options{Namespaces: []string{a, b}})
+	for range 2 {
+		collectSnapshot(t, c)
+	}
+	traffic()
+	same(t, "modules", modulesBefore, modules(t))
+	same(t, "tables and hooks", before, hookState(t, a))
+	if !strings.Contains(before, `nf_conntrack_count: "0\n"`) {
+		t.Errorf("connection tracking was on to begin with:\n%s", before)
+	}
+
+	// The same check notices a tool that is careless.
+	inside(t, a, "iptables-legacy", "-t", "nat", "-L", "-n")
+	traffic()
+	if after := hookState(t, a); after == before {
+		t.Error("listing a legacy table did not show in tables and hooks: the check is blind")
+	}
+}
+
+func TestNamespacesOfMountsAndOfProcesses(t *testing.T) {
+	named := newNetns(t, "a")
+	anonymous := exec.Command("sleep", "600")
+	anonymous.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := anonymous.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = anonymous.Process.Kill(); _ = anonymous.Wait() })
+	pid := anonymous.Process.Pid
+	// One more mount of the same namespace, with a name that needs escaping.
+	dir := filepath.Join(t.TempDir(), "with space")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mount := filepath.Join(dir, fmt.Sprintf("plcoll%d z", os.Getpid()))
+	if err := os.WriteFile(mount, nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("/run/netns/"+named, mount, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
+
+	snapshot := collectSnapshot(t, New(Options{Parts: []netstack.Part{netstack.PartLinks}}))
+	seen := make(map[string]int)
+	cookies := make(map[uint64]string)
+	for _, ns := range snapshot.Namespaces {
+		seen[ns.Name]++
+		if other, ok := cookies[ns.Cookie]; ok {
+			t.Errorf("%s and %s are one namespace", ns.Name, other)
+		}
+		cookies[ns.Cookie] = ns.Name
+	}
+	for _, name := range []string{HostNamespace, named, "pid-" + strconv.Itoa(pid)} {
+		if seen[name] != 1 {
+			t.Errorf("%s was collected %d times, want once", name, seen[name])
+		}
+	}
+	if !slices.IsSortedFunc(snapshot.Namespaces, func(a, b *netstack.Namespace) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("namespaces are not sorted by name")
+	}
+}
+
+func TestPodsAreKnownByTheirAddresses(t *testing.T) {
+	pod, node := newNetns(t, "pod"), newNetns(t, "node")
+	script(t, pod, "ip link add e0 type veth peer name e1 netns "+node+"\nip addr add 10.44.0.5/24 dev e0")
+	script(t, node, "ip addr add 192.168.44.1/24 dev e1")
+	objects := cluster.Objects{Pods: []corev1.Pod{testPod("web", "node-7", "10.44.0.5")}}
+	objects.Nodes = []corev1.Node{{}}
+	objects.Nodes[0].Name = "node-7"
+	objects.Nodes[0].Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.168.44.1"}}
+	snapshot := collectSnapshot(t, New(Options{
+		Namespaces: []string{pod, node},
+		Cluster:    func() (cluster.Objects, error) { return objects, nil },
+		Parts:      []netstack.Part{netstack.PartLinks},
+	}))
+	type what struct {
+		Kind      netstack.Kind
+		Node, Pod string
+		Peers     []string
+	}
+	got := make(map[string]what)
+	for _, ns := range snapshot.Namespaces {
+		var peers []string
+		for _, name := range ns.NSIDs {
+			peers = append(peers, name)
+		}
+		got[ns.Name] = what{ns.Kind, ns.Node, ns.Pod, peers}
+	}
+	same(t, "namespaces", map[string]what{
+		pod:  {netstack.KindPod, "node-7", "shop/web", []string{node}},
+		node: {netstack.KindNode, "node-7", "", []string{pod}},
+	}, got)
+	same(t, "objects", objects.Pods, snapshot.Cluster.Pods)
+}
+
+func TestANamespaceThatVanishesIsReportedAndTheRestCollected(t *testing.T) {
+	stays, goes := newNetns(t, "stays"), newNetns(t, "goes")
+	key, err := statNS("/run/netns/" + goes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Found, and deleted before it was opened.
+	n := &netns{identity: &identity{inode: key.inode, mounts: []string{goes}}, key: key, paths: []string{"/run/netns/" + goes}}
+	command(t, "ip", "netns", "del", goes)
+	want := "vanished while it was being opened: open /run/netns/" + goes + ": no such file or directory"
+	if err := n.open(); err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+	// The name may lead to another namespace by then.
+	n.paths = []string{"/run/netns/" + stays}
+	want = "vanished while it was being opened: /run/netns/" + stays + " is not the namespace any more"
+	if err := n.open(); err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+
+	// Deleted while it is read: an open namespace stays whole until the end.
+	goes = newNetns(t, "goes2")
+	c := New(Options{Namespaces: []string{stays, goes}, Concurrency: 1})
+	c.state.sources = append([]source{{"deleter", func(_ context.Context, t2 *target) error {
+		if t2.ns.Name == goes {
+			return exec.Command("/usr/bin/env", "ip", "netns", "del", goes).Run()
+		}
+		return nil
+	}}}, c.state.sources...)
+	snapshot := collectSnapshot(t, c)
+	for _, ns := range snapshot.Namespaces {
+		for part, status := range ns.Parts {
+			if status.State == netstack.StateFailed {
+				t.Errorf("%s of %s: %s", part, ns.Name, status.Detail)
+			}
+		}
+		same(t, "interfaces of "+ns.Name, 1, len(ns.Links))
+	}
+	same(t, "namespaces", 2, len(snapshot.Namespaces))
+}
+
+func TestAFailingCollectorIsReportedAndTheOthersAreNotAffected(t *testing.T) {
+	ns := newNetns(t, "a")
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartLinks, netstack.PartNFT, netstack.PartIPVS}, Logger: quiet()})
+	c.state.sources = []source{
+		{netstack.PartLinks, readLinks},
+		{netstack.PartNFT, func(context.Context, *target) error { return errors.New("out of luck") }},
+		{netstack.PartIPVS, func(context.Context, *target) error { return fmt.Errorf("no such thing: %w", ErrNotSupported) }},
+	}
+	got := collectSnapshot(t, c).Namespaces[0]
+	same(t, "parts", map[netstack.Part]netstack.Status{
+		netstack.PartLinks: {State: netstack.StateOK},
+		netstack.PartNFT:   {State: netstack.StateFailed, Detail: "out of luck"},
+		netstack.PartIPVS:  {State: netstack.StateUnsupported},
+	}, got.Parts)
+	same(t, "links", 1, len(got.Links))
+
+	want := `
+		# HELP plumbline_collector_success Whether a collector read its part of all network namespaces in the last run (1), or failed on some (0).
+		# TYPE plumbline_collector_success gauge
+		plumbline_collector_success{collector="ipvs"} 1
+		plumbline_collector_success{collector="links"} 1
+		plumbline_collector_success{collector="nft"} 0
+	`
+	if err := testutil.CollectAndCompare(NewMetrics(c), strings.NewReader(want), "plumbline_collector_success"); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.CollectAndCount(NewMetrics(c), "plumbline_collector_duration_seconds"); n != 3 {
+		t.Errorf("got %d durations, want 3", n)
+	}
+}
+
+// A process without privileges is told what to do.
+func TestWithoutPrivileges(t *testing.T) {
+	if os.Geteuid() == 0 && os.Getenv("PLUMBLINE_TEST_UNPRIVILEGED") == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join("/tmp", fmt.Sprintf("plcoll%d.test", os.Getpid()))
+		data, err := os.ReadFile(exe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied, data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(copied) })
+		cmd := exec.Command(copied, "-test.run", "^TestWithoutPrivileges$", "-test.v")
+		cmd.Dir = "/"
+		cmd.Env = []string{"PLUMBLINE_TEST_UNPRIVILEGED=1"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestWithoutPrivileges") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	_, err := New(Options{}).Collect(context.Background())
+	const want = "collecting needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN): run it with sudo, or diagnose a bundle that was collected elsewhere with --bundle"
+	if !errors.Is(err, ErrPrivileges) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestCollectRefuses(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("apiVersion: v1\nkind: [\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		options Options
+		want    string
+	}{
+		"a malformed pattern":          {Options{Namespaces: []string{"a[b"}}, `namespace pattern "a[b": syntax error in pattern`},
+		"a missing manifest directory": {Options{ManifestDir: "/nonexistent"}, "read manifests: open /nonexistent: no such file or directory"},
+		"a /proc that is not one":      {Options{Proc: dir}, "find the host's network namespace: neither process 1 nor this one is in " + dir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(test.options).Collect(context.Background())
+			if err == nil || err.Error() != test.want {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+	if _, err := New(Options{ManifestDir: dir}).Collect(context.Background()); !errors.Is(err, ErrManifests) || !strings.Contains(err.Error(), bad) {
+		t.Errorf("got %v, want an error about %s", err, bad)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := New(Options{}).Collect(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v after the context ended", err)
+	}
+}
+
+func TestThreadsComeBack(t *testing.T) {
+	ns := newNetns(t, "a")
+	file, err := os.Open("/run/netns/" + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	home, err := statNS("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inside nsKey
+	failure := errors.New("it went wrong inside")
+	err = inNamespace(int(file.Fd()), func() error {
+		inside, _ = statNS("/proc/thread-self/ns/net")
+		return failure
+	})
+	if err != failure {
+		t.Errorf("got %v", err)
+	}
+	if want, _ := statNS("/run/netns/" + ns); inside != want {
+		t.Errorf("ran in %v, want %v", inside, want)
+	}
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		if key, err := statNS(thread); err == nil && key != home {
+			t.Errorf("%s is still elsewhere", thread)
+		}
+	}
+	runtime.KeepAlive(file)
+	if err := inNamespace(-1, func() error { return nil }); !errors.Is(err, unix.EBADF) {
+		t.Errorf("got %v for a bad descriptor", err)
+	}
+}
+
+// scripted is a netlink socket that answers as told.
+type scripted struct {
+	answers [][]netlink.Message
+	calls   int
+}
+
+func (s *scripted) Execute(netlink.Message) ([]netlink.Message, error) {
+	answer := s.answers[min(s.calls, len(s.answers)-1)]
+	s.calls++
+	return answer, nil
+}
+
+func TestInterruptedDumpsAreRepeated(t *testing.T) {
+	message := func(flags netlink.HeaderFlags, text string) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Flags: flags | netlink.Multi}, Data: []byte(text)}
+	}
+	read := func(s *scripted) (got []string, err error) {
+		err = dump(s, 1, nil, func() { got = nil }, func(body []byte) error {
+			got = append(got, string(body))
+			return nil
+		})
+		return got, err
+	}
+	once := &scripted{answers: [][]netlink.Message{
+		{message(0, "old"), message(netlink.DumpInterrupted, "half")},
+		{message(0, "new"), message(0, "whole")},
+	}}
+	got, err := read(once)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "objects", []string{"new", "whole"}, got)
+	same(t, "attempts", 2, once.calls)
+
+	always := &scripted{answers: [][]netlink.Message{{message(netlink.DumpInterrupted, "half")}}}
+	if _, err := read(always); !errors.Is(err, errInterrupted) {
+		t.Errorf("got %v", err)
+	}
+	same(t, "attempts", dumpAttempts, always.calls)
+}
+
+func TestParseMountinfo(t *testing.T) {
+	const text = `22 1 8:1 / / rw - ext4 /dev/sda1 rw
+42 41 0:4 net:[4026532176] /run/netns/blue rw shared:2 - nsfs nsfs rw
+43 41 0:4 net:[4026532177] /run/docker/netns/a\040b rw - nsfs nsfs rw
+44 41 0:4 mnt:[4026532178] /run/snapd/ns/x.mnt rw - nsfs nsfs rw
+45 41 0:4 net:[broken] /run/netns/broken rw - nsfs nsfs rw
+short line
+`
+	got := fmt.Sprintf("%+v", parseMountinfo([]byte(text), "/host"))
+	same(t, "mounts", "[{name:blue path:/host/run/netns/blue inode:4026532176} {name:a b path:/host/run/docker/netns/a b inode:4026532177}]", got)
+}
+
+func TestTruncatedMessagesAreErrors(t *testing.T) {
+	target := &target{names: map[int]string{}}
+	for name, decode := range map[string]func([]byte) error{
+		"link":      func(b []byte) error { _, err := decodeLink(b); return err },
+		"address":   func(b []byte) error { _, err := decodeAddress(b); return err },
+		"rule":      func(b []byte) error { _, err := decodeRule(netstack.IPv4, b); return err },
+		"route":     func(b []byte) error { _, _, err := target.decodeRoute(netstack.IPv4, b); return err },
+		"nexthop":   func(b []byte) error { _, err := target.decodeNextHop(b); return err },
+		"neighbour": func(b []byte) error { _, err := decodeNeighbour(b); return err },
+		"socket":    func(b []byte) error { _, err := target.decodeSocket(netstack.ProtoTCP, b); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, body := range [][]byte{nil, {1, 2, 3}, append(make([]byte, inetDiagMsg), 0xff, 0xff, 1)} {
+				if decode(body) == nil {
+					t.Errorf("%d bytes were taken for a %s", len(body), name)
+				}
+			}
+		})
+	}
+}
+
+func TestUnknownSelectorsOfRulesAreNamed(t *testing.T) {
+	body := make([]byte, fibRuleHeader)
+	body[7] = unix.FR_ACT_TO_TBL
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.FRA_PRIORITY, Data: []byte{7, 0, 0, 0}}, {Type: fraFlowLabel, Data: []byte{0, 0, 0, 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "policy rule with priority 7 selects by attribute 26, which is not modelled"
+	if _, err := decodeRule(netstack.IPv6, append(body, attrs...)); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func BenchmarkCollectNamespace(b *testing.B) {
+	ns := routed(b)
+	inside(b, ns, "iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
+	c := New(Options{Namespaces: []string{ns}, Logger: quiet()})
+	for b.Loop() {
+		if _, err := c.Collect(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

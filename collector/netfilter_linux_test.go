@@ -1,0 +1,261 @@
+package collector
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// ruleLines are the lines of a dump without comments and counters.
+func ruleLines(dump []byte) []string {
+	var out []string
+	for line := range strings.Lines(string(dump)) {
+		if line = counters.ReplaceAllString(strings.TrimSpace(line), ""); line != "" && line[0] != '#' {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+var counters = regexp.MustCompile(` \[\d+:\d+\]$`)
+
+func dumpOf(t testing.TB, ns *netstack.Namespace, family netstack.Family, backend netstack.Backend) netstack.IPTablesDump {
+	t.Helper()
+	return find(t, family.String()+" "+string(backend), ns.IPTables, func(d *netstack.IPTablesDump) bool {
+		return d.Family == family && d.Backend == backend
+	})
+}
+
+func TestRuleSetsOfAllBackends(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		ipset create blocked hash:ip
+		ipset add blocked 10.0.0.9
+		iptables-legacy -A INPUT -p tcp --dport 80 -j ACCEPT
+		iptables-legacy -t nat -A POSTROUTING -j MASQUERADE
+		ip6tables-legacy -t raw -A PREROUTING -j NOTRACK
+		iptables-nft -A FORWARD -s 10.0.0.0/8 -j DROP
+		ip6tables-nft -t mangle -A OUTPUT -j MARK --set-mark 0x1
+		nft add table inet own
+		nft add chain inet own input { type filter hook input priority 5 ; policy drop ; }
+		nft add rule inet own input tcp dport 22 accept
+	`)
+	got := collectNetns(t, ns)
+	for _, test := range []struct {
+		family  netstack.Family
+		backend netstack.Backend
+		file    string
+		want    []string
+	}{
+		{netstack.IPv4, netstack.BackendLegacy, "iptables-save-legacy.txt", []string{
+			"*nat", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":OUTPUT ACCEPT", ":POSTROUTING ACCEPT", "-A POSTROUTING -j MASQUERADE", "COMMIT",
+			"*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", "-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT", "COMMIT",
+		}},
+		{netstack.IPv6, netstack.BackendLegacy, "ip6tables-save-legacy.txt", []string{
+			"*raw", ":PREROUTING ACCEPT", ":OUTPUT ACCEPT", "-A PREROUTING -j NOTRACK", "COMMIT",
+		}},
+		{netstack.IPv4, netstack.BackendNFT, "iptables-save.txt", []string{
+			"*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", "-A FORWARD -s 10.0.0.0/8 -j DROP", "COMMIT",
+		}},
+		{netstack.IPv6, netstack.BackendNFT, "ip6tables-save.txt", []string{
+			"*mangle", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":POSTROUTING ACCEPT",
+			"-A OUTPUT -j MARK --set-xmark 0x1/0xffffffff", "COMMIT",
+		}},
+	} {
+		dump := dumpOf(t, got, test.family, test.backend)
+		if want := "netns/" + ns + "/" + test.file; dump.File != want {
+			t.Errorf("%s %s is called %s, want %s", test.family, test.backend, dump.File, want)
+		}
+		if diff := cmp.Diff(test.want, ruleLines(dump.Data)); diff != "" {
+			t.Errorf("%s %s: -want +got\n%s", test.family, test.backend, diff)
+		}
+	}
+	if want := inside(t, ns, "nft", "-j", "list", "ruleset"); string(got.NFT.Data) != want {
+		t.Errorf("nft.json is not what the tool prints:\n%s", got.NFT.Data)
+	}
+	if want := inside(t, ns, "ipset", "save"); string(got.IPSet.Data) != want || !strings.Contains(want, "add blocked 10.0.0.9\n") {
+		t.Errorf("got sets\n%swant\n%s", got.IPSet.Data, want)
+	}
+}
+
+func TestWithoutRulesEveryRuleSetIsEmptyAndNoToolIsRun(t *testing.T) {
+	ns := newNetns(t, "a")
+	c := New(Options{Namespaces: []string{ns}, Logger: quiet()})
+	c.state.tools.look = func(name string) (string, error) {
+		t.Errorf("%s was run", name)
+		return "", exec.ErrNotFound
+	}
+	got := collectSnapshot(t, c).Namespaces[0]
+	for _, part := range []netstack.Part{
+		netstack.PartIPTables4, netstack.PartIPTables6, netstack.PartIPTables4Legacy, netstack.PartIPTables6Legacy,
+		netstack.PartNFT, netstack.PartIPSet, netstack.PartTC, netstack.PartXFRM,
+	} {
+		if s := got.PartStatus(part); s.State != netstack.StateOK {
+			t.Errorf("%s is %v, want ok", part, s)
+		}
+	}
+	if len(got.IPTables) != 4 {
+		t.Errorf("got %d dumps of iptables, want one for each family and backend", len(got.IPTables))
+	}
+	for _, d := range got.IPTables {
+		same(t, d.File, 0, len(d.Data))
+	}
+	for _, text := range []netstack.Text{got.NFT, got.IPSet, got.TC, got.XFRM} {
+		same(t, text.File, 0, len(text.Data))
+	}
+}
+
+// A table of one family does not make the tool of the other run, and an
+// unchanged rule set is not printed again.
+func TestAnUnchangedRuleSetIsReadOnce(t *testing.T) {
+	ns := newNetns(t, "a")
+	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
+	runs := filepath.Join(t.TempDir(), "runs")
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartIPTables6, netstack.PartNFT}})
+	c.state.tools.look = func(name string) (string, error) {
+		path, err := lookPath(name)
+		if err != nil {
+			return "", err
+		}
+		wrapper := filepath.Join(t.TempDir(), name)
+		return wrapper, os.WriteFile(wrapper, []byte("#!/bin/sh\necho "+name+" >>"+runs+"\nexec "+path+" \"$@\"\n"), 0o755)
+	}
+	count := func() string {
+		text, err := os.ReadFile(runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	first := collectSnapshot(t, c).Namespaces[0]
+	second := collectSnapshot(t, c).Namespaces[0]
+	same(t, "tools run", "iptables-nft-save\nnft\n", count())
+	same(t, "rules", first.IPTables, second.IPTables)
+	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "DROP")
+	third := collectSnapshot(t, c).Namespaces[0]
+	same(t, "tools run", "iptables-nft-save\nnft\niptables-nft-save\nnft\n", count())
+	if rules := ruleLines(dumpOf(t, third, netstack.IPv4, netstack.BackendNFT).Data); rules[len(rules)-2] != "-A INPUT -j DROP" {
+		t.Errorf("the change is not in %q", rules)
+	}
+}
+
+func TestAMissingToolFailsItsPartAlone(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		iptables-legacy -A INPUT -j ACCEPT
+		iptables-nft -A INPUT -j ACCEPT
+		ipset create blocked hash:ip
+	`)
+	c := New(Options{Namespaces: []string{ns}, Logger: quiet()})
+	c.state.tools.look = func(name string) (string, error) {
+		if name == "nft" {
+			return lookPath(name)
+		}
+		return "", exec.ErrNotFound
+	}
+	got := collectSnapshot(t, c).Namespaces[0]
+	failed := make(map[netstack.Part]string)
+	for part, status := range got.Parts {
+		if status.State == netstack.StateFailed {
+			failed[part] = status.Detail
+		}
+	}
+	same(t, "failed parts", map[netstack.Part]string{
+		netstack.PartIPTables4Legacy: "iptables-legacy-save is not installed: install the package iptables",
+		netstack.PartIPTables4:       "iptables-nft-save is not installed: install the package iptables",
+		netstack.PartIPSet:           "ipset is not installed: install the package ipset",
+	}, failed)
+	if len(got.NFT.Data) == 0 || len(got.Links) != 1 {
+		t.Errorf("other parts were affected: %d bytes of nftables, %d links", len(got.NFT.Data), len(got.Links))
+	}
+	results := make(map[string]string)
+	for _, r := range c.Results() {
+		if r.Err != nil {
+			results[r.Collector] = r.Err.Error()
+		}
+	}
+	same(t, "results", map[string]string{
+		"iptables-legacy": failed[netstack.PartIPTables4Legacy], "iptables": failed[netstack.PartIPTables4], "ipset": failed[netstack.PartIPSet],
+	}, results)
+}
+
+func TestAToolThatFailsIsQuoted(t *testing.T) {
+	tool := filepath.Join(t.TempDir(), "nft")
+	if err := os.WriteFile(tool, []byte("#!/bin/sh\necho netlink is tired >&2\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tools := newTools()
+	tools.look = func(string) (string, error) { return tool, nil }
+	_, err := tools.run(context.Background(), "nft")
+	if want := "nft: exit status 3: netlink is tired"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestFiltersOfTCAndPoliciesOfXFRM(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		ip link add e0 type veth peer name e1
+		tc qdisc add dev e0 clsact
+		tc filter add dev e0 egress protocol ip pref 7 u32 match u32 0 0 flowid 1:1
+		ip xfrm policy add dir out src 10.9.0.0/24 dst 10.8.0.0/24 priority 4 tmpl src 1.1.1.1 dst 2.2.2.2 proto esp reqid 9 mode tunnel
+	`)
+	got := collectNetns(t, ns)
+	const u32 = `{"dev":"e0","kind":"u32","handle":"%","parent":"egress","protocol":"ip","pref":7}`
+	same(t, "tc", `[{"dev":"e0","kind":"clsact","handle":"ffff:","parent":"ffff:fff1"},`+
+		strings.Replace(u32, "%", "0x0", 1)+","+strings.Replace(u32, "%", "0x80000000", 1)+","+strings.Replace(u32, "%", "0x80000800", 1)+"]", string(got.TC.Data))
+	same(t, "xfrm", "src 10.9.0.0/24 dst 10.8.0.0/24\n\tdir out action allow priority 4\n"+
+		"\ttmpl src 1.1.1.1 dst 2.2.2.2\n\t\tproto esp reqid 9 mode tunnel\n", string(got.XFRM.Data))
+}
+
+func TestSysctlsAreThoseOfTheNamespace(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		ip link add e0.5 type veth peer name e1
+		sysctl -qw net.ipv4.ip_forward=1
+		sysctl -qw net.ipv4.conf.e0/5.rp_filter=2
+		sysctl -qw net.ipv6.conf.e1.disable_ipv6=1
+		sysctl -qw net.bridge.bridge-nf-call-iptables=0
+	`)
+	inside(t, ns, "sysctl", "-qw", "net.ipv4.ping_group_range=5 9")
+	got := collectNetns(t, ns).Sysctls
+	for key, want := range map[string]string{
+		"net.ipv4.ping_group_range":            "5\t9",
+		"net.ipv4.ip_forward":                  "1",
+		"net.ipv4.conf.e0/5.rp_filter":         "2",
+		"net.ipv4.conf.e1.forwarding":          "1",
+		"net.ipv6.conf.e1.disable_ipv6":        "1",
+		"net.ipv6.conf.all.forwarding":         "0",
+		"net.ipv6.conf.e1.mtu":                 "1500",
+		"net.bridge.bridge-nf-call-iptables":   "0",
+		"net.netfilter.nf_conntrack_tcp_loose": "1",
+		"net.netfilter.nf_conntrack_count":     "0",
+		"net.ipv4.ip_default_ttl":              "64",
+		"net.ipv4.fib_multipath_hash_policy":   "0",
+		"net.ipv4.conf.e0/5.src_valid_mark":    "0",
+	} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
+	}
+	// Whatever is collected must be what sysctl(8) prints, to the letter.
+	printed := make(map[string]string)
+	for line := range strings.Lines(inside(t, ns, "sysctl", "-a")) {
+		if key, value, ok := strings.Cut(strings.TrimRight(line, "\n"), " = "); ok {
+			printed[key] = value
+		}
+	}
+	for key, value := range got {
+		if want, ok := printed[key]; !ok || want != value {
+			t.Errorf("%s is %q, sysctl prints %q (known: %v)", key, value, want, ok)
+		}
+	}
+}
