@@ -234,6 +234,10 @@ func (p *iptablesParser) commit() error {
 		switch {
 		case !ok:
 		case p.kind.nat:
+			ch.priority = priorityNATDst
+			if manipOf(hook) == manipSrc {
+				ch.priority = priorityNATSrc
+			}
 			p.c.attachNAT(p.family, hook, ch)
 		case p.table == "mangle" && hook == Output:
 			p.c.attach(p.family, hook, hookOp{priority: p.kind.priority, kind: opRoute, chain: ch})

@@ -140,7 +140,11 @@ func (x *exec) eval(r *rule) outcome {
 		if s.action == nil {
 			continue
 		}
-		if out := s.action.do(x); out.kind != outContinue {
+		switch out := s.action.do(x); out.kind {
+		case outContinue:
+		case outBreak:
+			return outcome{}
+		default:
 			return out
 		}
 	}

@@ -80,7 +80,9 @@ type chain struct {
 	name    string
 	base    bool
 	policy  Action // of a base chain
-	rules   []rule
+	// priority orders the chains of nat among each other.
+	priority int
+	rules    []rule
 }
 
 // ref names a rule of the chain for reports.
@@ -185,6 +187,7 @@ func (c *compiler) finish() {
 				}
 				p.ops = append(p.ops, hookOp{priority: priority, kind: opNAT})
 			}
+			slices.SortStableFunc(p.nat, func(a, b *chain) int { return cmp.Compare(a.priority, b.priority) })
 			slices.SortStableFunc(p.ops, func(a, b hookOp) int { return cmp.Compare(a.priority, b.priority) })
 		}
 	}

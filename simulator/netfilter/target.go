@@ -24,6 +24,7 @@ const (
 	outReturn
 	outJump
 	outGoto
+	outBreak // this rule does not go on: a look-up found nothing
 )
 
 // action is what a rule does to a packet that it matches.

@@ -1,0 +1,186 @@
+package netfilter
+
+import (
+	"cmp"
+	"slices"
+)
+
+// maxConcat is how many parts a concatenation may have in practice.
+const maxConcat = 5
+
+// nftKey is the value of a key: one part, or several concatenated.
+type nftKey [maxConcat]u128
+
+// nftSet is a set, map or verdict map, named or anonymous.
+type nftSet struct {
+	name  string
+	types []nftType
+	// unknown says why look-ups cannot be answered; empty when they can.
+	unknown  string
+	isMap    bool
+	dataType string
+	// exact holds elements without ranges, ranges the others; both give an
+	// index into data.
+	exact  map[nftKey]int
+	ranges []nftRange
+	// catchAll is the index of the element "*", or -1.
+	catchAll int
+	count    int
+	data     []nftData
+}
+
+type nftRange struct {
+	first, last nftKey
+	index       int
+}
+
+// nftData is what a map gives for an element.
+type nftData struct {
+	verdict *verdictAction
+	node    *jsonNode // of other maps: read by the statement that uses it
+}
+
+func newNFTSet(name string, types []string) *nftSet {
+	s := &nftSet{name: name, exact: make(map[nftKey]int), catchAll: -1}
+	for _, t := range types {
+		typ, ok := nftSetTypes[t]
+		if !ok {
+			s.unknown = "set type " + t
+		}
+		s.types = append(s.types, typ)
+	}
+	if len(types) == 0 || len(types) > maxConcat {
+		s.unknown = "set type"
+	}
+	return s
+}
+
+// fillSet reads the elements of a set or map.
+func (p *nftParser) fillSet(s *nftSet, list *jsonNode) error {
+	if list == nil || s.unknown != "" {
+		return nil
+	}
+	if list.kind != jsonArray {
+		return p.errorf(list, "elements are not a list")
+	}
+	for i := range list.list {
+		n := &list.list[i]
+		key := n
+		var data nftData
+		if s.isMap {
+			if n.kind != jsonArray || len(n.list) != 2 {
+				return p.errorf(n, "an element of a map is a list of key and value")
+			}
+			key = &n.list[0]
+			var err error
+			if data, err = p.mapData(s, &n.list[1]); err != nil {
+				return err
+			}
+		}
+		if err := p.addElement(s, key, data); err != nil {
+			if reason, ok := err.(notModelled); ok {
+				s.unknown = string(reason)
+				return nil
+			}
+			return err
+		}
+	}
+	slices.SortFunc(s.ranges, func(a, b nftRange) int {
+		if a.first[0] == b.first[0] {
+			return cmp.Compare(a.index, b.index)
+		}
+		if a.first[0].less(b.first[0]) {
+			return -1
+		}
+		return 1
+	})
+	return nil
+}
+
+func (p *nftParser) mapData(s *nftSet, n *jsonNode) (nftData, error) {
+	v, err := p.verdict(n)
+	if err != nil {
+		return nftData{}, err
+	}
+	if v == nil && s.dataType == "verdict" {
+		return nftData{}, p.errorf(n, "unknown verdict")
+	}
+	return nftData{verdict: v, node: n}, nil
+}
+
+func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
+	if key, arg, ok := n.only(); ok && key == "elem" {
+		val := arg.get("val")
+		if val == nil {
+			return p.errorf(arg, "element has no value")
+		}
+		n = val
+	}
+	index := s.count
+	s.count++
+	s.data = append(s.data, data)
+	if n.kind == jsonString && n.text == "*" {
+		s.catchAll = index
+		return nil
+	}
+	parts := []jsonNode{*n}
+	if key, arg, ok := n.only(); ok && key == "concat" {
+		parts = arg.list
+	}
+	if len(parts) != len(s.types) {
+		return p.errorf(n, "element has %d parts, its set has %d", len(parts), len(s.types))
+	}
+	var first, last nftKey
+	for i := range parts {
+		span, err := p.span(s.types[i], &parts[i])
+		if err != nil {
+			return err
+		}
+		first[i], last[i] = span.first, span.last
+	}
+	if first == last {
+		s.exact[first] = index
+	} else {
+		s.ranges = append(s.ranges, nftRange{first, last, index})
+	}
+	return nil
+}
+
+// lookup returns the index of the element that has key, or -1.
+func (s *nftSet) lookup(key *nftKey) int {
+	if i, ok := s.exact[*key]; ok {
+		return i
+	}
+	ranges := s.ranges
+	if len(s.types) == 1 {
+		// Sorted, and without overlap: the last that begins at or before key.
+		i, found := slices.BinarySearchFunc(ranges, key[0], func(r nftRange, k u128) int {
+			switch {
+			case r.first[0] == k:
+				return 0
+			case r.first[0].less(k):
+				return -1
+			}
+			return 1
+		})
+		if !found {
+			i--
+		}
+		ranges = ranges[max(i, 0):min(max(i+1, 0), len(ranges))]
+	}
+	for i := range ranges {
+		if ranges[i].contains(key, len(s.types)) {
+			return ranges[i].index
+		}
+	}
+	return s.catchAll
+}
+
+func (r *nftRange) contains(key *nftKey, parts int) bool {
+	for i := range parts {
+		if !key[i].within(r.first[i], r.last[i]) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,250 @@
+package netfilter
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// nftType is how the text of a value is read.
+type nftType uint8
+
+const (
+	nftInteger nftType = iota
+	nftIPv4
+	nftIPv6
+	nftAddr // of either family: what the text says
+	nftProtocol
+	nftIface
+	nftMAC
+	nftCTState
+	nftCTStatus
+	nftCTDirection
+	nftICMPType
+	nftICMPv6Type
+	nftICMPCode
+	nftICMPv6Code
+	nftNFProto
+	nftEtherType
+	nftTCPFlags
+	nftDSCP
+	nftRouteType
+	nftPacketType
+	nftFIBDevice
+)
+
+// nftSetTypes maps the types of named sets.
+var nftSetTypes = map[string]nftType{
+	"ipv4_addr": nftIPv4, "ipv6_addr": nftIPv6, "inet_proto": nftProtocol, "inet_service": nftInteger, "mark": nftInteger,
+	"ifname": nftIface, "iface_index": nftIface, "ether_addr": nftMAC, "ct_state": nftCTState, "ct_status": nftCTStatus,
+	"ct_dir": nftCTDirection, "icmp_type": nftICMPType, "icmpv6_type": nftICMPv6Type, "icmp_code": nftICMPCode,
+	"icmpv6_code": nftICMPv6Code, "nf_proto": nftNFProto, "ether_type": nftEtherType, "tcp_flag": nftTCPFlags,
+	"dscp": nftDSCP, "fib_addrtype": nftRouteType, "pkt_type": nftPacketType, "integer": nftInteger, "uid": nftInteger,
+	"invalid": nftInteger,
+}
+
+// Names of values, by type.
+var nftNames = map[nftType]map[string]uint64{
+	nftCTState: {
+		"invalid": uint64(bitInvalid), "established": uint64(bitEstablished), "related": uint64(bitRelated),
+		"new": uint64(bitNew), "untracked": nftUntracked,
+	},
+	nftCTStatus: {
+		"expected": uint64(statusExpected), "seen-reply": uint64(statusSeenReply), "assured": uint64(statusAssured),
+		"confirmed": uint64(statusConfirmed), "snat": uint64(statusSNAT), "dnat": uint64(statusDNAT), "dying": 1 << 9,
+	},
+	nftCTDirection: {"original": 0, "reply": 1},
+	nftICMPCode: {
+		"net-unreachable": 0, "host-unreachable": 1, "prot-unreachable": 2, "port-unreachable": 3, "frag-needed": 4,
+		"net-prohibited": 9, "host-prohibited": 10, "admin-prohibited": 13,
+	},
+	nftICMPv6Code: {
+		"no-route": 0, "admin-prohibited": 1, "addr-unreachable": 3, "port-unreachable": 4, "policy-fail": 5, "reject-route": 6,
+	},
+	nftNFProto:   {"ipv4": 2, "ipv6": 10},
+	nftEtherType: {"ip": 0x800, "ip6": 0x86dd, "arp": 0x806, "vlan": 0x8100, "8021q": 0x8100, "8021ad": 0x88a8},
+	nftTCPFlags: {
+		"fin": uint64(netstack.FIN), "syn": uint64(netstack.SYN), "rst": uint64(netstack.RST), "psh": uint64(netstack.PSH),
+		"ack": uint64(netstack.ACK), "urg": uint64(netstack.URG), "ecn": uint64(netstack.ECE), "cwr": uint64(netstack.CWR),
+	},
+	nftRouteType: {
+		"unspec": 0, "unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6,
+		"unreachable": 7, "prohibit": 8, "throw": 9, "nat": 10,
+	},
+	nftPacketType: {
+		"host": uint64(packetUnicast), "unicast": uint64(packetUnicast), "broadcast": uint64(packetBroadcast),
+		"multicast": uint64(packetMulticast), "other": uint64(packetOtherHost),
+	},
+}
+
+// nftUntracked is the bit of nftables' ct state; the bits of ctBits above it
+// are iptables' own.
+const nftUntracked = 64
+
+// nftSpan is a range of values; most have the same ends.
+type nftSpan struct{ first, last u128 }
+
+func single(v u128) nftSpan { return nftSpan{v, v} }
+
+// span reads a value, prefix or range.
+func (p *nftParser) span(t nftType, n *jsonNode) (nftSpan, error) {
+	switch n.kind {
+	case jsonArray:
+		// Flags that are or-ed.
+		v, err := p.flags(t, n)
+		return single(v), err
+	case jsonObject:
+		key, arg, ok := n.only()
+		if !ok {
+			return nftSpan{}, p.errorf(n, "expected an object with one member")
+		}
+		switch key {
+		case "prefix":
+			return p.prefix(t, arg)
+		case "range":
+			if len(arg.list) != 2 {
+				return nftSpan{}, p.errorf(arg, "a range has two ends")
+			}
+			first, err := p.span(t, &arg.list[0])
+			if err != nil {
+				return nftSpan{}, err
+			}
+			last, err := p.span(t, &arg.list[1])
+			if err != nil {
+				return nftSpan{}, err
+			}
+			return nftSpan{first.first, last.last}, nil
+		case "|":
+			v, err := p.flags(t, arg)
+			return single(v), err
+		case "elem":
+			val := arg.get("val")
+			if val == nil {
+				return nftSpan{}, p.errorf(arg, "element has no value")
+			}
+			return p.span(t, val)
+		}
+		return nftSpan{}, notModelled("value " + key)
+	}
+	return p.scalarSpan(t, n)
+}
+
+func (p *nftParser) flags(t nftType, n *jsonNode) (u128, error) {
+	var v u128
+	for i := range n.list {
+		s, err := p.span(t, &n.list[i])
+		if err != nil {
+			return v, err
+		}
+		v = v.or(s.first)
+	}
+	return v, nil
+}
+
+func (p *nftParser) prefix(t nftType, n *jsonNode) (nftSpan, error) {
+	addr := n.get("addr")
+	length, ok := n.number("len")
+	if addr == nil || !ok {
+		return nftSpan{}, p.errorf(n, "prefix has no address or length")
+	}
+	s, err := p.scalarSpan(t, addr)
+	if err != nil {
+		return nftSpan{}, err
+	}
+	width := 32
+	if t == nftIPv6 || t == nftAddr && strings.Contains(addr.text, ":") {
+		width = 128
+	}
+	if length < 0 || length > int64(width) {
+		return nftSpan{}, p.errorf(n, "invalid prefix length %d", length)
+	}
+	mask := prefixMask(int(length), width)
+	first := s.first.and(mask)
+	return nftSpan{first, first.or(prefixMask(width, width).xor(mask))}, nil
+}
+
+// scalarSpan reads a string, number or boolean.
+func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
+	if n.kind == jsonNull {
+		return nftSpan{}, p.errorf(n, "value missing")
+	}
+	text := n.text
+	switch t {
+	case nftIPv4, nftIPv6:
+		f := netstack.IPv4
+		if t == nftIPv6 {
+			f = netstack.IPv6
+		}
+		if a, ok := parseAddr(f, text); ok {
+			return single(addrBits(a)), nil
+		}
+		return nftSpan{}, p.errorf(n, "invalid %s address", f)
+	case nftAddr:
+		for _, f := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
+			if a, ok := parseAddr(f, text); ok {
+				return single(addrBits(a)), nil
+			}
+		}
+		return nftSpan{}, p.errorf(n, "invalid address")
+	case nftIface:
+		if n.kind == jsonNumber {
+			// An interface that is gone: nft knows no name for its index.
+			return nftSpan{}, notModelled("interface index " + text)
+		}
+		return p.ifaceSpan(n)
+	case nftMAC:
+		if m, ok := parseMAC(text); ok {
+			return single(macBits(m)), nil
+		}
+		return nftSpan{}, p.errorf(n, "invalid MAC address")
+	case nftProtocol:
+		if proto, ok := parseProtocol(text); ok {
+			return single(u128{lo: uint64(proto)}), nil
+		}
+		return nftSpan{}, p.errorf(n, "unknown protocol")
+	case nftICMPType, nftICMPv6Type:
+		proto := netstack.ProtoICMP
+		if t == nftICMPv6Type {
+			proto = netstack.ProtoICMPv6
+		}
+		if typ, ok := parseICMPType(proto, text); ok && !typ.any {
+			return single(u128{lo: uint64(typ.typ)}), nil
+		}
+		return nftSpan{}, p.errorf(n, "unknown ICMP type")
+	case nftDSCP:
+		if v, ok := parseDSCPClass(text); ok {
+			return single(u128{lo: uint64(v)}), nil
+		}
+	}
+	if v, ok := nftNames[t][text]; ok {
+		return single(u128{lo: v}), nil
+	}
+	if n.kind == jsonBool {
+		if text == "true" {
+			return single(u128{lo: 1}), nil
+		}
+		return single(u128{}), nil
+	}
+	if v, err := strconv.ParseUint(text, 0, 64); err == nil {
+		return single(u128{lo: v}), nil
+	}
+	return nftSpan{}, notModelled("value " + strconv.Quote(text))
+}
+
+// ifaceSpan reads an interface's name; "eth*" is every name that begins so.
+func (p *nftParser) ifaceSpan(n *jsonNode) (nftSpan, error) {
+	name, wildcard := strings.CutSuffix(n.text, "*")
+	first, ok := ifaceName(name)
+	if !ok {
+		return nftSpan{}, p.errorf(n, "invalid interface name")
+	}
+	if !wildcard {
+		return single(first), nil
+	}
+	rest := u128{^uint64(0), ^uint64(0)}
+	if len(name) > 0 {
+		rest = prefixMask(8*len(name), 128).not()
+	}
+	return nftSpan{first, first.or(rest)}, nil
+}
