@@ -162,6 +162,29 @@ func TestBackendsAcrossSlices(t *testing.T) {
 	}
 }
 
+func TestPortsOfASliceAreFoundByName(t *testing.T) {
+	x := cluster.Compile(decode(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: n}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}, {name: admin, port: 81}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1, namespace: n, labels: {kubernetes.io/service-name: s}}
+addressType: IPv4
+ports: [{name: admin, port: 9000}, {name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+`))
+	s, _ := x.Service("n", "s")
+	for port, want := range map[uint16]string{80: "10.0.0.1:8080", 81: "10.0.0.1:9000"} {
+		got := addresses(x.Backends(s, cluster.Traffic{Port: port, Protocol: verdict.TCP}))
+		if diff := cmp.Diff([]string{want}, got); diff != "" {
+			t.Errorf("port %d: %s", port, diff)
+		}
+	}
+}
+
 func TestBackendNamesItsPodAndNode(t *testing.T) {
 	x := cluster.Compile(shop(t))
 	s, _ := x.Service("shop", "api")
