@@ -24,6 +24,7 @@ const (
 
 // commands makes the subcommands, each in its own file.
 var commands = []func() *cobra.Command{
+	newCollectCommand,
 	newLabCommand,
 	newVersionCommand,
 }
