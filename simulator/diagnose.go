@@ -1,7 +1,9 @@
 package simulator
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -78,20 +80,28 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF,
 		netstack.PartNeighbours, netstack.PartFDB, netstack.PartNextHops, netstack.PartBridgeVLAN,
 	}
-	var seen []string
+	for _, p := range optional {
+		var lacking []string
+		for _, h := range w.visited(r) {
+			if h.PartStatus(p).State == netstack.StateMissing {
+				lacking = append(lacking, h.String())
+			}
+		}
+		if len(lacking) > 0 {
+			list = append(list, fmt.Sprintf("the %s of %s was not collected, and is taken as empty", p, strings.Join(lacking, ", ")))
+		}
+	}
+	return list
+}
+
+// visited lists the namespaces that the paths lead through, each once.
+func (w *World) visited(r *verdict.Report) []*host {
+	var list []*host
 	for i := range r.Paths {
 		for _, hops := range [][]verdict.Hop{r.Paths[i].Hops, r.Paths[i].Reverse} {
 			for j := range hops {
-				name := hops[j].Namespace
-				h := w.byName[name]
-				if h == nil || slices.Contains(seen, name) {
-					continue
-				}
-				seen = append(seen, name)
-				for _, p := range optional {
-					if h.PartStatus(p).State == netstack.StateMissing {
-						list = append(list, "the "+string(p)+" of "+h.String()+" was not collected, and is taken as empty")
-					}
+				if h := w.byName[hops[j].Namespace]; h != nil && !slices.Contains(list, h) {
+					list = append(list, h)
 				}
 			}
 		}
