@@ -75,7 +75,7 @@ func Faults() []Fault {
 			object:      "route", inject: blackholeRoute, undo: restoreRoute,
 		},
 		{
-			Name: "wrong-gateway", Reason: "NeighbourFailed", Flows: far, IPv4: true, IPv6: true,
+			Name: "wrong-gateway", Reason: "InvalidRoute", Flows: far, IPv4: true, IPv6: true,
 			Description: "the client's node routes to the far node's pods by a gateway that nobody owns",
 			object:      "route", inject: wrongGateway, undo: restoreRoute,
 		},
