@@ -25,6 +25,7 @@ const (
 // commands makes the subcommands, each in its own file.
 var commands = []func() *cobra.Command{
 	newCollectCommand,
+	newDiagnoseCommand,
 	newLabCommand,
 	newVersionCommand,
 }
