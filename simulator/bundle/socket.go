@@ -159,7 +159,7 @@ func (s *source) socketDetails(offset int, text string, socket *netstack.Socket)
 			s.fail(offset, pid, "users: not a process id")
 			return
 		}
-		socket.Process = name + "," + pid
+		socket.Process = printable(name) + "," + pid
 		text = before + tail
 	}
 	for _, word := range strings.Fields(text) {
