@@ -31,7 +31,7 @@ const (
 // whether connected or not. A diagnosis module that is not loaded is not asked
 // for; the text files of /proc/net serve then.
 func readSockets(_ context.Context, t *target) error {
-	if !t.host.has("inet_diag", "inet_diag_dump_icsk") {
+	if !t.host.has("inet_diag", "inet_diag_register") {
 		return t.socketsFromProc()
 	}
 	conn, err := dialNetlink(unix.NETLINK_SOCK_DIAG)

@@ -59,7 +59,7 @@ func readTC(_ context.Context, t *target) error {
 			parents = []uint32{parentIngress, parentEgress}
 		case qdisc.Kind == "ingress":
 			parents = []uint32{parentIngress}
-		case !slices.Contains(classless, qdisc.Kind):
+		case qdisc.handle != 0 && !slices.Contains(classless, qdisc.Kind):
 			parents = []uint32{qdisc.handle}
 		}
 		var filters []tcEntry
