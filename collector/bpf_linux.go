@@ -45,11 +45,12 @@ type bpfCgroup struct {
 var deviceAttachments = []struct {
 	kind   string
 	attach ebpf.AttachType
+	netkit bool // on such devices only
 }{
-	{"tcx/ingress", ebpf.AttachTCXIngress},
-	{"tcx/egress", ebpf.AttachTCXEgress},
-	{"netkit/primary", ebpf.AttachNetkitPrimary},
-	{"netkit/peer", ebpf.AttachNetkitPeer},
+	{"tcx/ingress", ebpf.AttachTCXIngress, false},
+	{"tcx/egress", ebpf.AttachTCXEgress, false},
+	{"netkit/primary", ebpf.AttachNetkitPrimary, true},
+	{"netkit/peer", ebpf.AttachNetkitPeer, true},
 }
 
 // cgroupAttachments are those that translate or drop what processes send.
@@ -70,22 +71,10 @@ var cgroupAttachments = []struct {
 func readBPF(_ context.Context, t *target) error {
 	t.ns.BPF.File = t.file("bpf.json")
 	var found bpfAttachments
-	for i := range t.ns.Links {
-		l := &t.ns.Links[i]
-		for _, a := range deviceAttachments {
-			if strings.HasPrefix(a.kind, "netkit") != (l.Kind == "netkit") && l.Kind != "" {
-				continue
-			}
-			programs, err := attached(l.Index, a.attach)
-			if err != nil {
-				return fmt.Errorf("query %s of %s: %w", a.kind, l.Name, err)
-			}
-			for _, p := range programs {
-				found.TC = append(found.TC, bpfDevice{l.Name, l.Index, a.kind, p})
-			}
-		}
-	}
 	var err error
+	if found.TC, err = t.devicePrograms(); err != nil {
+		return err
+	}
 	if found.SkLookup, err = attachedAt(t.proc+"/thread-self/ns/net", ebpf.AttachSkLookup); err != nil {
 		return fmt.Errorf("query sk_lookup: %w", err)
 	}
@@ -104,6 +93,28 @@ func readBPF(_ context.Context, t *target) error {
 		t.ns.BPF.Data, err = json.Marshal([]bpfAttachments{found})
 	}
 	return err
+}
+
+// devicePrograms lists the programs on interfaces that are neither XDP nor
+// filters of tc.
+func (t *target) devicePrograms() ([]bpfDevice, error) {
+	var out []bpfDevice
+	for i := range t.ns.Links {
+		l := &t.ns.Links[i]
+		for _, a := range deviceAttachments {
+			if a.netkit && l.Kind != "netkit" {
+				continue
+			}
+			programs, err := attached(l.Index, a.attach)
+			if err != nil {
+				return nil, fmt.Errorf("query %s of %s: %w", a.kind, l.Name, err)
+			}
+			for _, p := range programs {
+				out = append(out, bpfDevice{l.Name, l.Index, a.kind, p})
+			}
+		}
+	}
+	return out, nil
 }
 
 // attached lists the programs at a place. A kernel that does not know the

@@ -56,6 +56,7 @@ func attachXDP(t testing.TB, ns, dev string) {
 	})
 }
 
+// A program on tcx is noted among the attachments, and among the filters, too.
 func TestTCXProgramsAreNoted(t *testing.T) {
 	ns := newNetns(t, "a")
 	script(t, ns, `
@@ -78,7 +79,35 @@ func TestTCXProgramsAreNoted(t *testing.T) {
 	}
 	id, _ := info.ID()
 	want := `[{"tc":[{"devname":"e0","ifindex":30,"kind":"tcx/ingress","prog_id":` + itoa(uint64(id)) + `}]}]`
-	if got := string(collectNetns(t, ns, netstack.PartLinks, netstack.PartBPF).BPF.Data); got != want {
-		t.Errorf("got %s, want %s", got, want)
+	got := collectNetns(t, ns, netstack.PartLinks, netstack.PartTC, netstack.PartBPF)
+	same(t, "bpf.json", want, string(got.BPF.Data))
+	same(t, "tc.json", `[{"dev":"e0","kind":"tcx","parent":"ingress","protocol":"all"}]`, string(got.TC.Data))
+}
+
+func TestSocketLookupProgramsAreNoted(t *testing.T) {
+	ns := newNetns(t, "a")
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SkLookup, AttachType: ebpf.AttachSkLookup, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer p.Close()
+	file, err := os.Open("/run/netns/" + ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	l, err := ebpflink.AttachNetNs(int(file.Fd()), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := p.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	same(t, "bpf.json", `[{"sk_lookup":[{"prog_id":`+itoa(uint64(id))+`}]}]`, string(collectNetns(t, ns, netstack.PartLinks, netstack.PartBPF).BPF.Data))
 }

@@ -203,6 +203,16 @@ func TestANamespaceThatVanishesIsReportedAndTheRestCollected(t *testing.T) {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 
+	// One that cannot be entered is reported.
+	broken, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := make(map[string]string)
+	all := New(Options{}).readIdentities([]*netns{{identity: &identity{mounts: []string{"broken"}}, file: broken}}, failures)
+	same(t, "namespaces that can be read", 0, len(all))
+	same(t, "failures", map[string]string{"namespace broken": "enter the network namespace: invalid argument"}, failures)
+
 	// Deleted while it is read: an open namespace stays whole until the end.
 	goes = newNetns(t, "goes2")
 	c := New(Options{Namespaces: []string{stays, goes}, Concurrency: 1})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -48,8 +49,10 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 			n.close()
 		}
 	}()
-	snapshot.Failures = failures
 	all = c.readIdentities(all, failures)
+	// What was not asked for may vanish unmentioned.
+	maps.DeleteFunc(failures, func(name, _ string) bool { return !c.wanted(strings.TrimPrefix(name, failurePrefix)) })
+	snapshot.Failures = failures
 	identities := make([]*identity, len(all))
 	for i, n := range all {
 		identities[i] = n.identity
@@ -117,7 +120,7 @@ func (c *Collector) readIdentities(all []*netns, failures map[string]string) []*
 			return err
 		})
 		if err != nil {
-			failures["namespace "+preferredName(n.identity)] = err.Error()
+			failures[failurePrefix+preferredName(n.identity)] = err.Error()
 			n.close()
 		}
 		return err != nil

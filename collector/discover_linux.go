@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// failurePrefix is what the names of namespaces have in Snapshot.Failures.
+const failurePrefix = "namespace "
+
 // nsKey identifies a network namespace: its inode on the nsfs device.
 type nsKey struct{ dev, inode uint64 }
 
@@ -87,7 +90,7 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	failures = make(map[string]string)
 	for _, n := range byKey {
 		if err := n.open(); err != nil {
-			failures["namespace "+preferredName(n.identity)] = err.Error()
+			failures[failurePrefix+preferredName(n.identity)] = err.Error()
 			continue
 		}
 		all = append(all, n)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -73,6 +74,16 @@ func readTC(_ context.Context, t *target) error {
 		if len(filters) > 0 || qdisc.Kind == "clsact" || qdisc.Kind == "ingress" {
 			entries = append(append(entries, qdisc), filters...)
 		}
+	}
+	// Programs on tcx run where filters do: whoever knows of filters alone must
+	// not see through them.
+	programs, err := t.devicePrograms()
+	if err != nil {
+		return err
+	}
+	for _, p := range programs {
+		kind, parent, _ := strings.Cut(p.Kind, "/")
+		entries = append(entries, tcEntry{Dev: p.Dev, Kind: kind, Parent: parent, Protocol: "all"})
 	}
 	if len(entries) > 0 {
 		t.ns.TC.Data, err = json.Marshal(entries)
