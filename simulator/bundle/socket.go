@@ -179,7 +179,7 @@ func (s *source) socketDetails(offset int, text string, socket *netstack.Socket)
 			if value != "0" && value != "1" {
 				err = strconv.ErrSyntax
 			}
-			socket.V6Only = value == "1"
+			socket.V6Only = value == "1" && socket.Family == netstack.IPv6
 		}
 		if err != nil {
 			s.fail(offset, word, "%s: not a number", key)
