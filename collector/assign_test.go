@@ -97,6 +97,11 @@ func TestIdentify(t *testing.T) {
 			[]*identity{{mounts: []string{"a"}, addrs: addrs("10.0.0.1")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1")}},
 			[]result{{"a", netstack.KindPod, "node-1", "shop/web"}, {"b", netstack.KindOther, "", ""}},
 		},
+		"a namespace that nobody asked for is no pod": {
+			objects, true,
+			[]*identity{{mounts: []string{"a"}, addrs: addrs("10.0.0.1"), excluded: true}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1")}},
+			[]result{{"a", netstack.KindOther, "", ""}, {"b", netstack.KindPod, "node-1", "shop/web"}},
+		},
 		"neither a pod on the host's network nor one that has ended owns a namespace": {
 			objects, true,
 			[]*identity{{mounts: []string{"a"}, addrs: addrs("192.168.1.9")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.3")}},

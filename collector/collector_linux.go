@@ -56,7 +56,7 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	identities := make([]*identity, len(all))
 	for i, n := range all {
 		identities[i] = n.identity
-		n.excluded = len(n.mounts) > 0 && !c.wanted(n.mounts[0])
+		n.excluded = !n.host && len(n.mounts) > 0 && !c.wanted(n.mounts[0])
 	}
 	hostname, _ := os.Hostname()
 	identify(identities, objects, given, hostname)
