@@ -78,7 +78,11 @@ func decodeLink(body []byte) (link, error) {
 		case unix.IFLA_LINK:
 			l.Peer = int(ad.Int32())
 		case unix.IFLA_LINK_NETNSID:
-			l.PeerNSID = int(ad.Int32())
+			if l.PeerNSID = int(ad.Int32()); l.PeerNSID < 0 {
+				// NETNSA_NSID_NOT_ASSIGNED: the peer is in a namespace that this
+				// one has no number for, not in this one.
+				l.PeerNSID = netstack.UnknownPeerNS
+			}
 		case unix.IFLA_MASTER:
 			l.master = int(ad.Uint32())
 		case unix.IFLA_OPERSTATE:

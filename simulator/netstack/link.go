@@ -21,8 +21,11 @@ const (
 	FlagLowerUp      LinkFlags = 1 << 16
 )
 
-// NoPeerNS is Link.PeerNSID when the peer lives in the same namespace.
-const NoPeerNS = -1
+// Values of Link.PeerNSID that are no ids.
+const (
+	NoPeerNS      = -1 // the peer, if any, lives in the same namespace
+	UnknownPeerNS = -2 // the peer lives in a namespace that has no id here
+)
 
 // Link is a network interface.
 type Link struct {
