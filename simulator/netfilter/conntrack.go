@@ -179,7 +179,7 @@ func newCTSettings(ns *netstack.Namespace) ctSettings {
 }
 
 // track is nf_conntrack_in: it finds the packet's connection, or begins one.
-func (x *exec) track() {
+func (x *traversal) track() {
 	st := x.st
 	if st.Conn != nil || st.CT == CTUntracked {
 		return // seen before: the loopback device keeps it, or a rule said notrack
@@ -202,7 +202,7 @@ func (x *exec) track() {
 
 // trackError attaches an ICMP error to the connection of the packet that it
 // quotes (nf_conntrack_inet_error).
-func (x *exec) trackError() {
+func (x *traversal) trackError() {
 	st := x.st
 	st.Conn, st.CT, st.Reply = nil, CTInvalid, false
 	if st.Inner == nil {
@@ -247,7 +247,7 @@ func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet) (*Conn, CTState, bo
 
 // confirm is nf_conntrack_confirm: the connection has left the host, or
 // reached its socket, and is known from now on.
-func (x *exec) confirm() {
+func (x *traversal) confirm() {
 	c := x.st.Conn
 	if c == nil || c.Confirmed {
 		return

@@ -88,3 +88,11 @@ func mustCompile(t testing.TB, ns *netstack.Namespace) *Ruleset {
 	}
 	return rs
 }
+
+func packet6() *netstack.Packet {
+	return packet(func(p *netstack.Packet) {
+		p.Src, p.Dst = addr("fd00::1"), addr("fd00:1::2")
+	})
+}
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }

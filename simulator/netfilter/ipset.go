@@ -437,7 +437,7 @@ type setMatch struct {
 	returnNomatch bool
 }
 
-func (m *setMatch) match(x *exec) tri {
+func (m *setMatch) match(x *traversal) tri {
 	if m.set == nil {
 		return maybe
 	}
@@ -448,7 +448,7 @@ func (m *setMatch) match(x *exec) tri {
 	return is((res == yes) != m.invert)
 }
 
-func (m *setMatch) decide(x *exec) bool {
+func (m *setMatch) decide(x *traversal) bool {
 	what := "set " + m.name
 	switch {
 	case m.set == nil:
@@ -460,7 +460,7 @@ func (m *setMatch) decide(x *exec) bool {
 }
 
 // test is ip_set_test.
-func (s *ipset) test(x *exec, src []bool, returnNomatch bool) tri {
+func (s *ipset) test(x *traversal, src []bool, returnNomatch bool) tri {
 	if s.unknown != "" {
 		return maybe
 	}
@@ -498,7 +498,7 @@ func (s *ipset) test(x *exec, src []bool, returnNomatch bool) tri {
 }
 
 // value takes one dimension from the packet.
-func (s *ipset) value(x *exec, dim setDim, src bool) (setValue, tri) {
+func (s *ipset) value(x *traversal, dim setDim, src bool) (setValue, tri) {
 	switch dim {
 	case dimIP, dimNet:
 		v := x.dst
@@ -544,7 +544,7 @@ func (s *ipset) value(x *exec, dim setDim, src bool) (setValue, tri) {
 }
 
 // find looks the element up, from the longest network to the shortest.
-func (s *ipset) find(x *exec, key *setKey, src []bool) (bool, setEntry) {
+func (s *ipset) find(x *traversal, key *setKey, src []bool) (bool, setEntry) {
 	width := addrWidth(s.family)
 	first, second := -1, -1
 	for i, dim := range s.dims {
@@ -595,7 +595,7 @@ func (s *ipset) find(x *exec, key *setKey, src []bool) (bool, setEntry) {
 	return false, setEntry{}
 }
 
-func (s *ipset) findIface(x *exec, net setValue, src bool) (bool, setEntry) {
+func (s *ipset) findIface(x *traversal, net setValue, src bool) (bool, setEntry) {
 	name, phys := x.st.Out, x.st.PhysOut
 	if src {
 		name, phys = x.st.In, x.st.PhysIn

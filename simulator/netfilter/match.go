@@ -19,33 +19,33 @@ func is(b bool) tri {
 // matcher is one condition of a rule. It does not change anything, so that
 // conditions can be asked in any order, and twice.
 type matcher interface {
-	match(x *exec) tri
+	match(x *traversal) tri
 }
 
 // decider is a matcher that can answer maybe: decide asks the Env.
 type decider interface {
 	matcher
-	decide(x *exec) bool
+	decide(x *traversal) bool
 }
 
 // unknownMatch is a condition that cannot be known: one that is not modelled,
 // or that depends on state which no dump shows.
 type unknownMatch struct{ what string }
 
-func (m unknownMatch) match(*exec) tri     { return maybe }
-func (m unknownMatch) decide(x *exec) bool { return x.env.Unknown(x.ref(), m.what) }
+func (m unknownMatch) match(*traversal) tri     { return maybe }
+func (m unknownMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), m.what) }
 
 // orUnknown turns a condition that may be unknowable at run time into a
 // decider: test answers maybe where it does not know.
 type orUnknown struct {
 	what string
-	test func(x *exec) tri
+	test func(x *traversal) tri
 }
 
-func (m orUnknown) match(x *exec) tri   { return m.test(x) }
-func (m orUnknown) decide(x *exec) bool { return x.env.Unknown(x.ref(), m.what) }
+func (m orUnknown) match(x *traversal) tri   { return m.test(x) }
+func (m orUnknown) decide(x *traversal) bool { return x.env.Unknown(x.ref(), m.what) }
 
 // never holds for no packet.
 type never struct{}
 
-func (never) match(*exec) tri { return no }
+func (never) match(*traversal) tri { return no }

@@ -12,7 +12,7 @@ type addrMatch struct {
 	src, invert bool
 }
 
-func (m *addrMatch) match(x *exec) tri {
+func (m *addrMatch) match(x *traversal) tri {
 	a := x.dst
 	if m.src {
 		a = x.src
@@ -26,7 +26,7 @@ type addrRangeMatch struct {
 	src, invert bool
 }
 
-func (m *addrRangeMatch) match(x *exec) tri {
+func (m *addrRangeMatch) match(x *traversal) tri {
 	a := x.dst
 	if m.src {
 		a = x.src
@@ -49,7 +49,7 @@ func (m *ifaceMatch) matchName(dev string) bool {
 	return dev == m.name || m.prefix && strings.HasPrefix(dev, m.name)
 }
 
-func (m *ifaceMatch) match(x *exec) tri {
+func (m *ifaceMatch) match(x *traversal) tri {
 	dev := x.st.Out
 	if m.in {
 		dev = x.st.In
@@ -63,7 +63,7 @@ type protoMatch struct {
 	invert bool
 }
 
-func (m *protoMatch) match(x *exec) tri { return is((x.p.Protocol == m.proto) != m.invert) }
+func (m *protoMatch) match(x *traversal) tri { return is((x.p.Protocol == m.proto) != m.invert) }
 
 // portSide says which port of a packet a match looks at.
 type portSide uint8
@@ -81,7 +81,7 @@ type portMatch struct {
 	invert bool
 }
 
-func (m *portMatch) match(x *exec) tri {
+func (m *portMatch) match(x *traversal) tri {
 	if !x.p.HasPorts() {
 		return no
 	}
@@ -112,7 +112,7 @@ type tcpFlagsMatch struct {
 	invert    bool
 }
 
-func (m *tcpFlagsMatch) match(x *exec) tri {
+func (m *tcpFlagsMatch) match(x *traversal) tri {
 	if x.p.Protocol != netstack.ProtoTCP {
 		return no
 	}
@@ -126,7 +126,7 @@ type icmpMatch struct {
 	invert bool
 }
 
-func (m *icmpMatch) match(x *exec) tri {
+func (m *icmpMatch) match(x *traversal) tri {
 	if x.p.Protocol != m.proto {
 		return no
 	}
@@ -140,7 +140,7 @@ type markMatch struct {
 	invert      bool
 }
 
-func (m *markMatch) match(x *exec) tri { return is((x.p.Mark&m.mask == m.value) != m.invert) }
+func (m *markMatch) match(x *traversal) tri { return is((x.p.Mark&m.mask == m.value) != m.invert) }
 
 // connmarkMatch is connmark. Packets without a connection never match.
 type connmarkMatch struct {
@@ -148,7 +148,7 @@ type connmarkMatch struct {
 	invert      bool
 }
 
-func (m *connmarkMatch) match(x *exec) tri {
+func (m *connmarkMatch) match(x *traversal) tri {
 	if x.st.Conn == nil {
 		return no
 	}
@@ -171,7 +171,7 @@ type byteMatch struct {
 	invert            bool
 }
 
-func (m *byteMatch) match(x *exec) tri {
+func (m *byteMatch) match(x *traversal) tri {
 	var v uint8
 	switch m.field {
 	case fieldTTL:
@@ -190,7 +190,7 @@ type lengthMatch struct {
 	invert      bool
 }
 
-func (m *lengthMatch) match(x *exec) tri {
+func (m *lengthMatch) match(x *traversal) tri {
 	return is((m.first <= x.p.Length && x.p.Length <= m.last) != m.invert)
 }
 
@@ -200,7 +200,7 @@ type mssMatch struct {
 	invert      bool
 }
 
-func (m *mssMatch) match(x *exec) tri {
+func (m *mssMatch) match(x *traversal) tri {
 	if x.p.Protocol != netstack.ProtoTCP {
 		return no
 	}
@@ -215,7 +215,7 @@ type macMatch struct {
 	invert bool
 }
 
-func (m *macMatch) match(x *exec) tri {
+func (m *macMatch) match(x *traversal) tri {
 	if x.st.In == "" {
 		return no
 	}
@@ -225,7 +225,7 @@ func (m *macMatch) match(x *exec) tri {
 	return is((x.p.SrcMAC == m.mac) != m.invert)
 }
 
-func (m *macMatch) decide(x *exec) bool { return x.env.Unknown(x.ref(), "match mac") }
+func (m *macMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), "match mac") }
 
 // packetKind is the link-layer type of a packet (skb->pkt_type).
 type packetKind uint8
@@ -237,7 +237,7 @@ const (
 	packetOtherHost
 )
 
-func (x *exec) packetKind() packetKind {
+func (x *traversal) packetKind() packetKind {
 	switch {
 	case x.p.Dst.IsMulticast():
 		return packetMulticast
@@ -254,7 +254,7 @@ type pkttypeMatch struct {
 	invert bool
 }
 
-func (m *pkttypeMatch) match(x *exec) tri {
+func (m *pkttypeMatch) match(x *traversal) tri {
 	kind := packetUnicast
 	if !x.st.Local {
 		kind = x.packetKind()
@@ -268,7 +268,7 @@ type statisticMatch struct {
 	invert      bool
 }
 
-func (m *statisticMatch) match(*exec) tri {
+func (m *statisticMatch) match(*traversal) tri {
 	switch {
 	case m.probability <= 0:
 		return is(m.invert)
@@ -278,7 +278,7 @@ func (m *statisticMatch) match(*exec) tri {
 	return maybe
 }
 
-func (m *statisticMatch) decide(x *exec) bool {
+func (m *statisticMatch) decide(x *traversal) bool {
 	p := m.probability
 	if m.invert {
 		p = 1 - p

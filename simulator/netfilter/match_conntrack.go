@@ -22,7 +22,7 @@ var ctStateBits = map[string]ctBits{
 
 // ctStateBit is the state of the packet. One that tracking has not seen is
 // invalid.
-func (x *exec) ctStateBit() ctBits {
+func (x *traversal) ctStateBit() ctBits {
 	switch x.st.CT {
 	case CTNew:
 		return bitNew
@@ -97,7 +97,7 @@ type conntrackMatch struct {
 	expire                      bool
 }
 
-func (m *conntrackMatch) match(x *exec) tri {
+func (m *conntrackMatch) match(x *traversal) tri {
 	c := x.st.Conn
 	if m.hasState {
 		bit := x.ctStateBit()
@@ -154,6 +154,6 @@ func (m *conntrackMatch) match(x *exec) tri {
 	return yes
 }
 
-func (m *conntrackMatch) decide(x *exec) bool {
+func (m *conntrackMatch) decide(x *traversal) bool {
 	return x.env.Unknown(x.ref(), "match conntrack --ctexpire")
 }

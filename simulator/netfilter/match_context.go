@@ -63,7 +63,7 @@ type addrtypeMatch struct {
 	limitIn, limitOut    bool
 }
 
-func (m *addrtypeMatch) match(x *exec) tri {
+func (m *addrtypeMatch) match(x *traversal) tri {
 	dev := ""
 	switch {
 	case m.limitIn:
@@ -80,7 +80,7 @@ func (m *addrtypeMatch) match(x *exec) tri {
 	return yes
 }
 
-func (x *exec) hasType(addr netip.Addr, dev string, want addrTypes) bool {
+func (x *traversal) hasType(addr netip.Addr, dev string, want addrTypes) bool {
 	if x.family == netstack.IPv4 {
 		return want&addrTypeOf(x.env.AddrType(addr, dev)) != 0
 	}
@@ -108,7 +108,7 @@ type physdevMatch struct {
 	notIn, notOut, notBridged bool
 }
 
-func (m *physdevMatch) match(x *exec) tri { return is(m.holds(x.st)) }
+func (m *physdevMatch) match(x *traversal) tri { return is(m.holds(x.st)) }
 
 func (m *physdevMatch) holds(st *State) bool {
 	if !st.Bridged && st.PhysIn == "" {
@@ -135,7 +135,7 @@ type rpfilterMatch struct {
 	loose, validMark, acceptLocal, invert bool
 }
 
-func (m *rpfilterMatch) match(x *exec) tri {
+func (m *rpfilterMatch) match(x *traversal) tri {
 	if x.st.In == "lo" {
 		return is(!m.invert)
 	}
@@ -149,7 +149,7 @@ func (m *rpfilterMatch) match(x *exec) tri {
 	return is(x.env.ReversePath(&p, x.st.In, !m.loose) != m.invert)
 }
 
-func (m *rpfilterMatch) decide(x *exec) bool {
+func (m *rpfilterMatch) decide(x *traversal) bool {
 	return x.env.Unknown(x.ref(), "match rpfilter --accept-local of a local source")
 }
 
@@ -158,7 +158,7 @@ type socketMatch struct {
 	transparent, noWildcard, restoreMark, invert bool
 }
 
-func (m *socketMatch) match(x *exec) tri {
+func (m *socketMatch) match(x *traversal) tri {
 	found, known := x.env.LocalSocket(x.p, m.transparent)
 	switch {
 	case !known:
@@ -172,7 +172,7 @@ func (m *socketMatch) match(x *exec) tri {
 	return yes
 }
 
-func (m *socketMatch) decide(x *exec) bool { return x.env.Unknown(x.ref(), "match socket") }
+func (m *socketMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), "match socket") }
 
 // uidRange is a range of user ids that owner tests.
 type uidRange struct {
@@ -189,7 +189,7 @@ type ownerMatch struct {
 	gidInvert bool
 }
 
-func (m *ownerMatch) match(x *exec) tri {
+func (m *ownerMatch) match(x *traversal) tri {
 	if !x.st.Local {
 		// No socket: only negations hold (owner_mt).
 		return is((m.uid == nil || m.uid.invert) && !m.socket && (!m.gid || m.gidInvert))
@@ -211,4 +211,4 @@ func (m *ownerMatch) match(x *exec) tri {
 	return yes
 }
 
-func (m *ownerMatch) decide(x *exec) bool { return x.env.Unknown(x.ref(), "match owner") }
+func (m *ownerMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), "match owner") }

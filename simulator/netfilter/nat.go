@@ -33,7 +33,7 @@ func (c *Conn) done(m manip) bool {
 
 // nat is nf_nat_inet_fn: rules decide about the first packet of a connection,
 // the connection about all others.
-func (x *exec) nat(chains []*chain) Result {
+func (x *traversal) nat(chains []*chain) Result {
 	c := x.st.Conn
 	if c == nil {
 		return Result{}
@@ -81,7 +81,7 @@ func (c *Conn) translates(m manip, reply bool) bool {
 }
 
 // applyNAT is nf_nat_packet. It is idempotent.
-func (x *exec) applyNAT(c *Conn, m manip) {
+func (x *traversal) applyNAT(c *Conn, m manip) {
 	if !c.translates(m, x.st.Reply) {
 		return
 	}
@@ -101,7 +101,7 @@ func (x *exec) applyNAT(c *Conn, m manip) {
 
 // mangleHalf rewrites one half of p to that of target, and says whether
 // anything changed.
-func (x *exec) mangleHalf(p *netstack.Packet, m manip, target *Tuple) bool {
+func (x *traversal) mangleHalf(p *netstack.Packet, m manip, target *Tuple) bool {
 	before := *p
 	ports := p.HasPorts() && p.Protocol == target.Protocol
 	if m == manipSrc {
@@ -120,7 +120,7 @@ func (x *exec) mangleHalf(p *netstack.Packet, m manip, target *Tuple) bool {
 
 // natError translates an ICMP error and the packet that it quotes
 // (nf_nat_icmp_reply_translation).
-func (x *exec) natError(c *Conn, m manip) {
+func (x *traversal) natError(c *Conn, m manip) {
 	if !c.translates(m, x.st.Reply) {
 		return
 	}
@@ -156,7 +156,7 @@ type natRange struct {
 }
 
 // setupNAT is nf_nat_setup_info: it decides one half of the connection.
-func (x *exec) setupNAT(m manip, r natRange) {
+func (x *traversal) setupNAT(m manip, r natRange) {
 	c := x.st.Conn
 	if c.Confirmed || c.done(m) {
 		return
@@ -183,7 +183,7 @@ func (x *exec) setupNAT(m manip, r natRange) {
 
 // uniqueTuple is get_unique_tuple. Where the kernel takes a random port of a
 // range, the first free one stands for all.
-func (x *exec) uniqueTuple(t Tuple, m manip, r natRange) Tuple {
+func (x *traversal) uniqueTuple(t Tuple, m manip, r natRange) Tuple {
 	port := &t.SrcPort
 	if m == manipDst {
 		port = &t.DstPort
@@ -235,7 +235,7 @@ func hasNATPort(p netstack.Protocol) bool {
 }
 
 // used is nf_nat_used_tuple: another connection has the answers of t.
-func (x *exec) used(t Tuple) bool {
+func (x *traversal) used(t Tuple) bool {
 	inv, ok := t.invert()
 	if !ok || x.st.Conntrack == nil {
 		return false
@@ -270,7 +270,7 @@ type natAction struct {
 // maxNATAddresses is how many addresses of a range are walked one by one.
 const maxNATAddresses = 64
 
-func (a *natAction) do(x *exec) outcome {
+func (a *natAction) do(x *traversal) outcome {
 	if a.family != 0 && a.family != x.family {
 		return outcome{}
 	}
@@ -315,7 +315,7 @@ func (a *natAction) do(x *exec) outcome {
 
 // choose picks an address of the range. The kernel hashes the addresses with
 // a secret: any of them is as likely.
-func (a *natAction) choose(x *exec) (netip.Addr, bool) {
+func (a *natAction) choose(x *traversal) (netip.Addr, bool) {
 	if a.first == a.last {
 		return a.first, true
 	}
@@ -332,7 +332,7 @@ func (a *natAction) choose(x *exec) (netip.Addr, bool) {
 	return first.plus(uint64(i)).addr(x.family), true
 }
 
-func (x *exec) redirectAddr() (netip.Addr, bool) {
+func (x *traversal) redirectAddr() (netip.Addr, bool) {
 	if x.hook == Output {
 		if x.family == netstack.IPv4 {
 			return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
@@ -343,7 +343,7 @@ func (x *exec) redirectAddr() (netip.Addr, bool) {
 }
 
 // translate sets the mapping up, rewrites the packet and notes what happened.
-func (x *exec) translate(kind natKind, m manip, r natRange) {
+func (x *traversal) translate(kind natKind, m manip, r natRange) {
 	c := x.st.Conn
 	if c.Confirmed || c.done(m) {
 		return

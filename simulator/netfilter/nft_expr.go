@@ -12,7 +12,7 @@ import (
 type nftExpr struct {
 	name string // for people
 	typ  nftType
-	get  func(x *exec) (u128, tri)
+	get  func(x *traversal) (u128, tri)
 	// dice is the number of sides of a random number; 0 for everything else.
 	dice, offset uint64
 }
@@ -23,7 +23,7 @@ func word(v uint64) (u128, tri) { return u128{lo: v}, yes }
 func (p *nftParser) expr(n *jsonNode) (nftExpr, error) {
 	if n.kind == jsonNumber {
 		s, err := p.scalarSpan(nftInteger, n)
-		return nftExpr{name: n.text, get: func(*exec) (u128, tri) { return s.first, yes }}, err
+		return nftExpr{name: n.text, get: func(*traversal) (u128, tri) { return s.first, yes }}, err
 	}
 	kind, arg, ok := n.only()
 	if !ok {
@@ -49,7 +49,7 @@ func (p *nftParser) expr(n *jsonNode) (nftExpr, error) {
 		}
 		return nftExpr{
 			name: kind, dice: uint64(mod), offset: uint64(offset),
-			get: func(*exec) (u128, tri) { return u128{}, maybe },
+			get: func(*traversal) (u128, tri) { return u128{}, maybe },
 		}, nil
 	case "&", "|", "^":
 		return p.binary(kind, arg)
@@ -71,7 +71,7 @@ func (p *nftParser) binary(op string, n *jsonNode) (nftExpr, error) {
 	}
 	inner, v := left.get, right.first
 	left.dice = 0
-	left.get = func(x *exec) (u128, tri) {
+	left.get = func(x *traversal) (u128, tri) {
 		a, res := inner(x)
 		switch op {
 		case "&":
@@ -122,7 +122,7 @@ func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
 		default:
 			return e, notModelled(name)
 		}
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			switch {
 			case want == 0 && !x.p.HasPorts():
 				return u128{}, maybe // the bytes of another header
@@ -146,7 +146,7 @@ func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
 			return e, notModelled(name)
 		}
 		code := field == "code"
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.p.Protocol != want {
 				return u128{}, no
 			}
@@ -166,7 +166,7 @@ func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
 		default:
 			return e, notModelled(name)
 		}
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.st.In == "" {
 				return u128{}, no
 			}
@@ -193,15 +193,15 @@ func (p *nftParser) ipField(e nftExpr, proto, field string) (nftExpr, error) {
 	if proto == "ip6" {
 		family, e.typ = netstack.IPv6, nftIPv6
 	}
-	var value func(x *exec) u128
-	low := func(f func(k *netstack.Packet) uint64) func(x *exec) u128 {
-		return func(x *exec) u128 { return u128{lo: f(x.p)} }
+	var value func(x *traversal) u128
+	low := func(f func(k *netstack.Packet) uint64) func(x *traversal) u128 {
+		return func(x *traversal) u128 { return u128{lo: f(x.p)} }
 	}
 	switch field {
 	case "saddr":
-		value = func(x *exec) u128 { return x.src }
+		value = func(x *traversal) u128 { return x.src }
 	case "daddr":
-		value = func(x *exec) u128 { return x.dst }
+		value = func(x *traversal) u128 { return x.dst }
 	case "protocol", "nexthdr":
 		e.typ = nftProtocol
 		value = low(func(k *netstack.Packet) uint64 { return uint64(k.Protocol) })
@@ -213,7 +213,7 @@ func (p *nftParser) ipField(e nftExpr, proto, field string) (nftExpr, error) {
 		value = low(func(k *netstack.Packet) uint64 { return uint64(k.TOS >> 2) })
 	case "version":
 		e.typ = nftInteger
-		value = func(*exec) u128 { return u128{lo: uint64(family)} }
+		value = func(*traversal) u128 { return u128{lo: uint64(family)} }
 	case "length":
 		e.typ = nftInteger
 		overhead := 0
@@ -224,7 +224,7 @@ func (p *nftParser) ipField(e nftExpr, proto, field string) (nftExpr, error) {
 	default:
 		return e, notModelled(e.name)
 	}
-	e.get = func(x *exec) (u128, tri) {
+	e.get = func(x *traversal) (u128, tri) {
 		if x.family != family {
 			return u128{}, no
 		}
@@ -238,11 +238,11 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 	e := nftExpr{name: "meta " + key}
 	switch key {
 	case "mark":
-		e.get = func(x *exec) (u128, tri) { return word(uint64(x.p.Mark)) }
+		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.p.Mark)) }
 	case "iifname", "iif", "oifname", "oif":
 		e.typ, e.name = nftIface, key
 		in := key[0] == 'i'
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			dev := x.st.Out
 			if in {
 				dev = x.st.In
@@ -252,10 +252,10 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		}
 	case "l4proto":
 		e.typ = nftProtocol
-		e.get = func(x *exec) (u128, tri) { return word(uint64(x.p.Protocol)) }
+		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.p.Protocol)) }
 	case "nfproto":
 		e.typ = nftNFProto
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.family == netstack.IPv6 {
 				return word(10)
 			}
@@ -263,24 +263,24 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		}
 	case "protocol":
 		e.typ = nftEtherType
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.family == netstack.IPv6 {
 				return word(0x86dd)
 			}
 			return word(0x800)
 		}
 	case "length":
-		e.get = func(x *exec) (u128, tri) { return word(uint64(x.p.Length)) }
+		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.p.Length)) }
 	case "pkttype":
 		e.typ = nftPacketType
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.st.Local {
 				return word(uint64(packetUnicast))
 			}
 			return word(uint64(x.packetKind()))
 		}
 	case "skuid":
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			switch {
 			case !x.st.Local:
 				return u128{}, no
@@ -298,10 +298,10 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 	p.needTracking()
 	key, dir := n.str("key"), n.str("dir")
-	e := nftExpr{name: strings.TrimSpace("ct " + dir + " " + key)}
+	e := nftExpr{name: strings.Join(strings.Fields("ct "+dir+" "+key), " ")}
 	if key == "state" {
 		e.typ = nftCTState
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			bit := uint64(x.ctStateBit())
 			if bit == uint64(bitUntracked) {
 				bit = nftUntracked
@@ -310,12 +310,12 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 		}
 		return e, nil
 	}
-	var value func(c *Conn, x *exec) u128
-	low := func(f func(c *Conn, x *exec) uint64) func(c *Conn, x *exec) u128 {
-		return func(c *Conn, x *exec) u128 { return u128{lo: f(c, x)} }
+	var value func(c *Conn, x *traversal) u128
+	low := func(f func(c *Conn, x *traversal) uint64) func(c *Conn, x *traversal) u128 {
+		return func(c *Conn, x *traversal) u128 { return u128{lo: f(c, x)} }
 	}
 	reply := dir == "reply"
-	tuple := func(c *Conn, x *exec) *Tuple {
+	tuple := func(c *Conn, x *traversal) *Tuple {
 		if dir == "" {
 			return c.tuple(x.st.Reply)
 		}
@@ -324,12 +324,12 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 	switch key {
 	case "status":
 		e.typ = nftCTStatus
-		value = low(func(c *Conn, _ *exec) uint64 { return uint64(c.status()) })
+		value = low(func(c *Conn, _ *traversal) uint64 { return uint64(c.status()) })
 	case "mark":
-		value = low(func(c *Conn, _ *exec) uint64 { return uint64(c.Mark) })
+		value = low(func(c *Conn, _ *traversal) uint64 { return uint64(c.Mark) })
 	case "direction":
 		e.typ = nftCTDirection
-		value = low(func(_ *Conn, x *exec) uint64 {
+		value = low(func(_ *Conn, x *traversal) uint64 {
 			if x.st.Reply {
 				return 1
 			}
@@ -337,19 +337,19 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 		})
 	case "protocol":
 		e.typ = nftProtocol
-		value = low(func(c *Conn, x *exec) uint64 { return uint64(tuple(c, x).Protocol) })
+		value = low(func(c *Conn, x *traversal) uint64 { return uint64(tuple(c, x).Protocol) })
 	case "l3proto":
 		e.typ = nftNFProto
-		value = low(func(c *Conn, _ *exec) uint64 {
+		value = low(func(c *Conn, _ *traversal) uint64 {
 			if c.Original.Dst.Is4() {
 				return 2
 			}
 			return 10
 		})
 	case "proto-src":
-		value = low(func(c *Conn, x *exec) uint64 { return uint64(tuple(c, x).SrcPort) })
+		value = low(func(c *Conn, x *traversal) uint64 { return uint64(tuple(c, x).SrcPort) })
 	case "proto-dst":
-		value = low(func(c *Conn, x *exec) uint64 { return uint64(tuple(c, x).DstPort) })
+		value = low(func(c *Conn, x *traversal) uint64 { return uint64(tuple(c, x).DstPort) })
 	case "saddr", "ip saddr", "ip6 saddr", "daddr", "ip daddr", "ip6 daddr":
 		e.typ = nftAddr
 		var want netstack.Family
@@ -360,7 +360,7 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 			e.typ, want = nftIPv4, netstack.IPv4
 		}
 		src := strings.HasSuffix(key, "saddr")
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			c := x.st.Conn
 			if c == nil || want != 0 && want != x.family {
 				return u128{}, no
@@ -375,7 +375,7 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 	default:
 		return e, notModelled(e.name)
 	}
-	e.get = func(x *exec) (u128, tri) {
+	e.get = func(x *traversal) (u128, tri) {
 		if x.st.Conn == nil {
 			return u128{}, no
 		}
@@ -396,7 +396,7 @@ func (p *nftParser) fib(n *jsonNode) (nftExpr, error) {
 	switch {
 	case result == "type":
 		e.typ = nftRouteType
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			addr, dev := x.p.Dst, ""
 			if has["saddr"] {
 				addr = x.p.Src
@@ -419,7 +419,7 @@ func (p *nftParser) fib(n *jsonNode) (nftExpr, error) {
 		e.typ = nftFIBDevice
 		strict := has["iif"]
 		mark := has["mark"]
-		e.get = func(x *exec) (u128, tri) {
+		e.get = func(x *traversal) (u128, tri) {
 			if x.st.In == "lo" {
 				return word(1)
 			}
@@ -442,7 +442,7 @@ func (p *nftParser) socket(n *jsonNode) (nftExpr, error) {
 	if n.str("key") != "transparent" {
 		return e, notModelled(e.name)
 	}
-	e.get = func(x *exec) (u128, tri) {
+	e.get = func(x *traversal) (u128, tri) {
 		switch found, known := x.env.LocalSocket(x.p, false); {
 		case !known:
 			return u128{}, maybe
@@ -479,7 +479,7 @@ func (p *nftParser) keyExpr(n *jsonNode) (nftKeyExpr, error) {
 	return k, nil
 }
 
-func (k *nftKeyExpr) eval(x *exec, key *nftKey) tri {
+func (k *nftKeyExpr) eval(x *traversal, key *nftKey) tri {
 	result := yes
 	for i := range k.parts {
 		v, res := k.parts[i].get(x)
@@ -544,7 +544,7 @@ const maxDice = 1 << 16
 
 // roll lets the Env choose among the elements of a set that a random number
 // may hit. It returns the index of the element, or -1 for none of them.
-func (s *nftSet) roll(x *exec, sides, offset uint64) int {
+func (s *nftSet) roll(x *traversal, sides, offset uint64) int {
 	counts := make(map[int]int)
 	var order []int
 	for side := offset; side < offset+min(sides, maxDice); side++ {

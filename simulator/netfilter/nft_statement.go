@@ -168,7 +168,7 @@ var nftOps = map[string]nftOp{
 	"==": opEqual, "!=": opNotEqual, "<": opLess, ">": opGreater, "<=": opLessEqual, ">=": opGreaterEqual, "in": opAnyFlag, "!": opNoFlag,
 }
 
-func (m *nftMatch) match(x *exec) tri {
+func (m *nftMatch) match(x *traversal) tri {
 	var key nftKey
 	if res := m.key.eval(x, &key); res != yes {
 		return res
@@ -203,7 +203,7 @@ func (m *nftMatch) compare(key *nftKey) tri {
 	return is(v.and(m.values.first) != u128{})
 }
 
-func (m *nftMatch) decide(x *exec) bool {
+func (m *nftMatch) decide(x *traversal) bool {
 	sides, offset, ok := m.key.dice()
 	if !ok || m.set != nil && m.set.unknown != "" {
 		return x.env.Unknown(x.ref(), m.what)
@@ -278,7 +278,7 @@ type vmapAction struct {
 	unknown *unknownAction
 }
 
-func (a *vmapAction) do(x *exec) outcome {
+func (a *vmapAction) do(x *traversal) outcome {
 	if a.set.unknown != "" {
 		return a.unknown.do(x)
 	}
@@ -344,12 +344,12 @@ func (b *nftRuleBuilder) vmap(n *jsonNode) error {
 // nftMangle changes the packet or its connection.
 type nftMangle struct {
 	value   nftExpr
-	set     func(x *exec, v u128)
+	set     func(x *traversal, v u128)
 	name    string
 	unknown *unknownAction
 }
 
-func (a *nftMangle) do(x *exec) outcome {
+func (a *nftMangle) do(x *traversal) outcome {
 	v, res := a.value.get(x)
 	switch res {
 	case no:
@@ -375,10 +375,10 @@ func (b *nftRuleBuilder) mangle(n *jsonNode) error {
 	typ := nftInteger
 	switch target := kind + " " + arg.str("key") + arg.str("field"); target {
 	case "meta mark":
-		a.set = func(x *exec, v u128) { x.p.Mark = uint32(v.lo) }
+		a.set = func(x *traversal, v u128) { x.p.Mark = uint32(v.lo) }
 	case "ct mark":
 		b.p.needTracking()
-		a.set = func(x *exec, v u128) {
+		a.set = func(x *traversal, v u128) {
 			if x.st.Conn != nil {
 				x.st.Conn.Mark = uint32(v.lo)
 			}
@@ -388,9 +388,9 @@ func (b *nftRuleBuilder) mangle(n *jsonNode) error {
 		return nil
 	case "payload dscp":
 		typ = nftDSCP
-		a.set = func(x *exec, v u128) { x.p.TOS = x.p.TOS&3 | uint8(v.lo)<<2 }
+		a.set = func(x *traversal, v u128) { x.p.TOS = x.p.TOS&3 | uint8(v.lo)<<2 }
 	case "payload ttl", "payload hoplimit":
-		a.set = func(x *exec, v u128) { x.p.TTL = uint8(v.lo) }
+		a.set = func(x *traversal, v u128) { x.p.TTL = uint8(v.lo) }
 	case "tcp option size":
 		if arg.str("name") != "maxseg" {
 			return notModelled("tcp option " + arg.str("name"))
@@ -435,7 +435,7 @@ func (b *nftRuleBuilder) valueExpr(n *jsonNode, typ nftType) (nftExpr, error) {
 			}
 			values[i] = span.first
 		}
-		return nftExpr{name: "map", get: func(x *exec) (u128, tri) {
+		return nftExpr{name: "map", get: func(x *traversal) (u128, tri) {
 			var k nftKey
 			if s.unknown != "" {
 				return u128{}, maybe
@@ -451,7 +451,7 @@ func (b *nftRuleBuilder) valueExpr(n *jsonNode, typ nftType) (nftExpr, error) {
 		}}, nil
 	}
 	span, err := b.p.span(typ, n)
-	return nftExpr{name: n.text, get: func(*exec) (u128, tri) { return span.first, yes }}, err
+	return nftExpr{name: n.text, get: func(*traversal) (u128, tri) { return span.first, yes }}, err
 }
 
 // nftNATMap chooses a translation by a look-up.
@@ -462,7 +462,7 @@ type nftNATMap struct {
 	unknown *unknownAction
 }
 
-func (a *nftNATMap) do(x *exec) outcome {
+func (a *nftNATMap) do(x *traversal) outcome {
 	if a.set.unknown != "" {
 		return a.unknown.do(x)
 	}
@@ -619,7 +619,7 @@ var (
 // familyMatch stands for the test of the IP version that nft does not print.
 type familyMatch netstack.Family
 
-func (m familyMatch) match(x *exec) tri { return is(x.family == netstack.Family(m)) }
+func (m familyMatch) match(x *traversal) tri { return is(x.family == netstack.Family(m)) }
 
 func (b *nftRuleBuilder) reject(n *jsonNode) error {
 	typ, code := "icmpx", "port-unreachable"

@@ -5,8 +5,8 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// exec is one run of a hook: the packet, in a form that is cheap to match.
-type exec struct {
+// traversal is one run of a hook: the packet, in a form that is cheap to match.
+type traversal struct {
 	rs     *Ruleset
 	family netstack.Family
 	hook   Hook
@@ -20,19 +20,19 @@ type exec struct {
 	rule  *rule
 }
 
-// sync renews what exec derives from the packet after that has changed.
-func (x *exec) sync() {
+// sync renews what the traversal derives from the packet after that has changed.
+func (x *traversal) sync() {
 	x.p = x.st.Packet
 	x.src, x.dst = addrBits(x.p.Src), addrBits(x.p.Dst)
 }
 
-func (x *exec) ref() Rule { return x.chain.ref(x.rule) }
+func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 
 // Run passes the packet through one hook. It changes st: the packet, its
 // connection, the steps and translations. Result.Rule says which rule or
 // policy decided when the packet does not pass.
 func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
-	x := &exec{rs: rs, family: family, hook: hook, st: st, env: env}
+	x := &traversal{rs: rs, family: family, hook: hook, st: st, env: env}
 	x.sync()
 	switch hook {
 	case Prerouting:
@@ -49,7 +49,7 @@ func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Re
 	return Result{}
 }
 
-func (x *exec) op(p *pipeline, op *hookOp) Result {
+func (x *traversal) op(p *pipeline, op *hookOp) Result {
 	switch op.kind {
 	case opTrack:
 		x.track()
@@ -83,7 +83,7 @@ func rerouteNeeded(before, after *netstack.Packet) bool {
 }
 
 // runBase runs a base chain and, if no rule decides, its policy.
-func (x *exec) runBase(c *chain) Result {
+func (x *traversal) runBase(c *chain) Result {
 	out := x.run(c)
 	switch out.kind {
 	case outAccept:
@@ -109,7 +109,7 @@ func (x *exec) runBase(c *chain) Result {
 
 // run evaluates the rules of a chain until one decides. Depth is bounded:
 // compiling refuses loops.
-func (x *exec) run(c *chain) outcome {
+func (x *traversal) run(c *chain) outcome {
 	for i := range c.rules {
 		r := &c.rules[i]
 		x.chain, x.rule = c, r
@@ -131,7 +131,7 @@ func (x *exec) run(c *chain) outcome {
 	return outcome{kind: outContinue}
 }
 
-func (x *exec) eval(r *rule) outcome {
+func (x *traversal) eval(r *rule) outcome {
 	for i := range r.steps {
 		s := &r.steps[i]
 		if !x.matches(s.matches) {
@@ -153,7 +153,7 @@ func (x *exec) eval(r *rule) outcome {
 
 // matches says whether all hold. What cannot be known is only asked about when
 // everything that can be known says yes.
-func (x *exec) matches(list []matcher) bool {
+func (x *traversal) matches(list []matcher) bool {
 	var open int
 	for _, m := range list {
 		switch m.match(x) {
@@ -179,7 +179,7 @@ func (x *exec) matches(list []matcher) bool {
 
 // trace notes what a rule did. Callers check that steps are wanted, so that
 // texts are only made then.
-func (x *exec) trace(c *chain, ruleText, action string, changed bool) {
+func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
 	s := verdict.Step{Stage: c.table + "/" + x.hook.String(), Chain: c.name, Rule: ruleText, Action: action}
 	if changed {
 		s.Packet = x.p.String()
@@ -187,7 +187,7 @@ func (x *exec) trace(c *chain, ruleText, action string, changed bool) {
 	*x.st.Steps = append(*x.st.Steps, s)
 }
 
-func (x *exec) traceRule(action string, changed bool) {
+func (x *traversal) traceRule(action string, changed bool) {
 	if x.st.Steps != nil {
 		x.trace(x.chain, x.rule.text, action, changed)
 	}

@@ -29,7 +29,7 @@ const (
 
 // action is what a rule does to a packet that it matches.
 type action interface {
-	do(x *exec) outcome
+	do(x *traversal) outcome
 }
 
 // verdictAction ends, leaves or enters a chain.
@@ -40,7 +40,7 @@ type verdictAction struct {
 	text       string // for traces
 }
 
-func (a *verdictAction) do(x *exec) outcome {
+func (a *verdictAction) do(x *traversal) outcome {
 	x.traceRule(a.text, false)
 	return outcome{kind: a.kind, chain: a.chain, rejectWith: a.rejectWith}
 }
@@ -49,7 +49,7 @@ func (a *verdictAction) do(x *exec) outcome {
 // of the inet family meets both.
 type rejectAction struct{ with4, with6 string }
 
-func (a *rejectAction) do(x *exec) outcome {
+func (a *rejectAction) do(x *traversal) outcome {
 	with := a.with4
 	if x.family == netstack.IPv6 {
 		with = a.with6
@@ -63,7 +63,7 @@ func (a *rejectAction) do(x *exec) outcome {
 // noEffect is an action that never changes a packet's fate: logging, counting.
 type noEffect struct{ name string }
 
-func (a *noEffect) do(x *exec) outcome {
+func (a *noEffect) do(x *traversal) outcome {
 	x.traceRule(a.name, false)
 	return outcome{}
 }
@@ -76,7 +76,7 @@ func newUnknownAction(what string) *unknownAction {
 	return &unknownAction{what: what, accepts: what + " (accepting the packet)"}
 }
 
-func (a *unknownAction) do(x *exec) outcome {
+func (a *unknownAction) do(x *traversal) outcome {
 	switch {
 	case x.env.Unknown(x.ref(), a.what):
 		x.traceRule("unknown: assumed to drop", false)
@@ -92,7 +92,7 @@ func (a *unknownAction) do(x *exec) outcome {
 // setMark is MARK: mark = mark AND NOT mask, XOR value.
 type setMark struct{ value, mask uint32 }
 
-func (a *setMark) do(x *exec) outcome {
+func (a *setMark) do(x *traversal) outcome {
 	x.p.Mark = x.p.Mark&^a.mask ^ a.value
 	x.traceRule("mark", true)
 	return outcome{}
@@ -112,7 +112,7 @@ type setConnmark struct {
 	value, ctMask, nfMask uint32
 }
 
-func (a *setConnmark) do(x *exec) outcome {
+func (a *setConnmark) do(x *traversal) outcome {
 	c := x.st.Conn
 	if c == nil {
 		return outcome{}
@@ -134,7 +134,7 @@ func (a *setConnmark) do(x *exec) outcome {
 // notrack keeps a packet out of connection tracking, if that has not seen it.
 type notrack struct{}
 
-func (notrack) do(x *exec) outcome {
+func (notrack) do(x *traversal) outcome {
 	if x.st.Conn == nil && x.st.CT == CTNone {
 		x.st.CT = CTUntracked
 		x.traceRule("notrack", false)
@@ -148,7 +148,7 @@ type setMSS struct {
 	clamp bool
 }
 
-func (a *setMSS) do(x *exec) outcome {
+func (a *setMSS) do(x *traversal) outcome {
 	p := x.p
 	if p.Protocol != netstack.ProtoTCP || p.TCPFlags&netstack.SYN == 0 || p.MSS == 0 {
 		return outcome{}
@@ -175,7 +175,7 @@ func (a *setMSS) do(x *exec) outcome {
 // setTOS is TOS and DSCP: tos = tos AND NOT mask, XOR value.
 type setTOS struct{ value, mask uint8 }
 
-func (a *setTOS) do(x *exec) outcome {
+func (a *setTOS) do(x *traversal) outcome {
 	x.p.TOS = x.p.TOS&^a.mask ^ a.value
 	x.traceRule("set TOS", true)
 	return outcome{}
@@ -195,7 +195,7 @@ type setTTL struct {
 	value uint8
 }
 
-func (a *setTTL) do(x *exec) outcome {
+func (a *setTTL) do(x *traversal) outcome {
 	switch a.op {
 	case ttlSet:
 		x.p.TTL = a.value

@@ -1,0 +1,341 @@
+package netfilter
+
+// The namespaces of the test topology.
+const (
+	judgeClient = "plnf-client"
+	judgeRouter = "plnf-router"
+	judgeServer = "plnf-server"
+)
+
+// probe is one connection to try.
+type probe struct {
+	name    string
+	from    string // namespace: the client's unless given
+	network string // tcp unless given
+	dst     string // 10.77.2.2 unless given
+	port    uint16
+	src     uint16 // filled in
+}
+
+// The conditions under test: each rule drops what comes to its own port, so
+// that the fate of a connection says whether the condition held.
+var judgeMatches4 = []string{
+	"-s 10.77.1.0/24", "! -s 10.77.1.2", "-s 10.0.0.2/255.0.0.255", "-d 10.77.2.0/24", "! -d 10.77.2.2",
+	"-i c0", "-i c+", "! -i c+", "-i s+", "-o s0", "! -o s0", "-o +", "-i c", "-i c0+",
+	"-m tcp --tcp-flags SYN,ACK SYN", "-m tcp ! --syn", "--syn", "-m tcp --sport 1024:", "-m tcp --sport :1023", "-m tcp ! --sport 20000:30000",
+	"-m multiport --sports 1,2,20000:30000", "-m multiport ! --sports 1,2,3:4", "-m multiport --ports 20000:65535",
+	"-m conntrack --ctstate NEW", "-m conntrack --ctstate ESTABLISHED", "-m conntrack --ctstate INVALID", "-m conntrack ! --ctstate NEW,ESTABLISHED",
+	"-m conntrack ! --ctstate INVALID", "-m conntrack --ctstate DNAT", "-m conntrack ! --ctstate DNAT --ctdir ORIGINAL", "-m state --state NEW", "-m conntrack --ctstate UNTRACKED",
+	"-m conntrack --ctstatus NONE", "-m conntrack --ctstatus CONFIRMED", "-m conntrack --ctstatus SEEN_REPLY", "-m conntrack ! --ctstatus ASSURED",
+	"-m conntrack --ctproto 6", "-m conntrack --ctorigsrc 10.77.1.2", "-m conntrack ! --ctorigdst 10.77.2.2", "-m conntrack --ctreplsrc 10.77.2.2",
+	"-m conntrack --ctreplsrc 10.77.2.3", "-m conntrack --ctorigdstport 1:999", "-m conntrack --ctorigsrcport 20000:30000", "-m conntrack --ctdir REPLY", "-m conntrack --ctdir ORIGINAL",
+	"-m addrtype --src-type LOCAL", "-m addrtype --dst-type UNICAST", "-m addrtype ! --dst-type LOCAL", "-m addrtype --src-type UNICAST --dst-type LOCAL",
+	"-m iprange --src-range 10.77.1.1-10.77.1.9", "-m iprange ! --dst-range 10.77.2.3-10.77.2.9", "-m length --length 60", "-m length --length 61:", "-m length ! --length 52",
+	"-m ttl --ttl-eq 63", "-m ttl --ttl-lt 63", "-m ttl --ttl-gt 62", "-m dscp --dscp 0x00", "-m dscp ! --dscp 0x00", "-m tos --tos 0x00/0xff",
+	"-m mark --mark 0x5/0xf", "-m mark ! --mark 0x5/0xf", "-m mark --mark 0x15", "-m connmark --mark 0x0", "-m connmark --mark 0x7",
+	"-m pkttype --pkt-type unicast", "-m pkttype --pkt-type broadcast", "-m tcpmss --mss 1400:1500", "-m tcpmss ! --mss 1:100", "-m statistic --mode random --probability 1", "-m statistic --mode random --probability 0",
+	"-m set --match-set ip src", "-m set ! --match-set ip src", "-m set --match-set net dst", "-m set --match-set netnm src", "-m set --match-set netnm src --return-nomatch",
+	"-m set --match-set ipport dst,src", "-m set --match-set netport src,dst", "-m set --match-set ipportnet src,dst,dst", "-m set --match-set netiface src,src",
+	"-m set --match-set bmport src", "-m set --match-set bmip dst", "-m set --match-set list src", "-m set --match-set ipport src", "-m set --match-set mask src", "-m set --match-set portip dst,dst,src",
+	"-m policy --dir in --pol none", "-m policy --dir in --pol ipsec", "-m recent --set --name x", "-m comment --comment \"quoted \\\" text\"",
+	"-m physdev --physdev-in c0", "-m physdev ! --physdev-is-bridged",
+}
+
+const judgeSets = `create ip hash:ip
+add ip 10.77.1.2
+create net hash:net
+add net 10.77.2.0/25
+create netnm hash:net
+add netnm 10.77.0.0/16
+add netnm 10.77.1.0/28 nomatch
+create ipport hash:ip,port
+add ipport 10.77.2.2,tcp:20000-20999
+create netport hash:net,port
+add netport 10.77.1.0/24,tcp:1000-1200
+create ipportnet hash:ip,port,net
+add ipportnet 10.77.1.2,1000-1200,10.77.2.0/24
+create netiface hash:net,iface
+add netiface 10.77.0.0/16,c0
+create bmport bitmap:port range 20000-20999
+add bmport 20000-20999
+create bmip bitmap:ip range 10.77.2.0/24
+add bmip 10.77.2.3
+create list list:set
+add list bmip
+add list ip
+create mask hash:ip netmask 24
+add mask 10.77.1.99
+create portip hash:ip,port,ip
+add portip 10.77.2.2,1000-1200,10.77.1.2
+`
+
+// judgeOutput are conditions on what the router itself sends.
+var judgeOutput = []string{
+	"-m owner --uid-owner 0", "-m owner ! --uid-owner 0", "-m owner --uid-owner 1-5", "-m owner --socket-exists", "-m owner ! --socket-exists",
+	"-o s0", "! -o s0", "-m addrtype --src-type LOCAL", "-m conntrack --ctstate NEW", "-m conntrack ! --ctstate NEW,ESTABLISHED", "-m ttl --ttl-eq 64",
+}
+
+// judgeTargets are rule sets in full: what their rules do to each other.
+var judgeTargets = []struct {
+	name, restore, rules string
+	probes               []probe
+}{
+	{"mark and comments continue, return and goto find their way", "iptables-nft-restore", `*mangle
+-A FORWARD -p tcp --dport 1001 -j MARK --set-mark 0x4/0xf
+-A FORWARD -p tcp --dport 1001 -j MARK --or-mark 0x100
+-A FORWARD -p tcp --dport 1001 -j CONNMARK --save-mark
+-A FORWARD -p tcp --dport 1002 -j CONNMARK --set-mark 0x7
+-A FORWARD -p tcp --dport 1002 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3
+COMMIT
+*filter
+:FORWARD ACCEPT
+:A -
+:B -
+:C -
+-A FORWARD -m comment --comment "no target"
+-A FORWARD -p tcp --dport 1001 -m mark --mark 0x104 -j DROP
+-A FORWARD -p tcp --dport 1002 -m mark --mark 0x3 -m connmark --mark 0x7 -j DROP
+-A FORWARD -p tcp --dport 1010:1019 -j A
+-A FORWARD -p tcp --dport 1010 -j DROP
+-A FORWARD -p tcp --dport 1011 -j DROP
+-A FORWARD -p tcp --dport 1015 -g C
+-A FORWARD -p tcp --dport 1015 -j DROP
+-A A -p tcp --dport 1010 -j B
+-A A -p tcp --dport 1012 -g C
+-A A -p tcp --dport 1012 -j DROP
+-A A -p tcp --dport 1013 -j B
+-A A -p tcp --dport 1013 -j DROP
+-A A -p tcp --dport 1011 -j ACCEPT
+-A B -p tcp --dport 1010 -j RETURN
+-A B -j ACCEPT
+-A C -p tcp --dport 1012 -j RETURN
+-A C -p tcp --dport 1015 -j RETURN
+COMMIT
+`, ports(1001, 1002, 1010, 1011, 1012, 1013, 1014, 1015)},
+	{"every way to reject", "iptables-legacy-restore", `*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1001 -j REJECT
+-A FORWARD -p tcp --dport 1002 -j REJECT --reject-with tcp-reset
+-A FORWARD -p tcp --dport 1003 -j REJECT --reject-with icmp-host-prohibited
+-A FORWARD -p tcp --dport 1004 -j REJECT --reject-with icmp-admin-prohibited
+-A FORWARD -p udp --dport 1005 -j REJECT --reject-with icmp-port-unreachable
+-A FORWARD -p udp --dport 1006 -j DROP
+COMMIT
+`, append(ports(1001, 1002, 1003, 1004), udp(1005, 1006, 1007)...)},
+	{"a policy of drop with established connections let through", "iptables-nft-restore", `*filter
+:FORWARD DROP
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -p tcp --dport 1001 -j ACCEPT
+-A FORWARD -p udp --dport 1001 -j ACCEPT
+COMMIT
+`, append(ports(1001, 1002), udp(1001, 1002)...)},
+	{"the reply is dropped, and the established leg", "iptables-nft-restore", `*filter
+:FORWARD ACCEPT
+-A FORWARD -i s0 -p tcp --sport 1001 -j DROP
+-A FORWARD -p tcp --dport 1002 --tcp-flags SYN,ACK ACK -j DROP
+-A FORWARD -p tcp --dport 1003 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1004 -m conntrack --ctstate ESTABLISHED --ctdir ORIGINAL -j DROP
+-A FORWARD -p udp --sport 1005 -m conntrack --ctdir REPLY -j DROP
+COMMIT
+`, append(ports(1001, 1002, 1003, 1004), udp(1005)...)},
+	{"untracked packets are neither new nor translated", "iptables-nft-restore", `*raw
+-A PREROUTING -p tcp --dport 1001:1003 -j CT --notrack
+-A PREROUTING -p tcp --sport 1001:1002 -j NOTRACK
+COMMIT
+*nat
+-A PREROUTING -p tcp --dport 1003 -j DNAT --to-destination :8080
+-A POSTROUTING -p tcp --dport 1002 -j MASQUERADE
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1001 -m conntrack ! --ctstate UNTRACKED -j DROP
+-A FORWARD -p tcp --dport 1003 -m conntrack --ctstate UNTRACKED -j ACCEPT
+-A FORWARD -p tcp --sport 1003 -m conntrack --ctstate INVALID -j DROP
+COMMIT
+`, ports(1001, 1002, 1003)},
+	{"a half-seen connection is invalid", "iptables-nft-restore", `*raw
+-A PREROUTING -p tcp --sport 1001:1002 -j NOTRACK
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1001 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp --dport 1002 -m conntrack --ctstate NEW -j ACCEPT
+-A FORWARD -p tcp --dport 1003 -m conntrack --ctstate INVALID -j DROP
+COMMIT
+`, ports(1001, 1002, 1003)},
+	{"translations", "iptables-nft-restore", `*nat
+-A PREROUTING -p tcp --dport 1001 -j DNAT --to-destination 10.77.2.2:8080
+-A PREROUTING -p tcp -d 10.77.1.1 --dport 1002 -j DNAT --to-destination 10.77.2.3
+-A PREROUTING -p tcp --dport 1003 -j REDIRECT --to-ports 8080
+-A PREROUTING -d 10.99.0.0/24 -p tcp -j NETMAP --to 10.77.2.0/24
+-A PREROUTING -p tcp --dport 1005 -j DNAT --to-destination :2000-2002
+-A PREROUTING -p tcp --dport 1006 -j DNAT --to-destination 10.77.2.2:8080
+-A PREROUTING -p udp --dport 1007 -j DNAT --to-destination 10.77.2.2:8080
+-A PREROUTING -p tcp --dport 1009 -j ACCEPT
+-A PREROUTING -p tcp --dport 1009:1010 -j DNAT --to-destination 10.77.2.2:8080
+-A POSTROUTING -p tcp --dport 8080 -m conntrack --ctorigdstport 1006 -j MASQUERADE
+-A POSTROUTING -p tcp --dport 1008 -j SNAT --to-source 10.77.2.1
+-A POSTROUTING -p udp --dport 8080 -j MASQUERADE
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1006 -j DROP
+-A FORWARD -p tcp -m conntrack --ctstate DNAT --ctorigdst 10.77.1.1 --ctorigdstport 1099 -j DROP
+COMMIT
+`, append([]probe{{port: 1002, dst: "10.77.1.1"}, {port: 1004, dst: "10.99.0.2"}, {port: 1011, dst: "10.77.1.1"}}, append(ports(1001, 1003, 1005, 1006, 1008, 1009, 1010), udp(1007, 1008)...)...)},
+	{"what the router itself sends is translated and routed again", "iptables-nft-restore", `*nat
+-A OUTPUT -p tcp --dport 1001 -j DNAT --to-destination 10.77.2.3:8080
+-A OUTPUT -p tcp -d 10.77.1.2 --dport 1002 -j DNAT --to-destination 10.77.2.2:8080
+-A POSTROUTING -o s0 -p tcp --dport 8080 -j MASQUERADE
+COMMIT
+*filter
+:OUTPUT ACCEPT
+-A OUTPUT -o c0 -p tcp --dport 8080 -j DROP
+COMMIT
+`, []probe{{from: judgeRouter, port: 1001}, {from: judgeRouter, port: 1002, dst: "10.77.2.2"}, {from: judgeRouter, port: 1003}}},
+	{"IPv6", "ip6tables-nft-restore", `*nat
+-A PREROUTING -p tcp --dport 1001 -j DNAT --to-destination [fd77:2::2]:8080
+-A POSTROUTING -p tcp --dport 1002 -j MASQUERADE
+-A PREROUTING -p tcp --dport 1006 -j REDIRECT --to-ports 8080
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -s fd77:1::/64 -p tcp --dport 1003 -j DROP
+-A FORWARD -s fd77:1::/ffff:0:0:ffff:: -p tcp --dport 1004 -j REJECT --reject-with icmp6-adm-prohibited
+-A FORWARD -p tcp --dport 1005 -m addrtype --dst-type UNICAST -m hl --hl-eq 63 -j DROP
+-A FORWARD -p tcp --dport 1007 -m addrtype --dst-type LOCAL -j DROP
+-A FORWARD -p udp --dport 1008 -m conntrack --ctstate NEW -j DROP
+COMMIT
+`, []probe{{dst: "fd77:2::2", port: 1001}, {dst: "fd77:2::2", port: 1002}, {dst: "fd77:2::2", port: 1003}, {dst: "fd77:2::2", port: 1004}, {dst: "fd77:2::2", port: 1005}, {dst: "fd77:2::2", port: 1006}, {dst: "fd77:2::2", port: 1007}, {dst: "fd77:2::2", port: 1008, network: "udp"}, {dst: "fd77:2::2", port: 1009, network: "udp"}}},
+	{"nftables", "nft", `table inet t {
+ set ips { type ipv4_addr; flags interval; elements = { 10.77.1.0/25, 10.77.3.1-10.77.3.9 } }
+ set pairs { type ipv4_addr . inet_service; elements = { 10.77.2.2 . 1003, 10.77.2.9 . 1004 } }
+ set civ { type ipv4_addr . inet_service; flags interval; elements = { 10.77.2.0/24 . 1005-1006 } }
+ set devs { type ifname; flags interval; elements = { "c*" } }
+ map ports { type inet_service : verdict; elements = { 1001 : drop, 1002 : jump sub, 1020 : goto sub } }
+ map marks { type inet_service : mark; elements = { 1012 : 0x12 } }
+ chain sub { tcp dport 1002 return
+  drop
+ }
+ chain early { type filter hook forward priority -10
+  tcp dport 1012 meta mark set tcp dport map @marks
+  tcp dport 1013 meta mark set meta mark or 0x30
+  tcp dport 1030 accept
+  tcp dport 1031 ct mark set 0x9
+ }
+ chain f { type filter hook forward priority 0; policy accept
+  tcp dport vmap @ports
+  ip daddr . tcp dport @pairs drop
+  ip daddr . tcp dport @civ drop
+  iifname @devs tcp dport 1007 drop
+  ip saddr @ips tcp dport 1008 drop
+  ip saddr != @ips tcp dport 1009 drop
+  tcp flags & (syn | ack) == ack tcp dport 1010 drop
+  tcp dport 1011 ct state established,related drop
+  tcp dport 1012 meta mark 0x12 drop
+  tcp dport 1013 meta mark & 0x10 != 0 drop
+  tcp dport { 1014, 1016-1017 } drop
+  tcp dport 1018 fib daddr type local drop
+  tcp dport 1019 fib saddr . iif oif missing drop
+  tcp dport 1021 reject with tcp reset
+  tcp dport 1022 reject with icmpx admin-prohibited
+  udp dport 1023 reject
+  meta l4proto udp th dport 1024 drop
+  tcp dport 1025 ct direction original ip ttl 63 drop
+  tcp dport 1026 ct status seen-reply drop
+  tcp sport 1027 ct state new drop
+  tcp dport 1028 ip saddr 10.77.1.0/24 meta length > 52 drop
+  tcp dport 1029 oifname "s*" iifname != "c0" drop
+  tcp dport 1030 drop
+  tcp dport 1031 ct mark 0x9 drop
+  tcp dport 1032 ct state vmap { new : accept, established : drop }
+  tcp dport 1033 ct original ip saddr 10.77.1.2 drop
+  tcp dport 1034 numgen random mod 1 == 0 drop
+  tcp dport 1035 meta pkttype host drop
+  tcp dport != 1-1035 tcp dport < 1037 drop
+ }
+}
+`, append(append(append(ports(span(1001, 1022)...), ports(span(1025, 1038)...)...), udp(1023, 1024, 1025)...), probe{from: judgeRouter, port: 1001})},
+	{"nftables translations", "nft", `table ip t {
+ map vips { type ipv4_addr . inet_service : ipv4_addr . inet_service; elements = { 10.99.0.1 . 80 : 10.77.2.2 . 8080 } }
+ chain pre { type nat hook prerouting priority -100
+  dnat ip to ip daddr . tcp dport map @vips
+  tcp dport 1001 dnat to 10.77.2.3:8080
+  tcp dport 1002 redirect to :8080
+  tcp dport 1003 dnat to tcp dport map { 1003 : 10.77.2.3 }
+  tcp dport 1004 dnat ip addr . port to numgen random mod 1 map { 0 : 10.77.2.2 . 8080 }
+  ip daddr 10.98.0.0/24 dnat ip prefix to ip daddr map { 10.98.0.0/24 : 10.77.2.0/24 }
+  tcp dport 1007 dnat to :8080
+ }
+ chain post { type nat hook postrouting priority 100
+  tcp dport 1005 masquerade
+  tcp dport 1006 snat to 10.77.2.1
+ }
+ chain out { type nat hook output priority -100
+  tcp dport 1001 dnat to 10.77.2.3:8080
+ }
+}
+`, append(ports(1001, 1002, 1003, 1004, 1005, 1006, 1007), probe{dst: "10.99.0.1", port: 80}, probe{dst: "10.98.0.2", port: 1008}, probe{from: judgeRouter, port: 1001})},
+	{"of base chains with one priority the youngest runs first", "nft", `table ip t {
+ chain one { type filter hook forward priority 0
+  tcp dport 1001 meta mark 0x2 drop
+  meta mark set 0x1
+ }
+ chain two { type filter hook forward priority 0
+  tcp dport 1002 meta mark 0x1 drop
+  meta mark set 0x2
+ }
+}
+table ip u {
+ chain pre { type nat hook prerouting priority -100
+  tcp dport 1003 dnat to 10.77.2.3:8080
+ }
+}
+table ip v {
+ chain pre { type nat hook prerouting priority -100
+  tcp dport 1003 redirect to :8080
+ }
+ chain later { type nat hook prerouting priority -99
+  tcp dport 1004 redirect to :8080
+ }
+ chain sooner { type nat hook prerouting priority -101
+  tcp dport 1004 dnat to 10.77.2.3:8080
+ }
+}
+`, ports(1001, 1002, 1003, 1004)},
+	{"accept ends one base chain only, drop is final", "nft", `table inet a {
+ chain f { type filter hook forward priority -5; policy accept
+  tcp dport 1001-1002 accept
+ }
+ chain g { type filter hook forward priority 5; policy drop
+  tcp dport 1002 accept
+  ct state established accept
+ }
+}
+`, ports(1001, 1002, 1003)},
+}
+
+func ports(list ...uint16) []probe {
+	var probes []probe
+	for _, p := range list {
+		probes = append(probes, probe{port: p})
+	}
+	return probes
+}
+
+func udp(list ...uint16) []probe {
+	probes := ports(list...)
+	for i := range probes {
+		probes[i].network = "udp"
+	}
+	return probes
+}
+
+func span(first, last uint16) []uint16 {
+	var list []uint16
+	for p := first; p <= last; p++ {
+		list = append(list, p)
+	}
+	return list
+}
