@@ -111,8 +111,12 @@ func TestIdentify(t *testing.T) {
 			none, false,
 			[]*identity{{pids: []int{12, 90}}, {inode: 4026532}, {inode: 5, mounts: []string{"x"}}, {inode: 6, mounts: []string{"x"}}, {inode: 7, mounts: []string{"host"}}, {host: true}},
 			[]result{
-				{"pid-12", netstack.KindOther, "", ""}, {"net-4026532", netstack.KindOther, "", ""}, {"x", netstack.KindOther, "", ""},
-				{"x-6", netstack.KindOther, "", ""}, {"host-7", netstack.KindOther, "", ""}, {"host", netstack.KindNode, "machine", ""},
+				{"pid-12", netstack.KindOther, "", ""},
+				{"net-4026532", netstack.KindOther, "", ""},
+				{"x", netstack.KindOther, "", ""},
+				{"x-6", netstack.KindOther, "", ""},
+				{"host-7", netstack.KindOther, "", ""},
+				{"host", netstack.KindNode, "machine", ""},
 			},
 		},
 	} {

@@ -97,11 +97,13 @@ func TestSettingsOfLinks(t *testing.T) {
 		want  netstack.Link
 	}{
 		"a VLAN has an id and a protocol": {
-			"vlan", []netlink.Attribute{u16(nl.IFLA_VLAN_ID, 30), {Type: nl.IFLA_VLAN_PROTOCOL, Data: []byte{0x81, 0x00}}},
+			"vlan",
+			[]netlink.Attribute{u16(nl.IFLA_VLAN_ID, 30), {Type: nl.IFLA_VLAN_PROTOCOL, Data: []byte{0x81, 0x00}}},
 			netstack.Link{VLAN: &netstack.VLAN{ID: 30, Protocol: "802.1Q"}},
 		},
 		"a VLAN of the provider": {
-			"vlan", []netlink.Attribute{u16(nl.IFLA_VLAN_ID, 31), {Type: nl.IFLA_VLAN_PROTOCOL, Data: []byte{0x88, 0xa8}}},
+			"vlan",
+			[]netlink.Attribute{u16(nl.IFLA_VLAN_ID, 31), {Type: nl.IFLA_VLAN_PROTOCOL, Data: []byte{0x88, 0xa8}}},
 			netstack.Link{VLAN: &netstack.VLAN{ID: 31, Protocol: "802.1ad"}},
 		},
 		"a VRF has a table":         {"vrf", []netlink.Attribute{u32(unix.IFLA_VRF_TABLE, 77)}, netstack.Link{VRFTable: 77}},
@@ -112,15 +114,18 @@ func TestSettingsOfLinks(t *testing.T) {
 			"bond", []netlink.Attribute{u8(nl.IFLA_BOND_MODE, 99)}, netstack.Link{Mode: "mode-99"},
 		},
 		"an IPIP tunnel to anywhere has no remote end": {
-			"ipip", []netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "10.0.0.1"), ip(nl.IFLA_IPTUN_REMOTE, "0.0.0.0")},
+			"ipip",
+			[]netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "10.0.0.1"), ip(nl.IFLA_IPTUN_REMOTE, "0.0.0.0")},
 			netstack.Link{TunnelLocal: address4("10.0.0.1")},
 		},
 		"an IPv6 tunnel has ends": {
-			"ip6tnl", []netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "fd00::1"), ip(nl.IFLA_IPTUN_REMOTE, "fd00::2")},
+			"ip6tnl",
+			[]netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "fd00::1"), ip(nl.IFLA_IPTUN_REMOTE, "fd00::2")},
 			netstack.Link{TunnelLocal: address4("fd00::1"), TunnelRemote: address4("fd00::2")},
 		},
 		"a GRE tunnel has ends": {
-			"gre", []netlink.Attribute{ip(nl.IFLA_GRE_LOCAL, "10.0.0.1"), ip(nl.IFLA_GRE_REMOTE, "10.0.0.2")},
+			"gre",
+			[]netlink.Attribute{ip(nl.IFLA_GRE_LOCAL, "10.0.0.1"), ip(nl.IFLA_GRE_REMOTE, "10.0.0.2")},
 			netstack.Link{TunnelLocal: address4("10.0.0.1"), TunnelRemote: address4("10.0.0.2")},
 		},
 		"a kind without settings of interest": {"wireguard", []netlink.Attribute{u32(1, 1)}, netstack.Link{}},

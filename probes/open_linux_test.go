@@ -361,7 +361,8 @@ func TestKernelSymbols(t *testing.T) {
 		{
 			"a function ends where the next begins, and its cold part counts too",
 			"1000 T before\n2000 t ip6_mc_input\n2080 T next\n0100 t inet_sock_destruct.cold\n0180 t last_of_cold\n2004 d ip6_mc_input_data\n3000 t qdisc_reset\t[module]\n",
-			noiseRanges{start: [maxNoise]uint64{0x2000, 0x100}, end: [maxNoise]uint64{0x2080, 0x180}}, "",
+			noiseRanges{start: [maxNoise]uint64{0x2000, 0x100}, end: [maxNoise]uint64{0x2080, 0x180}},
+			"",
 		},
 		{"a function that only begins alike does not count", "1000 T qdisc_reset_queue\n2000 T next\n", noiseRanges{}, ""},
 		{"a function without an end is left out", "2000 t ip6_mc_input\n", noiseRanges{}, ""},

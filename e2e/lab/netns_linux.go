@@ -220,7 +220,8 @@ func processStart(pid int) (start uint64, alive bool) {
 		return 0, false
 	}
 	fields := strings.Fields(string(data[i+1:]))
-	const state, startTime = 3 - 3, 22 - 3
+	// The fields 3 (state) and 22 (starttime) of proc(5).
+	const state, startTime = 0, 19
 	if len(fields) <= startTime || fields[state] == "Z" || fields[state] == "X" {
 		return 0, false
 	}

@@ -235,7 +235,7 @@ func encodeSnapshot(snap *simulator.Snapshot) (map[string][]byte, error) {
 	}
 	manifests, err := cluster.Files(&snap.Cluster)
 	if err != nil {
-		return nil, fmt.Errorf("Kubernetes objects: %w", err)
+		return nil, fmt.Errorf("writing the Kubernetes objects: %w", err)
 	}
 	for name, data := range manifests {
 		files[path.Join(clusterDir, path.Base(name))] = data

@@ -161,7 +161,8 @@ func TestBadDirectoriesAreRefused(t *testing.T) {
 		{"something else", map[string]string{"a/b": "", "c/d": ""}, "bundle: not a bundle: there is no bundle.json, netns or cluster"},
 		{"a name that is not encoded", map[string]string{"netns/50%/meta.json": `{"kind":"pod"}`}, `bundle: netns/50%: the name of the directory is not percent-encoded: invalid URL escape "%"`},
 		{
-			"two directories for one namespace", map[string]string{"netns/a/sysctl.txt": "", "netns/%61/sysctl.txt": ""},
+			"two directories for one namespace",
+			map[string]string{"netns/a/sysctl.txt": "", "netns/%61/sysctl.txt": ""},
 			`bundle: netns: two directories are for namespace "a"`,
 		},
 	} {

@@ -437,8 +437,10 @@ func (x *Index) judge(direction Direction, subject, peer, destination party, c C
 			what, strings.Join(j.isolating, ", "), whose, traffic)
 		return j
 	}
-	return judgement{unknown: true, isolating: j.isolating,
-		explanation: fmt.Sprintf("whether %s allows %s is not known: %s", what, traffic, doubt)}
+	return judgement{
+		unknown: true, isolating: j.isolating,
+		explanation: fmt.Sprintf("whether %s allows %s is not known: %s", what, traffic, doubt),
+	}
 }
 
 func describeTraffic(direction Direction, peer party, c Connection) string {

@@ -253,12 +253,18 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 	}{
 		{name: "nothing is wrong", endpoints: ready, traffic: traffic, client: addr("10.0.0.9"), addr: clusterIP},
 		{
-			"the port is not declared", "", ready, cluster.Traffic{Port: 81, Protocol: verdict.TCP}, addr("10.0.0.9"), clusterIP,
-			verdict.ServiceNoSuchPort, "service n/s has no port 81/tcp", []string{"spec.ports: 80/tcp"},
+			"the port is not declared", "", ready,
+			cluster.Traffic{Port: 81, Protocol: verdict.TCP},
+			addr("10.0.0.9"), clusterIP,
+			verdict.ServiceNoSuchPort, "service n/s has no port 81/tcp",
+			[]string{"spec.ports: 80/tcp"},
 		},
 		{
-			"no endpoint is ready", "", []string{"10.0.0.1 a -ready -serving +terminating"}, traffic, addr("10.0.0.9"), clusterIP,
-			verdict.ServiceNoEndpoints, "service n/s has no valid endpoint for 80/tcp", []string{"endpoint 10.0.0.1:8080 (on node a, not ready, terminating, not serving)"},
+			"no endpoint is ready", "",
+			[]string{"10.0.0.1 a -ready -serving +terminating"},
+			traffic, addr("10.0.0.9"), clusterIP,
+			verdict.ServiceNoEndpoints, "service n/s has no valid endpoint for 80/tcp",
+			[]string{"endpoint 10.0.0.1:8080 (on node a, not ready, terminating, not serving)"},
 		},
 		{
 			"there is no endpoint at all", "selector: {app: typo}", nil, traffic, addr("10.0.0.9"), clusterIP,
@@ -266,12 +272,15 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 			[]string{"no EndpointSlice of n/s lists an IPv4 endpoint for 80/tcp", "spec.selector app=typo matches 0 pods"},
 		},
 		{
-			"no endpoint is on this node and the policy is Local", "internalTrafficPolicy: Local", []string{"10.0.0.2 b"}, traffic, addr("10.0.0.9"), clusterIP,
+			"no endpoint is on this node and the policy is Local", "internalTrafficPolicy: Local",
+			[]string{"10.0.0.2 b"},
+			traffic, addr("10.0.0.9"), clusterIP,
 			verdict.ServiceNoEndpoints, "service n/s has no valid endpoint for 80/tcp on node a, and its internalTrafficPolicy is Local",
 			[]string{"endpoint 10.0.0.2:8080 (on node b)"},
 		},
 		{
-			"many endpoints are not ready", "", []string{"10.0.0.1 a -ready", "10.0.0.2 a -ready", "10.0.0.3 a -ready", "10.0.0.4 a -ready", "10.0.0.5 a -ready", "10.0.0.6 a -ready", "10.0.0.7 a -ready"},
+			"many endpoints are not ready", "",
+			[]string{"10.0.0.1 a -ready", "10.0.0.2 a -ready", "10.0.0.3 a -ready", "10.0.0.4 a -ready", "10.0.0.5 a -ready", "10.0.0.6 a -ready", "10.0.0.7 a -ready"},
 			traffic, addr("10.0.0.9"), clusterIP,
 			verdict.ServiceNoEndpoints, "service n/s has no valid endpoint for 80/tcp",
 			[]string{
@@ -281,7 +290,8 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 		},
 		{
 			"the client is outside of the source ranges", balancer, ready, external, addr("203.0.113.9"), lb,
-			verdict.ServiceSourceRangeDeny, "service n/s sourceRanges does not allow 203.0.113.9", []string{"spec.loadBalancerSourceRanges: 198.18.0.0/15"},
+			verdict.ServiceSourceRangeDeny, "service n/s sourceRanges does not allow 203.0.113.9",
+			[]string{"spec.loadBalancerSourceRanges: 198.18.0.0/15"},
 		},
 		{name: "the client is in the source ranges", spec: balancer, endpoints: ready, traffic: external, client: addr("198.19.0.1"), addr: lb},
 		{name: "source ranges do not hold for the cluster IP", spec: balancer, endpoints: ready, traffic: traffic, client: addr("203.0.113.9"), addr: clusterIP},
