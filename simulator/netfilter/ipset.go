@@ -75,14 +75,14 @@ type ipset struct {
 	// lengths are the prefix lengths in use in each net dimension, longest
 	// first: the kernel looks them up in this order, and the first hit decides.
 	lengths [3][]uint8
-	// suffixes are the interface elements that are wildcards or bridge ports.
+	// ifaces are the elements of hash:net,iface.
 	ifaces  []ifaceElement
 	members []string // of list:set, in order
 	list    bool
 	macOpt  bool // bitmap:ip,mac: an element may lack the MAC
 }
 
-// ifaceElement is an element of hash:net,iface that is not a plain name.
+// ifaceElement is an element of hash:net,iface.
 type ifaceElement struct {
 	net     setValue
 	name    string

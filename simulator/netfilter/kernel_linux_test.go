@@ -184,7 +184,7 @@ func (j *judge) try(p probe) string {
 	if strings.Contains(p.dst, ":") {
 		local = netip.AddrPortFrom(netip.IPv6Unspecified(), p.src)
 	}
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(local), Control: markless}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(local)}
 	if p.network == "udp" {
 		d.LocalAddr = net.UDPAddrFromAddrPort(local)
 	}
@@ -220,9 +220,6 @@ func (j *judge) try(p probe) string {
 	}
 	return err.Error()
 }
-
-// markless keeps the dialer from racing two families; sockets need no options.
-func markless(string, string, syscall.RawConn) error { return nil }
 
 // judgeEnv knows the router's addresses and routes.
 type judgeEnv struct {

@@ -35,16 +35,6 @@ type unknownMatch struct{ what string }
 func (m unknownMatch) match(*traversal) tri     { return maybe }
 func (m unknownMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), m.what) }
 
-// orUnknown turns a condition that may be unknowable at run time into a
-// decider: test answers maybe where it does not know.
-type orUnknown struct {
-	what string
-	test func(x *traversal) tri
-}
-
-func (m orUnknown) match(x *traversal) tri   { return m.test(x) }
-func (m orUnknown) decide(x *traversal) bool { return x.env.Unknown(x.ref(), m.what) }
-
 // never holds for no packet.
 type never struct{}
 

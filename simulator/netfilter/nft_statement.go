@@ -230,9 +230,6 @@ func (b *nftRuleBuilder) match(n *jsonNode) error {
 	if !ok {
 		return notModelled("operator " + n.str("op"))
 	}
-	if _, err := b.p.verdict(left); err != nil {
-		return err
-	}
 	key, err := b.p.keyExpr(left)
 	if err != nil {
 		return err

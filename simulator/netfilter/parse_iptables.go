@@ -68,6 +68,7 @@ func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
 
 func (p *iptablesParser) parseLine() error {
 	line := strings.TrimSpace(p.cur)
+	p.cur = line
 	if line == "" || line[0] == '#' {
 		return nil
 	}
@@ -183,7 +184,7 @@ func (p *iptablesParser) parseRule(line string) error {
 	if err != nil {
 		return err
 	}
-	if tokens[0][0] == '[' {
+	if strings.HasPrefix(tokens[0], "[") {
 		if !validCounters(tokens[0]) {
 			return p.errorf(tokens[0], "invalid counters")
 		}
@@ -478,7 +479,7 @@ func (r *ruleParser) option(name string, invert bool) error {
 		if err != nil {
 			return err
 		}
-		r.modules = append(r.modules, newModule(text, r.p.family))
+		r.modules = append(r.modules, newModule(text))
 		return nil
 	case "-j", "--jump", "-g", "--goto":
 		if invert {
@@ -541,7 +542,7 @@ func (r *ruleParser) jump(name string, isGoto bool) error {
 			r.action = &verdictAction{kind: outQueue, text: "queue"}
 			return nil
 		}
-		if t := newTarget(name, r.p.family); t != nil {
+		if t := newTarget(name); t != nil {
 			r.target = t
 			return nil
 		}

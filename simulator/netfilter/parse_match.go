@@ -9,7 +9,7 @@ import (
 
 // newModule returns the parser of a match extension. One that is not modelled
 // takes whatever options follow it, and makes the rule undecidable.
-func newModule(name string, f netstack.Family) module {
+func newModule(name string) module {
 	switch name {
 	case "comment":
 		return commentModule{}

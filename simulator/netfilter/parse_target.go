@@ -9,7 +9,7 @@ import (
 
 // newTarget returns the parser of a target extension, or nil for a name that
 // none has.
-func newTarget(name string, f netstack.Family) targetModule {
+func newTarget(name string) targetModule {
 	switch name {
 	case "REJECT":
 		return &rejectTarget{}
