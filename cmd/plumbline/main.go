@@ -27,6 +27,7 @@ var commands = []func() *cobra.Command{
 	newCollectCommand,
 	newDiagnoseCommand,
 	newLabCommand,
+	newServeCommand,
 	newVersionCommand,
 }
 

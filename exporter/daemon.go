@@ -1,0 +1,277 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plumbline-net/plumbline/probes"
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+)
+
+// DefaultListenAddress is where the daemon answers unless told otherwise.
+const DefaultListenAddress = "127.0.0.1:9810"
+
+// shutdownTimeout bounds how long requests under way may go on after the
+// daemon was asked to end. Kubernetes kills after 30 seconds.
+const shutdownTimeout = 15 * time.Second
+
+// Options say what the daemon runs with.
+type Options struct {
+	// ConfigFile is the configuration; empty for the defaults and no schedules.
+	ConfigFile string
+	// ListenAddress is HOST:PORT; empty for DefaultListenAddress.
+	ListenAddress string
+	// WebConfigFile is the exporter-toolkit's file for TLS and authentication;
+	// empty for neither.
+	WebConfigFile string
+	// Bundle, if not empty, is a bundle to answer from instead of collecting.
+	Bundle string
+	Log    *slog.Logger
+}
+
+// Daemon is a daemon that listens already. Run it or close it.
+type Daemon struct {
+	options  Options
+	log      *slog.Logger
+	listener net.Listener
+	metrics  *metrics
+	network  *network
+	runner   *schedules.Runner
+	live     *live // nil with a bundle
+	http     *http.Server
+
+	reloading sync.Mutex
+	config    atomic.Pointer[schedules.Config]
+}
+
+// New reads the configuration and begins to listen. Its errors are the
+// operator's to correct.
+func New(options Options) (*Daemon, error) {
+	if options.ListenAddress == "" {
+		options.ListenAddress = DefaultListenAddress
+	}
+	if options.Log == nil {
+		options.Log = slog.Default()
+	}
+	config, err := load(options.ConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	host, err := checkListen(options.ListenAddress, options.WebConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(options.ListenAddress)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{options: options, log: options.Log, listener: listener, metrics: newMetrics()}
+	var collect collectFunc
+	if options.Bundle != "" {
+		collect = func(context.Context) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }
+	} else {
+		d.live = newLive(config.Collector, options.Log)
+		d.metrics.registry.MustRegister(d.live)
+		collect = d.live.collect
+	}
+	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
+	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published})
+	d.metrics.registry.MustRegister(newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
+	d.apply(config)
+	s := &server{
+		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
+		reload: d.Reload, log: options.Log, listen: host,
+	}
+	d.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+	}
+	return d, nil
+}
+
+// Addr is the address that the daemon listens on.
+func (d *Daemon) Addr() net.Addr { return d.listener.Addr() }
+
+// Run serves until ctx ends, then ends what is under way. A daemon runs once.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.Close()
+	if closeProbes := d.openProbes(); closeProbes != nil {
+		defer closeProbes()
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		systemd := false
+		flags := &web.FlagConfig{
+			WebListenAddresses: &[]string{d.options.ListenAddress}, WebSystemdSocket: &systemd, WebConfigFile: &d.options.WebConfigFile,
+		}
+		err := web.Serve(d.listener, d.http, flags, d.log)
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve: %w", err)
+	})
+	group.Go(func() error {
+		d.network.keep(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		d.watch(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		d.log.Info("shutting down")
+		// The runner ends first: its runs would only make requests wait longer.
+		d.runner.Close()
+		return d.shutdown()
+	})
+	return group.Wait()
+}
+
+func (d *Daemon) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := d.http.Shutdown(ctx); err != nil {
+		d.log.Warn("requests were cut off", "err", err)
+		return d.http.Close()
+	}
+	return nil
+}
+
+// Close ends everything that New started. It may be called again.
+func (d *Daemon) Close() {
+	d.runner.Close()
+	d.network.close()
+	d.listener.Close() // closed by the server, usually
+}
+
+// Reload reads the configuration file again. If it is bad, the configuration
+// that runs is kept, and the error says why.
+func (d *Daemon) Reload() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	config, err := load(d.options.ConfigFile)
+	if err != nil {
+		d.metrics.reloaded(false, time.Now())
+		d.log.Error("configuration is bad; the old one is kept", "err", err)
+		return err
+	}
+	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds {
+		d.log.Warn("changes of probes and bpfRunSeconds take effect with a restart")
+	}
+	d.apply(config)
+	d.log.Info("configuration loaded", "file", d.options.ConfigFile, "schedules", len(config.Schedules))
+	return nil
+}
+
+func (d *Daemon) apply(config *schedules.Config) {
+	d.config.Store(config)
+	d.network.maxAge.Store(int64(config.SnapshotMaxAge))
+	if d.live != nil {
+		d.live.configure(config.Collector)
+	}
+	d.runner.Apply(config)
+	d.metrics.reloaded(true, time.Now())
+}
+
+func load(file string) (*schedules.Config, error) {
+	if file == "" {
+		return schedules.Default(), nil
+	}
+	return schedules.Load(file)
+}
+
+// openProbes attaches what can be attached and says what cannot; the daemon is
+// of use without probes. It returns what detaches them, or nil.
+func (d *Daemon) openProbes() (closeProbes func()) {
+	config := d.config.Load()
+	if d.live == nil || !config.Probes.Enabled {
+		return nil
+	}
+	p, err := probes.Open(probes.Options{
+		Attributor: &attribution{network: d.network},
+		MaxSeries:  config.Probes.MaxSeries,
+		RunTime:    config.BPFRunSeconds,
+		Logger:     d.log,
+	})
+	if err != nil {
+		d.log.Warn("not every probe is attached; plumbline_probe_attached tells which", "err", err)
+	}
+	d.metrics.registry.MustRegister(p)
+	return func() {
+		if err := p.Close(); err != nil {
+			d.log.Warn("detach probes", "err", err)
+		}
+	}
+}
+
+// checkListen refuses to show the network to others without asking who they
+// are. It returns the host part of address.
+func checkListen(address, webConfig string) (string, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("--web.listen-address: %w", err)
+	}
+	authenticates := false
+	if webConfig != "" {
+		if err := web.Validate(webConfig); err != nil {
+			return "", fmt.Errorf("--web.config.file %s: %w", webConfig, err)
+		}
+		if authenticates, err = asksWho(webConfig); err != nil {
+			return "", fmt.Errorf("--web.config.file: %w", err)
+		}
+	}
+	addr, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+	if !loopback && !authenticates {
+		return "", fmt.Errorf("--web.listen-address %s: listening beyond loopback needs authentication: "+
+			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in --web.config.file", address)
+	}
+	return host, nil
+}
+
+// asksWho says whether the file makes the server authenticate its clients. TLS
+// alone does not.
+func asksWho(webConfig string) (bool, error) {
+	data, err := os.ReadFile(webConfig)
+	if err != nil {
+		return false, err
+	}
+	var c web.Config
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return false, fmt.Errorf("%s: %w", webConfig, err)
+	}
+	return len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert", nil
+}
+
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen on %s: the port is in use, perhaps by another plumbline; stop it, or choose another with --web.listen-address", address)
+	case err != nil:
+		return nil, fmt.Errorf("--web.listen-address: %w", err)
+	}
+	return l, nil
+}

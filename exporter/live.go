@@ -1,0 +1,63 @@
+package exporter
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+)
+
+// live collects this host with a collector that a reload may replace. It
+// exports the collector's metrics.
+type live struct {
+	log *slog.Logger
+
+	mu        sync.Mutex
+	config    schedules.Collector
+	collector *collector.Collector
+}
+
+func newLive(config schedules.Collector, log *slog.Logger) *live {
+	l := &live{log: log}
+	l.replace(config)
+	return l
+}
+
+func (l *live) replace(config schedules.Collector) {
+	l.config = config
+	l.collector = collector.New(collector.Options{
+		Namespaces: config.Namespaces, ManifestDir: config.Manifests, Logger: l.log,
+	})
+}
+
+// configure makes later collections follow config. A collector that has
+// nothing to change is kept, with what it remembers.
+func (l *live) configure(config schedules.Collector) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.config.Manifests != config.Manifests || !slices.Equal(l.config.Namespaces, config.Namespaces) {
+		l.replace(config)
+	}
+}
+
+func (l *live) current() *collector.Collector {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.collector
+}
+
+func (l *live) collect(ctx context.Context) (*simulator.Snapshot, error) {
+	return l.current().Collect(ctx)
+}
+
+// Describe implements prometheus.Collector.
+func (l *live) Describe(ch chan<- *prometheus.Desc) { collector.NewMetrics(l.current()).Describe(ch) }
+
+// Collect implements prometheus.Collector.
+func (l *live) Collect(ch chan<- prometheus.Metric) { collector.NewMetrics(l.current()).Collect(ch) }

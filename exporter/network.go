@@ -1,0 +1,258 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// collectTimeout bounds one collection; a host with hundreds of pods takes
+// seconds.
+const collectTimeout = 2 * time.Minute
+
+// collectFunc reads the network: a collector's, or the reading of a bundle.
+type collectFunc func(context.Context) (*simulator.Snapshot, error)
+
+// network hands out views of what is collected, and shares one collection
+// among all who want one at the same time.
+type network struct {
+	collect collectFunc
+	// static says that collecting again would read the same again: a bundle.
+	static bool
+	log    *slog.Logger
+	phases *prometheus.HistogramVec // seconds, by phase
+	// maxAge is the age, as a time.Duration, from which verdicts are unknown.
+	maxAge atomic.Int64
+
+	ctx    context.Context // of collections: they outlive the request that began them
+	cancel context.CancelFunc
+	flying sync.WaitGroup
+
+	mu      sync.Mutex
+	latest  *view
+	current *flight
+	lastErr error // of the last collection; nil if it succeeded
+}
+
+// flight is a collection that is under way.
+type flight struct {
+	began time.Time
+	done  chan struct{}
+}
+
+func newNetwork(collect collectFunc, static bool, log *slog.Logger, phases *prometheus.HistogramVec) *network {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &network{collect: collect, static: static, log: log, phases: phases, ctx: ctx, cancel: cancel, lastErr: errors.New("nothing was collected yet")}
+}
+
+// close ends a collection that is under way, and waits for it.
+func (n *network) close() {
+	n.cancel()
+	n.flying.Wait()
+}
+
+// View implements schedules.Source.
+func (n *network) View(ctx context.Context, notBefore time.Time) (schedules.View, error) {
+	v, err := n.view(ctx, notBefore)
+	if err != nil {
+		return nil, err // not a nil *view in an interface
+	}
+	return v, nil
+}
+
+func (n *network) view(ctx context.Context, notBefore time.Time) (*view, error) {
+	for joined := false; ; {
+		n.mu.Lock()
+		if v := n.latest; v != nil && (n.static || !v.began.Before(notBefore)) {
+			n.mu.Unlock()
+			return v, nil
+		}
+		if joined {
+			// The collection that should have been recent enough failed.
+			v, err := n.latest, n.lastErr
+			n.mu.Unlock()
+			if v == nil {
+				return nil, err
+			}
+			return v, nil
+		}
+		f := n.current
+		if f == nil {
+			if err := n.ctx.Err(); err != nil {
+				n.mu.Unlock()
+				return nil, fmt.Errorf("collect: %w", err)
+			}
+			f = &flight{began: time.Now(), done: make(chan struct{})}
+			n.current = f
+			n.flying.Go(func() { n.fly(f) })
+		}
+		// One that began too early is waited for all the same: two at once
+		// would only slow each other down.
+		joined = !f.began.Before(notBefore)
+		n.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the collector: %w", ctx.Err())
+		}
+	}
+}
+
+func (n *network) fly(f *flight) {
+	ctx, cancel := context.WithTimeout(n.ctx, collectTimeout)
+	defer cancel()
+	v, err := n.read(ctx, f.began)
+	n.mu.Lock()
+	if err == nil {
+		n.latest = v
+	}
+	changed := (err == nil) != (n.lastErr == nil)
+	n.lastErr = err
+	n.current = nil
+	n.mu.Unlock()
+	close(f.done)
+	switch {
+	case err != nil && n.ctx.Err() == nil:
+		n.log.Error("collecting failed", "err", err)
+	case err == nil && changed:
+		n.log.Info("collected", "namespaces", len(v.snapshot.Namespaces), "duration", time.Since(f.began))
+	}
+}
+
+func (n *network) read(ctx context.Context, began time.Time) (*view, error) {
+	snapshot, err := n.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	collected := time.Now()
+	world, err := simulator.Compile(snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	n.phases.WithLabelValues("collect").Observe(collected.Sub(began).Seconds())
+	n.phases.WithLabelValues("compile").Observe(time.Since(collected).Seconds())
+	return &view{network: n, snapshot: snapshot, world: world, began: began}, nil
+}
+
+// newest returns the latest view without collecting, or nil, with the error of
+// the last collection.
+func (n *network) newest() (*view, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.latest, n.lastErr
+}
+
+// keep collects until ctx ends, so often that state never becomes stale while
+// collecting works, also if no schedule asks for it.
+func (n *network) keep(ctx context.Context) {
+	const retry, atMost = 5 * time.Second, time.Minute
+	for {
+		wait := min(time.Duration(n.maxAge.Load())/2, atMost)
+		v, err := n.view(ctx, time.Now().Add(-wait))
+		switch {
+		case n.static && err == nil:
+			return
+		case err != nil || time.Since(v.began) > wait:
+			wait = retry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// view is a compiled snapshot. It implements schedules.View.
+type view struct {
+	network  *network
+	snapshot *simulator.Snapshot
+	world    *simulator.World
+	began    time.Time // of collecting, by this process' clock
+}
+
+func (v *view) Taken() time.Time { return v.began }
+
+func (v *view) Pods() []corev1.Pod { return v.snapshot.Cluster.Pods }
+
+// Diagnose answers from the view's state, and says how old that is. State that
+// is too old decides nothing.
+func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
+	began := time.Now()
+	report, err := v.world.Diagnose(q)
+	if err != nil {
+		return nil, err
+	}
+	v.network.phases.WithLabelValues("simulate").Observe(time.Since(began).Seconds())
+	report.ID = q.ID
+	report.Snapshot.AgeSeconds = v.ages(began)
+	v.distrustIfStale(report)
+	return report, nil
+}
+
+// ages returns, for each node, the age of its oldest namespace in seconds.
+func (v *view) ages(now time.Time) map[string]float64 {
+	ages := make(map[string]float64)
+	for _, ns := range v.snapshot.Namespaces {
+		taken := ns.Taken
+		if taken.IsZero() {
+			taken = v.snapshot.Taken
+		}
+		if taken.IsZero() {
+			continue // a bundle made by hand may not say
+		}
+		// A clock that was set back must not make state younger than new.
+		age := math.Max(0, now.Sub(taken).Seconds())
+		ages[ns.Node] = math.Max(ages[ns.Node], age)
+	}
+	if len(ages) > 1 {
+		delete(ages, "") // namespaces that are nobody's, beside nodes
+	}
+	return ages
+}
+
+func (v *view) distrustIfStale(report *verdict.Report) {
+	if v.network.static {
+		return // someone who reads a bundle wants to know what was
+	}
+	limit := time.Duration(v.network.maxAge.Load())
+	var findings []verdict.Finding
+	for node, age := range report.Snapshot.AgeSeconds {
+		if age <= limit.Seconds() {
+			continue
+		}
+		findings = append(findings, verdict.NewFindingf(verdict.SnapshotStale, verdict.Where{Node: node}, nil,
+			"the state of %s is %s old, more than %s", nodeName(node), time.Duration(age*float64(time.Second)).Round(time.Second), limit))
+	}
+	if len(findings) == 0 {
+		return
+	}
+	slices.SortFunc(findings, func(a, b verdict.Finding) int {
+		if a.Where.Node < b.Where.Node {
+			return -1
+		}
+		return 1
+	})
+	report.Verdict = verdict.Unknown
+	report.Reasons = append(findings, report.Reasons...)
+}
+
+func nodeName(node string) string {
+	if node == "" {
+		return "this host"
+	}
+	return "node " + node
+}
