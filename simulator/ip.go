@@ -603,6 +603,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.Steps = &l.hop().Steps
 	st.Translations = st.Translations[:0]
 	res := h.filter.Run(l.packet.Family(), at, st, l)
+	l.packet.Embedded = st.Inner
 	l.translations = append(l.translations, st.Translations...)
 	dev := out
 	if dev == "" {
