@@ -33,7 +33,7 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	if !privileged() {
 		return nil, ErrPrivileges
 	}
-	snapshot := &simulator.Snapshot{Taken: time.Now(), Kernel: kernelRelease()}
+	snapshot := &simulator.Snapshot{Taken: wallClock(), Kernel: kernelRelease()}
 	objects, given, err := c.objects()
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	}
 	slices.SortFunc(snapshot.Namespaces, func(a, b *netstack.Namespace) int { return strings.Compare(a.Name, b.Name) })
 	c.finish(results)
-	snapshot.Ended = time.Now()
+	snapshot.Ended = wallClock()
 	return snapshot, nil
 }
 
@@ -129,7 +129,7 @@ func (c *Collector) readIdentities(all []*netns, failures map[string]string) []*
 
 // collectOne reads one namespace, on one thread inside it.
 func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns) (*netstack.Namespace, []Result) {
-	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, Taken: time.Now()}
+	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, Taken: wallClock()}
 	var results []Result
 	err := inNamespace(int(n.file.Fd()), func() error {
 		ns.Cookie, _ = netcookie.Current() // 0 before Linux 5.14
@@ -232,3 +232,7 @@ func kernelRelease() string {
 	}
 	return unix.ByteSliceToString(uts.Release[:])
 }
+
+// wallClock is the time as a bundle stores it, without the monotonic reading
+// that Go adds: what is derived from it must not depend on the way it took.
+func wallClock() time.Time { return time.Now().UTC().Round(0) }
