@@ -20,7 +20,8 @@ build: ## bin/plumbline for this machine
 demo: ## a broken cluster on this host, and what Plumbline says about it (ONCE=1: check it and exit)
 	@hack/deps.sh demo
 	@$(MAKE) --no-print-directory build
-	@$(GO) run ./e2e/demo $(if $(ONCE),-once)
+	@$(GO) build -trimpath -o bin/demo ./e2e/demo
+	@bin/demo $(if $(ONCE),-once)
 
 .PHONY: test
 test: ## all tests; real packets in real namespaces, so as root

@@ -63,7 +63,7 @@ func main() {
 	once := flag.Bool("once", false, "print the table once, check it against the injected faults, and exit")
 	binary := flag.String("plumbline", "bin/plumbline", "the program to demonstrate")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, *binary, *once)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
