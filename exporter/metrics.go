@@ -149,7 +149,9 @@ func (m *scheduleMetrics) Collect(ch chan<- prometheus.Metric) {
 			for _, v := range verdict.Verdicts() {
 				gauge(m.verdict, truth(p.Verdict == v), s.Name, p.Path, string(v))
 			}
-			gauge(m.met, truth(p.ExpectationMet), s.Name, p.Path)
+			if p.ExpectationMet != nil {
+				gauge(m.met, truth(*p.ExpectationMet), s.Name, p.Path)
+			}
 			counter(m.pathFailures, p.Failures, s.Name, p.Path)
 			gauge(m.backends, float64(p.Backends.OK), s.Name, p.Path, "ok")
 			gauge(m.backends, float64(p.Backends.Failing), s.Name, p.Path, "failing")

@@ -193,7 +193,7 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 var label = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 
 func (d decoder) schedule(node *yaml.Node, at string) (Schedule, error) {
-	s := Schedule{Query: verdict.Query{Protocol: verdict.TCP, Expect: verdict.Reachable}}
+	s := Schedule{Query: verdict.Query{Protocol: verdict.TCP}}
 	q := &s.Query
 	// Which line to blame for faults that involve several keys.
 	lines := make(map[string]*yaml.Node)

@@ -184,7 +184,7 @@ web: {allowedHosts: [plumbline.example.com, "10.0.0.9"]}
 			},
 			{
 				Name: "ping", Cron: "@hourly", From: selector(t, "node:a"), To: selector(t, "10.0.0.1"),
-				Query: verdict.Query{Protocol: verdict.ICMP, Expect: verdict.Reachable, ICMPType: &echo},
+				Query: verdict.Query{Protocol: verdict.ICMP, ICMPType: &echo},
 			},
 		},
 		Collector:      Collector{Namespaces: []string{"lab-*"}, Manifests: filepath.Join(dir, "manifests"), MaxAge: 3 * time.Second},

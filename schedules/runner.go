@@ -93,7 +93,6 @@ type pathState struct {
 	record   *Record
 	failures uint64
 	backends Backends
-	met      bool
 	history  []Change
 }
 
@@ -382,7 +381,6 @@ func (r *Runner) update(schedule, name string, p *pathState, result result, now 
 	record, changed := r.records.add(p.record, schedule, name, result.report, now)
 	p.query = result.query
 	p.record = record
-	p.met = result.report.Verdict == result.query.Expect
 	p.backends = countBackends(result.report)
 	if failing(record.Verdict) {
 		p.failures++

@@ -145,8 +145,8 @@ func (h *harness) only(t *testing.T) Status {
 
 const (
 	webToAPI  = "pod:shop/web-0->svc:shop/api:80/tcp"
-	every30s  = "jitter: 0\ncollector: {maxAge: 1s}\nschedules:\n- {name: a, cron: '@every 30s', from: 'pod:shop/web-0', to: 'svc:shop/api', port: 80}\n"
-	twoOfEach = "jitter: 0\ncollector: {maxAge: 1s}\nschedules:\n- {name: a, cron: '@every 30s', from: 'pods:shop?app=web', to: 'svc:shop/api', port: 80}\n"
+	every30s  = "jitter: 0\ncollector: {maxAge: 1s}\nschedules:\n- {name: a, cron: '@every 30s', from: 'pod:shop/web-0', to: 'svc:shop/api', port: 80, expect: reachable}\n"
+	twoOfEach = "jitter: 0\ncollector: {maxAge: 1s}\nschedules:\n- {name: a, cron: '@every 30s', from: 'pods:shop?app=web', to: 'svc:shop/api', port: 80, expect: reachable}\n"
 )
 
 func TestAScheduleRunsAtOnceAndThenWhenDue(t *testing.T) {
@@ -161,7 +161,7 @@ func TestAScheduleRunsAtOnceAndThenWhenDue(t *testing.T) {
 			t.Errorf("next run is %v, want %v", s.Next, want)
 		}
 		pass(90 * time.Second)
-		if got := h.only(t).Paths[0]; got.Path != webToAPI || got.Verdict != verdict.Reachable || !got.ExpectationMet || got.Since != began {
+		if got := h.only(t).Paths[0]; got.Path != webToAPI || got.Verdict != verdict.Reachable || got.ExpectationMet == nil || !*got.ExpectationMet || got.Since != began {
 			t.Errorf("path is %+v", got)
 		}
 		if got := len(h.published); got != 4 {
@@ -445,7 +445,7 @@ func TestWithoutAnyStateAPathIsUnknown(t *testing.T) {
 		}
 		p := s.Paths[0]
 		if p.Path != "pods:shop?app=web->svc:shop/api:80/tcp" || p.Verdict != verdict.Unknown || p.Reason != verdict.SnapshotMissing ||
-			p.Message != "no state has been collected yet: collect: operation not permitted" || p.ExpectationMet {
+			p.Message != "no state has been collected yet: collect: operation not permitted" || p.ExpectationMet == nil || *p.ExpectationMet {
 			t.Errorf("path is %+v", p)
 		}
 	})
@@ -504,6 +504,15 @@ func TestARunThatIsRemovedPublishesNothing(t *testing.T) {
 		synctest.Wait()
 		if len(h.published) != 0 || len(h.Reports(Filter{})) != 0 || len(h.Status()) != 0 {
 			t.Errorf("published %v, records %v", h.published, h.Reports(Filter{}))
+		}
+	})
+}
+
+func TestAScheduleWithoutAnExpectationHasNoneToMeet(t *testing.T) {
+	inBubble(t, &network{}, func(t *testing.T, h *harness) {
+		h.apply(t, strings.Replace(every30s, ", expect: reachable", "", 1))
+		if got := h.only(t); got.Expect != "" || len(got.Paths) != 1 || got.Paths[0].ExpectationMet != nil {
+			t.Errorf("status is %+v, want no expectation", got)
 		}
 	})
 }

@@ -19,7 +19,7 @@ type Status struct {
 	To       string           `json:"to"`
 	Port     uint16           `json:"port,omitempty"`
 	Protocol verdict.Protocol `json:"protocol"`
-	Expect   verdict.Verdict  `json:"expect"`
+	Expect   verdict.Verdict  `json:"expect,omitempty"`
 	// Next and LastRun are nil if there is none; LastRun is when it ended.
 	Next    *time.Time `json:"next"`
 	LastRun *time.Time `json:"lastRun"`
@@ -47,8 +47,9 @@ type PathStatus struct {
 	Reason      verdict.Code     `json:"reason,omitempty"`
 	Message     string           `json:"message,omitempty"`
 	// Since is since when the verdict and the reason are these.
-	Since          time.Time `json:"since"`
-	ExpectationMet bool      `json:"expectationMet"`
+	Since time.Time `json:"since"`
+	// ExpectationMet is nil where the schedule expects nothing in particular.
+	ExpectationMet *bool `json:"expectationMet,omitempty"`
 	// Failures counts the runs that found the path unreachable or degraded.
 	Failures uint64   `json:"failures"`
 	Backends Backends `json:"backends"`
@@ -111,7 +112,7 @@ func (r *Runner) status(s *schedule) Status {
 			Reason:         record.Reason,
 			Message:        record.Message,
 			Since:          record.Since,
-			ExpectationMet: p.met,
+			ExpectationMet: expectationMet(p.query.Expect, record.Verdict),
 			Failures:       p.failures,
 			Backends:       p.backends,
 			Report:         record.ID,
@@ -126,4 +127,12 @@ func optional(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+func expectationMet(expected, present verdict.Verdict) *bool {
+	if expected == "" {
+		return nil
+	}
+	met := present == expected
+	return &met
 }

@@ -276,8 +276,10 @@ func printTable(w io.Writer, rows []row) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nPATH\tVERDICT\tREASON\tAS EXPECTED\tSINCE")
 	for _, r := range rows {
-		expected := "yes"
-		if !r.ExpectationMet {
+		expected := "-"
+		if met := r.ExpectationMet; met != nil && *met {
+			expected = "yes"
+		} else if met != nil {
 			expected = "NO"
 		}
 		reason := string(r.Reason)
