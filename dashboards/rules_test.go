@@ -109,6 +109,41 @@ func TestEveryAlertSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
+var (
+	metricName = regexp.MustCompile(`\bplumbline_[a-z0-9_]+`)
+	// recordName matches names of recording rules, which have parts that look like metrics.
+	recordName = regexp.MustCompile(`\w+:\w+:\w+`)
+)
+
+func TestEveryMetricThatIsAskedForIsDocumented(t *testing.T) {
+	docs, err := os.ReadFile(filepath.Join(repository, "docs/metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(where, expr string) {
+		for _, name := range metricName.FindAllString(recordName.ReplaceAllString(expr, ""), -1) {
+			// Of a histogram, the documentation names the whole.
+			if !strings.Contains(string(docs), "`"+strings.TrimSuffix(name, "_bucket")+"`") {
+				t.Errorf("%s asks for %s, which docs/metrics.md does not know", where, name)
+			}
+		}
+	}
+	for _, rule := range mustReadRules(t).All() {
+		check(rule.Record+rule.Alert, rule.Expr)
+	}
+	for _, file := range dashboardFiles(t) {
+		d, err := ReadDashboard(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				check(p.Title, target.Expr)
+			}
+		}
+	}
+}
+
 func runbook(alert string) string { return "docs/runbooks/" + alert + ".md" }
 
 // sections are what an engineer looks for in a runbook, in this order.

@@ -1,17 +1,10 @@
-// Package monitoring runs a real Prometheus and a real Alertmanager (Debian's
-// packages) over a lab and its daemon: what the dashboard shows has to be
-// there, and an alert has to reach somebody and to end.
 package monitoring
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -20,429 +13,377 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
+	"github.com/plumbline-net/plumbline/dashboards"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
-func TestMain(m *testing.M) {
-	if lab.IsListener() {
-		if err := lab.ServeListener(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
 const (
-	prefix = "plmon"
-	// patience is how long a condition may take to come true on a busy machine.
-	patience = 3 * time.Minute
-	poll     = 200 * time.Millisecond
+	labPrefix     = "plmon"
+	rulesFile     = "../../dashboards/rules/plumbline.yaml"
+	dashboardFile = "../../dashboards/plumbline-paths.json"
+	runbooks      = "../../docs/runbooks"
 )
 
-// eventually waits until the condition holds; the error says what is missing.
-func eventually(t *testing.T, what string, condition func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatalf("%s: %v: %v", what, t.Context().Err(), err)
-		case <-time.After(poll):
-		}
-	}
-}
-
-// freePort returns a port of loopback that nobody uses. Another process may
-// take it before the caller does; the program that is then started says so.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// start runs a program until the test ends. Its output is shown if the test
-// fails.
-func start(t *testing.T, program string, args ...string) {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatalf("%v: install Debian's packages prometheus and prometheus-alertmanager (hack/deps.sh test)", err)
-	}
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
-		timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
-		defer timer.Stop()
-		_ = cmd.Wait() // how it ended matters only to the log
-		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Logf("%s said:\n%s", program, text)
-		}
-		log.Close()
-	})
-}
-
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// stack is everything that watches the lab.
-type stack struct {
-	lab        *lab.Lab
-	plumbline  string // URLs
-	prometheus string
-	hook       *webhook
-}
-
-const schedule = `
-collector:
-  namespaces: ["plmon-*"]
-  manifests: %s
+// configuration has a schedule of each kind: one path, a selector, a deny that must hold, paths that nothing is expected
+// of, and more paths than are exported one by one. 9999 is a port that nobody listens on.
+const configuration = `
+collector: {namespaces: ["%s-*"], manifests: %q, maxAge: 1s}
+maxPathSeries: 3
+jitter: 0
 schedules:
-- {name: web-to-api, cron: "@every 1s", from: "pods:shop?app=web", to: "svc:shop/api", port: 80, protocol: tcp, expect: reachable}
-- {name: web-to-far, cron: "@every 1s", from: "pods:shop?app=web", to: "pod:shop/api-1", port: 8080, protocol: tcp}
-- {name: ping-node, cron: "@every 1s", from: "pods:shop?app=web", to: "node:node-2", protocol: icmp, expect: reachable}
+- {name: web-to-api, cron: "@every 2s", from: "pod:shop/web-0", to: "svc:shop/api", port: 80, protocol: tcp, expect: reachable}
+- {name: web-to-api-pods, cron: "@every 2s", from: "pod:shop/web-0", to: "pods:shop?app=api", port: 8080, protocol: tcp, expect: reachable}
+- {name: db-admin-closed, cron: "@every 2s", from: "pod:shop/web-0", to: "pod:shop/db-0", port: 9999, protocol: tcp, expect: unreachable}
+- {name: service-watched, cron: "@every 2s", from: "pod:shop/web-0", to: "svc:shop/api", port: 80, protocol: tcp}
+- {name: far-watched, cron: "@every 2s", from: "pod:shop/web-0", to: "pod:shop/api-1", port: 8080, protocol: tcp}
+- {name: mesh, cron: "@every 2s", from: "pods:shop", to: "pods:shop?app=api", port: 8080, protocol: tcp, expect: reachable}
 `
 
-const prometheusConfig = `
-global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [%q]
-alerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}
-scrape_configs:
-- {job_name: plumbline, honor_labels: true, static_configs: [{targets: [%q]}]}
-`
+const (
+	servicePath = "pod:shop/web-0->svc:shop/api:80/tcp"
+	nearPath    = "pod:shop/web-0->pod:shop/api-0:8080/tcp"
+	farPath     = "pod:shop/web-0->pod:shop/api-1:8080/tcp"
+	deniedPath  = "pod:shop/web-0->pod:shop/db-0:9999/tcp"
+)
 
-const alertmanagerConfig = `
-route: {receiver: hook, group_by: ["..."], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
-receivers: [{name: hook, webhook_configs: [{url: %q, send_resolved: true}]}]
-`
+// Verdicts by schedule and path, without and with the fault drop-rule.
+var (
+	healthy = map[string]string{
+		"web-to-api " + servicePath:      "reachable",
+		"web-to-api-pods " + nearPath:    "reachable",
+		"web-to-api-pods " + farPath:     "reachable",
+		"db-admin-closed " + deniedPath:  "unreachable",
+		"service-watched " + servicePath: "reachable",
+		"far-watched " + farPath:         "reachable",
+	}
+	broken = map[string]string{
+		"web-to-api " + servicePath:      "degraded",
+		"web-to-api-pods " + nearPath:    "reachable",
+		"web-to-api-pods " + farPath:     "unreachable",
+		"db-admin-closed " + deniedPath:  "unreachable",
+		"service-watched " + servicePath: "degraded",
+		"far-watched " + farPath:         "unreachable",
+	}
+)
 
-func startStack(t *testing.T) *stack {
+// world is everything that runs.
+type world struct {
+	lab        *lab.Lab
+	daemon     string // address
+	prometheus prometheus
+	receiver   *receiver
+}
+
+func build(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
+		t.Skip("the lab needs root")
 	}
-	ctx := t.Context()
-	options := lab.Options{Prefix: prefix}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
+	for name := range debianPackage {
+		lookUp(t, name)
+	}
+	binary := filepath.Join(t.TempDir(), "plumbline")
+	cmd := exec.Command("go", "build", "-o", binary, "../../cmd/plumbline")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build plumbline: %v\n%s", err, out)
+	}
+
+	opts := lab.Options{Prefix: labPrefix, Executable: binary}
+	if err := lab.Down(t.Context(), opts); err != nil { // what a killed test left behind
 		t.Fatal(err)
 	}
-	l, err := lab.Up(ctx, options)
+	l, err := lab.Up(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
+		if err := lab.Down(context.Background(), opts); err != nil {
 			t.Error(err)
 		}
 	})
-	s := &stack{lab: l, hook: newWebhook(t)}
-	plumbline, prometheus, alertmanager := freePort(t), freePort(t), freePort(t)
-	s.plumbline, s.prometheus = "http://"+plumbline, "http://"+prometheus
 
-	program := filepath.Join(t.TempDir(), "plumbline")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/plumbline").CombinedOutput(); err != nil {
-		t.Fatalf("building plumbline: %v\n%s", err, out)
-	}
-	start(t, program, "serve", "--web.listen-address", plumbline,
-		"--config", write(t, "plumbline.yaml", fmt.Sprintf(schedule, l.ClusterDir())))
-	start(t, "prometheus-alertmanager", "--cluster.listen-address=", "--web.listen-address="+alertmanager,
-		"--storage.path="+t.TempDir(), "--config.file="+write(t, "alertmanager.yaml", fmt.Sprintf(alertmanagerConfig, s.hook.url)))
-	start(t, "prometheus", "--web.listen-address="+prometheus, "--storage.tsdb.path="+t.TempDir(),
-		"--config.file="+write(t, "prometheus.yaml", fmt.Sprintf(prometheusConfig, hastyRules(t), alertmanager, plumbline)))
-	eventually(t, "plumbline is ready", func() error { return ok(ctx, s.plumbline+"/-/ready") })
-	eventually(t, "prometheus is ready", func() error { return ok(ctx, s.prometheus+"/-/ready") })
-	eventually(t, "alertmanager is ready", func() error { return ok(ctx, "http://"+alertmanager+"/-/ready") })
-	return s
-}
-
-// hastyRules is a copy of the rules in which nothing waits.
-func hastyRules(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("../../dashboards/rules/plumbline.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Groups []struct {
-			Name     string           `json:"name"`
-			Interval string           `json:"interval"`
-			Rules    []map[string]any `json:"rules"`
-		} `json:"groups"`
-	}
-	if err := yaml.UnmarshalStrict(text, &file); err != nil {
-		t.Fatal(err)
-	}
-	for i := range file.Groups {
-		file.Groups[i].Interval = "1s"
-		for _, r := range file.Groups[i].Rules {
-			if _, ok := r["for"]; ok {
-				r["for"] = "1s"
-			}
-		}
-	}
-	hasty, err := yaml.Marshal(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return write(t, "rules.yaml", string(hasty))
-}
-
-func get(ctx context.Context, address string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s: %s", address, resp.Status, body)
-	}
-	return body, nil
-}
-
-func ok(ctx context.Context, address string) error {
-	_, err := get(ctx, address)
-	return err
-}
-
-// query evaluates an expression, and returns how many samples it has.
-func (s *stack) query(ctx context.Context, expr string) (int, error) {
-	body, err := get(ctx, s.prometheus+"/api/v1/query?query="+url.QueryEscape(expr))
-	if err != nil {
-		return 0, err
-	}
-	var answer struct {
-		Data struct {
-			Result []json.RawMessage `json:"result"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return 0, err
-	}
-	return len(answer.Data.Result), nil
-}
-
-// alert is one alert as Alertmanager tells a webhook.
-type alert struct {
-	Status      string            `json:"status"`
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
-}
-
-type webhook struct {
-	url    string
-	mu     sync.Mutex
-	alerts []alert
-}
-
-func newWebhook(t *testing.T) *webhook {
-	t.Helper()
-	h := &webhook{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var message struct {
-			Alerts []alert `json:"alerts"`
-		}
-		if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.alerts = append(h.alerts, message.Alerts...)
-	}))
-	t.Cleanup(server.Close)
-	h.url = server.URL
-	return h
-}
-
-// last returns the latest notification of the alert on the path.
-func (h *webhook) last(name, path string) (alert, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, a := range slices.Backward(h.alerts) {
-		if a.Labels["alertname"] == name && a.Labels["path"] == path {
-			return a, nil
-		}
-	}
-	return alert{}, fmt.Errorf("no notification of %s for %s among %d", name, path, len(h.alerts))
-}
-
-// dashboard reads the expressions of the dashboard's panels and variables.
-func dashboard(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("../../dashboards/plumbline-paths.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	type panel struct {
-		Title   string `json:"title"`
-		Targets []struct {
-			RefID string `json:"refId"`
-			Expr  string `json:"expr"`
-		} `json:"targets"`
-	}
-	var board struct {
-		Panels []struct {
-			panel
-			Panels []panel `json:"panels"` // of a collapsed row
-		} `json:"panels"`
-	}
-	if err := json.Unmarshal(text, &board); err != nil {
-		t.Fatal(err)
-	}
-	expressions := make(map[string]string)
-	for _, p := range board.Panels {
-		for _, p := range append(p.Panels, p.panel) {
-			for _, target := range p.Targets {
-				expressions[p.Title+" "+target.RefID] = target.Expr
-			}
-		}
-	}
-	if len(expressions) == 0 {
-		t.Fatal("the dashboard has no expressions")
-	}
-	return expressions
-}
-
-var intervals = regexp.MustCompile(`\$__(rate_interval|interval|range)|\$\{__(rate_interval|interval|range)\}`)
-
-// filled replaces Grafana's variables: all of everything, over a minute.
-func filled(expr string) string {
-	expr = intervals.ReplaceAllString(expr, "1m")
-	return regexp.MustCompile(`\$\{?[a-z_]+(:[a-z]+)?\}?`).ReplaceAllString(expr, ".*")
-}
-
-// TestDashboardAndAlerts breaks the lab, looks at every expression of the
-// dashboard, waits for the alert, mends the lab, and waits for its end.
-func TestDashboardAndAlerts(t *testing.T) {
-	s := startStack(t)
-	ctx := t.Context()
-	const fault, path = "drop-rule", "pod:shop/web-0->svc:shop/api:80/tcp"
-	if err := s.lab.Break(ctx, fault); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Run("the metrics are well-formed", func(t *testing.T) { checkMetrics(ctx, t, s.plumbline) })
-
-	var firing alert
-	eventually(t, "the alert fires", func() (err error) {
-		firing, err = s.hook.last("PlumblineExpectationNotMet", path)
+	w := &world{lab: l, daemon: freeAddress(t)}
+	config := writeFile(t, "plumbline.yaml", fmt.Sprintf(configuration, labPrefix, l.ClusterDir()))
+	start(t, binary, "serve", "--config", config, "--web.listen-address", w.daemon)
+	await(t, "plumbline is ready", func() error {
+		_, err := get(t.Context(), "http://"+w.daemon+"/-/ready")
 		return err
 	})
-	want := map[string]string{
-		"alertname": "PlumblineExpectationNotMet", "severity": "critical", "job": "plumbline",
-		"schedule": "web-to-api", "path": path,
-	}
-	for name, value := range want {
-		if firing.Labels[name] != value {
-			t.Errorf("label %s is %q, want %q", name, firing.Labels[name], value)
+	var webhook string
+	w.receiver, webhook = startReceiver(t)
+	w.prometheus = startPrometheus(t, w.daemon, startAlertmanager(t, webhook), rulesFile)
+	return w
+}
+
+func TestPrometheusAndAlertmanagerTellWhatIsBroken(t *testing.T) {
+	w := build(t)
+
+	w.awaitVerdicts(t, healthy)
+	for name := range w.alerts() {
+		if got := w.receiver.firing(name); len(got) > 0 {
+			t.Fatalf("nothing is broken, and %s fires for %v", name, slices.Sorted(maps.Keys(got)))
 		}
 	}
-	if firing.Status != "firing" || !strings.Contains(firing.Annotations["description"], "degraded") ||
-		!strings.HasSuffix(firing.Annotations["runbook_url"], "docs/runbooks/PlumblineExpectationNotMet.md") {
-		t.Errorf("notification %+v does not say what is wrong", firing)
-	}
-	eventually(t, "the alert on a path without expectation fires", func() error {
-		_, err := s.hook.last("PlumblinePathUnreachable", "pod:shop/web-0->pod:shop/api-1:8080/tcp")
-		return err
-	})
 
-	for name, expr := range dashboard(t) {
-		expr := filled(expr)
-		eventually(t, "panel "+name+": "+expr, func() error {
-			// Drops and retransmits need traffic, and rates need it to go on.
-			if err := s.traffic(ctx); err != nil {
-				return err
-			}
-			samples, err := s.query(ctx, expr)
-			if err == nil && samples == 0 {
-				err = errors.New("no data")
-			}
+	if err := w.lab.Break(t.Context(), "drop-rule"); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitVerdicts(t, broken)
+	w.awaitAlerts(t)
+	t.Run("promtool accepts the metrics", w.testMetrics)
+	t.Run("every expression of the dashboard has data", w.testDashboard)
+	t.Run("every rule is evaluated", w.testRules)
+	t.Run("every query of the runbooks can be asked", w.testRunbooks)
+
+	if err := w.lab.Fix(t.Context(), "drop-rule"); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitVerdicts(t, healthy)
+	w.awaitResolved(t)
+}
+
+// awaitVerdicts waits until Prometheus knows exactly these paths with these verdicts.
+func (w *world) awaitVerdicts(t *testing.T, want map[string]string) {
+	t.Helper()
+	await(t, "verdicts in Prometheus", func() error {
+		samples, err := w.prometheus.query(t.Context(), "plumbline_path_verdict == 1")
+		if err != nil {
 			return err
+		}
+		got := map[string]string{}
+		for _, s := range samples {
+			got[s.Metric["schedule"]+" "+s.Metric["path"]] = s.Metric["verdict"]
+		}
+		if !maps.Equal(got, want) {
+			return fmt.Errorf("are %v, want %v", got, want)
+		}
+		return nil
+	})
+}
+
+// alert is a notification that is wanted.
+func (w *world) alert(name, severity, summary, description string, labels map[string]string) notification {
+	n := notification{
+		Status: "firing",
+		Labels: map[string]string{"alertname": name, "severity": severity, "job": "plumbline", "instance": w.daemon},
+		Annotations: map[string]string{
+			"summary": summary, "description": description,
+			"runbook_url": "https://github.com/plumbline-net/plumbline/blob/main/docs/runbooks/" + name + ".md",
+		},
+	}
+	maps.Copy(n.Labels, labels)
+	return n
+}
+
+// alerts are those that the fault drop-rule raises, by name and then by schedule and path, and no others: none of the path
+// to the near backend, none of the one that is to be unreachable and is, and no two of one path in one schedule.
+func (w *world) alerts() map[string]map[string]notification {
+	want := map[string]map[string]notification{
+		"PlumblineExpectationNotMet": {},
+		"PlumblinePathUnknown":       {},
+		"PlumblinePathDegraded": {"service-watched " + servicePath: w.alert("PlumblinePathDegraded", "warning",
+			"Path "+servicePath+" is degraded",
+			"Some of the ways that "+servicePath+" of schedule service-watched can take fail: some backends, replies or full-size packets "+
+				`(plumbline_path_verdict{verdict="degraded"} is 1 on `+w.daemon+").",
+			map[string]string{"schedule": "service-watched", "path": servicePath, "verdict": "degraded"})},
+		"PlumblinePathUnreachable": {"far-watched " + farPath: w.alert("PlumblinePathUnreachable", "warning",
+			"Path "+farPath+" is unreachable",
+			farPath+" of schedule far-watched is unreachable, and no expectation says that it should be "+
+				`(plumbline_path_verdict{verdict="unreachable"} is 1 on `+w.daemon+").",
+			map[string]string{"schedule": "far-watched", "path": farPath, "verdict": "unreachable"})},
+		"PlumblineSchedulePathsFailing": {"mesh": w.alert("PlumblineSchedulePathsFailing", "warning",
+			"Paths of schedule mesh are unreachable",
+			"3 paths of schedule mesh are unreachable. The schedule has more paths than maxPathSeries, so that only /api/v1/schedules on "+w.daemon+" says which.",
+			map[string]string{"schedule": "mesh", "verdict": "unreachable"})},
+	}
+	for _, p := range []struct{ schedule, path, verdict string }{
+		{"web-to-api", servicePath, "degraded"},
+		{"web-to-api-pods", farPath, "unreachable"},
+	} {
+		want["PlumblineExpectationNotMet"][p.schedule+" "+p.path] = w.alert("PlumblineExpectationNotMet", "critical",
+			fmt.Sprintf("Path %s is not what schedule %s expects", p.path, p.schedule),
+			fmt.Sprintf("%s is %s, which is not what schedule %s expects (plumbline_path_expectation_met is 0 on %s).", p.path, p.verdict, p.schedule, w.daemon),
+			map[string]string{"schedule": p.schedule, "path": p.path})
+	}
+	return want
+}
+
+func (w *world) awaitAlerts(t *testing.T) {
+	t.Helper()
+	for name, want := range w.alerts() {
+		await(t, name+" at the webhook", func() error { return same(w.receiver.firing(name), want) })
+	}
+}
+
+func (w *world) awaitResolved(t *testing.T) {
+	t.Helper()
+	for name, want := range w.alerts() {
+		await(t, "end of "+name+" at the webhook", func() error {
+			if got := w.receiver.firing(name); len(got) > 0 {
+				return fmt.Errorf("%v still fires", slices.Sorted(maps.Keys(got)))
+			}
+			return same(w.receiver.resolved(name), want)
 		})
 	}
+}
 
-	if err := s.lab.Fix(ctx, fault); err != nil {
+func same(got, want map[string]notification) error {
+	if g, w := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(g, w) {
+		return fmt.Errorf("are of %v, want %v", g, w)
+	}
+	for key, n := range want {
+		if g := got[key]; !maps.Equal(g.Labels, n.Labels) || !maps.Equal(g.Annotations, n.Annotations) {
+			return fmt.Errorf("%s is %v, want %v", key, g, n)
+		}
+	}
+	return nil
+}
+
+func (w *world) testMetrics(t *testing.T) {
+	metrics, err := get(t.Context(), "http://"+w.daemon+"/metrics")
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the alert resolves", func() error {
-		a, err := s.hook.last("PlumblineExpectationNotMet", path)
-		if err == nil && a.Status != "resolved" {
-			err = fmt.Errorf("it is %s", a.Status)
+	cmd := exec.Command(lookUp(t, "promtool"), "check", "metrics")
+	cmd.Stdin = bytes.NewReader(metrics)
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+// grafana replaces variables as Grafana does when "All" is chosen for each.
+var grafana = strings.NewReplacer("$schedule", ".*", "$namespace", ".*", "$__rate_interval", "30s", "$__range", "5m")
+
+func (w *world) testDashboard(t *testing.T) {
+	d, err := dashboards.ReadDashboard(dashboardFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exprs := 0
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			exprs++
+			expr := grafana.Replace(target.Expr)
+			await(t, fmt.Sprintf("panel %q, query %s:\n%s\n", p.Title, target.RefID, expr), func() error {
+				err := w.prometheus.hasData(t.Context(), expr)
+				if err != nil {
+					w.lose(t)
+				}
+				return err
+			})
 		}
+	}
+	t.Logf("%d expressions of %d panels have data", exprs, len(d.Panels))
+
+	definition := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
+	for _, v := range d.Templating.List {
+		if v.Type != "query" {
+			continue
+		}
+		m := definition.FindStringSubmatch(v.Definition)
+		if m == nil {
+			t.Errorf("variable %s: %q is not label_values(SERIES, LABEL)", v.Name, v.Definition)
+			continue
+		}
+		var values []string
+		if err := w.prometheus.api(t.Context(), "label/"+m[2]+"/values", url.Values{"match[]": {m[1]}}, &values); err != nil {
+			t.Fatal(err)
+		}
+		if len(values) == 0 {
+			t.Errorf("variable %s has no values", v.Name)
+		}
+	}
+
+	// Who lost what, and why, as real packets tell.
+	for _, expr := range []string{
+		`plumbline_kernel_drops_total{reason="NETFILTER_DROP",protocol="tcp"} > 0`,
+		`plumbline_tcp_retransmits_total{kind="syn",namespace="shop",pod="web-0"} > 0`,
+	} {
+		if err := w.prometheus.hasData(t.Context(), expr); err != nil {
+			t.Errorf("%s: %v", expr, err)
+		}
+	}
+}
+
+// lose makes a connection of which the fault drops the SYN, and the second one, which the kernel sends after a second.
+func (w *world) lose(t *testing.T) {
+	t.Helper()
+	pod, err := w.lab.Spec.Pod(w.lab.Spec.Roles.Far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(pod.Addresses[0], 8080)
+	fate, err := w.lab.Connect(t.Context(), lab.PodEndpoint(w.lab.Spec.Roles.Client), to, lab.ConnectOptions{Timeout: 1500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fate.Outcome != lab.Timeout {
+		t.Fatalf("a connection to %s through a rule that drops it is %s", to, fate.Outcome)
+	}
+}
+
+func (w *world) testRules(t *testing.T) {
+	file, err := dashboards.ReadRules(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []ruleState
+	await(t, "evaluation of the rules", func() (err error) {
+		states, err = w.prometheus.rules(t.Context())
 		return err
 	})
-	if _, err := s.hook.last("PlumblineExpectationNotMet", "pod:shop/web-0->node:node-2/icmp"); err == nil {
-		t.Error("an alert fired for a path on which nothing was broken")
+	var got, want []string
+	for _, r := range states {
+		got = append(got, r.Name)
+		if r.Health != "ok" {
+			t.Errorf("%s %s is %s: %s", r.Type, r.Name, r.Health, r.LastError)
+		}
+	}
+	for _, r := range file.All() {
+		want = append(want, r.Record+r.Alert)
+		if r.Record == "" {
+			continue
+		}
+		if err := w.prometheus.hasData(t.Context(), r.Record); err != nil {
+			t.Errorf("%s: %v", r.Record, err)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("Prometheus has the rules %v, want %v", got, want)
 	}
 }
 
-// traffic sends a SYN, and its repetition, into the dropping rule.
-func (s *stack) traffic(ctx context.Context) error {
-	far, err := s.lab.Spec.Pod(s.lab.Spec.Roles.Far)
-	if err != nil {
-		return err
-	}
-	_, err = s.lab.Connect(ctx, lab.PodEndpoint(s.lab.Spec.Roles.Client),
-		netip.AddrPortFrom(far.Addresses[0], far.Ports[0].Port), lab.ConnectOptions{Timeout: 1500 * time.Millisecond})
-	return err
-}
-
-// checkMetrics runs promtool over the metrics of the daemon.
-func checkMetrics(ctx context.Context, t *testing.T, server string) {
-	text, err := get(ctx, server+"/metrics")
+func (w *world) testRunbooks(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(runbooks, "*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Fatalf("%v: install Debian's package prometheus (hack/deps.sh test)", err)
+	queries := 0
+	block := regexp.MustCompile("(?s)```promql\n(.*?)```")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range block.FindAllStringSubmatch(string(text), -1) {
+			for line := range strings.Lines(match[1]) {
+				if line = strings.TrimSpace(line); line == "" {
+					continue
+				}
+				queries++
+				if _, err := w.prometheus.query(t.Context(), line); err != nil {
+					t.Errorf("%s: %v", filepath.Base(file), err)
+				}
+			}
+		}
 	}
-	cmd := exec.CommandContext(ctx, promtool, "check", "metrics")
-	cmd.Stdin = strings.NewReader(string(text))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	if queries == 0 {
+		t.Error("the runbooks ask Prometheus nothing")
 	}
 }
