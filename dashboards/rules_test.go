@@ -112,15 +112,25 @@ func TestEveryAlertSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 var (
 	metricName = regexp.MustCompile(`\bplumbline_[a-z0-9_]+`)
 	// recordName matches names of recording rules, which have parts that look like metrics.
-	recordName = regexp.MustCompile(`\w+:\w+:\w+`)
+	recordName  = regexp.MustCompile(`\w+:\w+:\w+`)
+	promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
 )
 
-func TestEveryMetricThatIsAskedForIsDocumented(t *testing.T) {
+func TestEverythingThatIsAskedForExists(t *testing.T) {
 	docs, err := os.ReadFile(filepath.Join(repository, "docs/metrics.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	rules, records := mustReadRules(t), map[string]bool{}
+	for _, rule := range rules.All() {
+		records[rule.Record] = true
+	}
 	check := func(where, expr string) {
+		for _, name := range recordName.FindAllString(expr, -1) {
+			if !records[name] {
+				t.Errorf("%s asks for %s, which no rule records", where, name)
+			}
+		}
 		for _, name := range metricName.FindAllString(recordName.ReplaceAllString(expr, ""), -1) {
 			// Of a histogram, the documentation names the whole.
 			if !strings.Contains(string(docs), "`"+strings.TrimSuffix(name, "_bucket")+"`") {
@@ -128,7 +138,7 @@ func TestEveryMetricThatIsAskedForIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	for _, rule := range mustReadRules(t).All() {
+	for _, rule := range rules.All() {
 		check(rule.Record+rule.Alert, rule.Expr)
 	}
 	for _, file := range dashboardFiles(t) {
@@ -140,6 +150,18 @@ func TestEveryMetricThatIsAskedForIsDocumented(t *testing.T) {
 			for _, target := range p.Targets {
 				check(p.Title, target.Expr)
 			}
+		}
+		for _, v := range d.Templating.List {
+			check("variable "+v.Name, v.Definition)
+		}
+	}
+	for _, alert := range rules.Alerts() {
+		text, err := os.ReadFile(filepath.Join(repository, runbook(alert.Alert)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range promqlBlock.FindAllStringSubmatch(string(text), -1) {
+			check(runbook(alert.Alert), block[1])
 		}
 	}
 }
