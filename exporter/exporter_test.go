@@ -112,22 +112,26 @@ func TestRefusalsAreJSONWithTheRightStatus(t *testing.T) {
 			request{method: "GET", target: "/-/reload"}, 405, "method-not-allowed", "/-/reload does not do GET, only OPTIONS, POST",
 		},
 		"a query without a destination": {
-			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&port=80"}, 400, "bad-query",
+			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&port=80"},
+			400, "bad-query",
 			"to: missing; expected pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, dns:NAME or an IP address",
 		},
 		"an endpoint that is none": {
-			request{method: "GET", target: "/api/v1/diagnose?from=pod:web&to=10.0.0.1&port=80"}, 400, "bad-query",
+			request{method: "GET", target: "/api/v1/diagnose?from=pod:web&to=10.0.0.1&port=80"},
+			400, "bad-query",
 			`from: "pod:web": expected pod:NAMESPACE/NAME`,
 		},
 		"a port that is no number": {
-			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=http"}, 400, "bad-query",
+			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=http"},
+			400, "bad-query",
 			`port: "http" is not a whole number from 1 to 65535`,
 		},
 		"a misspelt parameter": {
 			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&too=10.0.0.2"}, 400, "bad-query", `unknown parameter "too"`,
 		},
 		"confirming by GET": {
-			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=80&confirm=true"}, 400, "bad-query",
+			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=80&confirm=true"},
+			400, "bad-query",
 			`confirm: "true" sends packets, which GET does not; confirm is for POST`,
 		},
 		"confirming": {
@@ -135,7 +139,8 @@ func TestRefusalsAreJSONWithTheRightStatus(t *testing.T) {
 			501, "not-available", "confirm: confirming with a real probe is not available yet",
 		},
 		"a body that is no JSON": {
-			request{method: "POST", target: "/api/v1/diagnose", body: "from=10.0.0.1"}, 400, "bad-query",
+			request{method: "POST", target: "/api/v1/diagnose", body: "from=10.0.0.1"},
+			400, "bad-query",
 			"query: invalid character 'r' in literal false (expecting 'a')",
 		},
 		"an unknown field": {
@@ -148,19 +153,23 @@ func TestRefusalsAreJSONWithTheRightStatus(t *testing.T) {
 			request{method: "GET", target: "/api/v1/reports/x-1"}, 404, "not-found", `there is no report "x-1", or it made room for later ones`,
 		},
 		"a verdict that is none": {
-			request{method: "GET", target: "/api/v1/reports?verdict=broken"}, 400, "bad-parameter",
+			request{method: "GET", target: "/api/v1/reports?verdict=broken"},
+			400, "bad-parameter",
 			`verdict: "broken" is not reachable, degraded, unreachable or unknown`,
 		},
 		"a name that another site gave this server": {
-			request{method: "GET", target: "/metrics", headers: []string{"Host: evil.example"}}, 403, "host-not-allowed",
+			request{method: "GET", target: "/metrics", headers: []string{"Host: evil.example"}},
+			403, "host-not-allowed",
 			`host "evil.example" is not a name of this server; web.allowedHosts in the configuration adds names`,
 		},
 		"an address that is not this server's": {
-			request{method: "GET", target: "/metrics", headers: []string{"Host: 192.0.2.1:9810"}}, 403, "host-not-allowed",
+			request{method: "GET", target: "/metrics", headers: []string{"Host: 192.0.2.1:9810"}},
+			403, "host-not-allowed",
 			`host "192.0.2.1:9810" is not a name of this server; web.allowedHosts in the configuration adds names`,
 		},
 		"a request from another site's page": {
-			request{method: "POST", target: "/-/reload", headers: []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}}, 403, "cross-origin",
+			request{method: "POST", target: "/-/reload", headers: []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}},
+			403, "cross-origin",
 			"POST requests from the pages of other sites are refused",
 		},
 	} {

@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -246,15 +245,4 @@ func protocolNumber(p verdict.Protocol, f netstack.Family) netstack.Protocol {
 		return netstack.ProtoICMP
 	}
 	return netstack.ProtoTCP
-}
-
-// describe names the endpoint for people.
-func (r *resolved) describe(q string) string {
-	if r.service != nil {
-		return fmt.Sprintf("service %s", r.service)
-	}
-	if r.pod != nil {
-		return "pod " + r.pod.String()
-	}
-	return q
 }

@@ -622,7 +622,7 @@ func stopFar(_ context.Context, l *Lab) error  { return l.stopListeners(l.far().
 func stopNear(_ context.Context, l *Lab) error { return l.stopListeners(l.near().ID()) }
 
 func loopbackFar(ctx context.Context, l *Lab) error { return l.restartListener(ctx, l.far(), true) }
-func restartFar(ctx context.Context, l *Lab) error { return l.restartListener(ctx, l.far(), false) }
+func restartFar(ctx context.Context, l *Lab) error  { return l.restartListener(ctx, l.far(), false) }
 
 func restartNear(ctx context.Context, l *Lab) error { return l.restartListener(ctx, l.near(), false) }
 

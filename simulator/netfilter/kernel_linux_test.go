@@ -224,7 +224,6 @@ func (j *judge) try(p probe) string {
 // judgeEnv knows the router's addresses and routes.
 type judgeEnv struct {
 	t       *testing.T
-	mtu     int
 	unknown []string
 }
 

@@ -155,7 +155,7 @@ func (m *rpfilterMatch) decide(x *traversal) bool {
 
 // socketMatch is socket.
 type socketMatch struct {
-	transparent, noWildcard, restoreMark, invert bool
+	transparent, noWildcard, restoreMark bool
 }
 
 func (m *socketMatch) match(x *traversal) tri {
