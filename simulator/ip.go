@@ -221,13 +221,19 @@ func (l *leg) send(h *host) end {
 		l.packet.Src, l.source = src, src
 		l.hop().Packet = l.packet.String()
 	}
-	if e, opaque := l.opaque(h, "", ""); opaque {
+	if e, stop := l.throughPolicies(); stop {
+		return e
+	}
+	if e, stop := l.throughPrograms(); stop {
 		return e
 	}
 	if l.route.Type == netstack.RouteLocal {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
+		return e
+	}
+	if e, stop := l.throughIPVS(); stop {
 		return e
 	}
 	// OUTPUT may have routed the packet again (Reroute).
@@ -585,6 +591,12 @@ func (l *leg) deliver(in string) end {
 	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
 		return e
 	}
+	if e, stop := l.throughIPVS(); stop {
+		return e
+	}
+	if e, stop := l.throughPrograms(); stop {
+		return e
+	}
 	return end{kind: delivered, host: l.host, in: in, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply}
 }
 
@@ -605,6 +617,15 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	res := h.filter.Run(l.packet.Family(), at, st, l)
 	l.packet.Embedded = st.Inner
 	l.translations = append(l.translations, st.Translations...)
+	if e, full := l.conntrackFull(at); full {
+		return e, true
+	}
+	if res.NoRoute {
+		f, _, _ := l.routeFinding()
+		e := l.drop(f)
+		e.notice = notice{kind: noticeErrno, originated: true}
+		return e, true
+	}
 	dev := out
 	if dev == "" {
 		dev = in
@@ -632,6 +653,23 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		return l.undecided(f), true
 	}
 	return end{}, false
+}
+
+// conntrackFull says whether a new connection finds no room in the table:
+// __nf_conntrack_alloc.
+func (l *leg) conntrackFull(at netfilter.Hook) (end, bool) {
+	c, h := l.state.Conn, l.host
+	if c == nil || c.Confirmed || at != netfilter.Prerouting && at != netfilter.Output {
+		return end{}, false
+	}
+	const count, limit = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
+	have, known := h.Sysctl(count)
+	most, limited := h.Sysctl(limit)
+	if !known || !limited || most == 0 || have < most {
+		return end{}, false
+	}
+	return l.drop(verdict.NewFindingf(verdict.ConntrackTableFull, h.where(""), []string{sysctlLine(h, count), sysctlLine(h, limit)},
+		"conntrack table is full on %s: %d of %d entries", h, have, most)), true
 }
 
 // The rest of this file answers what rules ask about the world

@@ -15,7 +15,6 @@ import (
 // transmit hands the packet to a device of its namespace, for the neighbour
 // that has the address to.
 func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
-	h := l.host
 	l.hop().Out = out.Name
 	if !out.Up() {
 		return l.drop(l.linkDown(l.port(out)))
@@ -23,7 +22,7 @@ func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
 	if f, yes := l.notModelled(out); yes {
 		return l.undecided(f)
 	}
-	if e, opaque := l.opaque(h, out.Name, "egress"); opaque {
+	if e, opaque := l.throughDevice(out.Name, "egress"); opaque {
 		return e
 	}
 	l.packet.SrcMAC = out.MAC
@@ -119,7 +118,7 @@ func (l *leg) arrive(at fabric.Port) end {
 		l.seen = make(map[place]bool)
 	}
 	l.seen[here] = true
-	if e, opaque := l.opaque(h, at.Link.Name, "ingress"); opaque {
+	if e, opaque := l.throughDevice(at.Link.Name, "ingress"); opaque {
 		return e
 	}
 	if bridge, ok := l.w.fabric.Bridge(at.Link); ok {
@@ -259,7 +258,7 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, nf bool) end {
 	} else if way := l.w.fabric.Exit(in, out, fabric.Station{}); way.Barrier != fabric.Clear {
 		return l.drop(l.barrier(way))
 	}
-	if e, opaque := l.opaque(h, "", "bridge"); opaque {
+	if e, opaque := l.throughBridge(bridge.Link.Name); opaque {
 		return e
 	}
 	if nf && in.Valid() {
@@ -434,50 +433,8 @@ func (l *leg) barrier(s fabric.Station) verdict.Finding {
 		return verdict.NewFinding(verdict.BridgePortBlocked, at, linkEvidence(s.At.Link), s.At.Link.Name)
 	case fabric.Isolated:
 		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(s.At.Link),
-			"bridge port %s on %s is isolated, and so is the port of the sender", s.At.Link.Name, h)
+			"bridge port %s on %s is isolated from the port of the sender", s.At.Link.Name, h)
 	}
 	return verdict.NewFindingf(verdict.UnmodelledRule, at, linkEvidence(s.At.Link),
 		"bridge %s on %s filters VLANs, which is not modelled", s.At.Link.Name, h)
-}
-
-// opaque asks about programs and chains at a device that could decide, but are
-// not evaluated. Where is "ingress", "egress" or "bridge"; with no device it
-// is about the sending socket.
-func (l *leg) opaque(h *host, dev, where string) (end, bool) {
-	ask := func(f verdict.Finding) (end, bool) {
-		if l.doubt(f) {
-			return l.drop(f), true
-		}
-		return end{}, false
-	}
-	if link := h.links[dev]; link != nil && link.XDP && where == "ingress" {
-		if e, stop := ask(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
-			return e, true
-		}
-	}
-	if h.filtered[dev] {
-		if e, stop := ask(verdict.NewFindingf(verdict.TCDrop, h.where(dev), nil, "tc filters on %s of %s cannot be evaluated", dev, h)); stop {
-			return e, true
-		}
-	}
-	if dev == "" && where == "" && h.encrypts {
-		if e, stop := ask(verdict.NewFindingf(verdict.EncryptionOpaque, h.where(""), nil, "%s has IPsec policies, which are not evaluated", h)); stop {
-			return e, true
-		}
-	}
-	for _, c := range h.filter.Opaque() {
-		switch {
-		case where == "" || c.Family == "arp":
-			continue
-		case where == "bridge" && c.Family != "bridge":
-			continue
-		case where != "bridge" && (c.Hook != where || len(c.Devices) > 0 && !slices.Contains(c.Devices, dev)):
-			continue
-		}
-		if e, stop := ask(verdict.NewFindingf(verdict.UnmodelledRule, h.where(dev), []string{fmt.Sprintf("table %s %s, chain %s", c.Family, c.Table, c.Chain)},
-			"rule chain %s of table %s %s uses hook %s, which is not modelled", c.Chain, c.Family, c.Table, c.Hook)); stop {
-			return e, true
-		}
-	}
-	return end{}, false
 }

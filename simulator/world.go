@@ -18,8 +18,6 @@
 package simulator
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,9 +49,7 @@ type host struct {
 	links  map[string]*netstack.Link
 	fib    *fib.FIB
 	filter *netfilter.Ruleset
-	// filtered are the devices with tc filters.
-	filtered map[string]bool
-	encrypts bool // there are IPsec policies
+	opaque opaque
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
@@ -111,32 +107,10 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 	for i := range ns.Links {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
 	}
-	if h.filtered, err = filteredDevices(ns.TC); err != nil {
+	if h.opaque, err = compileOpaque(ns); err != nil {
 		return nil, err
 	}
-	h.encrypts = len(bytes.TrimSpace(ns.XFRM.Data)) > 0
 	return h, nil
-}
-
-// filteredDevices reads which devices have tc filters.
-func filteredDevices(tc netstack.Text) (map[string]bool, error) {
-	if len(bytes.TrimSpace(tc.Data)) == 0 {
-		return nil, nil
-	}
-	var entries []struct {
-		Dev      string `json:"dev"`
-		Protocol string `json:"protocol"` // of filters; qdiscs have none
-	}
-	if err := json.Unmarshal(tc.Data, &entries); err != nil {
-		return nil, fmt.Errorf("%s: %w", tc.File, err)
-	}
-	devices := make(map[string]bool)
-	for _, e := range entries {
-		if e.Protocol != "" {
-			devices[e.Dev] = true
-		}
-	}
-	return devices, nil
 }
 
 // Cluster returns the Kubernetes objects of the snapshot, indexed.

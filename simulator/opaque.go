@@ -1,0 +1,228 @@
+package simulator
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// opaque is what a namespace holds that could decide a packet's fate, but is
+// not evaluated.
+type opaque struct {
+	// filtered are the devices with tc filters.
+	filtered map[string]bool
+	encrypts bool // there are IPsec policies
+	ipvs     []ipvsService
+	programs []program
+}
+
+// ipvsService is a virtual service of IPVS: an address, or a firewall mark.
+type ipvsService struct {
+	protocol netstack.Protocol
+	addr     netip.AddrPort
+	mark     uint32 // when addr is not valid
+	line     string
+}
+
+// program is an eBPF program that acts on sockets: of a cgroup, or at
+// sk_lookup.
+type program struct {
+	id     uint32
+	attach string
+}
+
+func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
+	if o.filtered, err = filteredDevices(ns.TC); err != nil {
+		return opaque{}, err
+	}
+	if o.ipvs, err = ipvsServices(ns.IPVS); err != nil {
+		return opaque{}, err
+	}
+	if o.programs, err = programs(ns.BPF); err != nil {
+		return opaque{}, err
+	}
+	o.encrypts = len(bytes.TrimSpace(ns.XFRM.Data)) > 0
+	return o, nil
+}
+
+// filteredDevices reads which devices have tc filters.
+func filteredDevices(tc netstack.Text) (map[string]bool, error) {
+	if len(bytes.TrimSpace(tc.Data)) == 0 {
+		return nil, nil
+	}
+	var entries []struct {
+		Dev      string `json:"dev"`
+		Protocol string `json:"protocol"` // of filters; qdiscs have none
+	}
+	if err := json.Unmarshal(tc.Data, &entries); err != nil {
+		return nil, fmt.Errorf("%s: %w", tc.File, err)
+	}
+	devices := make(map[string]bool)
+	for _, e := range entries {
+		if e.Protocol != "" {
+			devices[e.Dev] = true
+		}
+	}
+	return devices, nil
+}
+
+// programs reads what `bpftool -j net`, with the cgroups added, says of
+// programs that act on sockets. Those at devices are tc's and XDP's.
+func programs(bpf netstack.Text) ([]program, error) {
+	if len(bytes.TrimSpace(bpf.Data)) == 0 {
+		return nil, nil
+	}
+	type attached struct {
+		ID   uint32 `json:"prog_id"`
+		Type string `json:"attach_type"`
+	}
+	var all []struct {
+		SkLookup []attached `json:"sk_lookup"`
+		Cgroup   []attached `json:"cgroup"`
+	}
+	if err := json.Unmarshal(bpf.Data, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", bpf.File, err)
+	}
+	var list []program
+	for _, entry := range all {
+		for _, a := range entry.SkLookup {
+			list = append(list, program{a.ID, "sk_lookup"})
+		}
+		for _, a := range entry.Cgroup {
+			list = append(list, program{a.ID, "cgroup " + a.Type})
+		}
+	}
+	return list, nil
+}
+
+// ipvsServices reads the virtual services of `ipvsadm -S -n`.
+func ipvsServices(ipvs netstack.Text) ([]ipvsService, error) {
+	var list []ipvsService
+	number := 0
+	for line := range strings.Lines(string(ipvs.Data)) {
+		number++
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[0] != "-A" {
+			continue
+		}
+		s := ipvsService{line: strings.TrimSpace(line)}
+		var err error
+		switch fields[1] {
+		case "-t", "--tcp-service":
+			s.protocol = netstack.ProtoTCP
+			s.addr, err = netip.ParseAddrPort(fields[2])
+		case "-u", "--udp-service":
+			s.protocol = netstack.ProtoUDP
+			s.addr, err = netip.ParseAddrPort(fields[2])
+		case "--sctp-service":
+			s.protocol = netstack.ProtoSCTP
+			s.addr, err = netip.ParseAddrPort(fields[2])
+		case "-f", "--fwmark-service":
+			var mark uint64
+			mark, err = strconv.ParseUint(fields[2], 0, 32)
+			s.mark = uint32(mark)
+		default:
+			err = fmt.Errorf("unknown kind of service %q", fields[1])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", ipvs.File, number, err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// throughIPVS ends the leg where IPVS would take the packet: at LOCAL_IN and
+// LOCAL_OUT.
+func (l *leg) throughIPVS() (end, bool) {
+	p := &l.packet
+	for _, s := range l.host.opaque.ipvs {
+		if s.addr.IsValid() && (s.protocol != p.Protocol || s.addr != netip.AddrPortFrom(p.Dst, p.DstPort)) ||
+			!s.addr.IsValid() && s.mark != p.Mark {
+			continue
+		}
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{s.line},
+			"rule %q of %s uses IPVS, which is not modelled", s.line, l.host)), true
+	}
+	return end{}, false
+}
+
+// throughPrograms asks about programs that act on what sockets send and take.
+func (l *leg) throughPrograms() (end, bool) {
+	for _, p := range l.host.opaque.programs {
+		name := fmt.Sprintf("%s program %d", p.attach, p.id)
+		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(""), []string{name}, name, l.host)); stop {
+			return e, true
+		}
+	}
+	return end{}, false
+}
+
+// through asks about something that is not evaluated: the packet passes, or it
+// ends here.
+func (l *leg) through(f verdict.Finding) (end, bool) {
+	if l.doubt(f) {
+		return l.drop(f), true
+	}
+	return end{}, false
+}
+
+// throughDevice asks about programs and chains at a device. Direction is
+// "ingress" or "egress".
+func (l *leg) throughDevice(dev, direction string) (end, bool) {
+	h := l.host
+	if link := h.links[dev]; link != nil && link.XDP && direction == "ingress" {
+		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
+			return e, true
+		}
+	}
+	if h.opaque.filtered[dev] {
+		if e, stop := l.through(verdict.NewFindingf(verdict.TCDrop, h.where(dev), nil, "tc filters on %s of %s cannot be evaluated", dev, h)); stop {
+			return e, true
+		}
+	}
+	for _, c := range h.filter.Opaque() {
+		// nft 1.0.6 prints no device: a chain without one may sit on any.
+		if c.Family == "arp" || c.Family == "bridge" || c.Hook != direction || len(c.Devices) > 0 && !slices.Contains(c.Devices, dev) {
+			continue
+		}
+		if e, stop := l.through(l.opaqueChain(c.Family, c.Table, c.Chain, c.Hook, dev)); stop {
+			return e, true
+		}
+	}
+	return end{}, false
+}
+
+// throughBridge asks about the rules of the bridge family.
+func (l *leg) throughBridge(dev string) (end, bool) {
+	for _, c := range l.host.filter.Opaque() {
+		if c.Family != "bridge" {
+			continue
+		}
+		if e, stop := l.through(l.opaqueChain(c.Family, c.Table, c.Chain, c.Hook, dev)); stop {
+			return e, true
+		}
+	}
+	return end{}, false
+}
+
+func (l *leg) opaqueChain(family, table, chain, hook, dev string) verdict.Finding {
+	return verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(dev), []string{fmt.Sprintf("table %s %s, chain %s", family, table, chain)},
+		"rule chain %s of table %s %s uses hook %s, which is not modelled", chain, family, table, hook)
+}
+
+// throughPolicies asks about IPsec policies of the sending host.
+func (l *leg) throughPolicies() (end, bool) {
+	if !l.host.opaque.encrypts {
+		return end{}, false
+	}
+	return l.through(verdict.NewFindingf(verdict.EncryptionOpaque, l.host.where(""), nil,
+		"%s has IPsec policies, which are not evaluated", l.host))
+}
