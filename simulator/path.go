@@ -293,7 +293,8 @@ func (c *conversation) returned(l *leg, e end) end {
 	want := reverse(&c.client)
 	same := e.packet.Src == want.Src && e.packet.Dst == want.Dst && e.packet.SrcPort == want.SrcPort && e.packet.DstPort == want.DstPort
 	switch {
-	case e.kind == left && c.flow.from == nil && same:
+	case c.flow.from == nil && same && (e.kind == left || e.kind == delivered):
+		// It went back out, or to a collected namespace that owns the source.
 		e.kind = delivered
 		return e
 	case e.kind == left && c.flow.from == nil:

@@ -1,0 +1,334 @@
+package simulator_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// world compiles the sample bundle after a change: the lab in which a rule of
+// node-2 drops what goes to api-1, and nothing listens in api-0.
+func world(t testing.TB, change func(*simulator.Snapshot)) *simulator.World {
+	t.Helper()
+	s, err := bundle.Read("../examples/lab.tar.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(s)
+	}
+	w, err := simulator.Compile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// namespace finds a namespace of the sample by the end of its name.
+func namespace(t testing.TB, s *simulator.Snapshot, name string) *netstack.Namespace {
+	t.Helper()
+	at := slices.IndexFunc(s.Namespaces, func(ns *netstack.Namespace) bool { return ns.Name == "example-"+name })
+	if at < 0 {
+		t.Fatalf("no namespace %s in the sample", name)
+	}
+	return s.Namespaces[at]
+}
+
+func without(s *simulator.Snapshot, name string) {
+	s.Namespaces = slices.DeleteFunc(s.Namespaces, func(ns *netstack.Namespace) bool { return ns.Name == "example-"+name })
+}
+
+func diagnose(t testing.TB, w *simulator.World, q verdict.Query) *verdict.Report {
+	t.Helper()
+	r, err := w.Diagnose(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func tcp(from, to string, port uint16) verdict.Query {
+	return verdict.Query{From: from, To: to, Port: port, Protocol: verdict.TCP}
+}
+
+const web = "pod:shop/web-0"
+
+func TestWhatCannotBeResolvedIsUnknownAndSaysWhy(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) { without(s, "shop-db-0") })
+	for _, test := range []struct {
+		query   verdict.Query
+		code    verdict.Code
+		message string
+	}{
+		{tcp("pod:shop/nobody", web, 80), verdict.EndpointUnresolved, "there is no pod shop/nobody in the snapshot"},
+		{tcp(web, "svc:shop/nothing", 80), verdict.EndpointUnresolved, "there is no service shop/nothing in the snapshot"},
+		{tcp("node:node-9", web, 80), verdict.EndpointUnresolved, "there is no node node-9 in the snapshot"},
+		{tcp("ns:elsewhere", web, 80), verdict.EndpointUnresolved, "there is no network namespace elsewhere in the snapshot"},
+		{tcp(web, "dns:api.shop", 80), verdict.EndpointUnresolved, "dns:api.shop: names are not resolved yet; ask about the address"},
+		{tcp("svc:shop/api", web, 80), verdict.EndpointUnresolved, "svc:shop/api: a service sends no packets; ask about one of its pods"},
+		{tcp("10.244.1.10", "fd00:10:244:2::20", 80), verdict.EndpointUnresolved, "10.244.1.10 and fd00:10:244:2::20 have no address of the same IP version"},
+		{tcp("203.0.113.9", web, 80), verdict.EndpointUnresolved, `no collected namespace has the address 203.0.113.9; say with "via" where its packets enter`},
+		{tcp("10.244.2.99", web, 80), verdict.SnapshotMissing, "10.244.2.99 lies in the pod range 10.244.2.0/24 of node node-2, but nothing collected has this address"},
+		{tcp("pod:shop/db-0", web, 8080), verdict.SnapshotMissing, `the network namespace of pod shop/db-0 on node "node-2" was not collected`},
+		{
+			verdict.Query{From: "203.0.113.9", To: web, Port: 80, Protocol: verdict.TCP, Via: &verdict.Via{Namespace: "example-node-1", Interface: "eth9"}},
+			verdict.EndpointUnresolved, "via: there is no interface eth9 in node node-1",
+		},
+	} {
+		r := diagnose(t, w, test.query)
+		if r.Verdict != verdict.Unknown || r.Reason() != test.code || r.Reasons[0].Message != test.message || len(r.Paths) != 0 {
+			t.Errorf("%s -> %s: %s %v, want unknown %s %q", test.query.From, test.query.To, r.Verdict, r.Reasons, test.code, test.message)
+		}
+	}
+}
+
+func TestEndpointsOfEveryKind(t *testing.T) {
+	w := world(t, nil)
+	for _, test := range []struct {
+		query verdict.Query
+		want  verdict.Verdict
+	}{
+		{tcp(web, "pod:shop/db-0", 5432), verdict.Reachable},
+		{tcp(web, "svc:shop/db", 5432), verdict.Reachable},
+		{tcp("10.244.1.10", "10.244.2.30", 5432), verdict.Reachable},
+		{tcp("fd00:10:244:1::10", "pod:shop/db-0", 5432), verdict.Reachable},
+		{tcp("node:node-1", "pod:shop/db-0", 5432), verdict.Reachable},
+		{tcp("ns:example-shop-web-0", "ns:example-shop-db-0", 5432), verdict.Reachable},
+		{verdict.Query{From: web, To: "node:node-2", Protocol: verdict.ICMP}, verdict.Reachable},
+		{
+			verdict.Query{
+				From: "172.30.0.1", To: "10.244.2.30", Port: 5432, Protocol: verdict.TCP,
+				Via: &verdict.Via{Namespace: "example-node-2", Interface: "eth0"},
+			}, verdict.Reachable,
+		},
+		{tcp(web, "pod:shop/api-0", 8080), verdict.Unreachable},
+		{tcp(web, "pod:shop/api-1", 8080), verdict.Unreachable},
+	} {
+		if r := diagnose(t, w, test.query); r.Verdict != test.want {
+			t.Errorf("%s -> %s: %s, want %s: %v", test.query.From, test.query.To, r.Verdict, test.want, r.Reasons)
+		}
+	}
+}
+
+// TestWhatIsMissingIsUnknownOnlyWhereItDecides takes parts of the state away.
+func TestWhatIsMissingIsUnknownOnlyWhereItDecides(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T, *simulator.Snapshot)
+		query  verdict.Query
+		want   verdict.Verdict
+		reason verdict.Code
+	}{
+		{"the sockets of the destination", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "shop-db-0").Parts, netstack.PartSockets)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.SnapshotMissing},
+		{"the sockets of the source", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "shop-web-0").Parts, netstack.PartSockets)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, ""},
+		{"the routes of a node on the way", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "node-2").Parts, netstack.PartRoutes4)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.SnapshotMissing},
+		{"the routes of a node that is not on the way", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "node-2").Parts, netstack.PartRoutes4)
+		}, tcp(web, "pod:shop/api-0", 8080), verdict.Unreachable, verdict.NoListener},
+		{"the IPv6 rules, for an IPv4 packet", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "node-2").Parts, netstack.PartRules6)
+		}, tcp(web, "10.244.2.30", 5432), verdict.Reachable, ""},
+		{"the sysctls of a node", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "node-2").Parts, netstack.PartSysctls)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.SnapshotMissing},
+		{"iptables, which a collector failed to read", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-2").SetPart(netstack.PartIPTables4, netstack.Status{State: netstack.StateFailed, Detail: "iptables-nft-save: not found"})
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.CollectorFailed},
+		{"the tc filters, which are taken as none", func(t *testing.T, s *simulator.Snapshot) {
+			delete(namespace(t, s, "node-2").Parts, netstack.PartTC)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, ""},
+		{
+			"a node on the way", func(_ *testing.T, s *simulator.Snapshot) { without(s, "node-2") },
+			tcp(web, "10.244.2.30", 5432), verdict.Unknown, verdict.SnapshotMissing,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, world(t, func(s *simulator.Snapshot) { test.change(t, s) }), test.query)
+			if r.Verdict != test.want || r.Reason() != test.reason {
+				t.Errorf("%s %v, want %s %s", r.Verdict, r.Reasons, test.want, test.reason)
+			}
+		})
+	}
+}
+
+// TestWhatIsNotModelledIsNeverSeenThrough adds what the simulator does not
+// evaluate.
+func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
+	toDB := tcp(web, "pod:shop/db-0", 5432)
+	toDropped := tcp(web, "pod:shop/api-1", 8080)
+	rule := func(t *testing.T, s *simulator.Snapshot, line string) {
+		t.Helper()
+		for i := range namespace(t, s, "node-2").IPTables {
+			d := &namespace(t, s, "node-2").IPTables[i]
+			if d.Family == netstack.IPv4 && strings.Contains(string(d.Data), "-A FORWARD") {
+				d.Data = []byte(strings.Replace(string(d.Data), "-A FORWARD", line+"\n-A FORWARD", 1))
+				return
+			}
+		}
+		t.Fatal("node-2 has no FORWARD rules")
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T, *simulator.Snapshot)
+		query  verdict.Query
+		want   verdict.Verdict
+		reason verdict.Code
+		text   string // in the message
+	}{
+		{"a match that decides", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p tcp -m string --string "x" --algo bm -j DROP`)
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "string"},
+		{"a match that decides nothing, since the packet is dropped anyway", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p tcp -m string --string "x" --algo bm -j DROP`)
+		}, toDropped, verdict.Unreachable, verdict.NetfilterDrop, ""},
+		{"a match in a rule for other packets", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p udp -m string --string "x" --algo bm -j DROP`)
+		}, toDB, verdict.Reachable, "", ""},
+		{"a rate limit", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p tcp -m limit --limit 5/sec -j DROP`)
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "limit"},
+		{"dice", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p tcp -m tcp --syn -m statistic --mode random --probability 0.25 -j DROP`)
+		}, toDB, verdict.Degraded, verdict.NetfilterDrop, "statistic"},
+		{"a queue to user space", func(t *testing.T, s *simulator.Snapshot) {
+			rule(t, s, `-A FORWARD -p tcp -j NFQUEUE --queue-num 1`)
+		}, toDB, verdict.Unknown, verdict.UserspaceDecides, "NFQUEUE"},
+		{"an XDP program", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range namespace(t, s, "node-2").Links {
+				l := &namespace(t, s, "node-2").Links[i]
+				l.XDP = l.Name == "eth0"
+			}
+		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "XDP"},
+		{"a tc filter", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-1").TC = netstack.Text{File: "tc.json", Data: []byte(`[{"dev":"eth0","protocol":"all","kind":"bpf"}]`)}
+		}, toDB, verdict.Unknown, verdict.TCDrop, "eth0"},
+		{"a program of a cgroup", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-web-0").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"cgroup":[{"attach_type":"cgroup_inet4_connect","prog_id":7}]}]`)}
+		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "cgroup_inet4_connect program 7"},
+		{"IPsec policies", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-web-0").XFRM = netstack.Text{File: "xfrm.txt", Data: []byte("src 10.0.0.0/8 dst 10.0.0.0/8 dir out\n")}
+		}, toDB, verdict.Unknown, verdict.EncryptionOpaque, "IPsec"},
+		{"an IPVS service", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:5432 -s rr\n")}
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "-A -t 10.244.2.30:5432 -s rr"},
+		{"an IPVS service of another port", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:80 -s rr\n")}
+		}, toDB, verdict.Reachable, "", ""},
+		{"a device of another kind", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range namespace(t, s, "node-1").Links {
+				if l := &namespace(t, s, "node-1").Links[i]; l.Name == "eth0" {
+					l.Kind = "wireguard"
+				}
+			}
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "wireguard"},
+		{"a full conntrack table", func(t *testing.T, s *simulator.Snapshot) {
+			ns := namespace(t, s, "node-1")
+			ns.Sysctls["net.netfilter.nf_conntrack_count"] = ns.Sysctls["net.netfilter.nf_conntrack_max"]
+		}, toDB, verdict.Unreachable, verdict.ConntrackTableFull, "node-1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, world(t, func(s *simulator.Snapshot) { test.change(t, s) }), test.query)
+			if r.Verdict != test.want || r.Reason() != test.reason || test.text != "" && !strings.Contains(r.Reasons[0].Message, test.text) {
+				t.Errorf("%s %v, want %s %s with %q", r.Verdict, r.Reasons, test.want, test.reason, test.text)
+			}
+		})
+	}
+}
+
+func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T, *simulator.Snapshot)
+		query  verdict.Query
+		want   verdict.Verdict
+		codes  []verdict.Code // in this order, whatever else
+	}{
+		{"a service without endpoints", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.EndpointSlices = nil
+		}, tcp(web, "svc:shop/api", 80), verdict.Unreachable, []verdict.Code{verdict.ServiceNoEndpoints}},
+		{"a port that the service does not have", nil, tcp(web, "svc:shop/db", 80), verdict.Unreachable, []verdict.Code{verdict.ServiceNoSuchPort}},
+		{"a service proxy that lags behind", func(_ *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.EndpointSlices {
+				for j := range s.Cluster.EndpointSlices[i].Endpoints {
+					e := &s.Cluster.EndpointSlices[i].Endpoints[j]
+					for k, a := range e.Addresses {
+						if a == "10.244.2.30" {
+							e.Addresses[k] = "10.244.2.31"
+						}
+					}
+				}
+			}
+		}, tcp(web, "svc:shop/db", 5432), verdict.Reachable, []verdict.Code{verdict.ServiceBackendMismatch}},
+		{"a pod that is not running, where nobody listens", func(_ *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "api-0" {
+					p.Status.Phase = "Pending"
+				}
+			}
+		}, tcp(web, "pod:shop/api-0", 8080), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.NoListener}},
+		{"an address that another namespace took", func(t *testing.T, s *simulator.Snapshot) {
+			// db-0's namespace is api-1's now: the pods' addresses were swapped.
+			db, api := namespace(t, s, "shop-db-0"), namespace(t, s, "shop-api-1")
+			db.Pod, api.Pod = api.Pod, db.Pod
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.DeliveredElsewhere}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, world(t, func(s *simulator.Snapshot) {
+				if test.change != nil {
+					test.change(t, s)
+				}
+			}), test.query)
+			var codes []verdict.Code
+			for _, f := range r.Reasons {
+				codes = append(codes, f.Code)
+			}
+			at := -1
+			for _, want := range test.codes {
+				next := slices.Index(codes, want)
+				if next <= at {
+					t.Errorf("reasons %v, want %v in this order", codes, test.codes)
+				}
+				at = next
+			}
+			if r.Verdict != test.want || len(codes) == 0 || codes[0] != test.codes[0] {
+				t.Errorf("%s %v, want %s with %v first", r.Verdict, r.Reasons, test.want, test.codes[0])
+			}
+		})
+	}
+}
+
+// TestTheEdgeOfTheWorld leaves the fabric out, as it is in a real cluster: the
+// uplinks of the nodes lead to a wire that nobody collected.
+func TestTheEdgeOfTheWorld(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) { without(s, "fabric") })
+	for _, test := range []struct {
+		name     string
+		query    verdict.Query
+		want     verdict.Verdict
+		reason   verdict.Code
+		boundary bool
+	}{
+		{"another node is on the same wire", tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, "", false},
+		{"what nobody in the cluster owns leaves", tcp("node:node-1", "172.31.9.9", 443), verdict.Reachable, verdict.LeavesModel, true},
+		{"a private source must not leave for the public", tcp("node:node-1", "198.18.0.1", 443), verdict.Unreachable, verdict.EgressNotTranslated, true},
+		{"an address in a pod range of the cluster is somebody's", tcp("node:node-1", "10.244.2.200", 443), verdict.Unreachable, verdict.NeighbourFailed, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, w, test.query)
+			if r.Verdict != test.want || r.Reason() != test.reason || r.Boundary != test.boundary {
+				t.Errorf("%s %v (boundary %v), want %s %s (%v)", r.Verdict, r.Reasons, r.Boundary, test.want, test.reason, test.boundary)
+			}
+		})
+	}
+}
