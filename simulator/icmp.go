@@ -18,15 +18,14 @@ const (
 	icmpProhibited    = 10
 	icmpFiltered      = 13
 
-	icmp6Unreachable  = 1
-	icmp6NoRoute      = 0
-	icmp6Prohibited   = 1
-	icmp6NotNeighbour = 2
-	icmp6Address      = 3
-	icmp6Port         = 4
-	icmp6Policy       = 5
-	icmp6RejectRoute  = 6
-	icmp6TooBig       = 2
+	icmp6Unreachable = 1
+	icmp6NoRoute     = 0
+	icmp6Prohibited  = 1
+	icmp6Address     = 3
+	icmp6Port        = 4
+	icmp6Policy      = 5
+	icmp6RejectRoute = 6
+	icmp6TooBig      = 2
 )
 
 // unreachable is the ICMP error of a host that knows no way.
@@ -84,55 +83,47 @@ func rejectNotice(with string, f netstack.Family) notice {
 	return portUnreachable(f)
 }
 
-// outcomeOf is what a client sees that gets the notice: icmp_err_convert and
-// tcp_v6_err. Errors that are not fatal reach only TCP while it connects, and
-// programs that ask for them (ping).
+// outcomeOf is what a client sees that gets the notice, and that asks the kernel
+// for errors as they come (IP_RECVERR), as ping and resolvers do.
 func outcomeOf(n notice, p *netstack.Packet) verdict.Outcome {
 	if n.kind == noticeReset {
 		return verdict.OutcomeRefused
 	}
-	soft := p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite
-	outcome, fatal := icmpOutcome(n, p.Family())
-	if soft && !fatal && n.kind == noticeICMP {
-		return verdict.OutcomeTimeout
-	}
-	return outcome
-}
-
-func icmpOutcome(n notice, f netstack.Family) (outcome verdict.Outcome, fatal bool) {
-	if f == netstack.IPv6 {
-		switch {
-		case n.typ == icmp6TooBig:
-			return verdict.OutcomeMessageTooLong, false
-		case n.typ != icmp6Unreachable:
-			return verdict.OutcomeTimeout, false
-		}
-		switch n.code {
-		case icmp6NoRoute:
-			return verdict.OutcomeNetUnreachable, false
-		case icmp6Prohibited, icmp6Policy, icmp6RejectRoute:
-			return verdict.OutcomeProhibited, true
-		case icmp6Port:
-			return verdict.OutcomeRefused, true
-		}
-		return verdict.OutcomeHostUnreachable, false
+	if p.Family() == netstack.IPv6 {
+		return icmp6Outcome(n)
 	}
 	if n.typ != icmpUnreachable {
-		return verdict.OutcomeTimeout, false
+		return verdict.OutcomeTimeout
 	}
 	switch n.code {
 	case icmpNet:
-		return verdict.OutcomeNetUnreachable, false
-	case icmpNetProhibited:
-		return verdict.OutcomeNetUnreachable, true
+		return verdict.OutcomeNetUnreachable
+	case icmpNetProhibited, icmpProhibited, icmpFiltered:
+		return verdict.OutcomeProhibited
 	case icmpProtocol, icmpPort:
-		return verdict.OutcomeRefused, true
+		return verdict.OutcomeRefused
 	case icmpFragNeeded:
-		return verdict.OutcomeMessageTooLong, true
-	case icmpHost:
-		return verdict.OutcomeHostUnreachable, false
+		return verdict.OutcomeMessageTooLong
 	}
-	return verdict.OutcomeHostUnreachable, true
+	return verdict.OutcomeHostUnreachable
+}
+
+func icmp6Outcome(n notice) verdict.Outcome {
+	switch {
+	case n.typ == icmp6TooBig:
+		return verdict.OutcomeMessageTooLong
+	case n.typ != icmp6Unreachable:
+		return verdict.OutcomeTimeout
+	}
+	switch n.code {
+	case icmp6NoRoute:
+		return verdict.OutcomeNetUnreachable
+	case icmp6Prohibited, icmp6Policy, icmp6RejectRoute:
+		return verdict.OutcomeProhibited
+	case icmp6Port:
+		return verdict.OutcomeRefused
+	}
+	return verdict.OutcomeHostUnreachable
 }
 
 // notify walks the notice of an ended leg back to the sender of the packet, and

@@ -300,10 +300,9 @@ func (c *conversation) returned(l *leg, e end) end {
 	case e.kind == left && c.flow.from == nil:
 		return l.finish(dropped, l.notTranslated(e, &want))
 	case e.kind == left:
-		f := *e.finding
-		f.Code, f.Severity = verdict.ReplyNotTranslated, verdict.SeverityFatal
-		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, f.Where, f.Evidence,
-			"reply from %s bypasses the translation on its way: it leaves the collected world through %s of %s", e.packet.Src, f.Where.Interface, e.host))
+		at := e.finding.Where
+		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, at, e.finding.Evidence,
+			"reply from %s bypasses the translation on its way: it leaves the collected world through %s of %s", e.packet.Src, at.Interface, e.host))
 	case e.kind == delivered && e.host != c.flow.from:
 		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, e.host.where(e.in), []string{e.packet.String()},
 			"reply from %s bypasses the translation on %s: it ends on %s", e.packet.Src, l.translator(), e.host))
