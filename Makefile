@@ -26,7 +26,7 @@ demo: ## a broken cluster on this host, and what Plumbline says about it (ONCE=1
 .PHONY: test
 test: ## all tests; real packets in real namespaces, so as root
 	@hack/deps.sh test
-	$(GO) test -timeout 14m $(PACKAGES)
+	$(GO) test -count=1 -timeout 14m $(PACKAGES)
 
 .PHONY: lint
 lint: ## formatting, vet and staticcheck, for every platform that is built
