@@ -21,6 +21,7 @@ type FIB struct {
 	ns       *netstack.Namespace
 	rules    [2][]*netstack.Rule // IPv4, IPv6, by priority
 	tables   [2]map[uint32]*table
+	merged   *table // local and main of IPv4 in one; nil when there are other rules
 	objects  map[uint32]*netstack.NextHopObject
 	linkdown [2]map[string]bool // devices on which routes without carrier are ignored
 }
@@ -69,18 +70,15 @@ func Compile(ns *netstack.Namespace) *FIB {
 			t = &table{routes: make(map[netip.Prefix][]*netstack.Route)}
 			tables[r.Table] = t
 		}
-		dst := r.Dst.Masked()
-		if _, seen := t.routes[dst]; !seen && !slices.Contains(t.bits, dst.Bits()) {
-			t.bits = append(t.bits, dst.Bits())
-		}
-		t.routes[dst] = append(t.routes[dst], r)
+		t.add(r)
+	}
+	if f.merges() {
+		f.merged = mergeTables(f.tables[0][netstack.TableLocal], f.tables[0][netstack.TableMain])
+		f.merged.sort()
 	}
 	for _, tables := range f.tables {
 		for _, t := range tables {
-			slices.SortFunc(t.bits, func(a, b int) int { return cmp.Compare(b, a) })
-			for _, routes := range t.routes {
-				slices.SortStableFunc(routes, compareRoutes)
-			}
+			t.sort()
 		}
 	}
 	for i, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
@@ -92,6 +90,56 @@ func Compile(ns *netstack.Namespace) *FIB {
 		}
 	}
 	return f
+}
+
+func (t *table) add(r *netstack.Route) {
+	dst := r.Dst.Masked()
+	if _, seen := t.routes[dst]; !seen && !slices.Contains(t.bits, dst.Bits()) {
+		t.bits = append(t.bits, dst.Bits())
+	}
+	t.routes[dst] = append(t.routes[dst], r)
+}
+
+func (t *table) sort() {
+	slices.SortFunc(t.bits, func(a, b int) int { return cmp.Compare(b, a) })
+	for _, routes := range t.routes {
+		slices.SortStableFunc(routes, compareRoutes)
+	}
+}
+
+// merges says whether the kernel keeps the tables local and main of IPv4 in one
+// trie, as it does while there are no rules but the three of every namespace
+// (fib_trie_unmerge): then a longer prefix in main beats a shorter one in
+// local. A namespace that had other rules once stays unmerged, which nothing
+// shows.
+func (f *FIB) merges() bool {
+	if len(f.rules[0]) != 3 {
+		return false
+	}
+	for i, id := range []uint32{netstack.TableLocal, netstack.TableMain, netstack.TableDefault} {
+		r := f.rules[0][i]
+		if r.Action != netstack.RuleLookup || r.Table != id || r.Invert || r.Mask != 0 || r.IIF != "" || r.OIF != "" ||
+			r.Src.IsValid() && r.Src.Bits() > 0 || r.Dst.IsValid() && r.Dst.Bits() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// mergeTables joins two tables, either of which may be nil.
+func mergeTables(tables ...*table) *table {
+	merged := &table{routes: make(map[netip.Prefix][]*netstack.Route)}
+	for _, t := range tables {
+		if t == nil {
+			continue
+		}
+		for _, routes := range t.routes {
+			for _, r := range routes {
+				merged.add(r)
+			}
+		}
+	}
+	return merged
 }
 
 // compareRoutes orders the routes of one prefix: IPv4 by TOS (specific first)
@@ -112,10 +160,10 @@ func sourceBits(r *netstack.Route) int {
 }
 
 // Key is what a look-up depends on. Src may be invalid (not chosen yet), IIF
-// is empty for locally made packets, OIF where no device is asked for.
+// is empty for locally made packets. No socket is bound to a device.
 type Key struct {
 	Src, Dst         netip.Addr
-	IIF, OIF         string
+	IIF              string
 	Mark             uint32
 	TOS              uint8
 	Protocol         netstack.Protocol
@@ -156,6 +204,16 @@ func (r *Result) Found() bool {
 // Lookup finds the route for a packet.
 func (f *FIB) Lookup(k Key) Result {
 	at := familyIndex(netstack.FamilyOf(k.Dst))
+	if at == 0 && f.merged != nil {
+		res := f.merged.lookup(f, at, &k)
+		if res.Route != nil && res.Type != netstack.RouteThrow {
+			res.Rule = f.rules[0][1]
+			if res.Route.Table == netstack.TableLocal {
+				res.Rule = f.rules[0][0]
+			}
+			return res
+		}
+	}
 	rules := f.rules[at]
 	for i := 0; i < len(rules); i++ {
 		rule := rules[i]
@@ -183,6 +241,9 @@ func (f *FIB) Lookup(k Key) Result {
 			if res.Route == nil || res.Type == netstack.RouteThrow || suppressed(rule, &res) {
 				continue
 			}
+			if rule.SuppressIfGroup >= 0 && res.Found() {
+				res.Unknown = "suppress_ifgroup"
+			}
 			res.Rule = rule
 			return res
 		}
@@ -199,6 +260,11 @@ func (f *FIB) lookupTable(at int, id uint32, k *Key) Result {
 	if t == nil {
 		return Result{}
 	}
+	return t.lookup(f, at, k)
+}
+
+// lookup is fib_table_lookup and fib6_table_lookup.
+func (t *table) lookup(f *FIB, at int, k *Key) Result {
 	for _, bits := range t.bits {
 		prefix, err := k.Dst.Prefix(bits)
 		if err != nil {
@@ -212,12 +278,12 @@ func (f *FIB) lookupTable(at int, id uint32, k *Key) Result {
 			if r.Src.IsValid() && r.Src.Bits() > 0 && (!k.Src.IsValid() || !r.Src.Contains(k.Src)) {
 				continue
 			}
-			res, ok := f.use(at, r, k)
+			res, ok := f.use(at, r)
 			if !ok {
 				continue
 			}
 			if at == 1 {
-				f.addSiblings(&res, routes[i+1:], k)
+				f.addSiblings(&res, routes[i+1:])
 			}
 			return res
 		}
@@ -226,7 +292,7 @@ func (f *FIB) lookupTable(at int, id uint32, k *Key) Result {
 }
 
 // use says whether the route serves the key, and with which next hops.
-func (f *FIB) use(at int, r *netstack.Route, k *Key) (Result, bool) {
+func (f *FIB) use(at int, r *netstack.Route) (Result, bool) {
 	hops := r.NextHops
 	if r.NextHopID != 0 && len(hops) == 0 {
 		object := f.objects[r.NextHopID]
@@ -243,10 +309,10 @@ func (f *FIB) use(at int, r *netstack.Route, k *Key) (Result, bool) {
 		return Result{Type: r.Type, Route: r}, true
 	}
 	usable := hops
-	if slices.ContainsFunc(hops, func(h netstack.NextHop) bool { return !f.usable(at, h, k) }) {
+	if slices.ContainsFunc(hops, func(h netstack.NextHop) bool { return !f.usable(at, h) }) {
 		usable = nil
 		for _, h := range hops {
-			if f.usable(at, h, k) {
+			if f.usable(at, h) {
 				usable = append(usable, h)
 			}
 		}
@@ -257,16 +323,13 @@ func (f *FIB) use(at int, r *netstack.Route, k *Key) (Result, bool) {
 	return Result{Type: r.Type, Route: r, NextHops: usable}, true
 }
 
-func (f *FIB) usable(at int, h netstack.NextHop, k *Key) bool {
-	if h.Dead || h.Linkdown && f.linkdown[at][h.Dev] {
-		return false
-	}
-	return k.OIF == "" || h.Dev == k.OIF
+func (f *FIB) usable(at int, h netstack.NextHop) bool {
+	return !h.Dead && !(h.Linkdown && f.linkdown[at][h.Dev])
 }
 
 // addSiblings joins the IPv6 routes of equal metric: the kernel keeps them as
 // one multipath route.
-func (f *FIB) addSiblings(res *Result, rest []*netstack.Route, k *Key) {
+func (f *FIB) addSiblings(res *Result, rest []*netstack.Route) {
 	if res.Type != netstack.RouteUnicast || res.Route == nil {
 		return
 	}
@@ -276,7 +339,7 @@ func (f *FIB) addSiblings(res *Result, rest []*netstack.Route, k *Key) {
 			!hasGateway(r) || !hasGateway(res.Route) {
 			continue
 		}
-		if other, ok := f.use(1, r, k); ok && other.Unknown == "" {
+		if other, ok := f.use(1, r); ok && other.Unknown == "" {
 			if !joined {
 				res.NextHops = slices.Clone(res.NextHops)
 				joined = true
@@ -321,7 +384,7 @@ func selects(r *netstack.Rule, k *Key) bool {
 	}
 	switch {
 	case r.IIF != "" && r.IIF != iif,
-		r.OIF != "" && r.OIF != k.OIF,
+		r.OIF != "", // for sockets that are bound to a device
 		(r.Mark^k.Mark)&r.Mask != 0,
 		r.Src.IsValid() && r.Src.Bits() > 0 && (!k.Src.IsValid() || !r.Src.Contains(k.Src)),
 		r.Dst.IsValid() && !r.Dst.Contains(k.Dst),
@@ -331,10 +394,14 @@ func selects(r *netstack.Rule, k *Key) bool {
 		r.DPort != nil && !r.DPort.Contains(k.DstPort):
 		return false
 	}
-	if r.UID != nil {
-		return k.UID != nil && r.UID.First <= *k.UID && *k.UID <= r.UID.Last
+	if r.UID == nil {
+		return true
 	}
-	return true
+	var uid uint32 // sock_net_uid: without a socket it is root
+	if k.UID != nil {
+		uid = *k.UID
+	}
+	return r.UID.First <= uid && uid <= r.UID.Last
 }
 
 // AddrType is the type that the local and main tables give to an address

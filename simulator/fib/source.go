@@ -21,11 +21,7 @@ func (f *FIB) SourceAddress(res *Result, dst netip.Addr) (netip.Addr, bool) {
 	}
 	hop := res.NextHops[0]
 	if dst.Is4() {
-		scope := netstack.ScopeGlobal
-		if !hop.Gateway.IsValid() {
-			scope = netstack.ScopeLink
-		}
-		return f.selectIPv4(hop.Dev, hop.Gateway, scope)
+		return f.selectIPv4(hop.Dev, hop.Gateway, res.Route.Scope)
 	}
 	return f.selectIPv6(hop.Dev, dst)
 }
@@ -34,6 +30,9 @@ func (f *FIB) SourceAddress(res *Result, dst netip.Addr) (netip.Addr, bool) {
 // by dev towards gateway (or dst, when on-link).
 func (f *FIB) DeviceAddress(dev string, gateway, dst netip.Addr) (netip.Addr, bool) {
 	if dst.Is4() {
+		if !gateway.Is4() {
+			gateway = dst // rt_nexthop
+		}
 		return f.selectIPv4(dev, gateway, netstack.ScopeGlobal)
 	}
 	return f.selectIPv6(dev, dst)
@@ -49,7 +48,7 @@ func (f *FIB) selectIPv4(dev string, gateway netip.Addr, scope netstack.Scope) (
 		if a.Dev != dev || !a.Prefix.Addr().Is4() || a.Flags&netstack.AddrSecondary != 0 || a.Scope > scope {
 			continue
 		}
-		if !gateway.IsValid() || a.Prefix.Masked().Contains(gateway) {
+		if !gateway.IsValid() || onlink(a, gateway) {
 			return a.Prefix.Addr(), true
 		}
 		if !first.IsValid() {
@@ -66,6 +65,15 @@ func (f *FIB) selectIPv4(dev string, gateway netip.Addr, scope netstack.Scope) (
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// onlink is inet_ifa_match: an address with a peer has the peer's prefix.
+func onlink(a *netstack.Address, addr netip.Addr) bool {
+	base := a.Prefix.Addr()
+	if a.Peer.IsValid() {
+		base = a.Peer
+	}
+	return netip.PrefixFrom(base, a.Prefix.Bits()).Masked().Contains(addr)
 }
 
 // selectIPv6 is ipv6_dev_get_saddr: the rules of RFC 6724, section 5, in order,
