@@ -119,12 +119,17 @@ func TestEachFaultDropsExactlyThePacketsThatMeetIt(t *testing.T) {
 	checkDrops(t, l, startDaemons(t, l), onBridges)
 }
 
-// onWires is for the client and the far pod without a bridge: each at the end of a wire that its node routes to.
-// There the wire names the pod.
+// onWires is for pods without a bridge: each at the end of a wire that its node routes to. There the wire names the pod.
 var onWires = []expectation{
 	{},
+	{near: true},
 	{fault: "blackhole-route", ipv4: udpOf("node-1", "NOT_SPECIFIED", "shop/web-0"), ipv6: udpOf("node-1", "NOT_SPECIFIED", "shop/web-0")},
 	{fault: "wrong-gateway", ipv4: udpOf("node-1", "NEIGH_FAILED", "shop/web-0"), ipv6: udpOf("node-1", "NOT_SPECIFIED", "shop/web-0")},
+	// Both the sender and the receiver are known: it is the sender's.
+	{
+		fault: "network-policy", near: true,
+		ipv4: udpOf("node-1", "NETFILTER_DROP", "shop/web-0"), ipv6: udpOf("node-1", "NETFILTER_DROP", "shop/web-0"),
+	},
 	// At the far node the sender is not known: it is the receiver's.
 	{fault: "drop-rule", ipv4: udpOf("node-2", "NETFILTER_DROP", "shop/api-1"), ipv6: udpOf("node-2", "NETFILTER_DROP", "shop/api-1")},
 	// The reverse path is checked before there is a route to the receiver.
@@ -134,7 +139,7 @@ var onWires = []expectation{
 
 func TestWhatANodeDropsCountsForThePodAtTheEndOfTheWire(t *testing.T) {
 	l := startLab(t)
-	for _, id := range []string{l.Spec.Roles.Client, l.Spec.Roles.Far} {
+	for _, id := range []string{l.Spec.Roles.Client, l.Spec.Roles.Near, l.Spec.Roles.Far} {
 		pod, err := l.Spec.Pod(id)
 		if err != nil {
 			t.Fatal(err)
@@ -147,9 +152,27 @@ func TestWhatANodeDropsCountsForThePodAtTheEndOfTheWire(t *testing.T) {
 }
 
 // routeTo takes the node's end of a pod's wire off the bridge and routes the pod's addresses to it. The pod's gateway
-// is there now: IPv4 answers for any address of the node, IPv6 only for those of the wire itself.
+// is there now: IPv4 answers for any address of the node, IPv6 only for those of the wire itself. Nobody else is, so
+// that the pod sends everything to the gateway.
 func routeTo(l *lab.Lab, pod lab.Pod) error {
-	wire, err := linkIn(l, lab.PodEndpoint(pod.ID()), func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName("eth0") })
+	wire, err := linkIn(l, lab.PodEndpoint(pod.ID()), func(h *netlink.Handle) (netlink.Link, error) {
+		link, err := h.LinkByName("eth0")
+		if err != nil {
+			return nil, err
+		}
+		routes, err := h.RouteList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if r.Gw == nil && r.Dst != nil && r.Dst.IP.IsGlobalUnicast() {
+				if err := h.RouteDel(&r); err != nil {
+					return nil, fmt.Errorf("delete route %s: %w", r, err)
+				}
+			}
+		}
+		return link, nil
+	})
 	if err != nil {
 		return err
 	}
