@@ -17,23 +17,25 @@ const (
 	icmpNetProhibited = 9
 	icmpProhibited    = 10
 	icmpFiltered      = 13
+	icmpTimeExceeded  = 11
 
-	icmp6Unreachable = 1
-	icmp6NoRoute     = 0
-	icmp6Prohibited  = 1
-	icmp6Address     = 3
-	icmp6Port        = 4
-	icmp6Policy      = 5
-	icmp6RejectRoute = 6
-	icmp6TooBig      = 2
+	icmp6Unreachable  = 1
+	icmp6NoRoute      = 0
+	icmp6Prohibited   = 1
+	icmp6Address      = 3
+	icmp6Port         = 4
+	icmp6Policy       = 5
+	icmp6RejectRoute  = 6
+	icmp6TooBig       = 2
+	icmp6TimeExceeded = 3
 )
 
 // unreachable is the ICMP error of a host that knows no way.
-func unreachable(f netstack.Family, why routeError) (typ, code uint8) {
+func unreachable(f netstack.Family, why errno) (typ, code uint8) {
 	if f == netstack.IPv6 {
-		return icmp6Unreachable, [...]uint8{icmp6NoRoute, icmp6Address, icmp6Prohibited, icmp6NoRoute}[why]
+		return icmp6Unreachable, [...]uint8{icmp6NoRoute, icmp6Address, icmp6Prohibited, icmp6NoRoute, icmp6Prohibited}[why]
 	}
-	return icmpUnreachable, [...]uint8{icmpNet, icmpHost, icmpFiltered, icmpNet}[why]
+	return icmpUnreachable, [...]uint8{icmpNet, icmpHost, icmpFiltered, icmpNet, icmpFiltered}[why]
 }
 
 func tooBig(f netstack.Family) (typ, code uint8) {
@@ -92,7 +94,11 @@ func outcomeOf(n notice, p *netstack.Packet) verdict.Outcome {
 	if p.Family() == netstack.IPv6 {
 		return icmp6Outcome(n)
 	}
-	if n.typ != icmpUnreachable {
+	switch n.typ {
+	case icmpTimeExceeded:
+		return verdict.OutcomeHostUnreachable
+	case icmpUnreachable:
+	default:
 		return verdict.OutcomeTimeout
 	}
 	switch n.code {
@@ -112,6 +118,8 @@ func icmp6Outcome(n notice) verdict.Outcome {
 	switch {
 	case n.typ == icmp6TooBig:
 		return verdict.OutcomeMessageTooLong
+	case n.typ == icmp6TimeExceeded:
+		return verdict.OutcomeHostUnreachable
 	case n.typ != icmp6Unreachable:
 		return verdict.OutcomeTimeout
 	}

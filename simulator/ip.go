@@ -34,14 +34,17 @@ type leg struct {
 	*walk
 	packet netstack.Packet
 	source netip.Addr // that the sending host chose
-	host   *host      // where the packet is
-	origin *host      // where it was made; nil when it came from outside
-	hops   []verdict.Hop
-	state  netfilter.State // in this namespace
-	next   netstack.NextHop
-	route  fib.Result
-	seen   map[place]bool
-	taken  []routeTaken
+	// anySource says that the sending socket was not bound to an address.
+	anySource bool
+	host      *host // where the packet is
+	origin    *host // where it was made; nil when it came from outside
+	hops      []verdict.Hop
+	state     netfilter.State // in this namespace
+	next      netstack.NextHop
+	route     fib.Result
+	seen      map[place]uint8  // and with which hop limit
+	loop      *verdict.Finding // set once the packet came back to a place
+	taken     []routeTaken
 }
 
 // routeTaken is a way that the packet took out of a namespace.
@@ -88,6 +91,7 @@ type notice struct {
 	typ, code  uint8 // of the ICMP error
 	mtu        int   // bytes, with "fragmentation needed" and "packet too big"
 	originated bool  // the packet never left the host that made it
+	errno      errno // with noticeErrno
 }
 
 type noticeKind uint8
@@ -205,7 +209,11 @@ func (l *leg) send(h *host) end {
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
-	l.route = h.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	key := fib.KeyOf(&l.packet, "")
+	if l.anySource && l.packet.Family() == netstack.IPv6 {
+		key.Src = noAddr // the socket keeps the route that it found first
+	}
+	l.route = h.fib.Lookup(key)
 	if e, failed := l.outputRoute(); failed {
 		return e
 	}
@@ -214,12 +222,18 @@ func (l *leg) send(h *host) end {
 		if !ok {
 			e := l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(l.next.Dev), nil,
 				"%s has no usable %s address to send from", h, l.packet.Family()))
-			e.notice = notice{kind: noticeICMP, originated: true}
-			e.notice.typ, e.notice.code = unreachable(l.packet.Family(), errNet)
+			e.notice = notice{kind: noticeErrno, originated: true, errno: errNet}
 			return e
 		}
 		l.packet.Src, l.source = src, src
 		l.hop().Packet = l.packet.String()
+		if l.packet.Family() == netstack.IPv4 {
+			// ip_route_connect looks up again with the source that it has chosen.
+			l.route = h.fib.Lookup(fib.KeyOf(&l.packet, ""))
+			if e, failed := l.outputRoute(); failed {
+				return e
+			}
+		}
 	}
 	if e, stop := l.throughPolicies(); stop {
 		return e
@@ -238,7 +252,7 @@ func (l *leg) send(h *host) end {
 	}
 	// OUTPUT may have routed the packet again (Reroute).
 	if l.route.Type == netstack.RouteLocal {
-		return l.loop()
+		return l.loopBack()
 	}
 	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
 		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
@@ -261,23 +275,23 @@ func (l *leg) outputRoute() (end, bool) {
 		return l.undecided(f), true
 	}
 	e := l.drop(f)
-	e.notice = notice{kind: noticeErrno, originated: true}
-	e.notice.typ, e.notice.code = unreachable(netstack.FamilyOf(l.packet.Dst), code)
+	e.notice = notice{kind: noticeErrno, originated: true, errno: code}
 	return e, true
 }
 
-// routeError is the kernel's reason for not finding a way.
-type routeError uint8
+// errno is the kernel's error for a packet that it does not send or forward.
+type errno uint8
 
 const (
-	errNet        routeError = iota // ENETUNREACH
-	errHost                         // EHOSTUNREACH
-	errProhibited                   // EACCES
-	errInvalid                      // EINVAL: a blackhole, silent when forwarding
+	errNet        errno = iota // ENETUNREACH
+	errHost                    // EHOSTUNREACH
+	errProhibited              // EACCES
+	errInvalid                 // EINVAL: a blackhole, silent when forwarding
+	errPermission              // EPERM: a rule
 )
 
 // routeFinding explains a look-up that found no way.
-func (l *leg) routeFinding() (verdict.Finding, endKind, routeError) {
+func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 	h, res := l.host, &l.route
 	if res.Unknown != "" {
 		return verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), evidence(res),
@@ -288,7 +302,11 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, routeError) {
 	case netstack.RouteBlackhole:
 		return verdict.NewFinding(verdict.RouteBlackhole, at, evidence(res), describeRoute(res)), dropped, errInvalid
 	case netstack.RouteUnreachable:
-		return verdict.NewFinding(verdict.RouteUnreachable, at, evidence(res), describeRoute(res)), dropped, errHost
+		code := errHost
+		if res.Route == nil {
+			code = errNet // of rules: fib4_rule_action, fib6_rule_action
+		}
+		return verdict.NewFinding(verdict.RouteUnreachable, at, evidence(res), describeRoute(res)), dropped, code
 	case netstack.RouteProhibit:
 		return verdict.NewFinding(verdict.RouteProhibit, at, evidence(res), describeRoute(res)), dropped, errProhibited
 	}
@@ -326,8 +344,8 @@ func (l *leg) pickNextHop() {
 	l.next = hops[at]
 }
 
-// loop carries a packet to an address of this host: out of lo, and in again.
-func (l *leg) loop() end {
+// loopBack carries a packet to an address of this host: out of lo, and in again.
+func (l *leg) loopBack() end {
 	lo := l.host.links["lo"]
 	if lo == nil || !lo.Up() {
 		return l.drop(verdict.NewFinding(verdict.InterfaceDown, l.host.where("lo"), linkEvidence(lo), "lo of "+l.host.String()))
@@ -396,7 +414,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 	l.step("route", string(l.route.Type), describeRoute(&l.route))
 	switch l.route.Type {
 	case netstack.RouteLocal, netstack.RouteAnycast:
-		if f, fails := l.reversePath(in.Name); fails {
+		if f, fails := l.reversePath(in.Name, ""); fails {
 			return l.drop(f)
 		}
 		if a, ok := h.owns(p.Dst); ok && !a.Usable() {
@@ -413,10 +431,10 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		return l.drop(verdict.NewFindingf(verdict.ForwardingDisabled, h.where(in.Name), []string{sysctlLine(h, switchKey)},
 			"IP forwarding is off on %s: packets from %s to %s are not passed on", h, in.Name, p.Dst))
 	}
-	if f, fails := l.reversePath(in.Name); fails {
+	l.pickNextHop()
+	if f, fails := l.reversePath(in.Name, l.next.Dev); fails {
 		return l.drop(f)
 	}
-	l.pickNextHop()
 	return l.forward(in)
 }
 
@@ -435,7 +453,10 @@ func (l *leg) forwarding(dev string) (on bool, key string) {
 	return v != 0 || force != 0, key
 }
 
-var loopbackIPv4 = netip.MustParsePrefix("127.0.0.0/8")
+var (
+	loopbackIPv4 = netip.MustParsePrefix("127.0.0.0/8")
+	zeroNet      = netip.MustParsePrefix("0.0.0.0/8")
+)
 
 // martian says whether the addresses cannot be right on this interface.
 func (l *leg) martian(in *netstack.Link) (verdict.Finding, bool) {
@@ -451,7 +472,7 @@ func (l *leg) martian(in *netstack.Link) (verdict.Finding, bool) {
 		return verdict.Finding{}, false
 	}
 	switch {
-	case p.Src.IsMulticast() || p.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case p.Src.IsMulticast() || p.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || zeroNet.Contains(p.Src):
 		return made("the source is not a host")
 	case (loopbackIPv4.Contains(p.Src) || loopbackIPv4.Contains(p.Dst)) && !in.Loopback() &&
 		h.confMax(netstack.IPv4, in.Name, "route_localnet") == 0:
@@ -460,26 +481,24 @@ func (l *leg) martian(in *netstack.Link) (verdict.Finding, bool) {
 	return verdict.Finding{}, false
 }
 
-// reversePath is fib_validate_source: IPv4 only.
-func (l *leg) reversePath(dev string) (verdict.Finding, bool) {
+// reversePath is fib_validate_source: IPv4 only. out is the device by which the
+// packet will leave; empty when it is for this host.
+func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 	h, p := l.host, &l.packet
 	if p.Family() == netstack.IPv6 {
 		return verdict.Finding{}, false
 	}
 	acceptLocal := h.confMax(netstack.IPv4, dev, "accept_local") != 0
 	mode := h.confMax(netstack.IPv4, dev, "rp_filter")
-	if mode == 0 {
-		if _, own := h.owns(p.Src); own && !acceptLocal {
-			return l.ownSource(dev)
-		}
+	if mode == 0 && acceptLocal {
 		return verdict.Finding{}, false
 	}
-	key := fib.Key{Src: p.Dst, Dst: p.Src, IIF: dev, TOS: p.TOS}
+	// The kernel looks up the way back as of a packet that came in where this
+	// one will go out, or from this host.
+	key := fib.Key{Src: p.Dst, Dst: p.Src, IIF: out, TOS: p.TOS, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort}
 	if h.confMax(netstack.IPv4, dev, "src_valid_mark") != 0 {
 		key.Mark = p.Mark
 	}
-	// The kernel looks up as if the reply arrived on the loopback device.
-	key.IIF = ""
 	res := h.fib.Lookup(key)
 	fail := func() (verdict.Finding, bool) {
 		all, _ := h.ConfSysctl(netstack.IPv4, "all", "rp_filter")
@@ -495,22 +514,28 @@ func (l *leg) reversePath(dev string) (verdict.Finding, bool) {
 			[]string{sysctlLine(h, netstack.ConfKey(netstack.IPv4, name, "rp_filter")), back},
 			"rp_filter on %s of %s drops %s: %s", dev, h, p, back), true
 	}
-	if !res.Found() {
-		return fail()
-	}
-	if res.Type == netstack.RouteLocal {
-		if acceptLocal {
+	switch {
+	case !res.Found():
+		if mode == 0 {
 			return verdict.Finding{}, false
 		}
+		return fail()
+	case res.Type == netstack.RouteLocal && !acceptLocal:
 		return l.ownSource(dev)
+	case res.Type == netstack.RouteLocal, res.Type == netstack.RouteUnicast:
+	default:
+		return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
+			"martian source %s on %s of %s: a %s address", p.Src, dev, h, res.Type), true
 	}
-	if slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev }) {
+	if mode == 0 || slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev }) {
 		return verdict.Finding{}, false
 	}
-	if mode == 1 {
-		return fail()
+	// The loose mode takes a source that any interface leads to, but not on an
+	// interface without addresses.
+	if mode == 2 && slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Dev == dev && a.Prefix.Addr().Is4() }) {
+		return verdict.Finding{}, false
 	}
-	return verdict.Finding{}, false
+	return fail()
 }
 
 func (l *leg) ownSource(dev string) (verdict.Finding, bool) {
@@ -524,12 +549,15 @@ func (l *leg) forward(in *netstack.Link) end {
 	h, p := l.host, &l.packet
 	if p.TTL <= 1 {
 		f := verdict.NewFindingf(verdict.TTLExpired, h.where(in.Name), []string{p.String()}, "hop limit reached at %s", h)
-		if p.Family() == netstack.IPv6 {
-			return l.dropTelling(f, 3, 0)
+		if l.loop != nil {
+			f = *l.loop
 		}
-		return l.dropTelling(f, 11, 0)
+		if p.Family() == netstack.IPv6 {
+			return l.dropTelling(f, icmp6TimeExceeded, 0)
+		}
+		return l.dropTelling(f, icmpTimeExceeded, 0)
 	}
-	if mtu := l.linkMTU(); mtu > 0 && p.Length > mtu && p.DF {
+	if mtu := l.pathMTU(); p.Length > mtu && p.DF {
 		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
 		e.notice = notice{kind: noticeICMP, mtu: mtu}
 		e.notice.typ, e.notice.code = tooBig(p.Family())
@@ -548,24 +576,29 @@ func (l *leg) mtuExceeded(mtu int, dev string) verdict.Finding {
 		"packet of %d bytes exceeds MTU %d of %s on %s", l.packet.Length, mtu, dev, h)
 }
 
-// linkMTU is the MTU of the route if it has one, else of the next device.
-func (l *leg) linkMTU() int {
+// deviceMTU is the MTU of the next device for the packet's family; 0 when it is
+// not known.
+func (l *leg) deviceMTU() int {
+	link := l.host.links[l.next.Dev]
+	if link == nil {
+		return 0
+	}
+	if own, ok := l.host.ConfSysctl(netstack.IPv6, link.Name, "mtu"); ok && l.packet.Family() == netstack.IPv6 {
+		return min(own, link.MTU)
+	}
+	return link.MTU
+}
+
+// pathMTU is what is known here of the way to the packet's destination: the MTU
+// of the route if it has one, else of the device.
+func (l *leg) pathMTU() int {
 	if l.route.Route != nil && l.route.Route.MTU > 0 {
 		return l.route.Route.MTU
 	}
-	if link := l.host.links[l.next.Dev]; link != nil {
-		return link.MTU
+	if mtu := l.deviceMTU(); mtu > 0 {
+		return mtu
 	}
-	return 0
-}
-
-// pathMTU is what a sender knows of the way to the packet's destination.
-func (l *leg) pathMTU() int {
-	mtu := l.linkMTU()
-	if mtu == 0 {
-		mtu = 65535
-	}
-	return mtu
+	return 65535
 }
 
 // postrouting runs the last hook and hands the packet to the device.
@@ -580,6 +613,9 @@ func (l *leg) postrouting(in string) end {
 	to := l.packet.Dst
 	if l.next.Gateway.IsValid() {
 		to = l.next.Gateway
+	}
+	if l.next.Encap != "" {
+		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(l.next.Dev), evidence(&l.route), "lightweight tunnel ("+l.next.Encap+")", l.next.Dev))
 	}
 	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
 	l.step("route", "via "+l.next.Dev, describeRoute(&l.route))
@@ -621,9 +657,12 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		return e, true
 	}
 	if res.NoRoute {
-		f, _, _ := l.routeFinding()
+		f, kind, code := l.routeFinding()
+		if kind == undecided {
+			return l.undecided(f), true
+		}
 		e := l.drop(f)
-		e.notice = notice{kind: noticeErrno, originated: true}
+		e.notice = l.sendError(code)
 		return e, true
 	}
 	dev := out
@@ -635,7 +674,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
 			"packet dropped by %s on %s", res.Rule, h))
 		if l.origin == h && (at == netfilter.Output || at == netfilter.Postrouting) {
-			e.notice = notice{kind: noticeErrno, originated: true}
+			e.notice = l.sendError(errPermission)
 		}
 		return e, true
 	case netfilter.Reject:
@@ -653,6 +692,15 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		return l.undecided(f), true
 	}
 	return end{}, false
+}
+
+// sendError is the error that a socket gets for a packet which fails after the
+// socket had found a route for it: TCP takes it for loss, and tries again.
+func (l *leg) sendError(code errno) notice {
+	if l.packet.Protocol == netstack.ProtoTCP {
+		return notice{}
+	}
+	return notice{kind: noticeErrno, originated: true, errno: code}
 }
 
 // conntrackFull says whether a new connection finds no room in the table:

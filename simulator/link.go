@@ -49,11 +49,20 @@ func (l *leg) notModelled(link *netstack.Link) (verdict.Finding, bool) {
 		"interface %s of %s is of kind %s, which is not modelled", link.Name, l.host, link.Kind), true
 }
 
+// vlanHeader is how many bytes more than the MTU a veth and a bridge let pass:
+// is_skb_forwardable has room for a VLAN tag.
+const vlanHeader = 4
+
 // cross carries the frame over a veth or a wire to the other end.
 func (l *leg) cross(out fabric.Port) end {
 	if peer, ok := l.w.fabric.Peer(out.Link); ok {
 		if !peer.Link.Up() {
 			return l.drop(l.linkDown(peer))
+		}
+		if l.packet.Length > peer.Link.MTU+vlanHeader {
+			at := l.w.hosts[peer.NS]
+			return l.drop(verdict.NewFindingf(verdict.MTUExceeded, at.where(peer.Link.Name), linkEvidence(peer.Link),
+				"packet of %d bytes exceeds MTU %d of %s on %s, the other end of %s", l.packet.Length, peer.Link.MTU, peer.Link.Name, at, out.Link.Name))
 		}
 		return l.arrive(peer)
 	}
@@ -109,15 +118,9 @@ func (l *leg) arrive(at fabric.Port) end {
 	h := l.w.hosts[at.NS]
 	l.enter(h, at.Link.Name)
 	p := &l.packet
-	here := place{at.Link, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Mark}
-	if l.seen[here] {
-		return l.drop(verdict.NewFinding(verdict.RoutingLoop, h.where(at.Link.Name), l.trail(),
-			fmt.Sprintf("%s comes back to %s of %s", p, at.Link.Name, h)))
+	if e, stop := l.comesBack(at); stop {
+		return e
 	}
-	if l.seen == nil {
-		l.seen = make(map[place]bool)
-	}
-	l.seen[here] = true
 	if e, opaque := l.throughDevice(at.Link.Name, "ingress"); opaque {
 		return e
 	}
@@ -138,6 +141,33 @@ func (l *leg) arrive(at fabric.Port) end {
 			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", p.Dst, at.Link.Name, h))
 	}
 	return l.receive(at.Link, "", false)
+}
+
+// comesBack notices that the packet was here before. A loop of routers ends
+// where its hop limit does, which is found without walking every round of it;
+// one without routers does not end.
+func (l *leg) comesBack(at fabric.Port) (end, bool) {
+	p := &l.packet
+	here := place{at.Link, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Mark}
+	before, again := l.seen[here]
+	if !again {
+		if l.seen == nil {
+			l.seen = make(map[place]uint8)
+		}
+		l.seen[here] = p.TTL
+		return end{}, false
+	}
+	if l.loop != nil {
+		return end{}, false // in the last round
+	}
+	f := verdict.NewFinding(verdict.RoutingLoop, l.host.where(at.Link.Name), l.trail(),
+		fmt.Sprintf("%s comes back to %s of %s", p, at.Link.Name, l.host))
+	if before <= p.TTL {
+		return l.drop(f), true
+	}
+	l.loop = &f
+	p.TTL = (p.TTL-1)%(before-p.TTL) + 1
+	return end{}, false
 }
 
 // trail lists the hops of a loop.
@@ -197,7 +227,7 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 	}
 	res := h.fib.Lookup(fib.KeyOf(&l.packet, bridge.Link.Name))
 	if res.Type == netstack.RouteUnicast && len(res.NextHops) == 1 && res.NextHops[0].Dev == bridge.Link.Name {
-		if f, fails := l.reversePath(bridge.Link.Name); fails {
+		if f, fails := l.reversePath(bridge.Link.Name, bridge.Link.Name); fails {
 			return l.drop(f)
 		}
 		l.route, l.next = res, res.NextHops[0]
@@ -270,10 +300,16 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, nf bool) end {
 		}
 	}
 	l.step("bridge", "forward", bridge.Link.Name+" to port "+out.Link.Name)
-	if in.Valid() && l.packet.Length > out.Link.MTU {
-		// is_skb_forwardable: a bridge is no router, and tells nobody.
-		return l.drop(verdict.NewFindingf(verdict.MTUExceeded, h.where(out.Link.Name), linkEvidence(out.Link),
-			"packet of %d bytes exceeds MTU %d of bridge port %s on %s", l.packet.Length, out.Link.MTU, out.Link.Name, h))
+	if mtu := out.Link.MTU; in.Valid() && (l.packet.Length > mtu+vlanHeader || nf && l.packet.Length > mtu) {
+		e := l.drop(verdict.NewFindingf(verdict.MTUExceeded, h.where(out.Link.Name), linkEvidence(out.Link),
+			"packet of %d bytes exceeds MTU %d of bridge port %s on %s", l.packet.Length, mtu, out.Link.Name, h))
+		// A bridge is no router, and tells nobody; but br_netfilter has IPv6
+		// fragment the packet, which does (br_nf_dev_queue_xmit, ip6_fragment).
+		if nf && l.packet.Family() == netstack.IPv6 {
+			e.notice = notice{kind: noticeICMP, mtu: mtu}
+			e.notice.typ, e.notice.code = tooBig(netstack.IPv6)
+		}
+		return e
 	}
 	return l.cross(out)
 }
@@ -334,6 +370,11 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 			}
 			return netstack.MAC{}, l.unresolved(f), true
 		}
+		if cached == nil || !cached.Resolved() {
+			if f, refused := l.refusesARP(out, owner, to); refused {
+				return netstack.MAC{}, l.unresolved(f), true
+			}
+		}
 		mac := owner.Link.MAC
 		if cached != nil && cached.Resolved() && cached.MAC != mac {
 			f := verdict.NewFindingf(verdict.NeighbourStale, h.where(out.Name), []string{neighbourLine(cached)},
@@ -351,6 +392,9 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	if open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
 		return netstack.MAC{}, l.leave(out.Name), true
 	}
+	if f, ok := l.vanished(stations, to); ok {
+		return netstack.MAC{}, l.unresolved(f), true
+	}
 	var ev []string
 	if cached != nil {
 		ev = append(ev, neighbourLine(cached))
@@ -359,6 +403,57 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	f := verdict.NewFindingf(verdict.NeighbourFailed, h.where(out.Name), ev,
 		"neighbour %s unresolved on %s of %s: nobody on the segment has this address", to, out.Name, h)
 	return netstack.MAC{}, l.unresolved(f), true
+}
+
+// refusesARP says whether the neighbour leaves the request unanswered because
+// the packet's sender cannot be where the request comes from: arp_process routes
+// it like a packet, with the address that arp_solicit sends from.
+func (l *leg) refusesARP(out *netstack.Link, owner *fabric.Station, to netip.Addr) (verdict.Finding, bool) {
+	if to.Is6() {
+		return verdict.Finding{}, false
+	}
+	src := l.packet.Src
+	if !l.host.fib.Local(src) {
+		var ok bool
+		if src, ok = l.host.fib.DeviceAddress(out.Name, to, to); !ok {
+			return verdict.Finding{}, false
+		}
+	}
+	at := l.w.hosts[owner.NS]
+	request := &leg{walk: l.walk, host: at, packet: netstack.Packet{Src: src, Dst: to}}
+	if f, martian := request.martian(owner.Link); martian {
+		return f, true
+	}
+	if !at.fib.Local(to) {
+		return verdict.Finding{}, false // proxy ARP looks where the address is, not who asks
+	}
+	return request.reversePath(owner.Link.Name, "")
+}
+
+// vanished explains that nobody has an IPv6 address: it goes away with the
+// interface when that is set down.
+func (l *leg) vanished(stations []fabric.Station, to netip.Addr) (verdict.Finding, bool) {
+	if to.Is4() || len(stations) == 0 {
+		return verdict.Finding{}, false
+	}
+	barred := true
+	for i := range stations {
+		s := &stations[i]
+		if s.Barrier != fabric.LinkDown {
+			barred = false
+			continue
+		}
+		h := l.w.hosts[s.NS]
+		pod, isPod := l.w.cluster.PodByIP(to)
+		node, isNode := l.w.cluster.Node(h.Node)
+		if isPod && h.Pod == pod.String() || isNode && h.Kind == netstack.KindNode && slices.Contains(node.IPs, to) {
+			return l.barrier(*s), true
+		}
+	}
+	if !barred {
+		return verdict.Finding{}, false
+	}
+	return l.barrier(stations[0]), true
 }
 
 // unresolved drops a packet whose neighbour does not answer: its sender is told
@@ -417,9 +512,12 @@ func (h *host) neighbour(dev string, ip netip.Addr) *netstack.Neighbour {
 
 // linkDown explains that an interface on the way is down.
 func (l *leg) linkDown(at fabric.Port) verdict.Finding {
-	h := l.w.hosts[at.NS]
-	return verdict.NewFindingf(verdict.InterfaceDown, h.where(at.Link.Name), linkEvidence(at.Link),
-		"interface %s is down on %s", at.Link.Name, h)
+	return linkDown(l.w.hosts[at.NS], at.Link)
+}
+
+func linkDown(h *host, link *netstack.Link) verdict.Finding {
+	return verdict.NewFindingf(verdict.InterfaceDown, h.where(link.Name), linkEvidence(link),
+		"interface %s is down on %s", link.Name, h)
 }
 
 // barrier explains what stands in the way on a segment.

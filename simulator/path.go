@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -118,11 +119,12 @@ func (c *conversation) request() (mtu int, ok bool) {
 	if p.Protocol == netstack.ProtoTCP {
 		p.TCPFlags = netstack.SYN
 		p.Length = tcpHeaders(p.Family()) + 20
-		p.MSS = uint16(c.clientMTU() - tcpHeaders(p.Family()))
+		p.MSS = c.clientMSS()
 	} else {
 		p.Length = max(c.flow.size, 64)
 	}
 	l := c.newLeg(p)
+	l.anySource = !p.Src.IsValid()
 	e := c.depart(l)
 	c.path.Hops = l.hops
 	c.client.Src = l.firstSource(p.Src)
@@ -151,6 +153,14 @@ func (c *conversation) request() (mtu int, ok bool) {
 	return 0, false
 }
 
+// clientMSS is the segment size that the client announces.
+func (c *conversation) clientMSS() uint16 {
+	if c.flow.from == nil {
+		return uint16(c.flow.via.Link.MTU - tcpHeaders(c.flow.packet.Family()))
+	}
+	return c.newLeg(c.flow.packet).mssOf(c.flow.from)
+}
+
 // clientMTU is the MTU of the client's way out.
 func (c *conversation) clientMTU() int {
 	if c.flow.from == nil {
@@ -169,7 +179,7 @@ func (c *conversation) fail(e end, silent verdict.Outcome) {
 	}
 	c.path.Verdict, c.path.Outcome = verdict.Unreachable, silent
 	if e.notice.kind == noticeErrno {
-		c.path.Outcome = errnoOutcome(e, &c.client)
+		c.path.Outcome = errnoOutcome(e.notice.errno)
 		return
 	}
 	told, hops := c.notify(e, c.flow.from, &c.client)
@@ -180,7 +190,7 @@ func (c *conversation) fail(e end, silent verdict.Outcome) {
 }
 
 // astray explains a packet that ends where nobody knows its destination: a node
-// sent it to a pod of another node, but not that way.
+// on the way sent it elsewhere than where the destination's pod runs.
 func (c *conversation) astray(l *leg, e *end) {
 	switch e.finding.Code {
 	case verdict.NoRoute, verdict.NeighbourFailed, verdict.ForwardingDisabled, verdict.RoutingLoop, verdict.TTLExpired:
@@ -189,8 +199,14 @@ func (c *conversation) astray(l *leg, e *end) {
 	}
 	for _, t := range l.taken {
 		pod, ok := c.w.cluster.PodByIP(t.dst)
-		if !ok || t.host.Kind != netstack.KindNode || pod.Node == t.host.Node {
+		if !ok || t.host.Kind != netstack.KindNode {
 			continue
+		}
+		if pod.Node == t.host.Node {
+			if f, ok := c.w.lostPod(pod, &t); ok {
+				c.path.Findings = append(c.path.Findings, f)
+			}
+			return
 		}
 		node, known := c.w.cluster.Node(pod.Node)
 		if !known || slices.Contains(node.IPs, t.next.Gateway) || c.w.owns(pod.Node, t.next.Gateway) {
@@ -204,19 +220,40 @@ func (c *conversation) astray(l *leg, e *end) {
 	}
 }
 
-// errnoOutcome is what the system call returns when the packet did not leave
-// its host. TCP retries what a rule of its own host drops.
-func errnoOutcome(e end, p *netstack.Packet) verdict.Outcome {
-	switch e.finding.Code {
-	case verdict.NetfilterDrop:
-		if p.Protocol == netstack.ProtoTCP {
-			return verdict.OutcomeTimeout
+// lostPod explains why a node sends packets to a pod of its own elsewhere: the
+// route through an interface goes away with it.
+func (w *World) lostPod(pod *cluster.Pod, t *routeTaken) (verdict.Finding, bool) {
+	h := w.byPod[pod.String()]
+	if h == nil {
+		return verdict.Finding{}, false
+	}
+	for i := range h.Links {
+		port, ok := w.fabric.Peer(&h.Links[i])
+		if !ok || port.NS != t.host.Namespace {
+			continue
 		}
-		return verdict.OutcomeProhibited // EPERM
-	case verdict.RouteProhibit, verdict.RouteBlackhole:
-		return verdict.OutcomeProhibited // EACCES, EINVAL
-	case verdict.RouteUnreachable:
+		bridge, bridged := w.fabric.Bridge(port.Link)
+		switch {
+		case t.next.Dev == port.Link.Name, bridged && t.next.Dev == bridge.Link.Name:
+			return verdict.Finding{}, false
+		case !port.Link.Up():
+			return linkDown(t.host, port.Link), true
+		case bridged && !bridge.Link.Up():
+			return linkDown(t.host, bridge.Link), true
+		}
+		return verdict.NewFindingf(verdict.InvalidRoute, t.host.where(t.next.Dev), []string{describeRoute(&t.route), "the pod is behind " + port.Link.Name},
+			"invalid route %s for packet to %s on %s: pod %s runs on this node", describeRoute(&t.route), t.dst, t.host, pod), true
+	}
+	return verdict.Finding{}, false
+}
+
+// errnoOutcome is what the client calls the error of its system call.
+func errnoOutcome(code errno) verdict.Outcome {
+	switch code {
+	case errHost:
 		return verdict.OutcomeHostUnreachable
+	case errProhibited, errPermission, errInvalid:
+		return verdict.OutcomeProhibited
 	}
 	return verdict.OutcomeNetUnreachable
 }
@@ -240,7 +277,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	l := c.newLeg(p)
 	mtu = l.mtuOf(c.server.host)
 	if p.Protocol == netstack.ProtoTCP {
-		l.packet.MSS = uint16(mtu - tcpHeaders(p.Family()))
+		l.packet.MSS = l.mssOf(c.server.host)
 	}
 	e = l.send(c.server.host)
 	e = c.returned(l, e)
@@ -259,6 +296,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 		return e, mtu, false
 	}
 	c.path.Outcome = verdict.OutcomeTimeout
+	c.astray(l, &e)
 	f := *e.finding
 	if p.Protocol == netstack.ProtoUDP {
 		// UDP promises no answer: the datagram did arrive.
@@ -299,6 +337,9 @@ func (c *conversation) returned(l *leg, e end) end {
 		return e
 	case e.kind == left && c.flow.from == nil:
 		return l.finish(dropped, l.notTranslated(e, &want))
+	case len(c.translations) == 0 && e.kind == delivered && e.host != c.flow.from:
+		return l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), []string{e.packet.String()},
+			"%s is owned by %s: the reply from %s does not come back", e.packet.Dst, e.host, e.packet.Src))
 	case e.kind == left:
 		at := e.finding.Where
 		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, at, e.finding.Evidence,
@@ -331,27 +372,9 @@ func (wk *walk) translator() string {
 // so, it is walked again in the size that the sender then uses.
 func (c *conversation) data(back bool, size int) bool {
 	for range maxPMTURounds {
-		p := c.client
-		p.MSS = 0
-		if back {
-			p = reverse(&c.server.packet)
-		}
-		p.TCPFlags = netstack.ACK | netstack.PSH
-		p.DF = true
-		p.Length = size
-		l := c.newLeg(p)
-		var e end
-		if back {
-			e = c.returned(l, l.send(c.server.host))
-		} else {
-			e = c.depart(l)
-		}
-		if e.kind == delivered && (back || e.host == c.server.host) {
-			return true
-		}
+		p, l, e := c.established(back, size)
 		if e.kind == delivered {
-			e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
-				"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
+			return true
 		}
 		sender := c.flow.from
 		if back {
@@ -365,15 +388,48 @@ func (c *conversation) data(back bool, size int) bool {
 			size = e.notice.mtu
 			continue
 		}
-		c.dataFailed(e, back, told, l.hops, hops)
+		c.dataFailed(e, back, size, told, l.hops, hops)
 		return false
 	}
 	return true
 }
 
+// smallData is the size in bytes of a packet of an established connection that
+// carries a short message.
+const smallData = 120
+
+// established walks one packet of the established connection.
+func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, end) {
+	p := c.client
+	p.MSS = 0
+	if back {
+		p = reverse(&c.server.packet)
+	}
+	p.TCPFlags = netstack.ACK | netstack.PSH
+	p.DF = true
+	p.Length = size
+	l := c.newLeg(p)
+	if back {
+		return p, l, c.returned(l, l.send(c.server.host))
+	}
+	l.anySource = !c.flow.packet.Src.IsValid()
+	e := c.depart(l)
+	if e.kind == delivered && e.host != c.server.host {
+		e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
+			"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
+	}
+	return p, l, e
+}
+
+// passes says whether a packet of the established connection gets through.
+func (c *conversation) passes(back bool, size int) bool {
+	_, _, e := c.established(back, size)
+	return e.kind == delivered
+}
+
 // dataFailed notes what became of a connection that opens, but carries no
 // data, or no full-size packets.
-func (c *conversation) dataFailed(e end, back, told bool, forth, notice []verdict.Hop) {
+func (c *conversation) dataFailed(e end, back bool, size int, told bool, forth, notice []verdict.Hop) {
 	if back {
 		c.path.Reverse = forth
 	} else {
@@ -386,7 +442,7 @@ func (c *conversation) dataFailed(e end, back, told bool, forth, notice []verdic
 	switch {
 	case e.kind == undecided:
 		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
-	case f.Code == verdict.MTUExceeded:
+	case f.Code == verdict.MTUExceeded, size > smallData && c.passes(back, smallData):
 		f.Severity = verdict.SeverityPartial
 		c.path.Verdict = verdict.Degraded // small messages pass
 	default:

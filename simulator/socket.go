@@ -128,8 +128,6 @@ func socketLine(s *netstack.Socket) string {
 	return line
 }
 
-func keyFrom(p *netstack.Packet) fib.Key { return fib.KeyOf(p, "") }
-
 // firstSource is the address that the leg's first namespace sent from.
 func (l *leg) firstSource(asked netip.Addr) netip.Addr {
 	if asked.IsValid() {
@@ -138,13 +136,32 @@ func (l *leg) firstSource(asked netip.Addr) netip.Addr {
 	return l.source
 }
 
+// wayOut is the leg's packet about to leave from h, as far as its route.
+func (l *leg) wayOut(h *host) *leg {
+	probe := &leg{walk: l.walk, packet: l.packet, host: h}
+	probe.route = h.fib.Lookup(fib.KeyOf(&probe.packet, ""))
+	if len(probe.route.NextHops) > 0 {
+		probe.next = probe.route.NextHops[0]
+	}
+	return probe
+}
+
 // mtuOf is the MTU of the way out that h takes to the leg's destination.
 func (l *leg) mtuOf(h *host) int {
-	probe := &leg{walk: l.walk, packet: l.packet, host: h}
-	probe.route = h.fib.Lookup(keyFrom(&probe.packet))
-	if !probe.route.Found() || len(probe.route.NextHops) == 0 {
-		return 1500
+	probe := l.wayOut(h)
+	if probe.next.Dev == "" {
+		return defaultMTU
 	}
-	probe.next = probe.route.NextHops[0]
 	return min(probe.pathMTU(), 65535)
 }
+
+// mssOf is the segment size that h announces to the leg's destination.
+func (l *leg) mssOf(h *host) uint16 {
+	if r := l.wayOut(h).route.Route; r != nil && r.AdvMSS > 0 {
+		return uint16(min(r.AdvMSS, 65535))
+	}
+	return uint16(l.mtuOf(h) - tcpHeaders(l.packet.Family()))
+}
+
+// defaultMTU stands for the MTU, in bytes, of a way that is not known.
+const defaultMTU = 1500

@@ -5,11 +5,14 @@ package agreement
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -32,10 +35,18 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	// Labs wait more than they compute.
+	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p != nil && p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := p.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
 }
 
-const prefix = "plagree"
+const prefix = "plsim"
 
 func startLab(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
 	t.Helper()

@@ -1,190 +1,230 @@
 package agreement
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// scenario changes the lab by hand, in a way that is no fault of the lab, and
-// looks at one connection from web-0.
+// scenario changes a lab by hand, in a way that is no fault of the lab, and
+// looks at one connection in each family.
 type scenario struct {
 	name string
-	// change is one command a line: PLACE COMMAND…
+	// change is one command a line: PLACE COMMAND…; a line that names an
+	// address or a tool in braces is run for each family (see words), any other
+	// line once.
 	change string
-	to     string // a pod, svc, or svc/near for its backend on the client's node
+	from   string // a pod or a node; web-0 by default
+	to     string // a pod, an address in braces, svc, or svc/near for its backend on the client's node
 	proto  string // tcp by default
-	ipv6   bool
-	reason verdict.Code // the first one; empty for a path that works
-	// patient: pods look for a neighbour for three seconds before they give up.
-	patient bool
+	port   uint16 // that of the pod or service by default
+	only   netstack.Family
+	// reason is the first one; empty for a path that works.
+	reason verdict.Code
 }
 
 const (
-	near = "shop/api-0" // on the node of the client
+	web  = "shop/web-0"
+	near = "shop/api-0" // on the node of web
 	far  = "shop/api-1"
 	svc  = "svc"
 )
 
-var scenarios = []scenario{
-	{name: "nothing is changed", to: far},
-	{name: "a reject at the server with an ICMP error", to: far, reason: verdict.NetfilterReject, change: `
-		shop/api-1 iptables -A INPUT -p tcp --dport 8080 -j REJECT`},
-	{name: "a reject at the server with a reset", to: far, reason: verdict.NetfilterReject, change: `
-		shop/api-1 iptables -A INPUT -p tcp --dport 8080 -j REJECT --reject-with tcp-reset`},
-	{name: "a reject on the way: host prohibited", to: far, reason: verdict.NetfilterReject, change: `
-		node-2 iptables -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with icmp-host-prohibited`},
-	{name: "a reject on the way: admin prohibited, IPv6", to: far, ipv6: true, reason: verdict.NetfilterReject, change: `
-		node-2 ip6tables -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with icmp6-adm-prohibited`},
-	{name: "a reject on the way through a service", to: svc, reason: verdict.NetfilterReject, change: `
-		node-1 iptables -I FORWARD -p tcp --dport 8080 -j REJECT`},
-	{name: "a drop in the client's OUTPUT", to: far, reason: verdict.NetfilterDrop, change: `
-		shop/web-0 iptables -A OUTPUT -p tcp --dport 8080 -j DROP`},
-	{name: "a drop of a datagram in the client's OUTPUT", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
-		shop/web-0 iptables -A OUTPUT -p udp -j DROP`},
-	{name: "a reject in the client's OUTPUT", to: far, reason: verdict.NetfilterReject, change: `
-		shop/web-0 iptables -A OUTPUT -p tcp --dport 8080 -j REJECT`},
-	{name: "the client has a prohibit route", to: far, reason: verdict.RouteProhibit, change: `
-		shop/web-0 ip route add prohibit 10.244.2.0/24`},
-	{name: "the client has an unreachable route", to: far, reason: verdict.RouteUnreachable, change: `
-		shop/web-0 ip route add unreachable 10.244.2.0/24`},
-	{name: "the client has no default route", to: far, reason: verdict.NoRoute, change: `
-		shop/web-0 ip route del default`},
-	{name: "the node has an unreachable route", to: far, reason: verdict.RouteUnreachable, change: `
-		node-1 ip route replace unreachable 10.244.2.0/24`},
-	{name: "the node has a prohibit route, IPv6", to: far, ipv6: true, reason: verdict.RouteProhibit, change: `
-		node-1 ip -6 route replace prohibit fd00:10:244:2::/64`},
-	{name: "the server has no route back", to: far, reason: verdict.NoRoute, change: `
-		shop/api-1 ip route del default`},
-	{name: "replies are dropped on the client's node", to: far, reason: verdict.NetfilterDrop, change: `
-		node-1 iptables -I FORWARD -p tcp --sport 8080 -j DROP`},
-	{name: "the answer to a datagram is dropped", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
-		node-1 iptables -I FORWARD -p udp --sport 5353 -j DROP`},
-	{name: "echo requests are ignored", to: far, proto: "icmp", reason: verdict.NoListener, change: `
-		shop/api-1 sysctl -qw net.ipv4.icmp_echo_ignore_all=1`},
-	{name: "only first packets are accepted", to: far, reason: verdict.NetfilterDrop, change: `
-		node-2 iptables -I FORWARD -d 10.244.2.20 -j DROP
-		node-2 iptables -I FORWARD -d 10.244.2.20 -m conntrack --ctstate NEW -j ACCEPT`},
-	{name: "the pod's interface is down", to: far, reason: verdict.InterfaceDown, change: `
-		shop/api-1 ip link set eth0 down
-		node-2 ip neigh flush dev cni0`},
-	{name: "both ports are isolated", to: near, patient: true, reason: verdict.BridgePortIsolated, change: `
-		node-1 ISOLATE
-		shop/web-0 ip neigh flush dev eth0
-		shop/api-0 ip neigh flush dev eth0`},
-	{name: "a permanent neighbour entry is wrong", to: near, reason: verdict.NeighbourStale, change: `
-		shop/web-0 ip neigh replace 10.244.1.20 lladdr 02:00:00:00:00:99 dev eth0 nud permanent`},
-	{name: "bridged pods are not translated back without br_netfilter", to: svc + "/near", reason: verdict.ReplyNotTranslated, change: `
-		node-1 sysctl -qw net.bridge.bridge-nf-call-iptables=0`},
-	{name: "a smaller MTU on the way that the sender is told of", to: far, change: `
-		node-1 ip link set eth0 mtu 1400`},
-	{name: "a smaller MTU at one end", to: far, change: `
-		shop/api-1 ip link set eth0 mtu 1300`},
-	{name: "a mark that a routing rule sends into a blackhole", to: far, reason: verdict.RouteBlackhole, change: `
-		node-1 iptables -t mangle -A PREROUTING -s 10.244.1.10 -p tcp --dport 8080 -j MARK --set-xmark 0x10/0x10
-		node-1 ip rule add fwmark 0x10/0x10 lookup 100
-		node-1 ip route add blackhole default table 100`},
-	{name: "a chain that returns to its caller, which drops", to: far, reason: verdict.NetfilterDrop, change: `
-		node-2 iptables -N A
-		node-2 iptables -N B
-		node-2 iptables -A B -p udp -j ACCEPT
-		node-2 iptables -A B -j RETURN
-		node-2 iptables -A A -j B
-		node-2 iptables -A A -p tcp --dport 8080 -j DROP
-		node-2 iptables -I FORWARD -d 10.244.2.20 -j A`},
-	{name: "a masqueraded connection comes back", to: far, change: `
-		node-1 iptables -t nat -A POSTROUTING -s 10.244.1.0/24 -o eth0 -j MASQUERADE`},
-	{name: "a redirect to a port where nobody listens", to: far, reason: verdict.NoListener, change: `
-		shop/api-1 iptables -t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 8081`},
-	{name: "an own nftables table in IPv6", to: far, ipv6: true, reason: verdict.NetfilterDrop, change: `
-		node-2 nft add table ip6 own
-		node-2 nft add chain ip6 own forward { type filter hook forward priority 10 ; policy accept ; }
-		node-2 nft add rule ip6 own forward ip6 daddr fd00:10:244:2::20 tcp dport { 8000-9000 } drop`},
-	{name: "an ipset that holds the server", to: far, reason: verdict.NetfilterDrop, change: `
-		node-2 ipset create banned hash:net
-		node-2 ipset add banned 10.244.2.16/28
-		node-2 iptables -I FORWARD -m set --match-set banned dst -j DROP`},
+// words are what a family calls the things of a scenario.
+func words(t *testing.T, l *lab.Lab, f netstack.Family) *strings.Replacer {
+	t.Helper()
+	at, pairs := 0, []string{"{iptables}", "iptables", "{ip}", "ip -4", "{icmp}", "icmp", "{ipset}", "inet", "{single}", "32", "{too-big}", "--icmp-type fragmentation-needed"}
+	if f == netstack.IPv6 {
+		at, pairs = 1, []string{"{iptables}", "ip6tables", "{ip}", "ip -6", "{icmp}", "ipv6-icmp", "{ipset}", "inet6", "{single}", "128", "{too-big}", "--icmpv6-type packet-too-big"}
+	}
+	add := func(word string, value any) { pairs = append(pairs, "{"+word+"}", fmt.Sprint(value)) }
+	for _, p := range l.Spec.Pods {
+		add(p.ID(), p.Addresses[at])
+	}
+	for i, n := range l.Spec.Nodes {
+		add(n.Name, n.Addresses[at])
+		add(fmt.Sprintf("pods-%d", i+1), n.PodCIDRs[at])
+		add(fmt.Sprintf("gateway-%d", i+1), n.PodCIDRs[at].Masked().Addr().Next())
+	}
+	for _, s := range l.Spec.Services {
+		if s.ID() == "shop/api" {
+			add("service", s.ClusterIPs[at])
+		}
+	}
+	add("fabric", l.Spec.Fabric.Addresses[at].Addr())
+	add("nobody", l.Spec.Fabric.Unowned[at])
+	return strings.NewReplacer(pairs...)
+}
+
+// veths are what the nodes call their ends of the pods' wires.
+func veths(t *testing.T, l *lab.Lab) *strings.Replacer {
+	t.Helper()
+	type link struct {
+		Index int `json:"ifindex"`
+		Peer  int `json:"link_index"`
+		Name  string
+		Kind  string `json:"ifname"`
+	}
+	list := func(place string, args ...string) []link {
+		var links []link
+		out := command(t, l, place, append([]string{"ip", "-j", "link", "show"}, args...)...)
+		if err := json.Unmarshal(out, &links); err != nil {
+			t.Fatal(err)
+		}
+		return links
+	}
+	var pairs []string
+	for _, n := range l.Spec.Nodes {
+		ports := list(n.Name, "type", "veth")
+		for _, p := range l.Spec.Pods {
+			if p.Node != n.Name {
+				continue
+			}
+			peer := list(p.ID(), "dev", "eth0")[0].Peer
+			for _, port := range ports {
+				if port.Index == peer {
+					pairs = append(pairs, "{veth "+p.ID()+"}", port.Kind)
+				}
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func command(t *testing.T, l *lab.Lab, place string, argv ...string) []byte {
+	t.Helper()
+	where, err := l.ParseEndpoint(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := l.Output(t.Context(), where, argv...)
+	if err != nil {
+		t.Fatalf("%s: %s: %v\n%s", place, strings.Join(argv, " "), err, out)
+	}
+	return out
+}
+
+// apply runs the commands of a change.
+func apply(t *testing.T, l *lab.Lab, change string, families []netstack.Family) {
+	t.Helper()
+	ports := veths(t, l)
+	for line := range strings.Lines(change) {
+		line = ports.Replace(strings.TrimSpace(line))
+		if line == "" {
+			continue
+		}
+		once := true
+		for _, f := range families {
+			if text := words(t, l, f).Replace(line); text != line || once {
+				fields := strings.Fields(text)
+				command(t, l, fields[0], fields[1:]...)
+				once = false
+			}
+		}
+	}
+}
+
+// startQuick is a lab whose pods give up on a neighbour as soon as its nodes.
+func startQuick(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
+	t.Helper()
+	l := startLab(t, name, change)
+	for _, p := range l.Spec.Pods {
+		command(t, l, p.ID(), "sysctl", "-qw", "net.ipv4.neigh.eth0.retrans_time_ms=100", "net.ipv6.neigh.eth0.retrans_time_ms=100")
+	}
+	return l
 }
 
 func TestScenarios(t *testing.T) {
 	for i, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			runScenario(t, startLab(t, fmt.Sprintf("s%d", i), nil), s)
+			l := startQuick(t, fmt.Sprintf("s%d", i), nil)
+			families := []netstack.Family{netstack.IPv4, netstack.IPv6}
+			if s.only != 0 {
+				families = []netstack.Family{s.only}
+			}
+			apply(t, l, s.change, families)
+			judgeScenario(t, l, &s, families)
 		})
 	}
 }
 
-func runScenario(t *testing.T, l *lab.Lab, s scenario) {
-	ctx := t.Context()
-	for line := range strings.Lines(s.change) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		where, err := l.ParseEndpoint(fields[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if fields[1] == "ISOLATE" {
-			isolate(t, l, where)
-			continue
-		}
-		if out, err := l.Output(ctx, where, fields[1:]...); err != nil {
-			t.Fatalf("%s: %v\n%s", strings.TrimSpace(line), err, out)
-		}
+// judgeScenario makes the scenario's connection in each family, and compares
+// what becomes of it with the diagnosis.
+func judgeScenario(t *testing.T, l *lab.Lab, s *scenario, families []netstack.Family) {
+	t.Helper()
+	world := compile(t, collect(t, l))
+	var group errgroup.Group
+	for _, f := range families {
+		group.Go(func() error { return s.judge(t, l, world, f) })
 	}
-	at := 0
-	if s.ipv6 {
-		at = 1
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
 	}
+}
+
+func (s *scenario) judge(t *testing.T, l *lab.Lab, world *simulator.World, f netstack.Family) error {
 	proto := s.proto
 	if proto == "" {
 		proto = "tcp"
 	}
-	client := lab.PodEndpoint(l.Spec.Roles.Client)
-	to, backends := target(t, l, s.to, proto, at)
-	world := compile(t, collect(t, l))
-	query := verdict.Query{From: "pod:" + client.Name, To: to.Addr().String(), Port: to.Port(), Protocol: verdict.Protocol(proto)}
+	from := s.from
+	if from == "" {
+		from = web
+	}
+	client, err := l.ParseEndpoint(from)
+	if err != nil {
+		return err
+	}
+	to, backends, err := s.target(l, words(t, l, f), proto, f)
+	if err != nil {
+		return err
+	}
+	query := verdict.Query{From: client.String(), To: to.Addr().String(), Port: to.Port(), Protocol: verdict.Protocol(proto)}
 	if proto == "icmp" {
 		query.Port = 0
 	}
-	report := diagnose(t, world, query)
-	options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp"}
-	if s.patient {
-		options.Timeout = 6 * time.Second
+	report, err := world.Diagnose(query)
+	if err != nil {
+		return err
 	}
+	options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp"}
 	if backends == nil {
-		fate, err := l.Connect(ctx, client, to, options)
+		fate, err := l.Connect(t.Context(), client, to, options)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if len(report.Paths) != 1 {
-			t.Fatalf("%d paths: %v", len(report.Paths), report.Reasons)
+			return fmt.Errorf("%s: %d paths: %v", f, len(report.Paths), report.Reasons)
 		}
-		agree(t, s, proto, fate, &report.Paths[0])
-		return
+		agree(t, f.String(), s.reason, proto, fate, &report.Paths[0])
+		return nil
 	}
-	fates, err := l.ConnectEach(ctx, client, to, backends, options)
+	fates, err := l.ConnectEach(t.Context(), client, to, backends, options)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for _, backend := range backends {
 		path := pathTo(report, backend)
 		if path == nil {
-			t.Fatalf("no path to %s: %v", backend, report.Reasons)
+			return fmt.Errorf("no path to %s: %v", backend, report.Reasons)
 		}
-		agree(t, s, proto, fates[backend], path)
+		agree(t, backend.String(), s.reason, proto, fates[backend], path)
 	}
+	return nil
 }
 
 // agree compares the simulated path with the fate of the real connection.
-func agree(t *testing.T, s scenario, proto string, fate lab.Fate, path *verdict.Path) {
+func agree(t *testing.T, name string, reason verdict.Code, proto string, fate lab.Fate, path *verdict.Path) {
 	t.Helper()
 	want := verdict.Unreachable
 	switch {
@@ -200,59 +240,68 @@ func agree(t *testing.T, s scenario, proto string, fate lab.Fate, path *verdict.
 		outcome, want = string(verdict.OutcomeDelivered), verdict.Degraded
 	}
 	if string(path.Outcome) != outcome || path.Verdict != want {
-		t.Errorf("simulated %s, %s; the kernel made it %s (full size: %v, %v): %s",
-			path.Outcome, path.Verdict, fate.Outcome, fate.FullSize, fate.Err, codes(path.Findings))
+		t.Errorf("%s: simulated %s, %s; the kernel made it %s (full size: %v, %v): %v",
+			name, path.Outcome, path.Verdict, fate.Outcome, fate.FullSize, fate.Err, path.Findings)
 	}
 	var first verdict.Code
 	if len(path.Findings) > 0 {
 		first = path.Findings[0].Code
 	}
-	if first != s.reason {
-		t.Errorf("first reason %q, want %q: %v", first, s.reason, path.Findings)
+	if first != reason {
+		t.Errorf("%s: first reason %q, want %q: %v", name, first, reason, path.Findings)
 	}
 }
 
 // target is where the scenario connects to, and the backends if it is a service.
-func target(t *testing.T, l *lab.Lab, to, proto string, at int) (netip.AddrPort, []netip.AddrPort) {
-	t.Helper()
-	address := func(id, proto string) netip.AddrPort {
+func (s *scenario) target(l *lab.Lab, words *strings.Replacer, proto string, f netstack.Family) (netip.AddrPort, []netip.AddrPort, error) {
+	at := 0
+	if f == netstack.IPv6 {
+		at = 1
+	}
+	address := func(id string) (netip.AddrPort, error) {
 		pod, err := l.Spec.Pod(id)
 		if err != nil {
-			t.Fatal(err)
+			return netip.AddrPort{}, err
 		}
+		port := pod.Ports[0].Port
 		for _, p := range pod.Ports {
 			if strings.EqualFold(p.Protocol, proto) {
-				return netip.AddrPortFrom(pod.Addresses[at], p.Port)
+				port = p.Port
 			}
 		}
-		return netip.AddrPortFrom(pod.Addresses[at], pod.Ports[0].Port)
+		return netip.AddrPortFrom(pod.Addresses[at], port), nil
 	}
-	if !strings.HasPrefix(to, svc) {
-		return address(to, proto), nil
+	if strings.HasPrefix(s.to, "{") {
+		addr, err := netip.ParseAddr(words.Replace(s.to))
+		return netip.AddrPortFrom(addr, s.port), nil, err
+	}
+	if !strings.HasPrefix(s.to, svc) {
+		to, err := address(s.to)
+		if s.port != 0 {
+			to = netip.AddrPortFrom(to.Addr(), s.port)
+		}
+		return to, nil, err
 	}
 	service, err := l.Spec.Service("shop/api")
 	if err != nil {
-		t.Fatal(err)
+		return netip.AddrPort{}, nil, err
 	}
-	backends := []netip.AddrPort{address(near, proto)}
-	if to == svc {
-		backends = append(backends, address(far, proto))
-	}
-	return netip.AddrPortFrom(service.ClusterIPs[at], service.Ports[0].Port), backends
-}
-
-// isolate isolates every port of the node's pod bridge.
-func isolate(t *testing.T, l *lab.Lab, node lab.Endpoint) {
-	t.Helper()
-	out, err := l.Output(t.Context(), node, "ip", "-o", "link", "show", "master", "cni0")
+	nearby, err := address(near)
 	if err != nil {
-		t.Fatal(err)
+		return netip.AddrPort{}, nil, err
 	}
-	for line := range strings.Lines(string(out)) {
-		_, rest, _ := strings.Cut(line, ": ")
-		dev, _, _ := strings.Cut(rest, "@")
-		if _, err := l.Output(t.Context(), node, "bridge", "link", "set", "dev", dev, "isolated", "on"); err != nil {
-			t.Fatal(err)
-		}
+	remote, err := address(far)
+	if err != nil {
+		return netip.AddrPort{}, nil, err
 	}
+	backends := []netip.AddrPort{nearby, remote}
+	if s.to == svc+"/near" {
+		backends = backends[:1]
+	}
+	to := netip.AddrPortFrom(service.ClusterIPs[at], service.Ports[0].Port)
+	if s.port != 0 { // of a node
+		node, err := netip.ParseAddr(words.Replace("{node-1}"))
+		return netip.AddrPortFrom(node, s.port), backends, err
+	}
+	return to, backends, nil
 }

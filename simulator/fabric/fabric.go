@@ -253,15 +253,15 @@ func (s *search) arrive(in Port, way Station) {
 		s.stations = append(s.stations, way)
 		return
 	}
-	if in.Link.Port != nil && in.Link.Port.State != netstack.BRStateForwarding {
-		way = way.blocked(PortState, in)
-	}
 	if s.seen[bridge.Link] {
 		return
 	}
 	s.seen[bridge.Link] = true
 	if !bridge.Link.Up() {
-		way = way.blocked(LinkDown, bridge)
+		way = way.blocked(LinkDown, bridge) // which disables its ports
+	}
+	if in.Link.Port != nil && in.Link.Port.State != netstack.BRStateForwarding {
+		way = way.blocked(PortState, in)
 	}
 	own := way
 	own.Port = bridge
