@@ -79,6 +79,22 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 			assign(id, pod)
 		}
 	}
+	// A namespace that has all addresses of a pod has more right to it than one
+	// that took one of them over.
+	for _, id := range all {
+		if id.kind != netstack.KindOther || id.excluded || id.host ||
+			slices.ContainsFunc(id.addrs, func(a netip.Addr) bool { return nodeOf[a] != "" }) {
+			continue
+		}
+		for _, addr := range id.addrs {
+			pod := podByAddr[addr]
+			if pod == nil || taken[pod] || slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
+				continue
+			}
+			assign(id, pod)
+			break
+		}
+	}
 	for _, id := range all {
 		if id.kind != netstack.KindOther || id.excluded {
 			continue
