@@ -681,7 +681,12 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		e.notice.originated = l.origin == h && at == netfilter.Output
+		if l.origin == h && at == netfilter.Output {
+			e.notice.originated = true
+			if l.packet.Protocol != netstack.ProtoTCP {
+				e.notice = l.sendError(errPermission) // which comes before the notice
+			}
+		}
 		return e, true
 	case netfilter.Queue:
 		return l.undecided(verdict.NewFindingf(verdict.UserspaceDecides, h.where(dev), []string{res.Rule.Text},

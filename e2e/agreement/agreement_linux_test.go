@@ -189,8 +189,10 @@ func codes(findings []verdict.Finding) string {
 // TestEveryFault is the table: every fault in both families, to the pod on the
 // same node, to the pod across nodes, and through the Service to each of them.
 func TestEveryFault(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			l := startLab(t, backend, func(s *lab.Spec) { s.IPTables = backend })
 			faults := []lab.Fault{{}}
 			for _, f := range lab.Faults() {

@@ -144,6 +144,7 @@ func startQuick(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
 }
 
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	for i, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()

@@ -414,8 +414,8 @@ func (c *conversation) classify(err error) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT):
 		return Timeout
-	case errors.Is(err, unix.ECONNREFUSED):
-		return Refused
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOPROTOOPT):
+		return Refused // ENOPROTOOPT is what "protocol unreachable" says
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return Reset
 	case c.prohibited(), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
