@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -172,24 +173,32 @@ func handshake(t *testing.T, l *lab.Lab, to netip.AddrPort) (outcome string) {
 		if to.Addr().Is6() {
 			domain = unix.AF_INET6
 		}
-		fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return os.NewSyscallError("socket", err)
 		}
 		defer unix.Close(fd)
-		patience := unix.Timeval{Usec: 900_000} // SO_SNDTIMEO bounds connect(2)
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
-			return os.NewSyscallError("setsockopt", err)
+		if err := unix.Connect(fd, socketAddress(to)); err != nil && err != unix.EINPROGRESS {
+			return os.NewSyscallError("connect", err)
 		}
-		switch err := unix.Connect(fd, socketAddress(to)); err {
-		case nil:
-			outcome = lab.Established
-		case unix.ECONNREFUSED:
-			outcome = lab.Refused
-		case unix.EINPROGRESS:
-			outcome = lab.Timeout
-		default:
-			return fmt.Errorf("connect %s: %w", to, err)
+		outcome = lab.Timeout
+		for deadline := time.Now().Add(900 * time.Millisecond); outcome == lab.Timeout && time.Now().Before(deadline); {
+			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			n, err := unix.Poll(ready, 100)
+			if n == 0 || err == unix.EINTR {
+				continue
+			}
+			errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			switch {
+			case err != nil:
+				return os.NewSyscallError("getsockopt", err)
+			case errno == 0:
+				outcome = lab.Established
+			case unix.Errno(errno) == unix.ECONNREFUSED:
+				outcome = lab.Refused
+			default:
+				return fmt.Errorf("connect %s: %w", to, unix.Errno(errno))
+			}
 		}
 		return nil
 	})

@@ -127,7 +127,11 @@ func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
 		held, errHeld := f.Stat()
 		now, errNow := os.Stat(l.dir)
 		if errHeld == nil && errNow == nil && os.SameFile(held, now) {
-			return func() { f.Close() }, nil
+			return func() {
+				// Not only by closing: a child that another goroutine is about to start may hold the file as well.
+				unix.Flock(int(f.Fd()), unix.LOCK_UN)
+				f.Close()
+			}, nil
 		}
 		f.Close()
 		if err := ctx.Err(); err != nil {
