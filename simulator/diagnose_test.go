@@ -1,9 +1,15 @@
 package simulator_test
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
@@ -277,6 +283,38 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 				}
 			}
 		}, tcp(web, "pod:shop/api-0", 8080), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.NoListener}},
+		{"a service proxy that has an endpoint too many", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.EndpointSlices = slices.DeleteFunc(s.Cluster.EndpointSlices, func(e discoveryv1.EndpointSlice) bool {
+				return slices.ContainsFunc(e.Endpoints, func(e discoveryv1.Endpoint) bool { return slices.Contains(e.Addresses, "10.244.2.20") })
+			})
+		}, tcp(web, "svc:shop/api", 80), verdict.Unreachable, []verdict.Code{verdict.ServiceNoEndpoints, verdict.NoListener}},
+		{"a service proxy that wrote nothing", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range namespace(t, s, "node-1").IPTables {
+				namespace(t, s, "node-1").IPTables[i].Data = nil
+			}
+			namespace(t, s, "node-1").NFT.Data = nil
+		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.ServiceBackendMismatch, verdict.NoRoute}},
+		{"a pod that is not ready, and serves all the same", func(_ *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "db-0" {
+					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+				}
+			}
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, []verdict.Code{verdict.PodNotReady}},
+		{"a node that is not ready, and forwards all the same", func(_ *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Nodes {
+				s.Cluster.Nodes[i].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}
+			}
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, []verdict.Code{verdict.NodeNotReady}},
+		{"a policy that denies what a rule drops", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.NetworkPolicies = denyAll("shop")
+		}, tcp(web, "pod:shop/api-1", 8080), verdict.Unreachable, []verdict.Code{verdict.NetworkPolicyDeny, verdict.NetfilterDrop}},
+		{"a policy that denies what nothing drops", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.NetworkPolicies = denyAll("shop")
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, []verdict.Code{verdict.NetworkPolicyNotEnforced}},
+		{"a policy of another namespace", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.NetworkPolicies = denyAll("elsewhere")
+		}, tcp(web, "pod:shop/api-1", 8080), verdict.Unreachable, []verdict.Code{verdict.NetfilterDrop}},
 		{"an address that another namespace took", func(t *testing.T, s *simulator.Snapshot) {
 			// db-0's namespace is api-1's now: the pods' addresses were swapped.
 			db, api := namespace(t, s, "shop-db-0"), namespace(t, s, "shop-api-1")
@@ -305,6 +343,56 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 				t.Errorf("%s %v, want %s with %v first", r.Verdict, r.Reasons, test.want, test.codes[0])
 			}
 		})
+	}
+}
+
+func denyAll(namespace string) []networkingv1.NetworkPolicy {
+	return []networkingv1.NetworkPolicy{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "deny-all"},
+		Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}},
+	}}
+}
+
+// TestTwoOwnersOfAnAddress has a second pod answer for the address of api-0:
+// whom web-0 has heard, it sends to.
+func TestTwoOwnersOfAnAddress(t *testing.T) {
+	shared := netip.MustParseAddr("10.244.1.99")
+	give := func(t *testing.T, s *simulator.Snapshot) (api, node *netstack.Namespace) {
+		t.Helper()
+		api, node = namespace(t, s, "shop-api-0"), namespace(t, s, "node-1")
+		for ns, dev := range map[*netstack.Namespace]string{api: "eth0", node: "cni0"} {
+			ns.Addresses = append(ns.Addresses, netstack.Address{Dev: dev, Prefix: netip.PrefixFrom(shared, 24)})
+			ns.Routes = append(ns.Routes, netstack.Route{
+				Family: netstack.IPv4, Table: netstack.TableLocal, Type: netstack.RouteLocal, Scope: netstack.ScopeHost,
+				Dst: netip.PrefixFrom(shared, 32), NextHops: []netstack.NextHop{{Dev: dev, Weight: 1}},
+			})
+		}
+		return api, node
+	}
+	query := verdict.Query{From: web, To: shared.String(), Protocol: verdict.ICMP}
+	served := func(r *verdict.Report) []string {
+		var list []string
+		for i := range r.Paths {
+			list = append(list, r.Paths[i].Destination.Namespace)
+		}
+		slices.Sort(list)
+		return list
+	}
+	both := diagnose(t, world(t, func(s *simulator.Snapshot) { give(t, s) }), query)
+	if got := served(both); !slices.Equal(got, []string{"example-node-1", "example-shop-api-0"}) {
+		t.Errorf("paths lead to %v, want one to each owner", got)
+	}
+	one := diagnose(t, world(t, func(s *simulator.Snapshot) {
+		api, _ := give(t, s)
+		client := namespace(t, s, "shop-web-0")
+		for i := range api.Links {
+			if api.Links[i].Name == "eth0" {
+				client.Neighbours = append(client.Neighbours, netstack.Neighbour{Dev: "eth0", IP: shared, MAC: api.Links[i].MAC, State: netstack.NUDReachable})
+			}
+		}
+	}), query)
+	if got := served(one); !slices.Equal(got, []string{"example-shop-api-0"}) {
+		t.Errorf("paths lead to %v, want only the one that the neighbour entry names", got)
 	}
 }
 

@@ -19,6 +19,7 @@ type walk struct {
 	dice         *dice
 	conntrack    map[*host]*netfilter.Conntrack
 	multipath    map[multipathKey]int
+	owners       map[ownerKey]int
 	translations []verdict.Translation
 }
 
@@ -27,6 +28,13 @@ type multipathKey struct {
 	host     *host
 	route    *netstack.Route
 	src, dst netip.Addr
+}
+
+// ownerKey remembers which of several owners of an address a host takes for its
+// neighbour: it keeps what it has heard.
+type ownerKey struct {
+	out *netstack.Link
+	to  netip.Addr
 }
 
 // leg is the way of one packet from where it is made to where it ends.

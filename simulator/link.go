@@ -355,14 +355,7 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	h := l.host
 	cached := h.neighbour(out.Name, to)
 	stations, open := l.w.fabric.Segment(l.port(out))
-	var owner *fabric.Station
-	for i := range stations {
-		s := &stations[i]
-		if l.w.answers(s, to) && (owner == nil || owner.Barrier != fabric.Clear && s.Barrier == fabric.Clear) {
-			owner = s
-		}
-	}
-	if owner != nil {
+	if owner := l.owner(stations, cached, out, to); owner != nil {
 		if owner.Barrier != fabric.Clear {
 			f := l.barrier(*owner)
 			if f.Severity == verdict.SeverityUndecided {
@@ -403,6 +396,41 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	f := verdict.NewFindingf(verdict.NeighbourFailed, h.where(out.Name), ev,
 		"neighbour %s unresolved on %s of %s: nobody on the segment has this address", to, out.Name, h)
 	return netstack.MAC{}, l.unresolved(f), true
+}
+
+// owner is the station that answers for an address. When several do, the cached
+// entry is the kernel's choice among them; without one, whichever is heard
+// last: each may be.
+func (l *leg) owner(stations []fabric.Station, cached *netstack.Neighbour, out *netstack.Link, to netip.Addr) *fabric.Station {
+	var barred *fabric.Station
+	var owners []*fabric.Station
+	for i := range stations {
+		s := &stations[i]
+		switch {
+		case !l.w.answers(s, to):
+		case s.Barrier == fabric.Clear:
+			owners = append(owners, s)
+		case barred == nil:
+			barred = s
+		}
+	}
+	if len(owners) == 0 {
+		return barred
+	}
+	if len(owners) == 1 {
+		return owners[0]
+	}
+	if cached != nil && cached.Resolved() {
+		at := slices.IndexFunc(owners, func(s *fabric.Station) bool { return s.Link.MAC == cached.MAC })
+		return owners[max(at, 0)]
+	}
+	key := ownerKey{out, to}
+	taken, known := l.owners[key]
+	if !known {
+		taken = l.dice.ask(choice{alternatives: len(owners)})
+		l.owners[key] = taken
+	}
+	return owners[taken]
 }
 
 // refusesARP says whether the neighbour leaves the request unanswered because

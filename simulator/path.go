@@ -44,6 +44,7 @@ func (w *World) converse(f *flow, d *dice) *verdict.Path {
 			w: w, dice: d,
 			conntrack: make(map[*host]*netfilter.Conntrack),
 			multipath: make(map[multipathKey]int),
+			owners:    make(map[ownerKey]int),
 		},
 		flow: f,
 		path: &verdict.Path{
