@@ -67,6 +67,10 @@ func (f *Fabric) joinVeth(ns *netstack.Namespace, l *netstack.Link, byName map[s
 		// Both ends must name each other: an id of a namespace may be stale.
 		if p.Index == l.Peer && p.Kind == "veth" && p.Peer == l.Index {
 			f.peers[l] = Port{other, p}
+			// One end that knows the other's namespace is enough.
+			if p.PeerNSID != netstack.NoPeerNS && other.NSIDs[p.PeerNSID] == "" {
+				f.peers[p] = Port{ns, l}
+			}
 			return
 		}
 	}

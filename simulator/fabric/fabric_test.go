@@ -113,6 +113,9 @@ func TestStationsOfASegment(t *testing.T) {
 			delete(l[1].NSIDs, 0)
 			delete(l[0].NSIDs, 0)
 		}, open: true},
+		{name: "one end of a wire that knows the other's namespace is enough", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
+			delete(l[1].NSIDs, 0)
+		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
 		{name: "ends that do not name each other are not joined", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
 			find(t, l, "n1", "veth-a").Link.Peer = 9
 		}, open: true},
