@@ -11,10 +11,13 @@
 // understood is part of the answer: a finding, and the verdict unknown where
 // it could decide.
 //
-// Read it in the order of a packet's journey: diagnose.go (names to flows),
-// path.go (the legs of a connection), ip.go (one namespace), link.go (from a
-// device to the next namespace), icmp.go (errors on their way back), branch.go
-// (where the kernel chooses, or the simulator cannot know).
+// Read it in the order of a packet's journey: diagnose.go and resolve.go (names
+// to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
+// (its rules), sender.go (sources that cannot be), socket.go (who takes the
+// packet), link.go, bridge.go and neighbour.go (from a device to the next
+// namespace), icmp.go (errors on their way back), opaque.go (what is not seen
+// through), branch.go (where the kernel chooses, or the simulator cannot know),
+// astray.go and explain.go (what the objects of the cluster make of it).
 package simulator
 
 import (

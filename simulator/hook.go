@@ -1,0 +1,168 @@
+package simulator
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// hook runs the rules of one hook over the packet.
+func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, bool) {
+	if e, missing := l.requireFilter(); missing {
+		return e, true
+	}
+	h, st := l.host, &l.state
+	if l.conntrack[h] == nil {
+		l.conntrack[h] = netfilter.NewConntrack()
+	}
+	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
+	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
+	st.Bridged = physIn != "" && at != netfilter.Input
+	st.Steps = &l.hop().Steps
+	st.Translations = st.Translations[:0]
+	res := h.filter.Run(l.packet.Family(), at, st, l)
+	l.packet.Embedded = st.Inner
+	l.translations = append(l.translations, st.Translations...)
+	if e, full := l.conntrackFull(at); full {
+		return e, true
+	}
+	if res.NoRoute {
+		f, kind, code := l.routeFinding()
+		if kind == undecided {
+			return l.undecided(f), true
+		}
+		e := l.drop(f)
+		e.notice = l.sendError(code)
+		return e, true
+	}
+	dev := out
+	if dev == "" {
+		dev = in
+	}
+	switch res.Action {
+	case netfilter.Drop:
+		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
+			"packet dropped by %s on %s", res.Rule, h))
+		if l.origin == h && (at == netfilter.Output || at == netfilter.Postrouting) {
+			e.notice = l.sendError(errPermission)
+		}
+		return e, true
+	case netfilter.Reject:
+		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
+			"packet rejected by %s on %s", res.Rule, h))
+		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
+		if l.origin == h && at == netfilter.Output {
+			e.notice.originated = true
+			if l.packet.Protocol != netstack.ProtoTCP {
+				e.notice = l.sendError(errPermission) // which comes before the notice
+			}
+		}
+		return e, true
+	case netfilter.Queue:
+		return l.undecided(verdict.NewFindingf(verdict.UserspaceDecides, h.where(dev), []string{res.Rule.Text},
+			"a program in user space decides on %s: %s", h, res.Rule)), true
+	case netfilter.Consume:
+		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
+			"%s is redirected to a proxy on %s by %s", &l.packet, h, res.Rule)
+		return l.undecided(f), true
+	}
+	return end{}, false
+}
+
+// sendError is the error that a socket gets for a packet which fails after the
+// socket had found a route for it: TCP takes it for loss, and tries again.
+func (l *leg) sendError(code errno) notice {
+	if l.packet.Protocol == netstack.ProtoTCP {
+		return notice{}
+	}
+	return notice{kind: noticeErrno, originated: true, errno: code}
+}
+
+// conntrackFull says whether a new connection finds no room in the table:
+// __nf_conntrack_alloc.
+func (l *leg) conntrackFull(at netfilter.Hook) (end, bool) {
+	c, h := l.state.Conn, l.host
+	if c == nil || c.Confirmed || at != netfilter.Prerouting && at != netfilter.Output {
+		return end{}, false
+	}
+	const count, limit = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
+	have, known := h.Sysctl(count)
+	most, limited := h.Sysctl(limit)
+	if !known || !limited || most == 0 || have < most {
+		return end{}, false
+	}
+	return l.drop(verdict.NewFindingf(verdict.ConntrackTableFull, h.where(""), []string{sysctlLine(h, count), sysctlLine(h, limit)},
+		"conntrack table is full on %s: %d of %d entries", h, have, most)), true
+}
+
+// The rest of this file answers what rules ask about the world
+// (netfilter.Env).
+
+// Pick chooses an alternative of a rule that rolls dice.
+func (l *leg) Pick(_ netfilter.Rule, weights []float64) int {
+	return l.dice.ask(choice{alternatives: len(weights), weights: weights})
+}
+
+// Unknown decides whether something that is not modelled matches.
+func (l *leg) Unknown(rule netfilter.Rule, what string) bool {
+	return l.doubt(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{rule.Text},
+		"rule %s uses %s, which is not modelled", rule, what))
+}
+
+// AddrType is the type that the namespace's tables give to an address.
+func (l *leg) AddrType(addr netip.Addr, dev string) netstack.RouteType {
+	return l.host.fib.AddrType(addr, dev)
+}
+
+// InterfaceAddr is the address that MASQUERADE gives to a packet.
+func (l *leg) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
+	var gateway netip.Addr
+	if dev == l.next.Dev {
+		gateway = l.next.Gateway
+	}
+	return l.host.fib.DeviceAddress(dev, gateway, dst)
+}
+
+// ReversePath is the test of the rpfilter match.
+func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
+	res := l.host.fib.Lookup(fib.Key{Src: p.Dst, Dst: p.Src, TOS: p.TOS, Mark: p.Mark})
+	if res.Type != netstack.RouteUnicast {
+		return false
+	}
+	return !strict || slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == in })
+}
+
+// Reroute looks the route of a locally made packet up again.
+func (l *leg) Reroute(st *netfilter.State) bool {
+	l.route = l.host.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	if !l.route.Found() || l.route.Unknown != "" {
+		return false
+	}
+	l.pickNextHop()
+	if l.route.Type == netstack.RouteLocal {
+		l.next = netstack.NextHop{Dev: "lo"}
+	}
+	st.Out = l.next.Dev
+	return true
+}
+
+// LocalSocket says whether a local socket would take the packet.
+func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bool) {
+	if transparent || !l.host.Known(netstack.PartSockets) {
+		return false, false
+	}
+	return l.host.socket(p, "") != nil, true
+}
+
+// OutMTU is the MTU of the packet's way out, or of the way back if that is
+// smaller.
+func (l *leg) OutMTU(_ *netfilter.State) int {
+	back := &leg{walk: l.walk, packet: reverse(&l.packet), host: l.host}
+	return min(l.pathMTU(), back.mtuOf(l.host))
+}
+
+var _ netfilter.Env = (*leg)(nil)
