@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -47,6 +48,8 @@ type ConnectOptions struct {
 	SourcePort uint16
 	// FullSize asks for 20 kB to be echoed as well. TCP only.
 	FullSize bool
+	// Message is what a datagram carries; "hello" when empty.
+	Message string
 }
 
 // Fate is what became of a real connection.
@@ -57,6 +60,8 @@ type Fate struct {
 	FullSize bool
 	// Peer is the pod that answered, and "" if none did.
 	Peer string
+	// Seen is the client's end as the listener saw it; TCP only.
+	Seen netip.AddrPort
 	// Local is the client's end; its address is not valid if the client never got one.
 	Local netip.AddrPort
 	// Err is what the kernel said, in its words, where it failed.
@@ -70,6 +75,11 @@ func (l *Lab) Connect(ctx context.Context, from Endpoint, to netip.AddrPort, opt
 	if err != nil {
 		return Fate{}, fmt.Errorf("connect from %s: %w", from, err)
 	}
+	return ConnectFrom(ctx, name, to, opts)
+}
+
+// ConnectFrom is Connect from any named network namespace.
+func ConnectFrom(ctx context.Context, name string, to netip.AddrPort, opts ConnectOptions) (Fate, error) {
 	if opts.Protocol == "" {
 		opts.Protocol = "tcp"
 	}
@@ -78,18 +88,18 @@ func (l *Lab) Connect(ctx context.Context, from Endpoint, to netip.AddrPort, opt
 	}
 	talk, ok := map[string]func(*conversation, ConnectOptions, *Fate) error{"tcp": talkTCP, "udp": talkUDP, "icmp": talkICMP}[opts.Protocol]
 	if !ok {
-		return Fate{}, fmt.Errorf("connect from %s: protocol %q is none of tcp, udp, icmp", from, opts.Protocol)
+		return Fate{}, fmt.Errorf("connect from %s: protocol %q is none of tcp, udp, icmp", name, opts.Protocol)
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	var c *conversation
-	if err := inNetns(name, func() (err error) { c, err = openConversation(to, opts); return err }); err != nil {
-		return Fate{}, fmt.Errorf("connect from %s to %s: %w", from, to, err)
+	if err := InNetns(name, func() (err error) { c, err = openConversation(to, opts); return err }); err != nil {
+		return Fate{}, fmt.Errorf("connect from %s to %s: %w", name, to, err)
 	}
 	defer c.file.Close()
 	defer context.AfterFunc(ctx, func() { c.file.SetDeadline(time.Unix(1, 0)) })()
 
 	var fate Fate
-	err = c.connect(opts.Timeout)
+	err := c.connect(opts.Timeout)
 	fate.Local = c.local()
 	if opts.Protocol == "icmp" { // the kernel has the protocol's number there
 		fate.Local = netip.AddrPortFrom(fate.Local.Addr(), 0)
@@ -98,7 +108,7 @@ func (l *Lab) Connect(ctx context.Context, from Endpoint, to netip.AddrPort, opt
 		err = talk(c, opts, &fate)
 	}
 	if ctx.Err() != nil {
-		return Fate{}, fmt.Errorf("connect from %s to %s: %w", from, to, ctx.Err())
+		return Fate{}, fmt.Errorf("connect from %s to %s: %w", name, to, ctx.Err())
 	}
 	if err != nil {
 		fate.Err = err
@@ -297,7 +307,10 @@ func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if err != nil {
 		return err
 	}
-	peer, _, _ := strings.Cut(greeting, " ")
+	peer, seen, _ := strings.Cut(greeting, " ")
+	if fate.Seen, err = netip.ParseAddrPort(seen); err != nil {
+		return fmt.Errorf("the greeting %q names no address: %w", greeting, err)
+	}
 	if err := c.echo([]byte("hello\n")); err != nil {
 		return err
 	}
@@ -346,7 +359,7 @@ func (c *conversation) echo(message []byte) error {
 // talkUDP expects a datagram back that holds the pod's name and what was sent.
 func talkUDP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	c.deadline(opts.Timeout)
-	message := []byte("hello")
+	message := []byte(cmp.Or(opts.Message, "hello"))
 	if _, err := c.file.Write(message); err != nil {
 		return err
 	}

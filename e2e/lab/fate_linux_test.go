@@ -136,7 +136,7 @@ func TestPacketLossIsSurvivedByRetransmitting(t *testing.T) {
 // retransmits reads the client's own counter of segments sent again.
 func retransmits(t *testing.T, l *Lab) (n uint64) {
 	t.Helper()
-	err := inNetns(l.podNetns(l.client()), func() error {
+	err := InNetns(l.podNetns(l.client()), func() error {
 		data, err := os.ReadFile("/proc/thread-self/net/snmp")
 		if err != nil {
 			return err

@@ -293,7 +293,7 @@ func snapshot(t *testing.T, l *Lab) map[string][]string {
 
 func sysctls(t *testing.T, name string) (lines []string) {
 	t.Helper()
-	err := inNetns(name, func() error {
+	err := InNetns(name, func() error {
 		return filepath.WalkDir("/proc/sys/net", func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || volatile.MatchString(path) {
 				return err

@@ -234,7 +234,7 @@ func (l *Lab) Exec(ctx context.Context, e Endpoint, argv []string) (int, error) 
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var exit *exec.ExitError
-	switch err := inNetns(name, cmd.Run); {
+	switch err := InNetns(name, cmd.Run); {
 	case errors.As(err, &exit):
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			return 128 + int(ws.Signal()), nil // as a shell reports it

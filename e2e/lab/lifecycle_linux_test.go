@@ -292,7 +292,7 @@ func TestDownNamesAndSparesProcessesThatOthersStartedInTheLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	guest := exec.Command("sleep", "600")
-	if err := inNetns(l.podNetns(l.near()), guest.Start); err != nil {
+	if err := InNetns(l.podNetns(l.near()), guest.Start); err != nil {
 		t.Fatal(err)
 	}
 	defer guest.Wait()

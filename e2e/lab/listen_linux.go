@@ -76,7 +76,7 @@ func serve(args []string) error {
 				if err != nil {
 					return fmt.Errorf("lab listen: %w", err)
 				}
-				go func() { failed <- serveTCP(l, *pod) }()
+				go func() { failed <- ServeTCP(l, *pod) }()
 			} else {
 				c, err := net.ListenPacket("udp"+version, address)
 				if err != nil {
@@ -93,8 +93,9 @@ func serve(args []string) error {
 	return <-failed
 }
 
-// serveTCP greets with the pod's name and the peer's address as the pod sees it, then echoes.
-func serveTCP(l net.Listener, pod string) error {
+// ServeTCP greets with the listener's name and the peer's address as the listener sees it, then echoes. It returns when l is
+// closed.
+func ServeTCP(l net.Listener, pod string) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -137,7 +138,7 @@ func (l *Lab) startListener(ctx context.Context, pod Pod, loopback bool) error {
 	cmd.Dir = "/"
 	// A session of its own: Ctrl-C at the terminal that ran "up" must not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = inNetns(l.podNetns(pod), cmd.Start)
+	err = InNetns(l.podNetns(pod), cmd.Start)
 	write.Close()
 	if err != nil {
 		return fmt.Errorf("start listener of %s: %w", pod.ID(), err)

@@ -21,10 +21,10 @@ import (
 // netnsDir is where ip-netns(8) keeps the names of network namespaces.
 const netnsDir = "/run/netns"
 
-// inNetns runs fn with the calling thread inside the named network namespace. Sockets that fn opens and processes that
+// InNetns runs fn with the calling thread inside the named network namespace. Sockets that fn opens and processes that
 // it starts belong to that namespace and may be used from anywhere afterwards. fn must not start goroutines that rely
 // on the namespace. A thread that finds no way back is not given to other goroutines: it ends.
-func inNetns(name string, fn func() error) error {
+func InNetns(name string, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -82,7 +82,7 @@ func netnsExists(name string) bool {
 type setting struct{ path, value string }
 
 func setSysctls(name string, settings ...setting) error {
-	return inNetns(name, func() error {
+	return InNetns(name, func() error {
 		for _, s := range settings {
 			err := os.WriteFile(filepath.Join("/proc/sys", s.path), []byte(s.value), 0)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -104,7 +104,7 @@ func run(ctx context.Context, name string, stdin []byte, argv ...string) ([]byte
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	start := cmd.Run
 	if name != "" {
-		start = func() error { return inNetns(name, cmd.Run) }
+		start = func() error { return InNetns(name, cmd.Run) }
 	}
 	if err := start(); err != nil {
 		if missing := missingTool(argv[0], err); missing != nil {

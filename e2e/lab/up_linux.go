@@ -251,7 +251,7 @@ func (l *Lab) plugIntoFabric(n Node, dev, port string, addrs []netip.Prefix) err
 
 // wire adds a veth pair between two namespaces and makes its far end a port of a bridge there.
 func (l *Lab) wire(near, far, dev, port, bridge string, hw net.HardwareAddr) error {
-	err := inNetns(far, func() error {
+	err := InNetns(far, func() error {
 		return withLinks(near, func(h *netlink.Handle) error {
 			attrs := netlink.NewLinkAttrs()
 			attrs.Name, attrs.MTU, attrs.HardwareAddr = dev, l.Spec.MTU, hw
