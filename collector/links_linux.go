@@ -23,6 +23,7 @@ type link struct {
 	netstack.Link
 	master   int
 	underlay int
+	active   int // slave of a bond
 }
 
 // readLinks decodes the kernel's answer itself: netlink libraries leave out
@@ -54,8 +55,13 @@ func readLinks(_ context.Context, t *target) error {
 	for i := range links {
 		l := &links[i]
 		l.Master = names[l.master]
-		if l.VXLAN != nil {
+		switch {
+		case l.VXLAN != nil:
 			l.VXLAN.Underlay = names[l.underlay]
+		case l.Tunnel != nil:
+			l.Tunnel.Underlay = names[l.underlay]
+		case l.Bond != nil:
+			l.Bond.ActiveSlave = names[l.active]
 		}
 		t.ns.Links = append(t.ns.Links, l.Link)
 	}
@@ -115,10 +121,14 @@ func decodeLink(body []byte) (link, error) {
 	if err := l.decodeData(info.kind, info.data); err != nil {
 		return l, fmt.Errorf("settings of %s %s: %w", info.kind, l.Name, err)
 	}
-	if info.slaveKind == "bridge" {
-		if err := l.decodePort(info.slaveData); err != nil {
-			return l, fmt.Errorf("settings of bridge port %s: %w", l.Name, err)
-		}
+	switch info.slaveKind {
+	case "bridge":
+		err = l.decodePort(info.slaveData)
+	case "bond":
+		err = l.decodeBondPort(info.slaveData)
+	}
+	if err != nil {
+		return l, fmt.Errorf("settings of %s port %s: %w", info.slaveKind, l.Name, err)
 	}
 	return l, nil
 }
@@ -167,31 +177,31 @@ func (l *link) decodeData(kind string, data []byte) error {
 			}
 		}
 	case "macvlan", "macvtap":
-		decode = func(ad *netlink.AttributeDecoder) {
-			if ad.Type() == unix.IFLA_MACVLAN_MODE {
-				l.Mode = modeName(ad.Uint32(), map[uint32]string{1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"})
-			}
-		}
+		decode = l.macvlanData
 	case "ipvlan", "ipvtap":
-		decode = func(ad *netlink.AttributeDecoder) {
-			if ad.Type() == unix.IFLA_IPVLAN_MODE {
-				l.Mode = modeName(uint32(ad.Uint16()), map[uint32]string{0: "l2", 1: "l3", 2: "l3s"})
-			}
-		}
+		decode = l.ipvlanData
 	case "bond":
+		l.Bond = new(netstack.Bond)
+		decode = l.bondData
+	case "ipip", "sit", "ip6tnl":
+		l.Tunnel = new(netstack.Tunnel)
+		decode = l.iptunData
+		if kind == "ip6tnl" {
+			decode = l.ip6tnlData()
+		}
+	case "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan":
+		l.Tunnel = new(netstack.Tunnel)
+		decode = l.greData()
+	case "vti", "vti6":
+		l.Tunnel = new(netstack.Tunnel)
 		decode = func(ad *netlink.AttributeDecoder) {
-			if ad.Type() == unix.IFLA_BOND_MODE {
-				l.Mode = modeName(uint32(ad.Uint8()), map[uint32]string{
-					0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb", 6: "balance-alb",
-				})
+			switch ad.Type() {
+			case nl.IFLA_VTI_LOCAL:
+				l.Tunnel.Local = specified(addr(ad))
+			case nl.IFLA_VTI_REMOTE:
+				l.Tunnel.Remote = specified(addr(ad))
 			}
 		}
-	case "ipip", "sit", "ip6tnl":
-		decode = l.tunnelEnds(nl.IFLA_IPTUN_LOCAL, nl.IFLA_IPTUN_REMOTE)
-	case "gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ip6erspan":
-		decode = l.tunnelEnds(nl.IFLA_GRE_LOCAL, nl.IFLA_GRE_REMOTE)
-	case "vti", "vti6":
-		decode = l.tunnelEnds(nl.IFLA_VTI_LOCAL, nl.IFLA_VTI_REMOTE)
 	default:
 		return nil
 	}
@@ -214,6 +224,8 @@ func (l *link) bridgeData(ad *netlink.AttributeDecoder) {
 		l.Bridge.VLANFiltering = ad.Uint8() != 0
 	case unix.IFLA_BR_VLAN_DEFAULT_PVID:
 		l.Bridge.DefaultPVID = ad.Uint16()
+	case unix.IFLA_BR_VLAN_PROTOCOL:
+		l.Bridge.VLANProtocol = vlanProtocol(bigEndian16(ad))
 	case unix.IFLA_BR_MCAST_SNOOPING:
 		l.Bridge.MulticastSnooping = ad.Uint8() != 0
 	case unix.IFLA_BR_NF_CALL_IPTABLES:
@@ -245,6 +257,14 @@ func (l *link) vxlanData(ad *netlink.AttributeDecoder) {
 		l.VXLAN.L3Miss = ad.Uint8() != 0
 	case nl.IFLA_VXLAN_FLOWBASED:
 		l.VXLAN.External = ad.Uint8() != 0
+	case nl.IFLA_VXLAN_TTL:
+		l.VXLAN.TTL = ad.Uint8()
+	case nl.IFLA_VXLAN_TOS:
+		l.VXLAN.TOS = ad.Uint8()
+	case unix.IFLA_VXLAN_DF:
+		l.VXLAN.DF = map[uint8]string{1: "set", 2: "inherit"}[ad.Uint8()]
+	case unix.IFLA_VXLAN_VNIFILTER:
+		l.VXLAN.VNIFilter = ad.Uint8() != 0
 	}
 }
 
@@ -253,26 +273,180 @@ func (l *link) vlanData(ad *netlink.AttributeDecoder) {
 	case nl.IFLA_VLAN_ID:
 		l.VLAN.ID = ad.Uint16()
 	case nl.IFLA_VLAN_PROTOCOL:
-		switch protocol := bigEndian16(ad); protocol {
-		case unix.ETH_P_8021Q:
-			l.VLAN.Protocol = "802.1Q"
-		case unix.ETH_P_8021AD:
-			l.VLAN.Protocol = "802.1ad"
-		default:
-			l.VLAN.Protocol = fmt.Sprintf("%#04x", protocol)
+		l.VLAN.Protocol = vlanProtocol(bigEndian16(ad))
+	}
+}
+
+func vlanProtocol(protocol uint16) string {
+	switch protocol {
+	case unix.ETH_P_8021Q:
+		return "802.1Q"
+	case unix.ETH_P_8021AD:
+		return "802.1ad"
+	}
+	return fmt.Sprintf("%#04x", protocol)
+}
+
+func (l *link) macvlanData(ad *netlink.AttributeDecoder) {
+	switch ad.Type() {
+	case nl.IFLA_MACVLAN_MODE:
+		l.Mode = modeName(ad.Uint32(), map[uint32]string{1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"})
+	case nl.IFLA_MACVLAN_MACADDR_DATA:
+		nested(ad, func(ad *netlink.AttributeDecoder) {
+			if b := ad.Bytes(); len(b) == len(netstack.MAC{}) {
+				l.SourceMACs = append(l.SourceMACs, netstack.MAC(b))
+			}
+		})
+	}
+}
+
+func (l *link) ipvlanData(ad *netlink.AttributeDecoder) {
+	switch ad.Type() {
+	case nl.IFLA_IPVLAN_MODE:
+		l.Mode = modeName(uint32(ad.Uint16()), map[uint32]string{0: "l2", 1: "l3", 2: "l3s"})
+	case nl.IFLA_IPVLAN_FLAG:
+		switch flags := ad.Uint16(); {
+		case flags&1 != 0: // IPVLAN_F_PRIVATE
+			l.Flag = "private"
+		case flags&2 != 0: // IPVLAN_F_VEPA
+			l.Flag = "vepa"
 		}
 	}
 }
 
-func (l *link) tunnelEnds(local, remote uint16) func(*netlink.AttributeDecoder) {
+func (l *link) bondData(ad *netlink.AttributeDecoder) {
+	switch ad.Type() {
+	case unix.IFLA_BOND_MODE:
+		l.Mode = modeName(uint32(ad.Uint8()), map[uint32]string{
+			0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb", 6: "balance-alb",
+		})
+	case unix.IFLA_BOND_ACTIVE_SLAVE:
+		l.active = int(ad.Uint32())
+	case unix.IFLA_BOND_AD_INFO:
+		nested(ad, func(ad *netlink.AttributeDecoder) {
+			if ad.Type() == unix.IFLA_BOND_AD_INFO_AGGREGATOR {
+				l.Bond.Aggregator = ad.Uint16()
+			}
+		})
+	}
+}
+
+func (l *link) iptunData(ad *netlink.AttributeDecoder) {
+	t := l.Tunnel
+	switch ad.Type() {
+	case nl.IFLA_IPTUN_LOCAL:
+		t.Local = specified(addr(ad))
+	case nl.IFLA_IPTUN_REMOTE:
+		t.Remote = specified(addr(ad))
+	case nl.IFLA_IPTUN_LINK:
+		l.underlay = int(ad.Uint32())
+	case nl.IFLA_IPTUN_TTL:
+		t.TTL = ad.Uint8()
+	case nl.IFLA_IPTUN_TOS:
+		t.TOS = ad.Uint8()
+	case nl.IFLA_IPTUN_PMTUDISC:
+		t.PMTUDisc = ad.Uint8() != 0
+	case nl.IFLA_IPTUN_COLLECT_METADATA:
+		t.External = true
+	case nl.IFLA_IPTUN_ENCAP_TYPE:
+		t.Encap = tunnelEncap(ad.Uint16())
+	}
+}
+
+// ip6tnlData decodes what has the attributes of iptunData and more.
+func (l *link) ip6tnlData() func(*netlink.AttributeDecoder) {
+	l.Tunnel.EncapLimit = true
 	return func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
-		case local:
-			l.TunnelLocal = specified(addr(ad))
-		case remote:
-			l.TunnelRemote = specified(addr(ad))
+		case nl.IFLA_IPTUN_FLAGS:
+			if ad.Uint32()&1 != 0 { // IP6_TNL_F_IGN_ENCAP_LIMIT
+				l.Tunnel.EncapLimit = false
+			}
+		case nl.IFLA_IPTUN_PROTO:
+			l.Tunnel.Protocol = map[uint8]string{unix.IPPROTO_IPIP: "ipip6", unix.IPPROTO_IPV6: "ip6ip6", 0: "any"}[ad.Uint8()]
+		default:
+			l.iptunData(ad)
 		}
 	}
+}
+
+// tunnelEncap names a TUNNEL_ENCAP_*.
+func tunnelEncap(typ uint16) string {
+	switch typ {
+	case 0:
+		return ""
+	case 1:
+		return "fou"
+	case 2:
+		return "gue"
+	}
+	return "unknown"
+}
+
+// Flags of GRE that matter, with the values of <linux/if_tunnel.h> in host order.
+const (
+	greChecksum = 0x8000
+	greKey      = 0x2000
+	greSequence = 0x1000
+)
+
+// greData decodes the settings of GRE: the flags say whether a key counts, and
+// may come after it.
+func (l *link) greData() func(*netlink.AttributeDecoder) {
+	t := l.Tunnel
+	var in, out uint32
+	return func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case nl.IFLA_GRE_LOCAL:
+			t.Local = specified(addr(ad))
+		case nl.IFLA_GRE_REMOTE:
+			t.Remote = specified(addr(ad))
+		case nl.IFLA_GRE_LINK:
+			l.underlay = int(ad.Uint32())
+		case nl.IFLA_GRE_TTL:
+			t.TTL = ad.Uint8()
+		case nl.IFLA_GRE_TOS:
+			t.TOS = ad.Uint8()
+		case nl.IFLA_GRE_PMTUDISC:
+			t.PMTUDisc = ad.Uint8() != 0
+		case nl.IFLA_GRE_COLLECT_METADATA:
+			t.External = true
+		case nl.IFLA_GRE_ENCAP_TYPE:
+			t.Encap = tunnelEncap(ad.Uint16())
+		case nl.IFLA_GRE_IFLAGS:
+			flags := bigEndian16(ad)
+			t.InChecksum, t.InSequence = flags&greChecksum != 0, flags&greSequence != 0
+			if flags&greKey != 0 {
+				t.InKey = &in
+			}
+		case nl.IFLA_GRE_OFLAGS:
+			flags := bigEndian16(ad)
+			t.OutChecksum, t.OutSequence = flags&greChecksum != 0, flags&greSequence != 0
+			if flags&greKey != 0 {
+				t.OutKey = &out
+			}
+		case nl.IFLA_GRE_IKEY:
+			in = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, ad.Uint32()))
+		case nl.IFLA_GRE_OKEY:
+			out = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, ad.Uint32()))
+		}
+	}
+}
+
+func (l *link) decodeBondPort(data []byte) error {
+	port := new(netstack.BondPort)
+	l.BondPort = port
+	return attributes(data, 0, func(ad *netlink.AttributeDecoder) error {
+		switch ad.Type() {
+		case unix.IFLA_BOND_SLAVE_STATE:
+			port.Active = ad.Uint8() == 0 // BOND_STATE_ACTIVE
+		case unix.IFLA_BOND_SLAVE_MII_STATUS:
+			port.Up = ad.Uint8() == 0 // BOND_LINK_UP
+		case unix.IFLA_BOND_SLAVE_AD_AGGREGATOR_ID:
+			port.Aggregator = ad.Uint16()
+		}
+		return nil
+	})
 }
 
 func (l *link) decodePort(data []byte) error {
@@ -294,6 +468,16 @@ func (l *link) decodePort(data []byte) error {
 			port.ProxyARP = ad.Uint8() != 0
 		case unix.IFLA_BRPORT_GUARD:
 			port.Guard = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_MCAST_FLOOD:
+			port.NoMulticastFlood = ad.Uint8() == 0
+		case unix.IFLA_BRPORT_BCAST_FLOOD:
+			port.NoBroadcastFlood = ad.Uint8() == 0
+		case unix.IFLA_BRPORT_NEIGH_SUPPRESS:
+			port.NeighSuppress = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_LOCKED:
+			port.Locked = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_VLAN_TUNNEL:
+			port.VLANTunnel = ad.Uint8() != 0
 		}
 		return nil
 	})

@@ -20,9 +20,10 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		ip link add p0 address 02:00:00:00:00:02 mtu 1400 type veth peer name e0 address 02:00:00:00:00:03 netns `+b+`
 		ip link set p0 master br0 up
 		ip link set p0 type bridge_slave isolated on hairpin on learning off flood off guard on proxy_arp on
+		ip link set p0 type bridge_slave mcast_flood off bcast_flood off neigh_suppress on locked on
 		ip link add p1 index 50 address 02:00:00:00:00:04 type veth peer name q1 index 51 address 02:00:00:00:00:05
 		ip link add m0 index 52 link q1 address 02:00:00:00:00:06 type macvlan mode private
-		ip link add vx0 index 53 address 02:00:00:00:00:07 type vxlan id 42 local 10.77.0.1 dev p1 dstport 8472 nolearning proxy
+		ip link add vx0 index 53 address 02:00:00:00:00:07 type vxlan id 42 local 10.77.0.1 dev p1 dstport 8472 nolearning proxy ttl 7 tos inherit df inherit
 		ip link add vx6 index 54 address 02:00:00:00:00:08 type vxlan id 43 group ff05::7 dev p1 dstport 4789
 		ip link set br0 up
 	`)
@@ -53,14 +54,14 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		"p0": {
 			Index: index(a, "p0"), Name: "p0", Kind: "veth", MAC: mac(2), MTU: 1400, Flags: p0.Flags, OperState: "UP",
 			Peer: index(b, "e0"), PeerNSID: p0.PeerNSID, Master: "br0",
-			Port: &netstack.BridgePort{State: netstack.BRStateForwarding, Hairpin: true, Isolated: true, ProxyARP: true, Guard: true},
+			Port: &netstack.BridgePort{State: netstack.BRStateForwarding, Hairpin: true, Isolated: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighSuppress: true, Locked: true},
 		},
 		"p1": {Index: 50, Name: "p1", Kind: "veth", MAC: mac(4), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 51, PeerNSID: netstack.NoPeerNS},
 		"q1": {Index: 51, Name: "q1", Kind: "veth", MAC: mac(5), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 50, PeerNSID: netstack.NoPeerNS},
 		"m0": {Index: 52, Name: "m0", Kind: "macvlan", MAC: mac(6), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 51, PeerNSID: netstack.NoPeerNS, Mode: "private"},
 		"vx0": {
 			Index: 53, Name: "vx0", Kind: "vxlan", MAC: mac(7), MTU: 1450, Flags: idle, OperState: "DOWN", PeerNSID: netstack.NoPeerNS,
-			VXLAN: &netstack.VXLAN{VNI: 42, Local: address4("10.77.0.1"), Port: 8472, Underlay: "p1", Proxy: true},
+			VXLAN: &netstack.VXLAN{VNI: 42, Local: address4("10.77.0.1"), Port: 8472, Underlay: "p1", Proxy: true, TTL: 7, TOS: 1, DF: "inherit"},
 		},
 		"vx6": {
 			Index: 54, Name: "vx6", Kind: "vxlan", MAC: mac(8), MTU: 1430, Flags: idle, OperState: "DOWN", PeerNSID: netstack.NoPeerNS,
@@ -109,24 +110,29 @@ func TestSettingsOfLinks(t *testing.T) {
 		"a VRF has a table":         {"vrf", []netlink.Attribute{u32(unix.IFLA_VRF_TABLE, 77)}, netstack.Link{VRFTable: 77}},
 		"ipvlan has a mode":         {"ipvlan", []netlink.Attribute{u16(nl.IFLA_IPVLAN_MODE, 2)}, netstack.Link{Mode: "l3s"}},
 		"macvtap has macvlan modes": {"macvtap", []netlink.Attribute{u32(nl.IFLA_MACVLAN_MODE, 8)}, netstack.Link{Mode: "passthru"}},
-		"a bond has a mode":         {"bond", []netlink.Attribute{u8(nl.IFLA_BOND_MODE, 4)}, netstack.Link{Mode: "802.3ad"}},
+		"a bond has a mode":         {"bond", []netlink.Attribute{u8(nl.IFLA_BOND_MODE, 4)}, netstack.Link{Mode: "802.3ad", Bond: &netstack.Bond{}}},
 		"an unheard-of mode is a number": {
-			"bond", []netlink.Attribute{u8(nl.IFLA_BOND_MODE, 99)}, netstack.Link{Mode: "mode-99"},
+			"bond", []netlink.Attribute{u8(nl.IFLA_BOND_MODE, 99)}, netstack.Link{Mode: "mode-99", Bond: &netstack.Bond{}},
 		},
 		"an IPIP tunnel to anywhere has no remote end": {
 			"ipip",
 			[]netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "10.0.0.1"), ip(nl.IFLA_IPTUN_REMOTE, "0.0.0.0")},
-			netstack.Link{TunnelLocal: address4("10.0.0.1")},
+			netstack.Link{Tunnel: &netstack.Tunnel{Local: address4("10.0.0.1")}},
 		},
 		"an IPv6 tunnel has ends": {
 			"ip6tnl",
 			[]netlink.Attribute{ip(nl.IFLA_IPTUN_LOCAL, "fd00::1"), ip(nl.IFLA_IPTUN_REMOTE, "fd00::2")},
-			netstack.Link{TunnelLocal: address4("fd00::1"), TunnelRemote: address4("fd00::2")},
+			netstack.Link{Tunnel: &netstack.Tunnel{Local: address4("fd00::1"), Remote: address4("fd00::2"), EncapLimit: true}},
 		},
 		"a GRE tunnel has ends": {
 			"gre",
-			[]netlink.Attribute{ip(nl.IFLA_GRE_LOCAL, "10.0.0.1"), ip(nl.IFLA_GRE_REMOTE, "10.0.0.2")},
-			netstack.Link{TunnelLocal: address4("10.0.0.1"), TunnelRemote: address4("10.0.0.2")},
+			[]netlink.Attribute{
+				ip(nl.IFLA_GRE_LOCAL, "10.0.0.1"), ip(nl.IFLA_GRE_REMOTE, "10.0.0.2"),
+				{Type: nl.IFLA_GRE_IKEY, Data: []byte{0, 0, 0, 5}},
+				{Type: nl.IFLA_GRE_OKEY, Data: []byte{0, 0, 0, 6}},
+				{Type: nl.IFLA_GRE_IFLAGS, Data: []byte{0x20, 0}},
+			},
+			netstack.Link{Tunnel: &netstack.Tunnel{Local: address4("10.0.0.1"), Remote: address4("10.0.0.2"), InKey: new(uint32(5))}},
 		},
 		"a kind without settings of interest": {"wireguard", []netlink.Attribute{u32(1, 1)}, netstack.Link{}},
 	} {

@@ -57,11 +57,11 @@ func everything() *simulator.Snapshot {
 			{Index: 2, Name: "eth0", MAC: netstack.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up | 1<<30, XDP: true},
 			{
 				Index: 3, Name: "br0", Kind: "bridge", MAC: netstack.MAC{2, 0, 0, 0, 0, 2}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up,
-				Bridge: &netstack.Bridge{VLANFiltering: true, DefaultPVID: 1, NFCallIPTables: true, NFCallIP6Tables: true, MulticastSnooping: true},
+				Bridge: &netstack.Bridge{VLANFiltering: true, VLANProtocol: "802.1ad", DefaultPVID: 1, NFCallIPTables: true, NFCallIP6Tables: true, MulticastSnooping: true},
 			},
 			{
 				Index: 4, Name: "veth0", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 3}, MTU: 1450, OperState: "UP", Peer: 2, PeerNSID: 0, Flags: up, Master: "br0",
-				Port: &netstack.BridgePort{State: 3, Hairpin: true, Isolated: true, Learning: true, Flood: true, ProxyARP: true, Guard: true},
+				Port: &netstack.BridgePort{State: 3, Hairpin: true, Isolated: true, Learning: true, Flood: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighSuppress: true, Locked: true, VLANTunnel: true},
 			},
 			{
 				Index: 5, Name: "veth1", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 4}, MTU: 1450, OperState: "LOWERLAYERDOWN", Peer: 6, PeerNSID: -1, Master: "br0",
@@ -70,7 +70,7 @@ func everything() *simulator.Snapshot {
 			{Index: 6, Name: "veth2", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 5}, MTU: 1450, OperState: "DOWN", Peer: 5, PeerNSID: -1},
 			{
 				Index: 7, Name: "vx4", Kind: "vxlan", MAC: netstack.MAC{2, 0, 0, 0, 0, 6}, MTU: 1450, OperState: "UNKNOWN", PeerNSID: -1, Flags: up,
-				VXLAN: &netstack.VXLAN{VNI: 42, Local: addr("10.0.0.1"), Group: addr("239.1.1.1"), Port: 4789, Underlay: "eth0", Learning: true, L3Miss: true, L2Miss: true, Proxy: true},
+				VXLAN: &netstack.VXLAN{VNI: 42, Local: addr("10.0.0.1"), Group: addr("239.1.1.1"), Port: 4789, Underlay: "eth0", Learning: true, L3Miss: true, L2Miss: true, Proxy: true, VNIFilter: true, TTL: 9, TOS: 1, DF: "inherit"},
 			},
 			{
 				Index: 8, Name: "vx6", Kind: "vxlan", MTU: 1430, OperState: "UNKNOWN", PeerNSID: -1,
@@ -78,9 +78,19 @@ func everything() *simulator.Snapshot {
 			},
 			{Index: 9, Name: "eth0.5", Kind: "vlan", MTU: 1500, OperState: "UP", Peer: 2, PeerNSID: -1, Flags: up, VLAN: &netstack.VLAN{ID: 5, Protocol: "802.1ad"}},
 			{Index: 10, Name: "mv0", Kind: "macvlan", MTU: 1500, Peer: 99, PeerNSID: -1, Mode: "bridge"},
-			{Index: 11, Name: "tun0", Kind: "ipip", MTU: 1480, PeerNSID: -1, Flags: netstack.FlagNoARP | netstack.FlagPointToPoint, TunnelLocal: addr("10.0.0.1"), TunnelRemote: addr("10.0.0.2")},
-			{Index: 12, Name: "tun1", Kind: "ip6tnl", MTU: 1480, PeerNSID: -1},
+			{Index: 11, Name: "tun0", Kind: "ipip", MTU: 1480, PeerNSID: -1, Flags: netstack.FlagNoARP | netstack.FlagPointToPoint, Tunnel: &netstack.Tunnel{Local: addr("10.0.0.1"), Remote: addr("10.0.0.2"), TTL: 64, TOS: 1, PMTUDisc: true}},
+			{Index: 12, Name: "tun1", Kind: "ip6tnl", MTU: 1480, PeerNSID: -1, Tunnel: &netstack.Tunnel{Protocol: "any", EncapLimit: true}},
 			{Index: 13, Name: "vrf0", Kind: "vrf", MTU: 65575, PeerNSID: -1, VRFTable: 100},
+			{
+				Index: 20, Name: "gre1", Kind: "gretap", MTU: 1462, PeerNSID: -1,
+				Tunnel: &netstack.Tunnel{Remote: addr("10.0.0.9"), Underlay: "eth0", InKey: new(uint32(5)), OutKey: new(uint32(1 << 31)), InChecksum: true, OutChecksum: true, InSequence: true, OutSequence: true, Encap: "gue"},
+			},
+			{Index: 21, Name: "gre2", Kind: "gre", MTU: 1476, PeerNSID: -1, Tunnel: &netstack.Tunnel{External: true}},
+			{Index: 22, Name: "bond0", Kind: "bond", MTU: 1500, PeerNSID: -1, Mode: "802.3ad", Bond: &netstack.Bond{ActiveSlave: "s0", Aggregator: 2}},
+			{Index: 23, Name: "s0", Kind: "veth", Peer: 99, PeerNSID: -1, Master: "bond0", BondPort: &netstack.BondPort{Active: true, Up: true, Aggregator: 2}},
+			{Index: 24, Name: "s1", Kind: "veth", Peer: 98, PeerNSID: -1, Master: "bond0", BondPort: &netstack.BondPort{}},
+			{Index: 25, Name: "ipv0", Kind: "ipvlan", Peer: 2, PeerNSID: -1, Mode: "l3s", Flag: "private"},
+			{Index: 26, Name: "mv1", Kind: "macvlan", Peer: 2, PeerNSID: -1, Mode: "source", SourceMACs: []netstack.MAC{{2, 0, 0, 0, 0, 9}, {2, 0, 0, 0, 0, 8}}},
 			{Index: 14, Name: "veth3", Kind: "veth", MTU: 1500, Peer: 3, PeerNSID: unknownNSID},
 		},
 		Addresses: []netstack.Address{

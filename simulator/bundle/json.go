@@ -439,14 +439,17 @@ func (s *source) addr(v *value, key string) netip.Addr {
 // of another kind of link (InfiniBand, the IP addresses of tunnels).
 func (s *source) mac(v *value, key string) netstack.MAC {
 	m := v.get(key)
-	if m == nil {
+	if m == nil || s.text(v, key) == "" {
 		return netstack.MAC{}
 	}
-	text := s.text(v, key)
-	if _, err := netip.ParseAddr(text); err == nil {
+	return s.macOf(m, key)
+}
+
+func (s *source) macOf(m *value, key string) netstack.MAC {
+	if _, err := netip.ParseAddr(m.text); err == nil {
 		return netstack.MAC{}
 	}
-	hw, err := net.ParseMAC(text)
+	hw, err := net.ParseMAC(m.text)
 	if err != nil {
 		s.failAt(m, "%s: not a link-layer address", key)
 		return netstack.MAC{}

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -126,8 +127,16 @@ func readLink(s *source, v *value) netstack.Link {
 	case "ether", "loopback", "":
 		l.MAC = s.mac(v, "address")
 	}
-	if s.text(info, "info_slave_kind") == "bridge" {
+	switch s.text(info, "info_slave_kind") {
+	case "bridge":
 		l.Port = readBridgePort(s, s.object(info, "info_slave_data"))
+	case "bond":
+		slave := s.object(info, "info_slave_data")
+		l.BondPort = &netstack.BondPort{
+			Active:     s.text(slave, "state") == "ACTIVE",
+			Up:         s.text(slave, "mii_status") == "UP",
+			Aggregator: uint16(s.number(slave, "ad_aggregator_id", 16)),
+		}
 	}
 	switch l.Kind {
 	case "":
@@ -137,6 +146,7 @@ func readLink(s *source, v *value) netstack.Link {
 	case "bridge":
 		l.Bridge = &netstack.Bridge{
 			VLANFiltering:     s.truth(data, "vlan_filtering"),
+			VLANProtocol:      s.text(data, "vlan_protocol"),
 			DefaultPVID:       uint16(s.number(data, "vlan_default_pvid", 16)),
 			NFCallIPTables:    s.truth(data, "nf_call_iptables"),
 			NFCallIP6Tables:   s.truth(data, "nf_call_ip6tables"),
@@ -154,20 +164,94 @@ func readLink(s *source, v *value) netstack.Link {
 			L2Miss:   s.truth(data, "l2miss"),
 			Proxy:    s.truth(data, "proxy"),
 			External: s.truth(data, "external"),
+
+			VNIFilter: s.truth(data, "vnifilter"),
+			TTL:       uint8(s.number(data, "ttl", 8)),
+			TOS:       s.hex8(data, "tos"),
+			DF:        s.text(data, "df"),
+		}
+		if l.VXLAN.DF == "unset" {
+			l.VXLAN.DF = ""
 		}
 	case "vlan":
 		l.VLAN = &netstack.VLAN{ID: uint16(s.number(data, "id", 12)), Protocol: s.text(data, "protocol")}
 	case "vrf":
 		l.VRFTable = uint32(s.number(data, "table", 32))
-	case "macvlan", "macvtap", "ipvlan", "ipvtap", "bond":
+	case "macvlan", "macvtap":
 		l.Mode = s.text(data, "mode")
+		for _, m := range s.texts(data, "macaddr_data") {
+			l.SourceMACs = append(l.SourceMACs, s.macOf(m, "macaddr_data"))
+		}
+	case "ipvlan", "ipvtap":
+		l.Mode = s.text(data, "mode")
+		for _, flag := range []string{"private", "vepa"} {
+			if s.truth(data, flag) {
+				l.Flag = flag
+			}
+		}
+	case "bond":
+		l.Mode = s.text(data, "mode")
+		l.Bond = &netstack.Bond{
+			ActiveSlave: s.text(data, "active_slave"),
+			Aggregator:  uint16(s.number(s.object(data, "ad_info"), "aggregator", 16)),
+		}
 	default:
 		if isTunnel(l.Kind) {
-			l.TunnelLocal = s.anyAddr(data, "local", "local6")
-			l.TunnelRemote = s.anyAddr(data, "remote", "remote6")
+			l.Tunnel = readTunnel(s, data)
 		}
 	}
 	return l
+}
+
+func readTunnel(s *source, data *value) *netstack.Tunnel {
+	return &netstack.Tunnel{
+		Local:       s.anyAddr(data, "local", "local6"),
+		Remote:      s.anyAddr(data, "remote", "remote6"),
+		Underlay:    s.text(data, "link"),
+		TTL:         uint8(s.number(data, "ttl", 8)),
+		TOS:         s.hex8(data, "tos"),
+		PMTUDisc:    s.truth(data, "pmtudisc"),
+		InKey:       s.key(data, "ikey"),
+		OutKey:      s.key(data, "okey"),
+		InChecksum:  s.truth(data, "icsum"),
+		OutChecksum: s.truth(data, "ocsum"),
+		InSequence:  s.truth(data, "iseq"),
+		OutSequence: s.truth(data, "oseq"),
+		EncapLimit:  data.has("encap_limit"),
+		Protocol:    s.text(data, "proto"),
+		External:    s.truth(data, "external"),
+		Encap:       s.text(s.object(data, "encap"), "type"),
+	}
+}
+
+// hex8 reads a byte that iproute2 prints as text: "0x1", or "inherit" for 1.
+func (s *source) hex8(v *value, key string) uint8 {
+	m := v.get(key)
+	if m == nil {
+		return 0
+	}
+	if m.text == "inherit" {
+		return 1
+	}
+	n, err := strconv.ParseUint(m.text, 0, 8)
+	if err != nil {
+		s.failAt(m, "%s: not a byte", key)
+	}
+	return uint8(n)
+}
+
+// key reads a key of GRE, which iproute2 prints like an address.
+func (s *source) key(v *value, name string) *uint32 {
+	if !v.has(name) {
+		return nil
+	}
+	b := s.addr(v, name).AsSlice()
+	if len(b) != 4 {
+		s.failAt(v.get(name), "%s: not a key", name)
+		return nil
+	}
+	key := binary.BigEndian.Uint32(b)
+	return &key
 }
 
 // unknownNSID is Link.PeerNSID of a peer in a namespace that has no id here,
@@ -241,6 +325,12 @@ func readBridgePort(s *source, v *value) *netstack.BridgePort {
 		Flood:    s.truth(v, "flood"),
 		ProxyARP: s.truth(v, "proxy_arp"),
 		Guard:    s.truth(v, "guard"),
+
+		NoMulticastFlood: v.has("mcast_flood") && !s.truth(v, "mcast_flood"),
+		NoBroadcastFlood: v.has("bcast_flood") && !s.truth(v, "bcast_flood"),
+		NeighSuppress:    s.truth(v, "neigh_suppress"),
+		Locked:           s.truth(v, "locked"),
+		VLANTunnel:       s.truth(v, "vlan_tunnel"),
 	}
 	if v.has("state_index") { // a state that iproute2 has no name for
 		p.State = s.int(v, "state_index")
@@ -286,6 +376,7 @@ type linkInfo struct {
 
 type bridgeData struct {
 	VLANFiltering     int    `json:"vlan_filtering"`
+	VLANProtocol      string `json:"vlan_protocol,omitempty"`
 	MulticastSnooping int    `json:"mcast_snooping"`
 	DefaultPVID       uint16 `json:"vlan_default_pvid"`
 	NFCallIPTables    int    `json:"nf_call_iptables"`
@@ -301,6 +392,18 @@ type portData struct {
 	Flood      bool   `json:"flood"`
 	ProxyARP   bool   `json:"proxy_arp"`
 	Isolated   bool   `json:"isolated"`
+
+	MulticastFlood bool `json:"mcast_flood"`
+	BroadcastFlood bool `json:"bcast_flood"`
+	NeighSuppress  bool `json:"neigh_suppress"`
+	Locked         bool `json:"locked"`
+	VLANTunnel     bool `json:"vlan_tunnel"`
+}
+
+type bondPortData struct {
+	State      string `json:"state"`
+	MIIStatus  string `json:"mii_status"`
+	Aggregator uint16 `json:"ad_aggregator_id,omitempty"`
 }
 
 type vxlanData struct {
@@ -318,6 +421,11 @@ type vxlanData struct {
 	Proxy    bool   `json:"proxy,omitempty"`
 	L2Miss   bool   `json:"l2miss,omitempty"`
 	L3Miss   bool   `json:"l3miss,omitempty"`
+
+	VNIFilter bool   `json:"vnifilter,omitempty"`
+	TTL       uint8  `json:"ttl,omitempty"`
+	TOS       string `json:"tos,omitempty"`
+	DF        string `json:"df,omitempty"`
 }
 
 type vlanData struct {
@@ -326,12 +434,39 @@ type vlanData struct {
 }
 
 type tunnelData struct {
-	Remote string `json:"remote"`
-	Local  string `json:"local"`
+	External   bool       `json:"external,omitempty"`
+	Protocol   string     `json:"proto,omitempty"`
+	Remote     string     `json:"remote"`
+	Local      string     `json:"local"`
+	Link       string     `json:"link,omitempty"`
+	TTL        uint8      `json:"ttl,omitempty"`
+	TOS        string     `json:"tos,omitempty"`
+	PMTUDisc   bool       `json:"pmtudisc"`
+	InKey      string     `json:"ikey,omitempty"`
+	OutKey     string     `json:"okey,omitempty"`
+	InCsum     bool       `json:"icsum,omitempty"`
+	OutCsum    bool       `json:"ocsum,omitempty"`
+	InSeq      bool       `json:"iseq,omitempty"`
+	OutSeq     bool       `json:"oseq,omitempty"`
+	EncapLimit int        `json:"encap_limit,omitempty"`
+	Encap      *encapData `json:"encap,omitempty"`
+}
+
+type encapData struct {
+	Type string `json:"type"`
 }
 
 type modeData struct {
-	Mode string `json:"mode,omitempty"`
+	Mode       string   `json:"mode,omitempty"`
+	Private    bool     `json:"private,omitempty"`
+	VEPA       bool     `json:"vepa,omitempty"`
+	SourceMACs []string `json:"macaddr_data,omitempty"`
+	Active     string   `json:"active_slave,omitempty"`
+	AD         *adData  `json:"ad_info,omitempty"`
+}
+
+type adData struct {
+	Aggregator uint16 `json:"aggregator"`
 }
 
 type vrfData struct {
@@ -390,7 +525,19 @@ func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
 		} else {
 			data.StateIndex = p.State
 		}
+		data.MulticastFlood, data.BroadcastFlood = !p.NoMulticastFlood, !p.NoBroadcastFlood
+		data.NeighSuppress, data.Locked, data.VLANTunnel = p.NeighSuppress, p.Locked, p.VLANTunnel
 		info.SlaveKind, info.SlaveData = "bridge", data
+	}
+	if p := l.BondPort; p != nil {
+		data := bondPortData{"BACKUP", "DOWN", p.Aggregator}
+		if p.Active {
+			data.State = "ACTIVE"
+		}
+		if p.Up {
+			data.MIIStatus = "UP"
+		}
+		info.SlaveKind, info.SlaveData = "bond", data
 	}
 	if info != (linkInfo{}) {
 		j.Info = &info
@@ -403,13 +550,15 @@ func linkData(l *netstack.Link) any {
 	case l.Bridge != nil:
 		b := l.Bridge
 		return bridgeData{
-			number(b.VLANFiltering), number(b.MulticastSnooping), b.DefaultPVID, number(b.NFCallIPTables), number(b.NFCallIP6Tables),
+			VLANFiltering: number(b.VLANFiltering), VLANProtocol: b.VLANProtocol, MulticastSnooping: number(b.MulticastSnooping),
+			DefaultPVID: b.DefaultPVID, NFCallIPTables: number(b.NFCallIPTables), NFCallIP6Tables: number(b.NFCallIP6Tables),
 		}
 	case l.VXLAN != nil:
 		v := l.VXLAN
 		d := vxlanData{
 			External: v.External, ID: v.VNI, Link: v.Underlay, Port: v.Port,
 			Learning: v.Learning, Proxy: v.Proxy, L2Miss: v.L2Miss, L3Miss: v.L3Miss,
+			VNIFilter: v.VNIFilter, TTL: v.TTL, TOS: formatHex8(v.TOS), DF: v.DF,
 		}
 		switch {
 		case v.Group.IsMulticast() && v.Group.Is4():
@@ -431,12 +580,51 @@ func linkData(l *netstack.Link) any {
 		return vlanData{l.VLAN.Protocol, l.VLAN.ID}
 	case l.Kind == "vrf":
 		return vrfData{l.VRFTable}
-	case l.Mode != "":
-		return modeData{l.Mode}
-	case isTunnel(l.Kind):
-		return tunnelData{orAny(l.TunnelRemote), orAny(l.TunnelLocal)}
+	case l.Tunnel != nil:
+		return tunnelToJSON(l.Tunnel)
+	case l.Mode != "" || l.Bond != nil || l.Flag != "" || l.SourceMACs != nil:
+		d := modeData{Mode: l.Mode, Private: l.Flag == "private", VEPA: l.Flag == "vepa"}
+		for _, mac := range l.SourceMACs {
+			d.SourceMACs = append(d.SourceMACs, formatMAC(mac))
+		}
+		if b := l.Bond; b != nil {
+			d.Active = b.ActiveSlave
+			if b.Aggregator != 0 {
+				d.AD = &adData{b.Aggregator}
+			}
+		}
+		return d
 	}
 	return nil
+}
+
+func tunnelToJSON(t *netstack.Tunnel) tunnelData {
+	d := tunnelData{
+		External: t.External, Protocol: t.Protocol, Remote: orAny(t.Remote), Local: orAny(t.Local), Link: t.Underlay,
+		TTL: t.TTL, TOS: formatHex8(t.TOS), PMTUDisc: t.PMTUDisc, InKey: formatKey(t.InKey), OutKey: formatKey(t.OutKey),
+		InCsum: t.InChecksum, OutCsum: t.OutChecksum, InSeq: t.InSequence, OutSeq: t.OutSequence,
+	}
+	if t.EncapLimit {
+		d.EncapLimit = 4 // IPV6_DEFAULT_TNL_ENCAP_LIMIT
+	}
+	if t.Encap != "" {
+		d.Encap = &encapData{t.Encap}
+	}
+	return d
+}
+
+func formatHex8(v uint8) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%#x", v)
+}
+
+func formatKey(key *uint32) string {
+	if key == nil {
+		return ""
+	}
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, *key))).String()
 }
 
 func orAny(a netip.Addr) string {

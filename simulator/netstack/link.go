@@ -51,18 +51,26 @@ type Link struct {
 	Port     *BridgePort
 	VXLAN    *VXLAN
 	VLAN     *VLAN
+	Tunnel   *Tunnel
+	Bond     *Bond
+	BondPort *BondPort
 	// Mode is the mode of a macvlan, macvtap, ipvlan or bond.
 	Mode string
-	// TunnelLocal and TunnelRemote are the ends of an IP tunnel.
-	TunnelLocal, TunnelRemote netip.Addr
-	VRFTable                  uint32
-	XDP                       bool // an XDP program is attached
+	// Flag is what an ipvlan does between its siblings: "bridge" (which the
+	// empty string stands for too), "private" or "vepa".
+	Flag string
+	// SourceMACs are the senders that a macvlan of mode "source" takes frames of.
+	SourceMACs []MAC
+	VRFTable   uint32
+	XDP        bool // an XDP program is attached
 }
 
 // Bridge holds the settings of a bridge.
 type Bridge struct {
 	VLANFiltering bool
-	DefaultPVID   uint16
+	// VLANProtocol is 802.1Q, or 802.1ad of a bridge of a provider.
+	VLANProtocol string
+	DefaultPVID  uint16
 	// NFCallIPTables and NFCallIP6Tables are the bridge's own switches; the
 	// namespace's sysctls net.bridge.bridge-nf-call-* are the usual ones.
 	NFCallIPTables, NFCallIP6Tables bool
@@ -75,6 +83,10 @@ type BridgePort struct {
 	// 4 blocking.
 	State                                               int
 	Hairpin, Isolated, Learning, Flood, ProxyARP, Guard bool
+	// NoMulticastFlood and NoBroadcastFlood are the negations of mcast_flood and
+	// bcast_flood, which are on unless somebody turned them off.
+	NoMulticastFlood, NoBroadcastFlood bool
+	NeighSuppress, Locked, VLANTunnel  bool
 }
 
 // BRStateForwarding is the port state that passes packets.
@@ -87,6 +99,48 @@ type VXLAN struct {
 	Port                                      uint16
 	Underlay                                  string // device, when bound to one
 	Learning, L3Miss, L2Miss, Proxy, External bool
+	VNIFilter                                 bool
+	// TTL and TOS of what it sends; TTL 0 is the default, TOS 1 that of the
+	// packet inside.
+	TTL, TOS uint8
+	// DF is "set", "inherit", or empty for no.
+	DF string
+}
+
+// Tunnel holds the settings of a tunnel of IP, SIT or GRE.
+type Tunnel struct {
+	Local, Remote netip.Addr
+	Underlay      string // device, when bound to one
+	// TTL and TOS of what it sends; TTL 0 and TOS 1 are those of the packet
+	// inside.
+	TTL, TOS uint8
+	// PMTUDisc sets DF on all that it sends.
+	PMTUDisc bool
+	// InKey and OutKey are those of GRE; nil without.
+	InKey, OutKey *uint32
+	// InChecksum to OutSequence are options of GRE.
+	InChecksum, OutChecksum, InSequence, OutSequence bool
+	// EncapLimit says that an ip6tnl adds an option header.
+	EncapLimit bool
+	// Protocol restricts what an ip6tnl carries: "ip6ip6", "ipip6" or "any".
+	Protocol string
+	// External is set when programs or routes say where each packet goes.
+	External bool
+	// Encap is the further encapsulation, "fou" or "gue"; empty for none.
+	Encap string
+}
+
+// Bond holds the settings of a bond; its mode is Link.Mode.
+type Bond struct {
+	ActiveSlave string // of the modes that use one at a time
+	Aggregator  uint16 // the active one, of 802.3ad
+}
+
+// BondPort holds the state of a port of a bond.
+type BondPort struct {
+	Active     bool // not BACKUP
+	Up         bool // as the link monitoring sees it
+	Aggregator uint16
 }
 
 // VLAN holds the settings of an 802.1Q device.
