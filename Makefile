@@ -7,6 +7,9 @@ LDFLAGS    := -s -w -X main.version=$(VERSION) -X github.com/prometheus/common/v
 PACKAGES   ?= ./...
 BENCH      ?= .
 BENCHCOUNT ?= 1
+N          ?= 20000
+SEED       ?= 1
+FEATURES   ?=
 
 export CGO_ENABLED = 0
 # The checksum database does not know this one module; go.sum pins it.
@@ -41,6 +44,13 @@ generate: ## compile the eBPF programs again
 bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n)
 	@hack/deps.sh test
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) $(PACKAGES)
+
+.PHONY: judge
+judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match:mark,route); disagreements go to bin/disagreements
+	@hack/deps.sh test
+	@$(GO) test -c -o bin/judge ./e2e/judge
+	@cd e2e/judge && ../../bin/judge -test.run '^TestJudge$$' -test.timeout 0 -n $(N) -seed $(SEED) -features '$(FEATURES)' \
+		-log ../../bin/judge.log -save ../../bin/disagreements $(JUDGEFLAGS)
 
 .PHONY: clean
 clean:

@@ -128,12 +128,13 @@ func (c *conversation) request() (mtu int, ok bool) {
 	c.client.Src = l.firstSource(p.Src)
 	c.server = e
 	c.path.Destination = verdict.Destination{IP: addrString(e.packet.Dst), Port: e.packet.DstPort}
+	seenAs := verdict.Source{IP: addrString(e.packet.Src), Port: e.packet.SrcPort}
 	if isICMP(p.Protocol) {
-		c.path.Destination.Port = 0
+		c.path.Destination.Port, seenAs.Port = 0, 0
 	}
 	switch e.kind {
 	case left:
-		c.path.Delivered = true
+		c.path.Delivered, c.path.SeenAs = true, seenAs
 		c.path.Outcome = verdict.OutcomeDelivered
 		c.path.Findings = append(c.path.Findings, *e.finding)
 		return 0, false
@@ -141,7 +142,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
 		if e.kind == delivered {
-			c.path.Delivered = true
+			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true
 		}
 		c.path.Hops = l.hops

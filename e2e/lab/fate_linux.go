@@ -46,10 +46,21 @@ type ConnectOptions struct {
 	Timeout time.Duration
 	// SourcePort is the client's port; 0 takes any.
 	SourcePort uint16
+	// Source is the client's address; the kernel chooses one if it is not valid.
+	Source netip.Addr
 	// FullSize asks for 20 kB to be echoed as well. TCP only.
 	FullSize bool
-	// Message is what a datagram carries; "hello" when empty.
+	// FullTimeout is the Timeout of that; the same when 0.
+	FullTimeout time.Duration
+	// Message is what a datagram carries, or the client says first; "hello" when empty. That of ICMP has an even length.
 	Message string
+	// PingSocket makes ICMP use such a socket, as an unprivileged ping does, and not connect it: the client's user must be in
+	// net.ipv4.ping_group_range. Unlike a raw socket it hears of its own requests only.
+	PingSocket bool
+	// Mark, DSCP and UID are those of the client's socket.
+	Mark uint32
+	DSCP uint8
+	UID  *uint32
 }
 
 // Fate is what became of a real connection.
@@ -62,6 +73,8 @@ type Fate struct {
 	Peer string
 	// Seen is the client's end as the listener saw it; TCP only.
 	Seen netip.AddrPort
+	// At is the listener's end as it saw it, if it said so; TCP only.
+	At netip.AddrPort
 	// Local is the client's end; its address is not valid if the client never got one.
 	Local netip.AddrPort
 	// Err is what the kernel said, in its words, where it failed.
@@ -174,7 +187,9 @@ type conversation struct {
 	to   netip.AddrPort
 	// started is what connect(2) said at once.
 	started error
-	pending []byte
+	// unconnected: each packet names its destination.
+	unconnected bool
+	pending     []byte
 }
 
 // openConversation opens a socket in the calling thread's network namespace and begins to connect it.
@@ -192,33 +207,83 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 		if to.Addr().Is6() {
 			proto = unix.IPPROTO_ICMPV6
 		}
+		if opts.PingSocket {
+			kind = unix.SOCK_DGRAM
+		}
 		to = netip.AddrPortFrom(to.Addr(), 0)
 	}
-	fd, err := unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+	var fd int
+	err := asUser(opts.UID, func() (err error) {
+		fd, err = unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+		return os.NewSyscallError("open socket", err)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
+		return nil, err
 	}
 	c := &conversation{file: os.NewFile(uintptr(fd), "socket"), to: to}
-	if err := c.hearErrors(fd, true); err != nil {
+	if err := c.prepare(fd, opts, unspecified); err != nil {
 		c.file.Close()
 		return nil, err
 	}
-	if opts.SourcePort != 0 {
-		// A port that a past connection still holds in TIME_WAIT is free enough for a test.
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			c.file.Close()
-			return nil, fmt.Errorf("set SO_REUSEADDR: %w", err)
-		}
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(unspecified, opts.SourcePort))); err != nil {
-			c.file.Close()
-			return nil, fmt.Errorf("bind source port %d: %w", opts.SourcePort, err)
-		}
+	if c.unconnected = opts.Protocol == "icmp" && opts.PingSocket; c.unconnected {
+		return c, nil
 	}
 	c.started = unix.Connect(fd, sockaddr(to))
 	if errors.Is(c.started, unix.EINPROGRESS) {
 		c.started = nil
 	}
 	return c, nil
+}
+
+// asUser runs fn with the user of the calling thread's file accesses: sockets that it opens are that user's.
+func asUser(uid *uint32, fn func() error) error {
+	if uid == nil {
+		return fn()
+	}
+	own, err := unix.SetfsuidRetUid(int(*uid))
+	if err != nil {
+		return fmt.Errorf("become user %d: %w", *uid, err)
+	}
+	defer unix.Setfsuid(own)
+	return fn()
+}
+
+// prepare sets what opts ask for.
+func (c *conversation) prepare(fd int, opts ConnectOptions, unspecified netip.Addr) error {
+	if err := c.hearErrors(fd, true); err != nil {
+		return err
+	}
+	set := func(what string, level, option, value int) error {
+		if value == 0 {
+			return nil
+		}
+		if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+			return fmt.Errorf("set %s: %w", what, err)
+		}
+		return nil
+	}
+	level, option := unix.IPPROTO_IP, unix.IP_TOS
+	if c.to.Addr().Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+	}
+	if err := errors.Join(set("SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(opts.Mark)), set("DSCP", level, option, int(opts.DSCP)<<2)); err != nil {
+		return err
+	}
+	if opts.SourcePort == 0 && !opts.Source.IsValid() {
+		return nil
+	}
+	// A port that a past connection still holds in TIME_WAIT is free enough for a test.
+	if err := set("SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	own := netip.AddrPortFrom(unspecified, opts.SourcePort)
+	if opts.Source.IsValid() {
+		own = netip.AddrPortFrom(opts.Source, opts.SourcePort)
+	}
+	if err := unix.Bind(fd, sockaddr(own)); err != nil {
+		return fmt.Errorf("bind to %s: %w", own, err)
+	}
+	return nil
 }
 
 // hearErrors makes the kernel hand over ICMP errors as they came: those that it takes for transient too, and with the
@@ -307,18 +372,26 @@ func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if err != nil {
 		return err
 	}
-	peer, seen, _ := strings.Cut(greeting, " ")
-	if fate.Seen, err = netip.ParseAddrPort(seen); err != nil {
+	words := strings.Fields(greeting)
+	if len(words) < 2 {
+		return fmt.Errorf("the greeting %q names no address", greeting)
+	}
+	if fate.Seen, err = netip.ParseAddrPort(words[1]); err != nil {
 		return fmt.Errorf("the greeting %q names no address: %w", greeting, err)
 	}
-	if err := c.echo([]byte("hello\n")); err != nil {
+	if len(words) > 2 {
+		if fate.At, err = netip.ParseAddrPort(words[2]); err != nil {
+			return fmt.Errorf("the greeting %q: %w", greeting, err)
+		}
+	}
+	if err := c.echo([]byte(cmp.Or(opts.Message, "hello") + "\n")); err != nil {
 		return err
 	}
-	fate.Peer, fate.Outcome = peer, Established
+	fate.Peer, fate.Outcome = words[0], Established
 	if !opts.FullSize {
 		return nil
 	}
-	c.deadline(opts.Timeout)
+	c.deadline(cmp.Or(opts.FullTimeout, opts.Timeout))
 	if err := c.echo(bytes.Repeat([]byte{'x'}, fullSize)); err != nil {
 		return err
 	}
@@ -387,13 +460,17 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if _, err := rand.Read(message[4:6]); err != nil {
 		return err
 	}
-	message = append(message, "plumblin"...)
+	message = append(message, cmp.Or(opts.Message, "plumblin")...)
 	if !c.to.Addr().Is6() { // the kernel fills in that of ICMPv6
 		binary.BigEndian.PutUint16(message[2:], checksum(message))
 	}
 	c.deadline(opts.Timeout)
-	if _, err := c.file.Write(message); err != nil {
+	if err := c.send(message); err != nil {
 		return err
+	}
+	identified := 4
+	if c.unconnected { // a ping socket's identifier is the kernel's choice, and the header is not there
+		header, identified = 0, 6
 	}
 	buf := make([]byte, 1500)
 	for {
@@ -402,11 +479,20 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 			return err
 		}
 		// A raw socket hears all ICMP of its peer.
-		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
+		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+identified:header+8], message[identified:8]) {
 			fate.Outcome = Answered
 			return nil
 		}
 	}
+}
+
+func (c *conversation) send(message []byte) (err error) {
+	if !c.unconnected {
+		_, err = c.file.Write(message)
+		return err
+	}
+	c.control(func(fd int) { err = unix.Sendto(fd, message, 0, sockaddr(c.to)) })
+	return os.NewSyscallError("sendto", err)
 }
 
 // checksum is that of RFC 1071 over an even number of bytes.

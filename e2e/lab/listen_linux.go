@@ -93,8 +93,7 @@ func serve(args []string) error {
 	return <-failed
 }
 
-// ServeTCP greets with the listener's name and the peer's address as the listener sees it, then echoes. It returns when l is
-// closed.
+// ServeTCP greets and echoes. It returns when l is closed.
 func ServeTCP(l net.Listener, pod string) error {
 	for {
 		c, err := l.Accept()
@@ -103,10 +102,15 @@ func ServeTCP(l net.Listener, pod string) error {
 		}
 		go func() {
 			defer c.Close()
-			fmt.Fprintf(c, "%s %s\n", pod, c.RemoteAddr())
-			io.Copy(c, c)
+			Greet(c, pod)
 		}()
 	}
+}
+
+// Greet says the listener's name, and both ends' addresses as the listener sees them, the client's first; then it echoes.
+func Greet(c net.Conn, name string) {
+	fmt.Fprintf(c, "%s %s %s\n", name, c.RemoteAddr(), c.LocalAddr())
+	io.Copy(c, c)
 }
 
 // serveUDP answers a datagram with the pod's name, a space, and the datagram.

@@ -150,12 +150,15 @@ type Destination struct {
 // Path is one way that the packet may take.
 type Path struct {
 	// Probability is nil when the kernel's choice cannot be weighed.
-	Probability  *float64      `json:"probability"`
-	Verdict      Verdict       `json:"verdict"`
-	Delivered    bool          `json:"delivered"` // the request reached its destination
-	Outcome      Outcome       `json:"outcome"`
-	Source       Source        `json:"source"`
-	Destination  Destination   `json:"destination"`
+	Probability *float64    `json:"probability"`
+	Verdict     Verdict     `json:"verdict"`
+	Delivered   bool        `json:"delivered"` // the request reached its destination
+	Outcome     Outcome     `json:"outcome"`
+	Source      Source      `json:"source"`
+	Destination Destination `json:"destination"`
+	// SeenAs is the client's end as the destination sees it; empty when the
+	// request does not get there.
+	SeenAs       Source        `json:"seenAs"`
 	Translations []Translation `json:"translations"`
 	Hops         []Hop         `json:"hops"`
 	Reverse      []Hop         `json:"reverse"`

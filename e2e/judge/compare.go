@@ -1,0 +1,139 @@
+package judge
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Arrival is a probe as a receiver got it.
+type Arrival struct {
+	Namespace string `json:"namespace"`
+	// Seen is the client's end and At the receiver's, both as the receiver sees them.
+	Seen netip.AddrPort `json:"seen"`
+	At   netip.AddrPort `json:"at"`
+	// Passing says that it was seen passing through, or being sent.
+	Passing bool `json:"passing,omitempty"`
+}
+
+// Observed is a real fate, as far as it can be seen.
+type Observed struct {
+	Fate
+	// Err is what the kernel said, in its words.
+	Err string `json:"error,omitempty"`
+	// Arrivals are what receivers got, wherever: one of them is in Fate.
+	Arrivals []Arrival `json:"arrivals,omitempty"`
+}
+
+func (o Observed) String() string {
+	s := o.Fate.String()
+	if o.Err != "" {
+		s += " (" + o.Err + ")"
+	}
+	for _, a := range o.Arrivals {
+		if a.Namespace != o.Namespace {
+			s += fmt.Sprintf("; seen at %s as %s from %s", a.Namespace, a.At, a.Seen)
+		}
+	}
+	return s
+}
+
+// agrees says whether a real fate is the predicted one. Some of it cannot be seen: whether a request arrived that was
+// refused, and what becomes of one that left the collected world.
+func agrees(p *Probe, want Fate, got *Observed) bool {
+	if want.Namespace == left {
+		for _, a := range got.Arrivals {
+			if (a.Namespace == router || a.Namespace == outside) && a.At == want.Destination && a.Seen == want.SeenAs {
+				return true
+			}
+		}
+		return false
+	}
+	if got.Verdict != want.Verdict || got.Outcome != want.Outcome {
+		return false
+	}
+	switch {
+	case want.Namespace != "" && got.Namespace == "":
+		// A connection that is not established may have left no trace.
+		return p.Protocol == verdict.TCP && want.Outcome != verdict.OutcomeEstablished
+	case want.Namespace == "":
+		return got.Namespace == ""
+	}
+	return got.Namespace == want.Namespace && got.Destination == want.Destination && got.SeenAs == want.SeenAs
+}
+
+// agreesWith says whether a real fate is among those predicted.
+func (p *Prediction) agreesWith(probe *Probe, got *Observed) bool {
+	for _, f := range p.Fates {
+		if f.Probability != 0 && agrees(probe, f.Fate, got) {
+			return true
+		}
+	}
+	return false
+}
+
+// observed puts together what the client and the receivers saw.
+func (t *trial) observed(w *World) Observed {
+	p, seen := t.probe, &t.seen
+	o := Observed{Fate: Fate{Outcome: verdict.Outcome(seen.fate.Outcome), Verdict: verdict.Unreachable}, Arrivals: seen.arrivals}
+	if seen.fate.Err != nil {
+		o.Err = seen.fate.Err.Error()
+	}
+	for _, a := range seen.arrivals {
+		if a.Passing || w.Namespace(a.Namespace).Hidden {
+			continue
+		}
+		o.Namespace, o.Destination, o.SeenAs = a.Namespace, a.At, a.Seen
+	}
+	switch o.Outcome {
+	case verdict.OutcomeEstablished:
+		o.Namespace, o.Destination, o.SeenAs = seen.fate.Peer, unmapped(seen.fate.At), unmapped(seen.fate.Seen)
+		o.Verdict = verdict.Degraded
+		if seen.fate.FullSize {
+			o.Verdict = verdict.Reachable
+		}
+	case verdict.OutcomeAnswered:
+		o.Verdict = verdict.Reachable
+	case verdict.OutcomeTimeout:
+		if p.Protocol == verdict.UDP && o.Namespace != "" {
+			// Silence is all that the client can see; that the datagram arrived, the receiver alone knows.
+			o.Outcome, o.Verdict = verdict.OutcomeDelivered, verdict.Degraded
+		}
+	}
+	return o
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// unlikely bounds how improbable shares may be: one world in a million.
+const unlikely = 1e-6
+
+// fits says whether seeing a fate k times of n is credible if its probability is p: both tails of the binomial
+// distribution.
+func fits(k, n int, p float64) bool {
+	if p >= 1 {
+		return k == n
+	}
+	lower, upper := 0.0, 0.0
+	for i := range n + 1 {
+		mass := math.Exp(logChoose(n, i) + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
+		if i <= k {
+			lower += mass
+		}
+		if i >= k {
+			upper += mass
+		}
+	}
+	return min(lower, upper) >= unlikely
+}
+
+func logChoose(n, k int) float64 {
+	a, _ := math.Lgamma(float64(n + 1))
+	b, _ := math.Lgamma(float64(k + 1))
+	c, _ := math.Lgamma(float64(n - k + 1))
+	return a - b - c
+}

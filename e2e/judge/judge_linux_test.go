@@ -1,0 +1,156 @@
+package judge
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+)
+
+var (
+	trials   = flag.Int("n", 500, "trials: probes to judge, in whole worlds")
+	seed     = flag.Uint64("seed", 1, "seed of the worlds")
+	first    = flag.Uint64("first", 0, "index of the first world")
+	features = flag.String("features", "", "restrict worlds to these features or generators: match:mark,route,iptables")
+	stop     = flag.Bool("stop", false, "stop at the first disagreement")
+	workers  = flag.Int("workers", 4, "worlds to judge at once")
+	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
+	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
+	logFile  = flag.String("log", "", "file for the report, besides the output")
+	describe = flag.Bool("describe", false, "print the first world and judge nothing")
+)
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes network namespaces")
+	}
+}
+
+// TestJudge judges random worlds. Its flags follow -args: see the target judge of the Makefile.
+func TestJudge(t *testing.T) {
+	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Save: *save, Shrink: !*noShrink, Log: os.Stdout}
+	if *features != "" {
+		o.Features = strings.Split(*features, ",")
+	}
+	if *describe {
+		w := Generate(*seed, *first, o.Features)
+		for i := range w.Probes {
+			fmt.Println(&w.Probes[i])
+		}
+		fmt.Println(w.describe())
+		return
+	}
+	needRoot(t)
+	ctx, cancel := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer cancel()
+	sum, err := Run(ctx, o)
+	if sum == nil {
+		t.Fatal(err)
+	}
+	sum.Print(os.Stdout)
+	if *logFile != "" {
+		f, err := os.Create(*logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fmt.Fprintf(f, "judge -n %d -seed %d\n\n", *trials, *seed)
+		sum.Print(f)
+	}
+	if err != nil && !*stop {
+		t.Error(err)
+	}
+	if sum.Failed() {
+		t.Errorf("%d disagreements, %d unknown of %d, %d failures", len(sum.Disagreements), sum.Unknown, sum.Trials, len(sum.Failures))
+	}
+}
+
+// regressions are the saved worlds.
+func regressions(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("testdata/*/world.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Dir(dirs[i])
+	}
+	return dirs
+}
+
+// TestRegressionsFromBundles diagnoses the bundles of saved worlds: what the kernel did is known.
+func TestRegressionsFromBundles(t *testing.T) {
+	for _, dir := range regressions(t) {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			w, err := ReadWorld(filepath.Join(dir, "world.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			snapshot, err := bundle.Read(filepath.Join(dir, "bundle"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			world, err := simulator.Compile(snapshot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, err := readRegressions(filepath.Join(dir, "observed.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range w.Probes {
+				p := &w.Probes[i]
+				predicted, err := predict(world, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, ok := seen[p.ID]
+				if !ok {
+					t.Fatalf("%s: no observation of %s", dir, p.ID)
+				}
+				if !predicted.agreesWith(p, &got) {
+					t.Errorf("%s\nkernel:    %s\nsimulator: %s%s", p, got, predicted, w.describe())
+				}
+			}
+		})
+	}
+}
+
+// TestRegressionsLive builds the saved worlds again.
+func TestRegressionsLive(t *testing.T) {
+	needRoot(t)
+	j := newWorker(99, Options{Log: os.Stdout})
+	for _, dir := range regressions(t) {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			w, err := ReadWorld(filepath.Join(dir, "world.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := j.judge(context.WithoutCancel(t.Context()), w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range r.disagreements {
+				t.Errorf("%s%s", &d, w.describe())
+			}
+		})
+	}
+}
+
+// TestWorldsAreTheSameForTheSameSeed compares two drawings.
+func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
+	for index := range uint64(20) {
+		a, b := fmt.Sprintf("%+v", Generate(1, index, nil)), fmt.Sprintf("%+v", Generate(1, index, nil))
+		if a == "" || len(a) != len(b) {
+			t.Fatalf("world %d differs", index)
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// ears are the sockets of a world that receive.
+type ears struct {
+	mu       sync.Mutex
+	arrivals map[string][]Arrival // by what the probe's packets carry
+	closers  []func() error
+	group    sync.WaitGroup
+}
+
+func newEars() *ears { return &ears{arrivals: map[string][]Arrival{}} }
+
+func (e *ears) note(message string, a Arrival) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, known := range e.arrivals[message] {
+		if known == a {
+			return
+		}
+	}
+	e.arrivals[message] = append(e.arrivals[message], a)
+}
+
+func (e *ears) heard(message string) []Arrival {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.arrivals[message]
+}
+
+// serve runs fn until it returns because what closer closes is closed.
+func (e *ears) serve(closer func() error, fn func()) {
+	e.mu.Lock()
+	e.closers = append(e.closers, closer)
+	e.mu.Unlock()
+	e.group.Go(fn)
+}
+
+func (e *ears) close() {
+	e.mu.Lock()
+	closers := e.closers
+	e.closers = nil
+	e.mu.Unlock()
+	for _, c := range closers {
+		_ = c()
+	}
+	e.group.Wait()
+}
+
+// listen opens the sockets of a namespace's listeners, and those that hear its echo requests.
+func (b *built) listen(_ context.Context, ns string, elements []*Element) error {
+	return b.within(ns, func() error {
+		for _, e := range elements {
+			words := strings.Fields(e.Text)
+			hosts := []string{"0.0.0.0", "::"}
+			if len(words) > 2 {
+				hosts = words[2:]
+			}
+			for _, host := range hosts {
+				if err := b.open(ns, words[0], net.JoinHostPort(host, words[1])); err != nil {
+					return fmt.Errorf("%s: listen %s: %w", e.ID, e.Text, err)
+				}
+			}
+		}
+		for _, f := range families {
+			if err := b.hearEcho(ns, f); err != nil {
+				return fmt.Errorf("hear echo requests: %w", err)
+			}
+		}
+		if b.world.Namespace(ns).Hidden {
+			return b.capture(ns)
+		}
+		return nil
+	})
+}
+
+func (b *built) open(ns, proto, address string) error {
+	host, _, _ := net.SplitHostPort(address)
+	version := "4"
+	if strings.Contains(host, ":") {
+		version = "6"
+	}
+	if proto == "tcp" {
+		l, err := net.Listen("tcp"+version, address)
+		if err != nil {
+			return err
+		}
+		b.ears.serve(l.Close, func() { b.ears.serveTCP(ns, l) })
+		return nil
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return wantAddresses(c) }}
+	c, err := config.ListenPacket(context.Background(), "udp"+version, address)
+	if err != nil {
+		return err
+	}
+	conn := c.(*net.UDPConn)
+	b.ears.serve(conn.Close, func() { b.ears.serveUDP(ns, conn) })
+	return nil
+}
+
+// wantAddresses asks the kernel to tell with each packet where it was sent to.
+func wantAddresses(c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	})
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap, _ := netip.ParseAddrPort(a.String())
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+func (e *ears) serveTCP(ns string, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		e.serve(c.Close, func() {
+			defer c.Close()
+			a := Arrival{Namespace: ns, Seen: addrPort(c.RemoteAddr()), At: addrPort(c.LocalAddr())}
+			e.note(tcpKey(a.Seen), a)
+			lab.Greet(c, ns)
+		})
+	}
+}
+
+// tcpKey is what a TCP connection is known by until it carries anything: the client's port, which most translations
+// leave alone.
+func tcpKey(seen netip.AddrPort) string { return "tcp port " + strconv.Itoa(int(seen.Port())) }
+
+// serveUDP answers from the address that was asked, as a careful server does.
+func (e *ears) serveUDP(ns string, c *net.UDPConn) {
+	buf, oob := make([]byte, 2048), make([]byte, 256)
+	local := c.LocalAddr().(*net.UDPAddr)
+	for {
+		n, m, _, from, err := c.ReadMsgUDPAddrPort(buf, oob)
+		if err != nil {
+			if strings.Contains(err.Error(), "use of closed") {
+				return
+			}
+			continue // such as the port unreachable that an earlier answer met
+		}
+		to, control := destination(oob[:m])
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if !to.IsValid() {
+			to = local.AddrPort().Addr()
+		}
+		e.note(string(buf[:n]), Arrival{Namespace: ns, Seen: netip.AddrPortFrom(from.Addr().WithZone(""), from.Port()), At: netip.AddrPortFrom(to, uint16(local.Port))})
+		_, _, _ = c.WriteMsgUDPAddrPort(append([]byte(ns+" "), buf[:n]...), control, from)
+	}
+}
+
+// destination reads the address that a packet was sent to, and writes the control message that makes it the answer's source.
+func destination(oob []byte) (netip.Addr, []byte) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return netip.Addr{}, nil
+	}
+	for _, m := range messages {
+		switch {
+		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO:
+			info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&m.Data[0]))
+			return netip.AddrFrom4(info.Addr), unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: info.Addr})
+		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO:
+			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0]))
+			answer := &unix.Inet6Pktinfo{Addr: info.Addr}
+			if netip.AddrFrom16(info.Addr).IsLinkLocalUnicast() {
+				answer.Ifindex = info.Ifindex
+			}
+			return netip.AddrFrom16(info.Addr).Unmap(), unix.PktInfo6(answer)
+		}
+	}
+	return netip.Addr{}, nil
+}
+
+// hearEcho opens a raw socket in the calling thread's namespace: it gets a copy of each echo request that the kernel answers.
+func (b *built) hearEcho(ns string, f netstack.Family) error {
+	network, request, header := "ip4:icmp", byte(8), 0
+	address := "0.0.0.0"
+	if f == netstack.IPv6 {
+		network, request, header = "ip6:ipv6-icmp", 128, 0
+		address = "::"
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return wantAddresses(c) }}
+	c, err := config.ListenPacket(context.Background(), network, address)
+	if err != nil {
+		return err
+	}
+	conn := c.(*net.IPConn)
+	b.ears.serve(conn.Close, func() {
+		buf, oob := make([]byte, 4096), make([]byte, 256)
+		for {
+			n, m, _, from, err := conn.ReadMsgIP(buf, oob)
+			if err != nil {
+				return
+			}
+			message := buf[:n]
+			if f == netstack.IPv4 && n > 0 && message[0]>>4 == 4 { // ReadMsgIP leaves the header
+				header = int(message[0]&15) * 4
+			}
+			if n < header+8 || message[header] != request {
+				continue
+			}
+			to, _ := destination(oob[:m])
+			source, _ := netip.AddrFromSlice(from.IP)
+			b.ears.note(string(message[header+8:]), Arrival{Namespace: ns, Seen: netip.AddrPortFrom(source.Unmap().WithZone(""), 0), At: netip.AddrPortFrom(to, 0)})
+		}
+	})
+	return nil
+}
+
+// halfOpen notes the connections of which the request arrived and the handshake was not finished.
+func (b *built) halfOpen(ns string) error {
+	return b.within(ns, func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_INET_DIAG)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			sockets, err := handle.SocketDiagTCP(family)
+			if err != nil {
+				return err
+			}
+			for _, s := range sockets {
+				const synRecv = 3
+				if s.State != synRecv {
+					continue
+				}
+				seen, _ := netip.AddrFromSlice(s.ID.Destination)
+				at, _ := netip.AddrFromSlice(s.ID.Source)
+				a := Arrival{
+					Namespace: ns, Seen: netip.AddrPortFrom(seen.Unmap(), s.ID.DestinationPort),
+					At: netip.AddrPortFrom(at.Unmap(), s.ID.SourcePort),
+				}
+				b.ears.note(tcpKey(a.Seen), a)
+			}
+		}
+		return nil
+	})
+}
+
+// Patience with what is predicted to arrive, with what is predicted to be silent, and with what may be either: TCP tries again
+// after a second, and is then given another chance by the kernel's dice.
+const (
+	patient = 6 * time.Second
+	brief   = 700 * time.Millisecond
+	careful = 900 * time.Millisecond
+)
+
+// observation is what became of one probe.
+type observation struct {
+	fate lab.Fate
+	// arrivals are what receivers got of it, wherever.
+	arrivals []Arrival
+}
+
+// trial is one sending of a probe.
+type trial struct {
+	probe      *Probe
+	sourcePort uint16
+	round      int
+	// timeout of each part, and of the full-size one.
+	timeout, full time.Duration
+	seen          observation
+}
+
+func (t *trial) message() string {
+	m := fmt.Sprintf("%s.%d", t.probe.ID, t.round)
+	if len(m)%2 == 1 { // as the checksum of an echo request likes it
+		m += "."
+	}
+	return m
+}
+
+// observe sends all trials at once, and then looks what came of them.
+func (b *built) observe(ctx context.Context, trials []*trial) error {
+	var group errgroup.Group
+	for _, t := range trials {
+		group.Go(func() (err error) {
+			p := t.probe
+			t.seen.fate, err = lab.ConnectFrom(ctx, b.netns(p.From), netip.AddrPortFrom(p.To, p.Port), lab.ConnectOptions{
+				Protocol: string(p.Protocol), Timeout: t.timeout, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
+				Source: p.Source, SourcePort: t.sourcePort, Message: t.message(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
+				PingSocket: true,
+			})
+			return err
+		})
+	}
+	err := group.Wait()
+	if err != nil {
+		return err
+	}
+	for i := range b.world.Namespaces {
+		if err := b.halfOpen(b.world.Namespaces[i].Name); err != nil {
+			return fmt.Errorf("look for half-open connections: %w", err)
+		}
+	}
+	for _, t := range trials {
+		t.seen.arrivals = b.ears.heard(t.message())
+		if t.probe.Protocol == verdict.TCP {
+			t.seen.arrivals = b.ears.heard(tcpKey(netip.AddrPortFrom(t.probe.To, t.sourcePort)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,480 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Options of a run.
+type Options struct {
+	// Trials is how many probes to judge; whole worlds are judged.
+	Trials int
+	Seed   uint64
+	// First is the index of the first world.
+	First uint64
+	// Features restrict what worlds are made of: "match:mark", "route", "iptables".
+	Features []string
+	// Stop ends the run at the first disagreement.
+	Stop bool
+	// Workers is how many worlds are judged at once: they wait more than they compute.
+	Workers int
+	// Save is the directory for disagreements; none is saved when empty.
+	Save string
+	// Shrink makes a disagreement small before it is saved.
+	Shrink bool
+	Log    io.Writer
+}
+
+// Summary of a run.
+type Summary struct {
+	Worlds, Trials, Agreed, Unknown, Branching int
+	// Disagreements of two runs of the same world; Unstable ones showed only once.
+	Disagreements, Unstable []Disagreement
+	// Failures are worlds that could not be built, collected or compiled.
+	Failures []string
+	coverage coverage
+	Elapsed  time.Duration
+}
+
+// Disagreement is a probe of which the simulator said something else than the kernel.
+type Disagreement struct {
+	World      *World      `json:"-"`
+	Probe      Probe       `json:"probe"`
+	Predicted  *Prediction `json:"predicted"`
+	Observed   Observed    `json:"observed"`
+	Again      Observed    `json:"again"`
+	FromBundle bool        `json:"fromBundle,omitempty"`
+	// Shares are set if each fate was among those predicted, but not as often.
+	Shares string `json:"shares,omitempty"`
+}
+
+func (d *Disagreement) String() string {
+	s := fmt.Sprintf("world %d/%d, %s\n  kernel:    %s\n", d.World.Seed, d.World.Index, &d.Probe, d.Observed)
+	if d.Again.Outcome != "" {
+		s += fmt.Sprintf("  again:     %s\n", d.Again)
+	}
+	s += fmt.Sprintf("  simulator: %s", d.Predicted)
+	if d.Shares != "" {
+		s += "\n  shares:    " + d.Shares
+	}
+	if d.FromBundle {
+		s += "\n  the bundle is diagnosed differently"
+	}
+	return s
+}
+
+// tooMany worlds that fail end a run.
+const tooMany = 20
+
+// Run judges until there are enough trials.
+func Run(ctx context.Context, o Options) (*Summary, error) {
+	if err := removeStale(); err != nil {
+		return nil, err
+	}
+	if o.Workers == 0 {
+		o.Workers = 4
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sum := &Summary{coverage: coverage{}}
+	start := time.Now()
+	var mu sync.Mutex
+	next := o.First
+	var group sync.WaitGroup
+	reported := start
+	for worker := range o.Workers {
+		group.Go(func() {
+			j := newWorker(worker, o)
+			for {
+				mu.Lock()
+				index := next
+				next++
+				done := sum.Trials >= o.Trials || ctx.Err() != nil
+				mu.Unlock()
+				if done {
+					return
+				}
+				w := Generate(o.Seed, index, o.Features)
+				r, err := j.judge(ctx, w)
+				if ctx.Err() != nil {
+					return
+				}
+				mu.Lock()
+				sum.Worlds++
+				if err != nil {
+					text := fmt.Sprintf("world %d/%d: %v", o.Seed, index, err)
+					sum.Failures = append(sum.Failures, text)
+					fmt.Fprintln(o.Log, text)
+				} else {
+					sum.add(r)
+					for _, d := range r.disagreements {
+						fmt.Fprintln(o.Log, &d)
+					}
+					for _, d := range r.unstable {
+						fmt.Fprintf(o.Log, "once only: %s\n", &d)
+					}
+				}
+				if o.Stop && (len(sum.Disagreements) > 0 || err != nil) || len(sum.Failures) >= tooMany {
+					cancel()
+				}
+				if time.Since(reported) > 10*time.Second {
+					reported = time.Now()
+					fmt.Fprintf(o.Log, "%d worlds, %d trials, %d disagreements, %d unknown, %s\n", sum.Worlds, sum.Trials,
+						len(sum.Disagreements), sum.Unknown, time.Since(start).Round(time.Second))
+				}
+				mu.Unlock()
+				if err == nil && o.Save != "" {
+					for i := range r.disagreements {
+						j.save(ctx, &r.disagreements[i])
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	sum.Elapsed = time.Since(start)
+	return sum, context.Cause(ctx)
+}
+
+func (s *Summary) add(r *result) {
+	s.Trials += r.trials
+	s.Agreed += r.agreed
+	s.Unknown += r.unknown
+	s.Branching += r.branching
+	s.Disagreements = append(s.Disagreements, r.disagreements...)
+	s.Unstable = append(s.Unstable, r.unstable...)
+	s.coverage.merge(r.coverage)
+}
+
+// Failed says whether the simulator is not as good as it should be.
+func (s *Summary) Failed() bool {
+	return len(s.Disagreements) > 0 || len(s.Failures) > 0 || s.Unknown*100 > s.Trials
+}
+
+// Print writes the report of a run.
+func (s *Summary) Print(w io.Writer) {
+	s.coverage.print(w)
+	fmt.Fprintf(w, "\n%d worlds, %d trials in %s: %d agreed, %d disagreed, %d unknown (%.2f%%); in %d the kernel had a choice; %d once only; %d worlds failed\n",
+		s.Worlds, s.Trials, s.Elapsed.Round(time.Second), s.Agreed, len(s.Disagreements), s.Unknown, 100*float64(s.Unknown)/float64(max(s.Trials, 1)),
+		s.Branching, len(s.Unstable), len(s.Failures))
+}
+
+// worker judges one world after the other, under names of its own.
+type worker struct {
+	options   Options
+	prefix    string
+	collector *collector.Collector
+	objects   cluster.Objects
+}
+
+func newWorker(n int, o Options) *worker {
+	j := &worker{options: o, prefix: fmt.Sprintf("%s%d.%d", namePrefix, os.Getpid(), n)}
+	j.collector = collector.New(collector.Options{
+		Namespaces:  []string{j.prefix + "-c-*"},
+		Cluster:     func() (cluster.Objects, error) { return j.objects, nil },
+		Concurrency: 1,
+		Logger:      slog.New(slog.DiscardHandler),
+	})
+	return j
+}
+
+// result of one world.
+type result struct {
+	trials, agreed, unknown, branching int
+	disagreements, unstable            []Disagreement
+	coverage                           coverage
+}
+
+// judge judges one world, and what disagrees once more in a world built anew.
+func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
+	first, err := j.sit(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	r := &result{trials: len(w.Probes), coverage: coverage{}}
+	wrong := map[string]bool{}
+	for i := range first.cases {
+		c := &first.cases[i]
+		switch {
+		case c.wrong():
+			wrong[c.probe.ID] = true
+			continue
+		case c.predicted.unknown():
+			r.unknown++
+		default:
+			r.agreed++
+			if len(c.predicted.Fates) > 1 {
+				r.branching++
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		again, err := j.sit(ctx, w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return wrong[p.ID] }))
+		if err != nil {
+			return nil, err
+		}
+		for i := range again.cases {
+			c := &again.cases[i]
+			before := first.find(c.probe.ID)
+			d := Disagreement{
+				World: w, Probe: *c.probe, Predicted: before.predicted, Observed: before.observed[0], Again: c.observed[0],
+				FromBundle: before.bundle, Shares: before.shares,
+			}
+			if c.wrong() {
+				r.disagreements = append(r.disagreements, d)
+			} else {
+				r.unstable = append(r.unstable, d)
+			}
+		}
+	}
+	first.decide(r, wrong)
+	return r, nil
+}
+
+// session is a world judged once.
+type session struct {
+	world    *World
+	snapshot *simulator.Snapshot
+	cases    []verdictCase
+}
+
+func (s *session) find(id string) *verdictCase {
+	for i := range s.cases {
+		if s.cases[i].probe.ID == id {
+			return &s.cases[i]
+		}
+	}
+	return nil
+}
+
+// verdictCase is a probe with what was said and what was seen of it.
+type verdictCase struct {
+	probe     *Probe
+	predicted *Prediction
+	observed  []Observed // of each repetition
+	bundle    bool       // the bundle is diagnosed differently
+	shares    string     // what is wrong with how often which fate was seen
+}
+
+// wrong says whether the simulator and the kernel disagree.
+func (c *verdictCase) wrong() bool {
+	if c.bundle || c.shares != "" {
+		return true
+	}
+	if c.predicted.unknown() {
+		return false
+	}
+	return slices.ContainsFunc(c.observed, func(o Observed) bool { return !c.predicted.agreesWith(c.probe, &o) })
+}
+
+// sit builds the world, asks the simulator, and sends the probes.
+func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
+	b, err := w.build(ctx, j.prefix)
+	defer func() { err = errors.Join(err, b.remove()) }()
+	if err != nil {
+		return nil, fmt.Errorf("build: %w", err)
+	}
+	s = &session{world: w}
+	if s.snapshot, err = j.collect(ctx, b); err != nil {
+		return nil, err
+	}
+	live, err := simulator.Compile(s.snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	stored, err := throughBundle(s.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	fromBundle, err := simulator.Compile(stored)
+	if err != nil {
+		return nil, fmt.Errorf("compile the bundle: %w", err)
+	}
+	var trials []*trial
+	for i := range w.Probes {
+		c := verdictCase{probe: &w.Probes[i]}
+		if c.predicted, err = predict(live, c.probe); err != nil {
+			return nil, err
+		}
+		other, err := predict(fromBundle, c.probe)
+		if err != nil {
+			return nil, err
+		}
+		c.bundle = !c.predicted.same(other)
+		s.cases = append(s.cases, c)
+		trials = append(trials, c.trials()...)
+	}
+	if err := b.observe(ctx, trials); err != nil {
+		return nil, err
+	}
+	for _, t := range trials {
+		c := s.find(t.probe.ID)
+		c.observed = append(c.observed, t.observed(w))
+	}
+	for i := range s.cases {
+		s.cases[i].checkShares()
+	}
+	return s, nil
+}
+
+// trials are the sendings of the probe, as patient as the prediction calls for.
+func (c *verdictCase) trials() []*trial {
+	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient}
+	fate, single := c.predicted.single()
+	switch {
+	case !single, c.predicted.unknown():
+		t.timeout, t.full = careful, careful
+	case fate.silent():
+		t.timeout, t.full = brief, brief
+	case fate.Verdict == verdict.Degraded:
+		t.full = brief
+	}
+	list := []*trial{&t}
+	if !single && !c.predicted.unknown() {
+		for round := 1; round < c.probe.Repeat; round++ {
+			another := t
+			another.round = round
+			another.sourcePort += uint16(round)
+			list = append(list, &another)
+		}
+	}
+	return list
+}
+
+// checkShares compares how often which fate was seen with how likely it is.
+func (c *verdictCase) checkShares() {
+	n := len(c.observed)
+	if n < 2 || c.predicted.unknown() {
+		return
+	}
+	for i := range c.predicted.Fates {
+		f := &c.predicted.Fates[i]
+		seen := 0
+		for at := range c.observed {
+			if agrees(c.probe, f.Fate, &c.observed[at]) {
+				seen++
+			}
+		}
+		if f.Probability >= 0 && !fits(seen, n, f.Probability) {
+			c.shares = fmt.Sprintf("%d of %d were %q, which has the probability %.3f", seen, n, f.Fate, f.Probability)
+		}
+	}
+}
+
+// collect reads the world's state. The names are made those of the world, so that what is saved is the same anywhere.
+func (j *worker) collect(ctx context.Context, b *built) (*simulator.Snapshot, error) {
+	j.objects = b.world.objects()
+	snapshot, err := j.collector.Collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(snapshot.Failures) > 0 {
+		return nil, fmt.Errorf("collect: %v", snapshot.Failures)
+	}
+	short := func(name string) string { return strings.TrimPrefix(name, j.prefix+"-c-") }
+	for _, ns := range snapshot.Namespaces {
+		for part, status := range ns.Parts {
+			if status.State == netstack.StateFailed {
+				return nil, fmt.Errorf("collect: %s of %s: %s", part, ns.Name, status.Detail)
+			}
+		}
+		ns.Name = short(ns.Name)
+		for id, name := range ns.NSIDs {
+			ns.NSIDs[id] = short(name)
+		}
+	}
+	return snapshot, nil
+}
+
+// decide finds out which elements decided which fates, and counts their features.
+func (s *session) decide(r *result, wrong map[string]bool) {
+	for i := range s.world.Elements {
+		e := &s.world.Elements[i]
+		if len(e.Features) == 0 {
+			continue
+		}
+		r.coverage.declare(e.Features)
+		snapshot, ok := without(s.snapshot, e)
+		if !ok {
+			continue
+		}
+		other, err := simulator.Compile(snapshot)
+		if err != nil {
+			continue // what is left does not stand alone
+		}
+		for at := range s.cases {
+			c := &s.cases[at]
+			if p, err := predict(other, c.probe); err == nil && !c.predicted.unknown() && !c.predicted.same(p) {
+				r.coverage.count(e.Features, !wrong[c.probe.ID])
+			}
+		}
+	}
+}
+
+// save keeps a disagreement: the world, shrunk if asked for, the bundle, and what was seen.
+func (j *worker) save(ctx context.Context, d *Disagreement) {
+	w := d.World.Without(func(*Element) bool { return false }, func(p *Probe) bool { return p.ID == d.Probe.ID })
+	if j.options.Shrink {
+		w = j.shrink(ctx, w)
+	}
+	s, err := j.sit(ctx, w)
+	if err != nil {
+		fmt.Fprintf(j.options.Log, "save world %d: %v\n", d.World.Index, err)
+		return
+	}
+	dir := filepath.Join(j.options.Save, fmt.Sprintf("seed-%d-world-%d-%s", w.Seed, w.Index, d.Probe.ID))
+	if err := s.write(dir); err != nil {
+		fmt.Fprintf(j.options.Log, "save world %d: %v\n", d.World.Index, err)
+		return
+	}
+	fmt.Fprintf(j.options.Log, "saved %s: %s\n", dir, w.describe())
+}
+
+func (s *session) write(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var seen []Regression
+	for i := range s.cases {
+		seen = append(seen, Regression{s.cases[i].probe.ID, s.cases[i].observed[0]})
+	}
+	return errors.Join(
+		bundle.Write(filepath.Join(dir, "bundle"), s.snapshot),
+		writeJSON(filepath.Join(dir, "world.json"), s.world),
+		writeJSON(filepath.Join(dir, "observed.json"), seen),
+	)
+}
+
+// describe lists what of a world is under test.
+func (w *World) describe() string {
+	var list []string
+	for i := range w.Elements {
+		if e := &w.Elements[i]; len(e.Features) > 0 {
+			table := ""
+			if e.Tool == ToolIPTables {
+				table = fmt.Sprintf(" %s %s %s", e.Family, e.Backend, e.Table)
+			}
+			list = append(list, fmt.Sprintf("\n    %s%s: %s", e.Namespace, table, e.Text))
+		}
+	}
+	return strings.Join(list, "")
+}
