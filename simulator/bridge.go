@@ -31,6 +31,9 @@ func (l *leg) bridgeReceive(bridge, in fabric.Port) end {
 	if !bridge.Link.Up() {
 		return l.drop(l.linkDown(bridge))
 	}
+	if e, stop := l.hookBridge(netfilter.Prerouting, true, in.Link.Name, ""); stop {
+		return e
+	}
 	nf := l.bridgeNF(bridge.Link)
 	if nf {
 		dst := l.packet.Dst
@@ -41,7 +44,16 @@ func (l *leg) bridgeReceive(bridge, in fabric.Port) end {
 			return l.bridgeTranslated(bridge, in)
 		}
 	}
+	if e, stop := l.hookBridge(netfilter.Prerouting, false, in.Link.Name, ""); stop {
+		return e
+	}
 	if l.toBridge(bridge) {
+		if e, stop := l.hookBridge(netfilter.Input, true, in.Link.Name, ""); stop {
+			return e
+		}
+		if e, stop := l.hookBridge(netfilter.Input, false, in.Link.Name, ""); stop {
+			return e
+		}
 		return l.receive(bridge.Link, in.Link.Name, nf)
 	}
 	return l.bridgeForward(bridge, in, nf)
@@ -118,13 +130,18 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, nf bool) end {
 	} else if way := l.w.fabric.Exit(in, out, fabric.Station{}); way.Barrier != fabric.Clear {
 		return l.drop(l.barrier(way))
 	}
-	if e, opaque := l.throughBridge(bridge.Link.Name); opaque {
+	if e, stop := l.hookBridgeOut(in, out, true); stop {
 		return e
 	}
 	if nf && in.Valid() {
 		if e, stop := l.hook(netfilter.Forward, bridge.Link.Name, bridge.Link.Name, in.Link.Name, out.Link.Name); stop {
 			return e
 		}
+	}
+	if e, stop := l.hookBridgeOut(in, out, false); stop {
+		return e
+	}
+	if nf && in.Valid() {
 		if e, stop := l.hook(netfilter.Postrouting, bridge.Link.Name, bridge.Link.Name, in.Link.Name, out.Link.Name); stop {
 			return e
 		}

@@ -30,6 +30,17 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	if e, full := l.conntrackFull(at); full {
 		return e, true
 	}
+	dev := out
+	if dev == "" {
+		dev = in
+	}
+	return l.decided(res, at, dev)
+}
+
+// decided ends the leg if the rules of a hook say so. dev is the interface that
+// reports name.
+func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end, bool) {
+	h := l.host
 	if res.NoRoute {
 		f, kind, code := l.routeFinding()
 		if kind == undecided {
@@ -38,10 +49,6 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		e := l.drop(f)
 		e.notice = l.sendError(code)
 		return e, true
-	}
-	dev := out
-	if dev == "" {
-		dev = in
 	}
 	switch res.Action {
 	case netfilter.Drop:
@@ -69,6 +76,8 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
 			"%s is redirected to a proxy on %s by %s", &l.packet, h, res.Rule)
 		return l.undecided(f), true
+	case netfilter.Divert:
+		return l.divert(res, dev), true
 	}
 	return end{}, false
 }
@@ -156,6 +165,25 @@ func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bo
 		return false, false
 	}
 	return l.host.socket(p, "") != nil, true
+}
+
+// FIBDevice is the device that a look-up of nftables finds: a local address
+// has none.
+func (l *leg) FIBDevice(q netfilter.FIBQuery) (dev string, known bool) {
+	res := l.host.fib.Lookup(fib.Key{Src: q.Src, Dst: q.Dst, TOS: q.TOS, Mark: q.Mark, IIF: q.IIF})
+	if res.Unknown != "" {
+		return "", false
+	}
+	if res.Type != netstack.RouteUnicast || len(res.NextHops) == 0 {
+		return "", true
+	}
+	if q.Dev == "" {
+		return res.NextHops[0].Dev, len(res.NextHops) == 1
+	}
+	if slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == q.Dev }) {
+		return q.Dev, true
+	}
+	return "", true
 }
 
 // OutMTU is the MTU of the packet's way out, or of the way back if that is

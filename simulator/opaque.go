@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -178,6 +178,13 @@ func (l *leg) through(f verdict.Finding) (end, bool) {
 // "ingress" or "egress".
 func (l *leg) throughDevice(dev, direction string) (end, bool) {
 	h := l.host
+	if direction == "egress" {
+		// nf_hook_egress comes before sch_handle_egress, and nf_ingress after
+		// sch_handle_ingress.
+		if e, stop := l.hookDevice(netfilter.Egress, dev); stop {
+			return e, true
+		}
+	}
 	if link := h.links[dev]; link != nil && link.XDP && direction == "ingress" {
 		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
 			return e, true
@@ -188,34 +195,10 @@ func (l *leg) throughDevice(dev, direction string) (end, bool) {
 			return e, true
 		}
 	}
-	for _, c := range h.filter.Opaque() {
-		// nft 1.0.6 prints no device: a chain without one may sit on any.
-		if c.Family == "arp" || c.Family == "bridge" || c.Hook != direction || len(c.Devices) > 0 && !slices.Contains(c.Devices, dev) {
-			continue
-		}
-		if e, stop := l.through(l.opaqueChain(c.Family, c.Table, c.Chain, c.Hook, dev)); stop {
-			return e, true
-		}
+	if direction == "ingress" {
+		return l.hookDevice(netfilter.Ingress, dev)
 	}
 	return end{}, false
-}
-
-// throughBridge asks about the rules of the bridge family.
-func (l *leg) throughBridge(dev string) (end, bool) {
-	for _, c := range l.host.filter.Opaque() {
-		if c.Family != "bridge" {
-			continue
-		}
-		if e, stop := l.through(l.opaqueChain(c.Family, c.Table, c.Chain, c.Hook, dev)); stop {
-			return e, true
-		}
-	}
-	return end{}, false
-}
-
-func (l *leg) opaqueChain(family, table, chain, hook, dev string) verdict.Finding {
-	return verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(dev), []string{fmt.Sprintf("table %s %s, chain %s", family, table, chain)},
-		"rule chain %s of table %s %s uses hook %s, which is not modelled", chain, family, table, hook)
 }
 
 // throughPolicies asks about IPsec policies of the sending host.

@@ -41,6 +41,21 @@ func (v u128) and(w u128) u128  { return u128{v.hi & w.hi, v.lo & w.lo} }
 func (v u128) or(w u128) u128   { return u128{v.hi | w.hi, v.lo | w.lo} }
 func (v u128) xor(w u128) u128  { return u128{v.hi ^ w.hi, v.lo ^ w.lo} }
 func (v u128) not() u128        { return u128{^v.hi, ^v.lo} }
+
+func (v u128) shiftLeft(n uint) u128 {
+	if n >= 64 {
+		return u128{hi: v.lo << (n - 64)}
+	}
+	return u128{v.hi<<n | v.lo>>(64-n), v.lo << n}
+}
+
+func (v u128) shiftRight(n uint) u128 {
+	if n >= 64 {
+		return u128{lo: v.hi >> (n - 64)}
+	}
+	return u128{v.hi >> n, v.lo>>n | v.hi<<(64-n)}
+}
+
 func (v u128) within(first, last u128) bool {
 	return !v.less(first) && !last.less(v)
 }

@@ -133,6 +133,9 @@ type Conn struct {
 	// srcDone and dstDone say that the mapping is decided, translated or not.
 	srcDone, dstDone bool
 	tcp              tcpState
+	zone             uint16
+	labels           u128
+	helper           string
 }
 
 func (c *Conn) tuple(reply bool) *Tuple {
@@ -145,6 +148,10 @@ func (c *Conn) tuple(reply bool) *Tuple {
 // Conntrack is the connection table of one namespace during one walk.
 type Conntrack struct {
 	conns []*Conn
+	// drawn and sets are what else the packets of the walk leave behind: what
+	// was drawn for a flow, and what rules of nftables put into sets.
+	drawn map[drawKey]int
+	sets  map[*nftSet]*nftSetChange
 }
 
 // NewConntrack returns an empty table.
@@ -155,8 +162,11 @@ func (t *Conntrack) Conns() []*Conn { return t.conns }
 
 // find returns the connection that has tuple in one of its directions. A walk
 // has a handful of connections: scanning them beats hashing.
-func (t *Conntrack) find(tuple *Tuple) (c *Conn, reply bool) {
+func (t *Conntrack) find(tuple *Tuple, zone uint16) (c *Conn, reply bool) {
 	for _, c := range t.conns {
+		if c.zone != zone {
+			continue
+		}
 		if c.Original == *tuple {
 			return c, false
 		}
@@ -197,7 +207,7 @@ func (x *traversal) track() {
 			return
 		}
 	}
-	st.Conn, st.CT, st.Reply = x.rs.ct.lookup(st.Conntrack, x.p)
+	st.Conn, st.CT, st.Reply = x.rs.ct.lookup(st.Conntrack, x.p, st.zone)
 }
 
 // trackError attaches an ICMP error to the connection of the packet that it
@@ -212,22 +222,22 @@ func (x *traversal) trackError() {
 	if !ok {
 		return
 	}
-	c, reply := st.Conntrack.find(&inner)
+	c, reply := st.Conntrack.find(&inner, st.zone)
 	if c == nil || c.tuple(reply).Dst != x.p.Dst {
 		return
 	}
 	st.Conn, st.CT, st.Reply = c, CTRelated, reply
 }
 
-func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet) (*Conn, CTState, bool) {
+func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn, CTState, bool) {
 	tuple := tupleOf(p)
-	c, reply := t.find(&tuple)
+	c, reply := t.find(&tuple, zone)
 	if c == nil {
 		inverse, ok := tuple.invert()
 		if !ok || isICMP(p.Protocol) && !icmpQuery(p.Protocol, p.ICMPType) {
 			return nil, CTInvalid, false
 		}
-		c = &Conn{Original: tuple, Reply: inverse}
+		c = &Conn{Original: tuple, Reply: inverse, zone: zone}
 	}
 	if p.Protocol == netstack.ProtoTCP && !s.tcpSegment(c, p, reply) {
 		return nil, CTInvalid, false

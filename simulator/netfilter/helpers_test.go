@@ -57,6 +57,8 @@ func (e *fakeEnv) Reroute(*State) bool {
 	return !e.noRoute
 }
 
+func (e *fakeEnv) FIBDevice(FIBQuery) (string, bool) { return "", true }
+
 func (e *fakeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return e.socket, true }
 func (e *fakeEnv) OutMTU(*State) int                               { return e.mtu }
 

@@ -184,3 +184,11 @@ func (n *jsonNode) only() (string, *jsonNode, bool) {
 	}
 	return n.keys[0], &n.list[0], true
 }
+
+// member is only of a node that may not be there.
+func (n *jsonNode) member() (string, *jsonNode, bool) {
+	if n == nil {
+		return "", nil, false
+	}
+	return n.only()
+}

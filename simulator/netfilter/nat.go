@@ -240,7 +240,7 @@ func (x *traversal) used(t Tuple) bool {
 	if !ok || x.st.Conntrack == nil {
 		return false
 	}
-	c, _ := x.st.Conntrack.find(&inv)
+	c, _ := x.st.Conntrack.find(&inv, x.st.zone)
 	return c != nil && c != x.st.Conn
 }
 

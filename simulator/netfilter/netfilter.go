@@ -46,9 +46,15 @@ const (
 	numHooks
 )
 
+// Hooks of devices, which belong to no family.
+const (
+	Ingress = numHooks + iota
+	Egress
+)
+
 // String is the name that iptables prints.
 func (h Hook) String() string {
-	return [...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[h]
+	return [...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ingress", "egress"}[h]
 }
 
 // Rule identifies a rule, for reports.
@@ -79,6 +85,7 @@ const (
 	Reject  // dropped, and the sender is told: see Result.RejectWith
 	Queue   // handed to a program in user space
 	Consume // taken by a local proxy (TPROXY)
+	Divert  // sent out of another device as it is: see Result.Device
 )
 
 // Result is what happened to the packet at one hook.
@@ -92,6 +99,10 @@ type Result struct {
 	// NoRoute says that the packet was dropped because it had no route any more
 	// after Rule's chain had changed it (ip_route_me_harder).
 	NoRoute bool
+	// Device and Gateway say where the packet goes to instead (fwd); without a
+	// gateway the frame keeps its link-layer addresses.
+	Device  string
+	Gateway netip.Addr
 }
 
 // State is the packet at a hook together with everything that rules can see.
@@ -117,6 +128,9 @@ type State struct {
 	// Inner is the packet that an ICMP error quotes; nil for other packets. Run
 	// translates it together with Packet.
 	Inner *netstack.Packet
+	// ARP is set for a frame that carries no IP packet; Packet then has nothing
+	// but link-layer addresses.
+	ARP *ARP
 	// Local says that the packet was made in this namespace: Run sets it at
 	// OUTPUT, and clears it at PREROUTING.
 	Local bool
@@ -126,6 +140,18 @@ type State struct {
 	Steps *[]verdict.Step
 	// Translations collects rewritings.
 	Translations []verdict.Translation
+
+	zone        uint16 // that conntrack will use
+	prioritySet bool   // by a rule
+}
+
+// FIBQuery is a look-up in the routing tables that a rule makes.
+type FIBQuery struct {
+	Src, Dst netip.Addr
+	TOS      uint8
+	Mark     uint32
+	IIF      string // of the look-up: that of packets made here when empty
+	Dev      string // that the route has to lead out of; any when empty
 }
 
 // Env answers what rules ask about the world around the packet. The simulator
@@ -153,6 +179,10 @@ type Env interface {
 	// LocalSocket says whether a local socket would take the packet (the
 	// socket match); transparent asks for sockets with IP_TRANSPARENT only.
 	LocalSocket(p *netstack.Packet, transparent bool) (found, known bool)
+	// FIBDevice is the device by which a packet would leave (nft_fib4_eval); empty
+	// when none is found, or the one that the query is bound to is not among
+	// them.
+	FIBDevice(q FIBQuery) (dev string, known bool)
 	// OutMTU is the MTU of the packet's route in bytes, and that of the route
 	// back to its source (TCPMSS --clamp-mss-to-pmtu uses the smaller one); 0
 	// when not known.

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 )
 
@@ -27,6 +28,10 @@ type nftSet struct {
 	catchAll int
 	count    int
 	data     []nftData
+	// dynamic says that rules add elements; size is how many there may be, 0
+	// when there is no bound.
+	dynamic bool
+	size    int
 }
 
 type nftRange struct {
@@ -38,10 +43,29 @@ type nftRange struct {
 type nftData struct {
 	verdict *verdictAction
 	node    *jsonNode // of other maps: read by the statement that uses it
+	// stateful says that a limit, quota or the like of the element's own has a
+	// say in whether it matches.
+	stateful bool
 }
 
-func newNFTSet(name string, types []string) *nftSet {
-	s := &nftSet{name: name, exact: make(map[nftKey]int), catchAll: -1}
+func newNFTSet(name string) *nftSet {
+	return &nftSet{name: name, exact: make(map[nftKey]int), catchAll: -1}
+}
+
+// setType reads the type of a set's keys: names of types, or since nftables
+// 1.1 an expression that has it.
+func (p *nftParser) setType(s *nftSet, n *jsonNode) error {
+	if key, arg, ok := n.get("type").member(); ok && key == "typeof" {
+		expr, err := p.keyExpr(arg)
+		var reason notModelled
+		if errors.As(err, &reason) {
+			s.unknown = "set type " + string(reason)
+			return nil
+		}
+		s.types = expr.types()
+		return err
+	}
+	types := n.strings("type")
 	for _, t := range types {
 		typ, ok := nftSetTypes[t]
 		if !ok {
@@ -52,7 +76,7 @@ func newNFTSet(name string, types []string) *nftSet {
 	if len(types) == 0 || len(types) > maxConcat {
 		s.unknown = "set type"
 	}
-	return s
+	return nil
 }
 
 // fillSet reads the elements of a set or map.
@@ -113,6 +137,12 @@ func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
 		val := arg.get("val")
 		if val == nil {
 			return p.errorf(arg, "element has no value")
+		}
+		for _, k := range arg.keys {
+			switch k {
+			case "limit", "quota", "ct count", "connlimit":
+				data.stateful = true
+			}
 		}
 		n = val
 	}

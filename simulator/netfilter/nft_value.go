@@ -31,17 +31,28 @@ const (
 	nftDSCP
 	nftRouteType
 	nftPacketType
-	nftFIBDevice
+	nftIfaceIndex // by name, too
+	nftARPOperation
+	nftECN
+	nftIGMPType
+	nftClass
+	nftDeviceType
+	nftDeviceGroup
+	nftCTLabel
+	nftText // of at most 15 bytes
 )
 
 // nftSetTypes maps the types of named sets.
 var nftSetTypes = map[string]nftType{
 	"ipv4_addr": nftIPv4, "ipv6_addr": nftIPv6, "inet_proto": nftProtocol, "inet_service": nftInteger, "mark": nftInteger,
-	"ifname": nftIface, "iface_index": nftIface, "ether_addr": nftMAC, "ct_state": nftCTState, "ct_status": nftCTStatus,
+	"ifname": nftIface, "iface_index": nftIfaceIndex, "ether_addr": nftMAC, "ct_state": nftCTState, "ct_status": nftCTStatus,
 	"ct_dir": nftCTDirection, "icmp_type": nftICMPType, "icmpv6_type": nftICMPv6Type, "icmp_code": nftICMPCode,
 	"icmpv6_code": nftICMPv6Code, "nf_proto": nftNFProto, "ether_type": nftEtherType, "tcp_flag": nftTCPFlags,
-	"dscp": nftDSCP, "fib_addrtype": nftRouteType, "pkt_type": nftPacketType, "integer": nftInteger, "uid": nftInteger,
-	"invalid": nftInteger,
+	"dscp": nftDSCP, "fib_addrtype": nftRouteType, "pkt_type": nftPacketType, "integer": nftInteger, "uid": nftInteger, "gid": nftInteger,
+	"invalid": nftInteger, "arp_op": nftARPOperation, "ecn": nftECN, "igmp_type": nftIGMPType, "classid": nftClass,
+	"iface_type": nftDeviceType, "devgroup": nftDeviceGroup, "ct_label": nftCTLabel, "boolean": nftInteger,
+	"ct_id": nftInteger, "cgroup": nftInteger, "ct_event": nftInteger, "icmpx_code": nftInteger, "mh_type": nftInteger,
+	"lladdr": nftMAC,
 }
 
 // Names of values, by type.
@@ -76,6 +87,17 @@ var nftNames = map[nftType]map[string]uint64{
 		"host": uint64(packetUnicast), "unicast": uint64(packetUnicast), "broadcast": uint64(packetBroadcast),
 		"multicast": uint64(packetMulticast), "other": uint64(packetOtherHost),
 	},
+	nftARPOperation: {
+		"request": 1, "reply": 2, "rrequest": 3, "rreply": 4, "inrequest": 8, "inreply": 9, "nak": 10,
+	},
+	nftECN: {"not-ect": 0, "ect1": 1, "ect0": 2, "ce": 3},
+	nftIGMPType: {
+		"membership-query": 0x11, "membership-report-v1": 0x12, "membership-report-v2": 0x16, "leave-group": 0x17,
+		"membership-report-v3": 0x22,
+	},
+	nftDeviceType:  {"ether": arphrdEther, "loopback": arphrdLoopback, "ppp": 512, "ipip": 768, "ipip6": 769, "sit": 776, "ipgre": 778},
+	nftDeviceGroup: {"default": 0},
+	nftClass:       {"none": 0, "root": 0xffffffff},
 }
 
 // nftUntracked is the bit of nftables' ct state; the bits of ctBits above it
@@ -188,11 +210,23 @@ func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
 		}
 		return nftSpan{}, p.errorf(n, "invalid address")
 	case nftIface:
-		if n.kind == jsonNumber {
-			// An interface that is gone: nft knows no name for its index.
-			return nftSpan{}, notModelled("interface index " + text)
-		}
 		return p.ifaceSpan(n)
+	case nftIfaceIndex:
+		return p.indexSpan(n)
+	case nftText:
+		if v, ok := ifaceName(text); ok {
+			return single(v), nil
+		}
+		return nftSpan{}, notModelled("value " + strconv.Quote(text))
+	case nftCTLabel:
+		// A label is the number of a bit.
+		if bit, err := strconv.ParseUint(text, 0, 7); err == nil {
+			return single(u128{lo: 1}.shiftLeft(uint(bit))), nil
+		}
+	case nftClass:
+		if v, ok := parseClass(text); ok {
+			return single(u128{lo: uint64(v)}), nil
+		}
 	case nftMAC:
 		if m, ok := parseMAC(text); ok {
 			return single(macBits(m)), nil
@@ -235,6 +269,9 @@ func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
 // ifaceSpan reads an interface's name; "eth*" is every name that begins so.
 func (p *nftParser) ifaceSpan(n *jsonNode) (nftSpan, error) {
 	name, wildcard := strings.CutSuffix(n.text, "*")
+	if before, escaped := strings.CutSuffix(name, `\`); wildcard && escaped {
+		name, wildcard = before+"*", false
+	}
 	first, ok := ifaceName(name)
 	if !ok {
 		return nftSpan{}, p.errorf(n, "invalid interface name")
@@ -247,4 +284,49 @@ func (p *nftParser) ifaceSpan(n *jsonNode) (nftSpan, error) {
 		rest = prefixMask(8*len(name), 128).not()
 	}
 	return nftSpan{first, first.or(rest)}, nil
+}
+
+// noSuchDevice is above all names: an index that no device has.
+var noSuchDevice = u128{^uint64(0), ^uint64(0)}
+
+// indexSpan reads an index: the name of the device that has it, or its number
+// if none has.
+func (p *nftParser) indexSpan(n *jsonNode) (nftSpan, error) {
+	index, err := strconv.Atoi(n.text)
+	if err != nil || p.c.rs.links[n.text] != nil {
+		return p.ifaceSpan(n)
+	}
+	if index == 0 {
+		return single(u128{}), nil
+	}
+	for name, l := range p.c.rs.links {
+		if l.Index == index {
+			v, _ := ifaceName(name)
+			return single(v), nil
+		}
+	}
+	if p.c.rs.links == nil {
+		return nftSpan{}, notModelled("interface index " + n.text)
+	}
+	return single(noSuchDevice), nil
+}
+
+// parseClass reads a traffic class: MAJOR:MINOR in hexadecimal.
+func parseClass(text string) (uint32, bool) {
+	major, minor, ok := strings.Cut(text, ":")
+	if !ok {
+		return 0, false
+	}
+	var parts [2]uint64
+	for i, s := range []string{major, minor} {
+		if s == "" {
+			continue
+		}
+		v, err := strconv.ParseUint(s, 16, 16)
+		if err != nil {
+			return 0, false
+		}
+		parts[i] = v
+	}
+	return uint32(parts[0]<<16 | parts[1]), true
 }

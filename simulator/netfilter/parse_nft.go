@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,11 +17,8 @@ type nftTable struct {
 	chains map[string]*chain
 	order  []*chain
 	sets   map[string]*nftSet
-}
-
-// evaluated says whether Run evaluates tables of the family.
-func (t *nftTable) evaluated() bool {
-	return t.family == "ip" || t.family == "ip6" || t.family == "inet"
+	// helpers are the types of its objects of kind "ct helper".
+	helpers map[string]string
 }
 
 func (t *nftTable) families() []netstack.Family {
@@ -31,6 +27,8 @@ func (t *nftTable) families() []netstack.Family {
 		return []netstack.Family{netstack.IPv4}
 	case "ip6":
 		return []netstack.Family{netstack.IPv6}
+	case "bridge", "netdev", "arp":
+		return nil
 	}
 	return []netstack.Family{netstack.IPv4, netstack.IPv6}
 }
@@ -114,7 +112,7 @@ func (p *nftParser) declare(kind string, n *jsonNode) error {
 	case "table":
 		t := &nftTable{
 			family: n.str("family"), name: n.str("name"),
-			chains: make(map[string]*chain), sets: make(map[string]*nftSet),
+			chains: make(map[string]*chain), sets: make(map[string]*nftSet), helpers: make(map[string]string),
 		}
 		if t.family == "" || t.name == "" {
 			return p.errorf(n, "table has no family or name")
@@ -142,16 +140,30 @@ func (p *nftParser) declare(kind string, n *jsonNode) error {
 		return p.chain(t, n)
 	case "set", "map":
 		t, err := p.find(n)
-		if err != nil || t.skip || !t.evaluated() {
+		if err != nil || t.skip {
 			return err
 		}
-		name := n.str("name")
-		if name == "" {
-			return p.errorf(n, "%s has no name", kind)
+		return p.set(t, kind, n)
+	case "ct helper":
+		t, err := p.find(n)
+		if err != nil || t.skip {
+			return err
 		}
-		t.sets[name] = newNFTSet(name, n.strings("type"))
+		t.helpers[n.str("name")] = n.str("type")
 	}
 	return nil
+}
+
+func (p *nftParser) set(t *nftTable, kind string, n *jsonNode) error {
+	p.table = t
+	s := newNFTSet(n.str("name"))
+	if s.name == "" {
+		return p.errorf(n, "%s has no name", kind)
+	}
+	size, _ := n.number("size")
+	s.size = int(min(max(size, 0), 1<<31-1))
+	t.sets[s.name] = s
+	return p.setType(s, n)
 }
 
 var nftHooks = map[string]Hook{
@@ -197,7 +209,7 @@ func (p *nftParser) elements(kind string, n *jsonNode) error {
 		return nil
 	}
 	t, err := p.find(n)
-	if err != nil || t.skip || !t.evaluated() {
+	if err != nil || t.skip {
 		return err
 	}
 	p.table = t
@@ -227,12 +239,6 @@ func (p *nftParser) rule(kind string, n *jsonNode) error {
 		return p.errorf(n, "rule has no list of expressions")
 	}
 	r := rule{number: len(ch.rules) + 1, text: renderRule(n)}
-	if !t.evaluated() {
-		// Only that there is a rule matters: see Opaque.
-		p.c.rs.unmodelled++
-		ch.rules = append(ch.rules, r)
-		return nil
-	}
 	p.table = t
 	b := &nftRuleBuilder{p: p, table: t}
 	for i := range expr.list {
@@ -262,11 +268,9 @@ func (p *nftParser) finish() error {
 			continue
 		}
 		hook, known := nftHooks[b.hook]
-		if !known || !b.table.evaluated() {
-			if len(b.chain.rules) > 0 || b.chain.policy != Accept {
-				p.c.rs.opaque = append(p.c.rs.opaque, OpaqueChain{
-					Family: b.table.family, Table: b.table.name, Chain: b.chain.name, Hook: b.hook, Devices: b.devices,
-				})
+		if !known || b.table.families() == nil {
+			if !p.c.rs.linkLayer.attach(b) {
+				return &SyntaxError{File: p.file, Token: b.hook, Msg: "unknown hook of chain " + b.chain.name + " of family " + b.table.family}
 			}
 			continue
 		}
@@ -282,9 +286,6 @@ func (p *nftParser) finish() error {
 			}
 		}
 	}
-	slices.SortStableFunc(p.c.rs.opaque, func(a, b OpaqueChain) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Table, b.Table), cmp.Compare(a.Chain, b.Chain))
-	})
 	return nil
 }
 
@@ -292,5 +293,8 @@ func (p *nftParser) finish() error {
 func (p *nftParser) needTracking() {
 	for _, f := range p.table.families() {
 		p.c.needTracking(f)
+	}
+	if p.table.family == "bridge" {
+		p.c.rs.linkLayer.tracking = true
 	}
 }

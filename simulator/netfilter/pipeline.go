@@ -34,6 +34,9 @@ func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
 	x := &traversal{rs: rs, family: family, hook: hook, st: st, env: env}
 	x.sync()
+	if st.Conn == nil && (hook == Prerouting || hook == Output) {
+		st.zone, st.prioritySet = 0, false
+	}
 	switch hook {
 	case Prerouting:
 		st.Local = false
@@ -96,6 +99,8 @@ func (x *traversal) runBase(c *chain) Result {
 		return Result{Action: Queue, Rule: x.ref()}
 	case outConsume:
 		return Result{Action: Consume, Rule: x.ref()}
+	case outDivert:
+		return Result{Action: Divert, Rule: x.ref(), Device: out.divert.device, Gateway: out.divert.gateway}
 	}
 	// The end of the chain, or a return from it.
 	if x.st.Steps != nil && (c.policy != Accept || len(c.rules) > 0) {

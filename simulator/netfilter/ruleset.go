@@ -17,15 +17,9 @@ type Ruleset struct {
 	ct                ctSettings
 	rules, unmodelled int
 	sets              map[string]*ipset
-	opaque            []OpaqueChain
-}
-
-// OpaqueChain is a base chain at a hook that Run does not evaluate (bridge,
-// netdev, arp), but that could drop or change a packet which passes it.
-type OpaqueChain struct {
-	Family, Table, Chain string
-	Hook                 string   // "ingress", "egress", "prerouting", "forward", …
-	Devices              []string // of ingress and egress chains
+	linkLayer         linkLayer
+	// links are the namespace's devices by name; nil when they are not known.
+	links map[string]*netstack.Link
 }
 
 // pipeline is what happens at one hook, in order.
@@ -134,6 +128,12 @@ type ownedTable struct {
 // family and backend, nftables and ipset.
 func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 	c := &compiler{rs: &Ruleset{ct: newCTSettings(ns)}, ns: ns, owned: make(map[ownedTable]bool)}
+	for i := range ns.Links {
+		if c.rs.links == nil {
+			c.rs.links = make(map[string]*netstack.Link)
+		}
+		c.rs.links[ns.Links[i].Name] = &ns.Links[i]
+	}
 	var err error
 	if c.sets, err = parseIPSet(ns.IPSet.File, ns.IPSet.Data); err != nil {
 		return nil, err
@@ -147,6 +147,7 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 		return nil, err
 	}
 	c.rs.sets = c.sets
+	c.rs.linkLayer.order()
 	c.finish()
 	return c.rs, nil
 }
@@ -200,6 +201,3 @@ func (c *compiler) needTracking(f netstack.Family) { c.rs.tracking[familyIndex(f
 // Coverage says how many rules there are, and how many of them use something
 // that is not modelled.
 func (rs *Ruleset) Coverage() (rules, unmodelled int) { return rs.rules, rs.unmodelled }
-
-// Opaque lists the base chains that Run does not evaluate.
-func (rs *Ruleset) Opaque() []OpaqueChain { return rs.opaque }

@@ -10,6 +10,7 @@ type outcome struct {
 	chain      *chain // of outJump and outGoto
 	rejectWith string
 	noRoute    bool
+	divert     *divert // of outDivert
 }
 
 type outcomeKind uint8
@@ -21,6 +22,7 @@ const (
 	outReject
 	outQueue
 	outConsume
+	outDivert
 	outReturn
 	outJump
 	outGoto
@@ -144,13 +146,19 @@ func (notrack) do(x *traversal) outcome {
 
 // setMSS is TCPMSS. It never raises the option.
 type setMSS struct {
-	mss   uint16
-	clamp bool
+	mss    uint16
+	clamp  bool
+	remove bool
 }
 
 func (a *setMSS) do(x *traversal) outcome {
 	p := x.p
 	if p.Protocol != netstack.ProtoTCP || p.TCPFlags&netstack.SYN == 0 || p.MSS == 0 {
+		return outcome{}
+	}
+	if a.remove {
+		p.MSS = 0
+		x.traceRule("remove MSS", true)
 		return outcome{}
 	}
 	mss := int(a.mss)

@@ -1,0 +1,92 @@
+package simulator
+
+import (
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// link prepares the state for rules that see the frame.
+func (l *leg) frame(in, out string) *netfilter.State {
+	st := &l.state
+	st.Packet, st.Inner, st.Namespace = &l.packet, l.packet.Embedded, l.host.Name
+	if l.conntrack[l.host] == nil {
+		l.conntrack[l.host] = netfilter.NewConntrack()
+	}
+	st.Conntrack = l.conntrack[l.host]
+	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
+	st.Steps = &l.hop().Steps
+	return st
+}
+
+// hookDevice runs the chains of a device over the frame.
+func (l *leg) hookDevice(at netfilter.Hook, dev string) (end, bool) {
+	if !l.host.filter.HasDevice() {
+		return end{}, false
+	}
+	in, out := dev, ""
+	if at == netfilter.Egress {
+		in, out = "", dev
+	}
+	st := l.frame(in, out)
+	res := l.host.filter.RunDevice(at, st, l)
+	return l.decided(res, at, dev)
+}
+
+// hookBridge runs the chains of the bridge family over the frame.
+func (l *leg) hookBridge(at netfilter.Hook, early bool, in, out string) (end, bool) {
+	st := l.frame(in, out)
+	res := l.host.filter.RunBridge(at, early, st, l)
+	dev := out
+	if dev == "" {
+		dev = in
+	}
+	return l.decided(res, at, dev)
+}
+
+// hookBridgeOut runs what the bridge family has for a frame that leaves by a
+// port: __br_forward. Early are the chains before those of br_netfilter; in is
+// not valid for frames of the bridge's own host.
+func (l *leg) hookBridgeOut(in, out fabric.Port, early bool) (end, bool) {
+	at, from := netfilter.Output, ""
+	if in.Valid() {
+		at, from = netfilter.Forward, in.Link.Name
+	}
+	if e, stop := l.hookBridge(at, early, from, out.Link.Name); stop || early {
+		return e, stop
+	}
+	// br_forward_finish knows no ingress port any more; br_netfilter comes last.
+	if e, stop := l.hookBridge(netfilter.Postrouting, true, "", out.Link.Name); stop {
+		return e, true
+	}
+	return l.hookBridge(netfilter.Postrouting, false, "", out.Link.Name)
+}
+
+// divert sends the frame out of another device, as a rule of a device said:
+// nf_fwd_netdev_egress. One that goes to a neighbour is routed as if it had
+// come from here (nft_fwd_neigh_eval).
+func (l *leg) divert(res netfilter.Result, dev string) end {
+	link := l.host.links[res.Device]
+	if link == nil {
+		return l.drop(verdict.NewFinding(verdict.InterfaceMissing, l.host.where(dev), []string{res.Rule.Text}, res.Device))
+	}
+	l.step("nftables", "forward to "+link.Name, res.Rule.Text)
+	l.hop().Out = link.Name
+	if res.Gateway.IsValid() {
+		if l.packet.TTL <= 1 {
+			return l.drop(verdict.NewFindingf(verdict.TTLExpired, l.host.where(dev), []string{l.packet.String()}, "hop limit reached at %s", l.host))
+		}
+		l.packet.TTL--
+		return l.transmit(link, res.Gateway)
+	}
+	if !link.Up() {
+		return l.drop(l.linkDown(l.port(link)))
+	}
+	if e, stop := l.throughDevice(link.Name, "egress"); stop {
+		return e
+	}
+	if link.Kind == "bridge" {
+		return l.bridgeForward(l.port(link), fabric.Port{}, false)
+	}
+	return l.cross(l.port(link))
+}
