@@ -221,6 +221,9 @@ func (j *judge) try(p probe) string {
 	return err.Error()
 }
 
+// judgeClientMAC is the client's, where a test needs it.
+var judgeClientMAC netstack.MAC
+
 // judgeEnv knows the router's addresses and routes.
 type judgeEnv struct {
 	t       *testing.T
@@ -359,6 +362,7 @@ func (e *judgeEnv) simulate(rs *Ruleset, pr probe) string {
 			continue // below, together with the packet that it answers
 		}
 		st := &State{Packet: &p, Conntrack: ct}
+		p.SrcMAC, p.DstMAC = judgeClientMAC, rs.link("c0").MAC
 		if !local {
 			st.In = "c0"
 		}
@@ -393,7 +397,7 @@ func (e *judgeEnv) simulate(rs *Ruleset, pr probe) string {
 
 // rulesOf reads the router's rules as a collector does.
 func (j *judge) rulesOf() *netstack.Namespace {
-	ns := &netstack.Namespace{Name: judgeRouter}
+	ns := &netstack.Namespace{Name: judgeRouter, Links: j.links()}
 	for _, d := range []struct {
 		family  netstack.Family
 		backend netstack.Backend

@@ -15,6 +15,8 @@ type nftExpr struct {
 	// machine, as of marks.
 	hostOrder bool
 	get       func(x *traversal) (u128, tri)
+	// field is what a payload expression reads; nil for all else.
+	field *nftField
 	// random is set for what rolls dice: get then answers maybe.
 	random *nftRandom
 }
@@ -107,7 +109,7 @@ func (p *nftParser) operand(n *jsonNode, typ nftType) (nftExpr, error) {
 
 func combine(op string, left, right nftExpr) nftExpr {
 	e := left
-	e.random = nil
+	e.random, e.field = nil, nil
 	width := left.bits
 	e.get = func(x *traversal) (u128, tri) {
 		a, res := left.value(x)

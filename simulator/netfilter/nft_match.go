@@ -30,10 +30,25 @@ var nftOps = map[string]nftOp{
 
 func (m *nftMatch) match(x *traversal) tri {
 	var key nftKey
-	if res := m.key.eval(x, &key); res != yes {
-		return res
+	res := m.key.eval(x, &key)
+	switch {
+	case res == yes:
+		return m.compare(x, &key)
+	case res == maybe && m.differs(x):
+		return is(m.op == opNotEqual)
 	}
-	return m.compare(x, &key)
+	return res
+}
+
+// differs says whether the bits that are known of a field already tell that it
+// is not the one wanted: nft joins neighbouring fields to one look.
+func (m *nftMatch) differs(x *traversal) bool {
+	f := m.key.parts[0].field
+	if f == nil || m.set != nil || m.op > opNotEqual || m.values.first != m.values.last {
+		return false
+	}
+	v, known := f.bitsKnown(x)
+	return v.xor(m.values.first).and(known) != u128{}
 }
 
 func (m *nftMatch) compare(x *traversal, key *nftKey) tri {
@@ -66,13 +81,8 @@ func (m *nftMatch) compare(x *traversal, key *nftKey) tri {
 
 func (m *nftMatch) decide(x *traversal) bool {
 	r := m.key.random()
-	switch {
-	case r == nil:
+	if r == nil {
 		return x.env.Unknown(x.ref(), m.what)
-	case r.ofFlow:
-		if side, ok := x.draw(r); ok {
-			return m.compare(x, &nftKey{{lo: side}}) == yes
-		}
 	}
 	if m.set != nil {
 		index, res := x.roll(r, m.set)
@@ -84,6 +94,11 @@ func (m *nftMatch) decide(x *traversal) bool {
 	p := r.share(m)
 	if p <= 0 || p >= 1 {
 		return p >= 1
+	}
+	if r.ofFlow {
+		if side, ok := x.draw(r); ok {
+			return m.compare(x, &nftKey{{lo: side}}) == yes
+		}
 	}
 	return x.pick(r, m, []float64{p, 1 - p}) == 0
 }

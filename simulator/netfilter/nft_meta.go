@@ -300,6 +300,9 @@ func (p *nftParser) socket(n *jsonNode) (nftExpr, error) {
 func (p *nftParser) extensionHeader(n *jsonNode) (nftExpr, error) {
 	e := nftExpr{name: "exthdr " + n.str("name")}
 	exists := n.get("field") == nil && n.get("offset") == nil
+	if n.str("field") == "nexthdr" {
+		e.typ = nftProtocol
+	}
 	e.get = func(x *traversal) (u128, tri) {
 		if x.etherType() != etherTypeIPv6 || !exists {
 			return u128{}, no
@@ -316,7 +319,7 @@ func (p *nftParser) tcpOption(n *jsonNode) (nftExpr, error) {
 	e := nftExpr{name: "tcp option " + name, bits: 16}
 	e.get = func(x *traversal) (u128, tri) {
 		if x.st.ARP != nil || x.p.Protocol != netstack.ProtoTCP {
-			return u128{}, no
+			return u128{}, is(field == "") // "missing" holds
 		}
 		syn := x.p.TCPFlags&netstack.SYN != 0
 		has := maybe

@@ -185,6 +185,17 @@ func (f *nftField) read(x *traversal) (u128, tri) {
 	return h.bits(f.offset, f.length)
 }
 
+// bitsKnown reads the field of a packet that has it, and which bits of it are
+// known.
+func (f *nftField) bitsKnown(x *traversal) (v, known u128) {
+	var h header
+	x.readHeader(f.base, &h)
+	v, _ = h.bits(f.offset, f.length)
+	h.data = h.known
+	known, _ = h.bits(f.offset, f.length)
+	return v, known
+}
+
 func (f *nftField) write(x *traversal, v u128) {
 	var h header
 	if !f.present(x) || x.readHeader(f.base, &h) == no || f.offset+f.length > 8*h.length {
@@ -237,7 +248,7 @@ func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
 	if err != nil {
 		return nftExpr{name: name}, err
 	}
-	e := nftExpr{name: name, typ: f.typ, bits: f.length}
+	e := nftExpr{name: name, typ: f.typ, bits: f.length, field: &f}
 	e.get = f.fast(name)
 	if e.get == nil {
 		e.get = f.read

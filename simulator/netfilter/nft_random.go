@@ -171,11 +171,6 @@ func (x *traversal) draw(r *nftRandom) (uint64, bool) {
 // roll lets the Env choose among the elements of a set that a random number
 // may hit. It returns the index of the element, or -1 for none of them.
 func (x *traversal) roll(r *nftRandom, s *nftSet) (int, tri) {
-	if r.ofFlow {
-		if side, ok := x.draw(r); ok {
-			return x.lookup(s, &nftKey{{lo: side}})
-		}
-	}
 	if r.sides > maxRolled {
 		return -1, maybe
 	}
@@ -190,6 +185,11 @@ func (x *traversal) roll(r *nftRandom, s *nftSet) (int, tri) {
 			order = append(order, i)
 		}
 		counts[i]++
+	}
+	if r.ofFlow && len(order) > 1 {
+		if side, ok := x.draw(r); ok {
+			return x.lookup(s, &nftKey{{lo: side}})
+		}
 	}
 	weights := make([]float64, len(order))
 	for w, i := range order {

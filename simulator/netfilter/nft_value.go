@@ -263,6 +263,9 @@ func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
 	if v, err := strconv.ParseUint(text, 0, 64); err == nil {
 		return single(u128{lo: v}), nil
 	}
+	if v, err := strconv.ParseInt(text, 10, 64); err == nil && n.kind == jsonNumber {
+		return single(u128{lo: uint64(v)}), nil // nft prints 64 bits with a sign
+	}
 	return nftSpan{}, notModelled("value " + strconv.Quote(text))
 }
 
