@@ -293,8 +293,13 @@ func restoreText(elements []*Element, family netstack.Family, backend netstack.B
 	type table struct{ chains, rules strings.Builder }
 	tables := map[string]*table{}
 	var order []string
+	var text strings.Builder
 	for _, e := range elements {
 		if e.Family != family || e.Backend != backend {
+			continue
+		}
+		if e.Table == "" { // whole, as iptables-save prints it
+			text.WriteString(e.Text)
 			continue
 		}
 		t := tables[e.Table]
@@ -309,7 +314,6 @@ func restoreText(elements []*Element, family netstack.Family, backend netstack.B
 		}
 		t.rules.WriteString(withComment(e.Text, e.ID) + "\n")
 	}
-	var text strings.Builder
 	for _, name := range order {
 		fmt.Fprintf(&text, "*%s\n%s%sCOMMIT\n", name, tables[name].chains.String(), tables[name].rules.String())
 	}

@@ -1,0 +1,232 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+)
+
+var update = flag.Bool("update", false, "write what came of the probes into the files of rule sets, where all agree")
+
+// TestRulesetsOfOtherSoftware loads rule sets as kube-proxy, container engines, network plugins and firewalls write them,
+// and judges what becomes of packets: the simulator has to agree with the kernel when it is fed by the collector, by a
+// bundle, and by the very text that was loaded.
+func TestRulesetsOfOtherSoftware(t *testing.T) {
+	needRoot(t)
+	if err := removeStale(); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob("testdata/rulesets/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefixes := make(chan *worker, len(paths))
+	for i := range paths {
+		prefixes <- newWorker(100+i, Options{})
+	}
+	for _, path := range paths {
+		r, err := ReadRuleset(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		t.Run(r.Name, func(t *testing.T) {
+			t.Parallel()
+			j := <-prefixes
+			s, err := j.judgeRuleset(context.WithoutCancel(t.Context()), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := s.report(t)
+			for i, want := range r.Expected {
+				if got := s.cases[i].predicted.fates(); got != want && !*update {
+					t.Errorf("%s: %s; the file says %s", s.cases[i].probe, got, want)
+				}
+			}
+			if *update && !failed {
+				if err := r.write(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// report says what is wrong, and whether anything is.
+func (s *session) report(t *testing.T) (failed bool) {
+	t.Helper()
+	for i := range s.cases {
+		c := &s.cases[i]
+		switch {
+		case c.bundle:
+			t.Errorf("%s: the bundle, or the text of the rules, is diagnosed differently from the collected state: %s", c.probe, c.predicted)
+		case c.predicted.unknown():
+			t.Errorf("%s: unknown: %s\n  kernel:    %s", c.probe, c.predicted, c.observed[0])
+		case c.wrong():
+			for at := range c.observed {
+				if o := &c.observed[at]; !c.predicted.agreesWith(c.probe, o) {
+					t.Errorf("%s\n  kernel:    %s\n  simulator: %s", c.probe, o, c.predicted)
+					break
+				}
+			}
+			if c.shares != "" {
+				t.Errorf("%s: %s", c.probe, c.shares)
+			}
+		default:
+			continue
+		}
+		failed = true
+	}
+	return failed
+}
+
+// judgeRuleset is sit with a third source: a bundle with the text of the rules as the file has it.
+func (j *worker) judgeRuleset(ctx context.Context, r *Ruleset) (s *session, err error) {
+	b, err := r.World.build(ctx, j.prefix)
+	defer func() { err = errors.Join(err, b.remove()) }()
+	if err != nil {
+		return nil, fmt.Errorf("build: %w", err)
+	}
+	s = &session{world: r.World}
+	if s.snapshot, err = j.collect(ctx, b); err != nil {
+		return nil, err
+	}
+	live, err := simulator.Compile(s.snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	stored, err := throughBundle(s.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.throughText(ctx, b, s.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	var others []*simulator.World
+	for _, snapshot := range []*simulator.Snapshot{stored, text} {
+		w, err := simulator.Compile(snapshot)
+		if err != nil {
+			return nil, fmt.Errorf("compile: %w", err)
+		}
+		others = append(others, w)
+	}
+	var trials []*trial
+	for i := range r.World.Probes {
+		c := verdictCase{probe: &r.World.Probes[i]}
+		if c.predicted, err = predict(live, c.probe); err != nil {
+			return nil, err
+		}
+		for _, w := range others {
+			p, err := predict(w, c.probe)
+			if err != nil {
+				return nil, err
+			}
+			c.bundle = c.bundle || !c.predicted.same(p)
+		}
+		s.cases = append(s.cases, c)
+	}
+	for i := range s.cases {
+		trials = append(trials, s.cases[i].trials()...)
+	}
+	if err := b.observe(ctx, trials); err != nil {
+		return nil, err
+	}
+	for _, t := range trials {
+		c := s.find(t.probe.ID)
+		c.observed = append(c.observed, t.observed(r.World))
+	}
+	for i := range s.cases {
+		s.cases[i].checkShares()
+	}
+	return s, nil
+}
+
+// throughText reads a bundle whose rules are those of the file, and of `nft -j list ruleset`, as an operator would put
+// them there.
+func (r *Ruleset) throughText(ctx context.Context, b *built, collected *simulator.Snapshot) (*simulator.Snapshot, error) {
+	dir, err := os.MkdirTemp("", "ruleset")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := bundle.Write(dir, collected); err != nil {
+		return nil, err
+	}
+	for _, f := range r.archive.Files {
+		ns, name, _ := strings.Cut(f.Name, "/")
+		kind, ok := rulesetFiles[name]
+		if !ok {
+			continue
+		}
+		if name == "nft" {
+			var out []byte
+			if err := b.within(ns, func() (err error) {
+				out, err = exec.CommandContext(ctx, "nft", "-j", "list", "ruleset").Output()
+				return err
+			}); err != nil {
+				return nil, fmt.Errorf("nft -j list ruleset: %w", err)
+			}
+			kind.bundle, f.Data = "nft.json", out
+		}
+		file := filepath.Join(dir, "netns", ns, kind.bundle)
+		if _, err := os.Stat(file); err != nil {
+			return nil, fmt.Errorf("the collector's bundle has no %s", kind.bundle)
+		}
+		if err := os.WriteFile(file, f.Data, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return bundle.Read(dir)
+}
+
+// fates is what is predicted, without what differs from one probe to the next: the client's port.
+func (p *Prediction) fates() string {
+	var list []string
+	for _, f := range p.Fates {
+		s := fmt.Sprintf("%s %s", f.Verdict, f.Outcome)
+		if f.Namespace != "" {
+			at := f.Destination.String()
+			if f.Destination.Port() == 0 {
+				at = f.Destination.Addr().String()
+			}
+			s += fmt.Sprintf(" at %s as %s from %s", f.Namespace, at, f.SeenAs.Addr())
+		}
+		list = append(list, s)
+	}
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), " | ")
+}
+
+// write puts the fates into the file.
+func (r *Ruleset) write(s *session) error {
+	for i := range r.archive.Files {
+		f := &r.archive.Files[i]
+		if f.Name != "probes" {
+			continue
+		}
+		var out strings.Builder
+		n := 0
+		for line := range strings.Lines(string(f.Data)) {
+			if question, _, _ := strings.Cut(strings.TrimSpace(line), " = "); question != "" && question[0] != '#' {
+				line = question + " = " + s.cases[n].predicted.fates() + "\n"
+				n++
+			}
+			out.WriteString(line)
+		}
+		f.Data = []byte(out.String())
+	}
+	return os.WriteFile(r.path, txtar.Format(r.archive), 0o644)
+}
