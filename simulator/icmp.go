@@ -169,7 +169,8 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	}
 	l.host = e.host
 	back := l.send(e.host)
-	if back.kind != delivered || back.host != sender {
+	// A sender outside of the collected world gets what leaves towards it.
+	if back.kind != delivered && (back.kind != left || sender != nil) || sender != nil && back.host != sender {
 		return false, l.hops
 	}
 	if q := back.packet.Embedded; q != nil {

@@ -60,6 +60,7 @@ func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 		{ToolLink, b.batch("ip")},
 		{"", b.quick},
 		{ToolIP, b.batch("ip")},
+		{"", b.settle},
 		{ToolBridge, b.batch("bridge")},
 		{ToolSysctl, b.sysctls},
 		{ToolIPSet, b.ipsets},

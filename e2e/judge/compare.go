@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -44,12 +45,10 @@ func (o Observed) String() string {
 // refused, and what becomes of one that left the collected world.
 func agrees(p *Probe, want Fate, got *Observed) bool {
 	if want.Namespace == left {
-		for _, a := range got.Arrivals {
-			if (a.Namespace == router || a.Namespace == outside) && a.At == want.Destination && a.Seen == want.SeenAs {
-				return true
-			}
-		}
-		return false
+		beyond := append([]Arrival{{Namespace: got.Namespace, At: got.Destination, Seen: got.SeenAs}}, got.Arrivals...)
+		return slices.ContainsFunc(beyond, func(a Arrival) bool {
+			return (a.Namespace == router || a.Namespace == outside) && a.At == want.Destination && p.sameClient(a.Seen, want.SeenAs)
+		})
 	}
 	if got.Verdict != want.Verdict || got.Outcome != want.Outcome {
 		return false
@@ -61,7 +60,12 @@ func agrees(p *Probe, want Fate, got *Observed) bool {
 	case want.Namespace == "":
 		return got.Namespace == ""
 	}
-	return got.Namespace == want.Namespace && got.Destination == want.Destination && got.SeenAs == want.SeenAs
+	return got.Namespace == want.Namespace && got.Destination == want.Destination && p.sameClient(got.SeenAs, want.SeenAs)
+}
+
+// sameClient says whether two client's ends are the same, as far as that can be known.
+func (p *Probe) sameClient(a, b netip.AddrPort) bool {
+	return a == b || p.AnyPort && a.Addr() == b.Addr()
 }
 
 // agreesWith says whether a real fate is among those predicted.
@@ -101,6 +105,18 @@ func (t *trial) observed(w *World) Observed {
 			// Silence is all that the client can see; that the datagram arrived, the receiver alone knows.
 			o.Outcome, o.Verdict = verdict.OutcomeDelivered, verdict.Degraded
 		}
+	}
+	// Each repetition has a port of its own: what was asked about is the first.
+	asked := func(a netip.AddrPort) netip.AddrPort {
+		if a.Port() == t.sourcePort && t.round > 0 {
+			return netip.AddrPortFrom(a.Addr(), p.SourcePort)
+		}
+		return a
+	}
+	o.SeenAs = asked(o.SeenAs)
+	o.Arrivals = slices.Clone(o.Arrivals)
+	for i := range o.Arrivals {
+		o.Arrivals[i].Seen = asked(o.Arrivals[i].Seen)
 	}
 	return o
 }

@@ -287,12 +287,16 @@ type trial struct {
 	seen          observation
 }
 
+// message is what the probe's packets carry: it makes a datagram and an echo request as long as the simulator takes them
+// to be when a query names no size.
 func (t *trial) message() string {
-	m := fmt.Sprintf("%s.%d", t.probe.ID, t.round)
-	if len(m)%2 == 1 { // as the checksum of an echo request likes it
-		m += "."
+	const headers, packet = 8, 64
+	length := packet - headers - 20
+	if t.probe.To.Is6() {
+		length = packet - headers - 40
 	}
-	return m
+	m := fmt.Sprintf("%s.%d", t.probe.ID, t.round)
+	return m + strings.Repeat(".", length-len(m))
 }
 
 // observe sends all trials at once, and then looks what came of them.

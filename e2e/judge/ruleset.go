@@ -85,6 +85,13 @@ func ReadRuleset(path string) (*Ruleset, error) {
 		return nil, fmt.Errorf("%s: probes: %w", path, err)
 	}
 	s.drawProbes(archive)
+	for _, f := range archive.Files {
+		if bytes.Contains(f.Data, []byte("random-fully")) || bytes.Contains(f.Data, []byte("fully-random")) {
+			for i := range s.world.Probes {
+				s.world.Probes[i].AnyPort = true
+			}
+		}
+	}
 	return r, nil
 }
 
@@ -184,6 +191,8 @@ func (s *stage) addLAN(prefixes []string) {
 		s.address(router, "out", near)
 		s.address(outside, "eth0", netip.PrefixFrom(far, near.Bits()))
 		s.ip(outside, "%s route add default via %s", dash(far), near.Addr())
+		// The world beyond does not tell what it has no way to.
+		s.ip(router, "%s route add blackhole default", dash(far))
 	}
 }
 
@@ -368,7 +377,8 @@ func (s *stage) addProbe(p Probe) {
 }
 
 var (
-	addressInRules = regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b`)
+	// The address of a network is nobody's.
+	addressInRules = regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+(/(?:[12]?\d|3[01])\b)?`)
 	portInRules    = regexp.MustCompile(`(?:--dports? |dport \{? ?|:)(\d{2,5})\b`)
 )
 
@@ -380,7 +390,15 @@ func (s *stage) drawProbes(archive *txtar.Archive) {
 	addrs, ports := []netip.Addr{}, append([]uint16{closedPort}, openPorts...)
 	for _, f := range archive.Files {
 		for _, m := range addressInRules.FindAllString(string(f.Data), -1) {
-			if a, err := netip.ParseAddr(m); err == nil && !a.IsUnspecified() && !a.IsMulticast() && !slices.Contains(addrs, a) {
+			p, err := netip.ParsePrefix(m)
+			if err != nil {
+				a, err := netip.ParseAddr(m)
+				if err != nil {
+					continue
+				}
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+			if a := p.Addr(); (p.IsSingleIP() || p.Masked() != p) && !a.IsUnspecified() && !a.IsMulticast() && a.As4()[3] != 255 && !slices.Contains(addrs, a) {
 				addrs = append(addrs, a)
 			}
 		}

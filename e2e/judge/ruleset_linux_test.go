@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,10 @@ import (
 )
 
 var update = flag.Bool("update", false, "write what came of the probes into the files of rule sets, where all agree")
+
+// The main thread stays where it is, so that none ends up in a world for good: it is by the main thread's namespace that
+// the collector knows the host's when it may not look at process 1.
+func init() { runtime.LockOSThread() }
 
 // TestRulesetsOfOtherSoftware loads rule sets as kube-proxy, container engines, network plugins and firewalls write them,
 // and judges what becomes of packets: the simulator has to agree with the kernel when it is fed by the collector, by a

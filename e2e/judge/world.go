@@ -96,6 +96,8 @@ type Probe struct {
 	Mark       uint32  `json:"mark,omitempty"`
 	UID        *uint32 `json:"uid,omitempty"`
 	DSCP       uint8   `json:"dscp,omitempty"`
+	// AnyPort says that the client's port as the receiver sees it is not compared: some rule takes a random one.
+	AnyPort bool `json:"anyPort,omitempty"`
 	// Repeat is how often it is tried when the kernel rolls dice; once when zero.
 	Repeat int `json:"repeat,omitempty"`
 }
