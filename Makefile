@@ -31,6 +31,10 @@ test: ## all tests; real packets in real namespaces, so as root
 	@hack/deps.sh test
 	$(GO) test -count=1 -timeout 14m $(PACKAGES)
 
+.PHONY: test-vm
+test-vm: ## tests on Debian's kernel, in a virtual machine, with all that a node's kernel may have
+	$(GO) run ./e2e/vm
+
 .PHONY: lint
 lint: ## formatting, vet and staticcheck, for every platform that is built
 	hack/lint.sh
@@ -58,4 +62,4 @@ clean:
 
 .PHONY: help
 help:
-	@sed -n 's/^\([a-z]*\): ## /  \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\): ## /  \1\t/p' Makefile

@@ -43,13 +43,18 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 	const up = idle | netstack.FlagUp | netstack.FlagRunning | netstack.FlagLowerUp
 	const lo = netstack.FlagLoopback | netstack.FlagUp | netstack.FlagRunning | netstack.FlagLowerUp
 	p0 := find(t, "p0", ns.Links, func(l *netstack.Link) bool { return l.Name == "p0" })
-	// Not every kernel is built with multicast snooping, which is on then.
-	snooping := strings.Contains(inside(t, a, "ls", "/sys/class/net/br0/bridge"), "multicast_snooping")
+	// Not every kernel is built with multicast snooping and VLAN filtering; where
+	// it is, snooping is on, and VLAN 1 the default.
+	built := inside(t, a, "ls", "/sys/class/net/br0/bridge")
+	snooping, pvid := strings.Contains(built, "multicast_snooping"), uint16(0)
+	if strings.Contains(built, "default_pvid") {
+		pvid = 1
+	}
 	want := map[string]netstack.Link{
 		"lo": {Index: 1, Name: "lo", Kind: "loopback", MTU: 65536, Flags: lo, OperState: "UNKNOWN", PeerNSID: netstack.NoPeerNS},
 		"br0": {
 			Index: index(a, "br0"), Name: "br0", Kind: "bridge", MAC: mac(1), MTU: 1400, Flags: up, OperState: "UP", PeerNSID: netstack.NoPeerNS,
-			Bridge: &netstack.Bridge{NFCallIPTables: true, MulticastSnooping: snooping},
+			Bridge: &netstack.Bridge{NFCallIPTables: true, MulticastSnooping: snooping, DefaultPVID: pvid},
 		},
 		"p0": {
 			Index: index(a, "p0"), Name: "p0", Kind: "veth", MAC: mac(2), MTU: 1400, Flags: p0.Flags, OperState: "UP",

@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a task needs, if one of its commands is
-# missing: deps.sh demo|test|generate
+# missing: deps.sh demo|test|vm|generate
 set -euo pipefail
 
 declare -A package_of=(
 	[ip]=iproute2 [bridge]=iproute2 [ss]=iproute2 [tc]=iproute2 [sysctl]=procps
 	[iptables]=iptables [nft]=nftables [ipset]=ipset [curl]=curl [git]=git
 	[prometheus]=prometheus [promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager
+	[qemu-system-x86_64]=qemu-system-x86 [busybox]=busybox-static [ipvsadm]=ipvsadm [conntrack]=conntrack
 	[clang-14]=clang-14 [llvm-strip-14]=llvm-14
 )
 lab=(ip bridge ss tc sysctl iptables nft ipset curl)
 case ${1:-} in
 demo) commands=("${lab[@]}") ;;
 test) commands=("${lab[@]}" git prometheus promtool prometheus-alertmanager) ;;
+vm) commands=("${lab[@]}" qemu-system-x86_64 busybox ipvsadm conntrack) ;;
 generate) commands=(clang-14 llvm-strip-14) ;;
 *)
-	echo "usage: $0 demo|test|generate" >&2
+	echo "usage: $0 demo|test|vm|generate" >&2
 	exit 2
 	;;
 esac
@@ -27,6 +29,9 @@ for command in "${commands[@]}"; do
 done
 if [[ ${1} == generate && ! -e /usr/include/bpf/bpf_helpers.h ]]; then
 	packages+=(libbpf-dev)
+fi
+if [[ ${1} == vm && ! -e /etc/protocols ]]; then
+	packages+=(netbase)
 fi
 if [[ ${#packages[@]} -eq 0 ]]; then
 	exit 0

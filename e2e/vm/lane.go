@@ -1,0 +1,16 @@
+package main
+
+import "time"
+
+// entry is one test package of the lane.
+type entry struct {
+	pkg     string        // directory below the module's root
+	run     string        // -test.run
+	timeout time.Duration // -test.timeout; a test takes about ten times what it takes on the host
+	require string        // PLUMBLINE_REQUIRE: features whose absence is a failure
+}
+
+// lane is what runs in the machine, in order. To add a package, add a line.
+var lane = []entry{
+	{"collector", "IPVS|Links", time.Minute, "all"},
+}
