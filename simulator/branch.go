@@ -8,6 +8,10 @@ import (
 // alternatives. Hitting it is a finding (TooManyBranches), never silence.
 const maxWalks = 1024
 
+// maxQuestions bounds how much one walk may ask. One that asks more stands for
+// more ways than could be walked.
+const maxQuestions = 256
+
 // A walk is straight-line code, like the kernel's, that asks its dice wherever
 // there are alternatives. The query is walked again for each of them, and the
 // answers are joined as a tree: alternatives with a probability are all real,
@@ -28,9 +32,14 @@ type choice struct {
 type dice struct {
 	script []int
 	log    []choice
+	full   bool // more was asked than may be
 }
 
 func (d *dice) ask(c choice) int {
+	if len(d.log) == maxQuestions {
+		d.full = true
+		return 0
+	}
 	if at := len(d.log); at < len(d.script) {
 		c.taken = d.script[at]
 	}
@@ -55,6 +64,10 @@ func explore(walk func(*dice) *verdict.Path) []verdict.Path {
 		pending = pending[:len(pending)-1]
 		d := &dice{script: script}
 		path := walk(d)
+		if d.full {
+			tooMany := notWalked()
+			path = &tooMany
+		}
 		// Alternatives are pushed so that they come out in order, depth first.
 		for at := len(script); at < len(d.log); at++ {
 			for alternative := d.log[at].alternatives - 1; alternative > 0; alternative-- {

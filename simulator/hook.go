@@ -76,6 +76,9 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
 			"%s is redirected to a proxy on %s by %s", &l.packet, h, res.Rule)
 		return l.undecided(f), true
+	case netfilter.Exhausted:
+		return l.undecided(verdict.NewFindingf(verdict.TooManyBranches, h.where(dev), []string{res.Rule.Text},
+			"the chains of %s branch too often: given up on %s at %s", res.Rule.Table, h, res.Rule)), true
 	case netfilter.Divert:
 		return l.divert(res, dev), true
 	}

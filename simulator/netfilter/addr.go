@@ -134,12 +134,18 @@ func parseAddrMask(f netstack.Family, text string) (addrMask, bool) {
 	return m, true
 }
 
+// nameBits is the name of any interface as bytes, cut where the kernel would
+// not have a longer one.
+func nameBits(name string) u128 {
+	var b [16]byte
+	copy(b[:], name)
+	return u128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
 // ifaceName is an interface's name as the kernel's 16 bytes.
 func ifaceName(name string) (u128, bool) {
-	var b [16]byte
-	if len(name) >= len(b) {
+	if len(name) > 15 {
 		return u128{}, false
 	}
-	copy(b[:], name)
-	return u128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}, true
+	return nameBits(name), true
 }

@@ -82,10 +82,11 @@ type Action uint8
 const (
 	Accept Action = iota
 	Drop
-	Reject  // dropped, and the sender is told: see Result.RejectWith
-	Queue   // handed to a program in user space
-	Consume // taken by a local proxy (TPROXY)
-	Divert  // sent out of another device as it is: see Result.Device
+	Reject    // dropped, and the sender is told: see Result.RejectWith
+	Queue     // handed to a program in user space
+	Consume   // taken by a local proxy (TPROXY)
+	Exhausted // given up at Rule: the packet met too many rules
+	Divert    // sent out of another device as it is: see Result.Device
 )
 
 // Result is what happened to the packet at one hook.

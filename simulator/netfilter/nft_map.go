@@ -77,14 +77,13 @@ func (a *vmapAction) do(x *traversal) outcome {
 	return a.set.data[index].verdict.do(x)
 }
 
-func (a *vmapAction) targets() []*chain {
-	var all []*chain
+func (a *vmapAction) appendTargets(list []*chain) []*chain {
 	for _, d := range a.set.data {
 		if d.verdict != nil {
-			all = append(all, d.verdict.targets()...)
+			list = d.verdict.appendTargets(list)
 		}
 	}
-	return all
+	return list
 }
 
 func (b *nftRuleBuilder) vmap(n *jsonNode) error {

@@ -231,6 +231,7 @@ func (p *iptablesParser) commit() error {
 		return p.errorf(loop.name, "chains of table "+p.table+" form a loop through this one")
 	}
 	for _, ch := range p.order {
+		ch.buildIndex()
 		hook, ok := p.kind.builtin(ch.name)
 		switch {
 		case !ok:
@@ -258,32 +259,39 @@ func findLoop(chains []*chain) *chain {
 		open
 		closed
 	)
-	state := make(map[*chain]uint8, len(chains))
+	// Each chain on the way has its targets in a part of the list.
 	type frame struct {
-		c       *chain
-		targets []*chain
+		c          *chain
+		start, end int
+	}
+	var stack []frame
+	var targets []*chain
+	enter := func(c *chain) {
+		c.visit = open
+		start := len(targets)
+		targets = c.appendTargets(targets)
+		stack = append(stack, frame{c, start, len(targets)})
 	}
 	for _, start := range chains {
-		if state[start] != unseen {
+		if start.visit != unseen {
 			continue
 		}
-		stack := []frame{{start, start.targets()}}
-		state[start] = open
+		enter(start)
 		for len(stack) > 0 {
 			top := &stack[len(stack)-1]
-			if len(top.targets) == 0 {
-				state[top.c] = closed
+			if top.start == top.end {
+				top.c.visit = closed
 				stack = stack[:len(stack)-1]
 				continue
 			}
-			next := top.targets[0]
-			top.targets = top.targets[1:]
-			switch state[next] {
+			top.end--
+			next := targets[top.end]
+			targets = targets[:top.end]
+			switch next.visit {
 			case open:
 				return next
 			case unseen:
-				state[next] = open
-				stack = append(stack, frame{next, next.targets()})
+				enter(next)
 			}
 		}
 	}
@@ -292,26 +300,25 @@ func findLoop(chains []*chain) *chain {
 
 // chainTargets is an action that may enter chains.
 type chainTargets interface {
-	targets() []*chain
+	appendTargets(list []*chain) []*chain
 }
 
-func (a *verdictAction) targets() []*chain {
+func (a *verdictAction) appendTargets(list []*chain) []*chain {
 	if a.chain == nil {
-		return nil
+		return list
 	}
-	return []*chain{a.chain}
+	return append(list, a.chain)
 }
 
-func (c *chain) targets() []*chain {
-	var all []*chain
+func (c *chain) appendTargets(list []*chain) []*chain {
 	for i := range c.rules {
 		for _, s := range c.rules[i].steps {
 			if t, ok := s.action.(chainTargets); ok {
-				all = append(all, t.targets()...)
+				list = t.appendTargets(list)
 			}
 		}
 	}
-	return all
+	return list
 }
 
 // jump is a reference to a chain, to be resolved.

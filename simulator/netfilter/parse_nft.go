@@ -260,6 +260,9 @@ func (p *nftParser) finish() error {
 		if loop := findLoop(t.order); loop != nil {
 			return &SyntaxError{File: p.file, Token: loop.name, Msg: "chains of table " + t.name + " form a loop through this one"}
 		}
+		for _, ch := range t.order {
+			ch.buildIndex()
+		}
 	}
 	// Of base chains with the same priority the youngest runs first
 	// (nf_hook_entries_grow); nft lists the oldest first.

@@ -18,7 +18,18 @@ type traversal struct {
 	// chain and rule are being evaluated.
 	chain *chain
 	rule  *rule
+	// acted counts the actions that were done, and steps the rules that were
+	// met.
+	acted, steps int
+	traced       int
 }
+
+// maxSteps is how many rules a packet may meet at one hook. The kernel has no
+// such bound: chains that branch without a loop can keep it busy for ever.
+const maxSteps = 1 << 20
+
+// maxTraced is how many steps of one hook a report shows.
+const maxTraced = 2048
 
 // sync renews what the traversal derives from the packet after that has changed.
 func (x *traversal) sync() {
@@ -97,6 +108,8 @@ func (x *traversal) runBase(c *chain) Result {
 		return Result{Action: Reject, Rule: x.ref(), RejectWith: out.rejectWith}
 	case outQueue:
 		return Result{Action: Queue, Rule: x.ref()}
+	case outExhausted:
+		return Result{Action: Exhausted, Rule: x.ref()}
 	case outConsume:
 		return Result{Action: Consume, Rule: x.ref()}
 	case outDivert:
@@ -115,25 +128,37 @@ func (x *traversal) runBase(c *chain) Result {
 // run evaluates the rules of a chain until one decides. Depth is bounded:
 // compiling refuses loops.
 func (x *traversal) run(c *chain) outcome {
+	if c.index != nil {
+		return x.runIndexed(c)
+	}
 	for i := range c.rules {
-		r := &c.rules[i]
-		x.chain, x.rule = c, r
-		out := x.eval(r)
-		switch out.kind {
-		case outContinue:
-		case outJump:
-			if sub := x.run(out.chain); sub.kind != outContinue && sub.kind != outReturn {
-				return sub
-			}
-		case outGoto:
-			// A goto leaves this chain for good: where the other one ends, the
-			// chain that jumped here goes on.
-			return x.run(out.chain)
-		default:
+		if out, over := x.apply(c, &c.rules[i]); over {
 			return out
 		}
 	}
-	return outcome{kind: outContinue}
+	return outcome{}
+}
+
+// apply evaluates one rule, and the chains that it enters. It says whether the
+// chain is over with that.
+func (x *traversal) apply(c *chain, r *rule) (out outcome, over bool) {
+	x.chain, x.rule = c, r
+	if x.steps++; x.steps > maxSteps {
+		return outcome{kind: outExhausted}, true
+	}
+	out = x.eval(r)
+	switch out.kind {
+	case outContinue:
+		return out, false
+	case outJump:
+		sub := x.run(out.chain)
+		return sub, sub.kind != outContinue && sub.kind != outReturn
+	case outGoto:
+		// A goto leaves this chain for good: where the other one ends, the
+		// chain that jumped here goes on.
+		return x.run(out.chain), true
+	}
+	return out, true
 }
 
 func (x *traversal) eval(r *rule) outcome {
@@ -145,6 +170,7 @@ func (x *traversal) eval(r *rule) outcome {
 		if s.action == nil {
 			continue
 		}
+		x.acted++
 		switch out := s.action.do(x); out.kind {
 		case outContinue:
 		case outBreak:
@@ -185,6 +211,9 @@ func (x *traversal) matches(list []matcher) bool {
 // trace notes what a rule did. Callers check that steps are wanted, so that
 // texts are only made then.
 func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
+	if x.traced++; x.traced > maxTraced {
+		return
+	}
 	s := verdict.Step{Stage: c.table + "/" + x.hook.String(), Chain: c.name, Rule: ruleText, Action: action}
 	if changed {
 		s.Packet = x.p.String()

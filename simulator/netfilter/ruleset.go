@@ -77,6 +77,8 @@ type chain struct {
 	// priority orders the chains of nat among each other.
 	priority int
 	rules    []rule
+	index    *chainIndex // nil: the rules are met one by one
+	visit    uint8       // of findLoop
 }
 
 // ref names a rule of the chain for reports.

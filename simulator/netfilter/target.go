@@ -26,7 +26,8 @@ const (
 	outReturn
 	outJump
 	outGoto
-	outBreak // this rule does not go on: a look-up found nothing
+	outExhausted // too many rules were met
+	outBreak     // this rule does not go on: a look-up found nothing
 )
 
 // action is what a rule does to a packet that it matches.
