@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/internal/nftjson"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -127,6 +128,11 @@ func (t *target) nftDump(ctx context.Context, tool string, args ...string) ([]by
 		if err != nil {
 			return nil, err
 		}
+		if tool == "nft" {
+			if data, err = completeNFT(data); err != nil {
+				return nil, err
+			}
+		}
 		t.nft = nil
 		after, err := t.nftables()
 		if err != nil {
@@ -138,6 +144,20 @@ func (t *target) nftDump(ctx context.Context, tool string, args ...string) ([]by
 		}
 	}
 	return nil, errInterrupted
+}
+
+// completeNFT adds to the tool's output what its release leaves out.
+func completeNFT(data []byte) ([]byte, error) {
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	tables, chains, err := nftjson.Read(conn)
+	if err != nil {
+		return nil, err
+	}
+	return nftjson.Complete(data, tables, chains)
 }
 
 // readNFT prints the whole rule set, if there is any.

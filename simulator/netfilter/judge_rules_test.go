@@ -1,11 +1,18 @@
 package netfilter
 
-// The namespaces of the test topology.
-const (
-	judgeClient = "plnf-client"
-	judgeRouter = "plnf-router"
-	judgeServer = "plnf-server"
+import (
+	"os"
+	"strconv"
 )
+
+// The namespaces of the test topology, which no other run of the tests shares.
+var (
+	judgeClient = judgeName("client")
+	judgeRouter = judgeName("router")
+	judgeServer = judgeName("server")
+)
+
+func judgeName(of string) string { return "plnf-" + strconv.Itoa(os.Getpid()) + "-" + of }
 
 // probe is one connection to try.
 type probe struct {

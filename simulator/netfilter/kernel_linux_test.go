@@ -302,7 +302,16 @@ func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
 	f := p.Family()
 	run := func(hooks ...Hook) string {
 		for _, h := range hooks {
-			switch res := rs.Run(f, h, st, e); res.Action {
+			var res Result
+			if h >= Ingress {
+				if h == Egress {
+					st.In = ""
+				}
+				res = rs.RunDevice(h, st, e)
+			} else {
+				res = rs.Run(f, h, st, e)
+			}
+			switch res.Action {
 			case Drop:
 				return "dropped"
 			case Reject:
@@ -315,9 +324,9 @@ func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
 	}
 	if local {
 		st.Out = routerDev(p.Dst)
-		return run(Output, Postrouting)
+		return run(Output, Postrouting, Egress)
 	}
-	if end := run(Prerouting); end != "" {
+	if end := run(Ingress, Prerouting); end != "" {
 		return end
 	}
 	if e.AddrType(p.Dst, "") == netstack.RouteLocal {
@@ -325,7 +334,7 @@ func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
 	}
 	st.Out = routerDev(p.Dst)
 	p.TTL-- // ip_forward does so before the hook
-	return run(Forward, Postrouting)
+	return run(Forward, Postrouting, Egress)
 }
 
 // simulate says what becomes of the probe.
@@ -413,7 +422,7 @@ func (j *judge) rulesOf() *netstack.Namespace {
 			Text: netstack.Text{File: d.tool, Data: []byte(j.in(judgeRouter, "", d.tool))},
 		})
 	}
-	ns.NFT = netstack.Text{File: "nft.json", Data: []byte(j.in(judgeRouter, "", "nft", "-j", "list", "ruleset"))}
+	ns.NFT = netstack.Text{File: "nft.json", Data: j.nft()}
 	ns.IPSet = netstack.Text{File: "ipset-save.txt", Data: []byte(j.in(judgeRouter, "", "ipset", "save"))}
 	return ns
 }

@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/nftjson"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -31,6 +35,27 @@ func (j *judge) links() []netstack.Link {
 		links = append(links, link)
 	}
 	return links
+}
+
+// nft reads the router's nftables.
+func (j *judge) nft() []byte {
+	data := []byte(j.in(judgeRouter, "", "nft", "-j", "list", "ruleset"))
+	err := within(judgeRouter, func() error {
+		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		tables, chains, err := nftjson.Read(conn)
+		if err == nil {
+			data, err = nftjson.Complete(data, tables, chains)
+		}
+		return err
+	})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return data
 }
 
 // condition is an expression of nftables; the rule that has it drops what comes
@@ -139,4 +164,16 @@ func mustMAC(t *testing.T, text string) net.HardwareAddr {
 		t.Fatal(err)
 	}
 	return mac
+}
+
+func TestTheKernelAgreesOnStatementsOfNft(t *testing.T) {
+	j := newJudge(t)
+	for _, c := range judgeNFT {
+		t.Run(c.name, func(t *testing.T) {
+			j := j.sub(t)
+			j.reset()
+			j.in(judgeRouter, c.rules, "nft", "-f", "-")
+			j.compare(c.probes)
+		})
+	}
 }

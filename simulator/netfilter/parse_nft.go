@@ -12,6 +12,7 @@ import (
 type nftTable struct {
 	family, name string
 	dormant      bool
+	garbled      bool // it may be dormant, or not
 	// skip: iptables-nft showed this table, and its chains are those.
 	skip   bool
 	chains map[string]*chain
@@ -122,9 +123,13 @@ func (p *nftParser) declare(kind string, n *jsonNode) error {
 			return p.errorf(n, "table %s %s occurs twice", t.family, t.name)
 		}
 		for _, flag := range n.strings("flags") {
-			// nft 1.0.6 prints it cut short.
-			if strings.HasPrefix(flag, "dorm") {
+			switch flag {
+			case "dormant":
 				t.dormant = true
+			case "owner", "persist":
+			default:
+				// nft 1.0.6 prints a text at random for any flag.
+				t.garbled = true
 			}
 		}
 		if t.family == "ip" || t.family == "ip6" {
@@ -270,6 +275,7 @@ func (p *nftParser) finish() error {
 		if b.table.dormant {
 			continue
 		}
+		b.chain.uncertain = b.table.garbled
 		hook, known := nftHooks[b.hook]
 		if !known || b.table.families() == nil {
 			if !p.c.rs.linkLayer.attach(b) {

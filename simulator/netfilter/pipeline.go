@@ -98,6 +98,9 @@ func rerouteNeeded(before, after *netstack.Packet) bool {
 
 // runBase runs a base chain and, if no rule decides, its policy.
 func (x *traversal) runBase(c *chain) Result {
+	if c.uncertain && !x.env.Unknown(c.policyRef(), "a table of which the snapshot does not tell whether it is dormant") {
+		return Result{}
+	}
 	out := x.run(c)
 	switch out.kind {
 	case outAccept:

@@ -74,6 +74,8 @@ type chain struct {
 	name    string
 	base    bool
 	policy  Action // of a base chain
+	// uncertain says that the base chain's table may be dormant.
+	uncertain bool
 	// priority orders the chains of nat among each other.
 	priority int
 	rules    []rule
