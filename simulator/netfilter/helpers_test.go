@@ -2,7 +2,6 @@ package netfilter
 
 import (
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -25,7 +24,7 @@ type fakeEnv struct {
 }
 
 func (e *fakeEnv) Pick(_ Rule, weights []float64) int {
-	e.weights = slices.Clone(weights)
+	e.weights = append(e.weights[:0], weights...)
 	return e.pick
 }
 

@@ -177,10 +177,9 @@ func (rs *Ruleset) RunARP(hook Hook, st *State, env Env) Result {
 
 // traverse begins a run through chains of the link layer.
 func (rs *Ruleset) traverse(hook Hook, st *State, env Env) *traversal {
-	x := &traversal{rs: rs, hook: hook, st: st, env: env}
+	var family netstack.Family
 	if st.ARP == nil {
-		x.family = st.Packet.Family()
+		family = st.Packet.Family()
 	}
-	x.sync()
-	return x
+	return st.begin(rs, family, hook, env)
 }

@@ -266,6 +266,15 @@ func (m *pkttypeMatch) match(x *traversal) tri {
 type statisticMatch struct {
 	probability float64
 	invert      bool
+	weights     [2]float64 // of holding, and not
+}
+
+func newStatisticMatch(probability float64, invert bool) *statisticMatch {
+	m := &statisticMatch{probability: probability, invert: invert, weights: [2]float64{probability, 1 - probability}}
+	if invert {
+		m.weights[0], m.weights[1] = m.weights[1], m.weights[0]
+	}
+	return m
 }
 
 func (m *statisticMatch) match(*traversal) tri {
@@ -279,9 +288,5 @@ func (m *statisticMatch) match(*traversal) tri {
 }
 
 func (m *statisticMatch) decide(x *traversal) bool {
-	p := m.probability
-	if m.invert {
-		p = 1 - p
-	}
-	return x.env.Pick(x.ref(), []float64{p, 1 - p}) == 0
+	return x.env.Pick(x.ref(), m.weights[:]) == 0
 }

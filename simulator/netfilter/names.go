@@ -21,6 +21,12 @@ var protocolNames = map[string]netstack.Protocol{
 
 // parseProtocol reads a protocol's name or number.
 func parseProtocol(text string) (netstack.Protocol, bool) {
+	switch text {
+	case "tcp":
+		return netstack.ProtoTCP, true
+	case "udp":
+		return netstack.ProtoUDP, true
+	}
 	if n, err := strconv.ParseUint(text, 0, 8); err == nil {
 		return netstack.Protocol(n), true
 	}

@@ -352,7 +352,7 @@ func (x *traversal) translate(kind natKind, m manip, r natRange) {
 	x.setupNAT(m, r)
 	x.applyNAT(c, m)
 	x.traceRule(string(kind), *x.p != before)
-	if *x.p == before {
+	if *x.p == before || x.st.Steps == nil {
 		return
 	}
 	if kind == kindNetmap {

@@ -139,11 +139,12 @@ type State struct {
 	Namespace string
 	// Steps, when not nil, collects what each table and chain did.
 	Steps *[]verdict.Step
-	// Translations collects rewritings.
+	// Translations collects rewritings if Steps are collected.
 	Translations []verdict.Translation
 
 	zone        uint16 // that conntrack will use
 	prioritySet bool   // by a rule
+	run         traversal
 }
 
 // FIBQuery is a look-up in the routing tables that a rule makes.

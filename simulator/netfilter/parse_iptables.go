@@ -45,6 +45,34 @@ type iptablesParser struct {
 	chains map[string]*chain
 	order  []*chain // in the order of the dump
 	rule   ruleParser
+	// current is the chain of the last rule, and pending its rules since then.
+	current *chain
+	pending []rule
+	slabs   ruleSlabs
+}
+
+// ruleSlabs is what rules are made of.
+type ruleSlabs struct {
+	chains   slab[chain]
+	rules    slab[rule]
+	steps    slab[step]
+	matchers slab[matcher]
+	addrs    slab[addrMatch]
+	jumps    slab[verdictAction]
+}
+
+// flush gives the rules that were read to their chain. Dumps have the rules of
+// a chain together.
+func (p *iptablesParser) flush() {
+	if p.current == nil {
+		return
+	}
+	if p.current.rules == nil {
+		p.current.rules = p.slabs.rules.list(p.pending)
+	} else {
+		p.current.rules = append(p.current.rules, p.pending...)
+	}
+	p.pending = p.pending[:0]
 }
 
 func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
@@ -106,8 +134,9 @@ func (p *iptablesParser) beginTable(name string) error {
 	}
 	p.tables[name] = true
 	p.table, p.kind = name, kind
-	p.chains = make(map[string]*chain)
-	p.order = nil
+	// There is seldom more than a chain in so many bytes.
+	p.chains = make(map[string]*chain, len(p.text)/512)
+	p.order, p.current = nil, nil
 	if p.backend == netstack.BackendNFT {
 		p.c.owned[ownedTable{p.family, name}] = true
 	}
@@ -136,7 +165,7 @@ func (p *iptablesParser) declareChain(line string) error {
 	if p.chains[name] != nil {
 		return p.errorf(name, "chain declared twice")
 	}
-	ch := &chain{family: familyName(p.family), backend: p.backend, table: p.table, name: strings.Clone(name)}
+	ch := p.slabs.chains.one(chain{family: familyName(p.family), backend: p.backend, table: p.table, name: name})
 	_, ch.base = p.kind.builtin(name)
 	switch policy := fields[1]; {
 	case policy == "-" && !ch.base:
@@ -197,16 +226,20 @@ func (p *iptablesParser) parseRule(line string) error {
 	if len(tokens) == 1 {
 		return p.errorf(tokens[0], "option needs a value")
 	}
-	ch := p.chains[tokens[1]]
-	if ch == nil {
-		return p.errorf(tokens[1], "chain is not declared")
+	ch := p.current
+	if ch == nil || ch.name != tokens[1] {
+		if ch = p.chains[tokens[1]]; ch == nil {
+			return p.errorf(tokens[1], "chain is not declared")
+		}
+		p.flush()
+		p.current = ch
 	}
 	r, err := p.rule.parse(tokens[2:])
 	if err != nil {
 		return err
 	}
-	r.number, r.text = len(ch.rules)+1, line
-	ch.rules = append(ch.rules, r)
+	r.number, r.text = len(ch.rules)+len(p.pending)+1, line
+	p.pending = append(p.pending, r)
 	p.c.rs.rules++
 	if p.rule.unmodelled {
 		p.c.rs.unmodelled++
@@ -216,6 +249,7 @@ func (p *iptablesParser) parseRule(line string) error {
 
 // commit resolves jumps and hangs the built-in chains at their hooks.
 func (p *iptablesParser) commit() error {
+	p.flush()
 	for _, j := range p.rule.jumps {
 		target := p.chains[j.name]
 		switch {
@@ -341,6 +375,9 @@ type ruleParser struct {
 	unmodelled bool
 	protocol   netstack.Protocol
 	hasProto   bool
+	// protocols are the matches of -p that rules share.
+	protocols [2][256]*protoMatch
+	ports     map[portMatchKey]*portMatch
 	// modules are the match extensions of the rule, in order.
 	modules []module
 	target  targetModule
@@ -373,11 +410,45 @@ func (r *ruleParser) value(option string) (string, error) {
 	return v, nil
 }
 
+// portMatchKey is a portMatch of one range.
+type portMatchKey struct {
+	netstack.PortRange
+	side   portSide
+	invert bool
+}
+
+// Rules share their tests of protocols and ports: there are few of them.
+
+func (r *ruleParser) protoMatch(proto netstack.Protocol, invert bool) *protoMatch {
+	i := 0
+	if invert {
+		i = 1
+	}
+	m := &r.protocols[i][proto]
+	if *m == nil {
+		*m = &protoMatch{proto: proto, invert: invert}
+	}
+	return *m
+}
+
+func (r *ruleParser) portMatch(side portSide, ports netstack.PortRange, invert bool) *portMatch {
+	key := portMatchKey{ports, side, invert}
+	m := r.ports[key]
+	if m == nil {
+		if r.ports == nil {
+			r.ports = make(map[portMatchKey]*portMatch)
+		}
+		m = &portMatch{side: side, ranges: []netstack.PortRange{ports}, invert: invert}
+		r.ports[key] = m
+	}
+	return m
+}
+
 func (r *ruleParser) add(m matcher) { r.matches = append(r.matches, m) }
 
 func (r *ruleParser) parse(tokens []string) (rule, error) {
 	r.tokens = tokens
-	r.matches, r.action, r.unmodelled, r.hasProto, r.protocol = nil, nil, false, false, 0
+	r.matches, r.action, r.unmodelled, r.hasProto, r.protocol = r.matches[:0], nil, false, false, 0
 	r.modules, r.target = r.modules[:0], nil
 	for len(r.tokens) > 0 {
 		name := r.tokens[0]
@@ -411,7 +482,8 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 		// A rule without a target counts, and does nothing else.
 		return rule{}, nil
 	}
-	return rule{steps: []step{{matches: r.matches, action: r.action}}}, nil
+	slabs := &r.p.slabs
+	return rule{steps: slabs.steps.list([]step{{matches: slabs.matchers.list(r.matches), action: r.action}})}, nil
 }
 
 func (r *ruleParser) option(name string, invert bool) error {
@@ -428,7 +500,7 @@ func (r *ruleParser) option(name string, invert bool) error {
 		if m.mask == (u128{}) && !invert {
 			return nil
 		}
-		r.add(&addrMatch{addrMask: m, src: name == "-s" || name == "--source" || name == "--src", invert: invert})
+		r.add(r.p.slabs.addrs.one(addrMatch{addrMask: m, src: name == "-s" || name == "--source" || name == "--src", invert: invert}))
 		return nil
 	case "-i", "--in-interface", "-o", "--out-interface":
 		text, err := r.value(name)
@@ -459,7 +531,7 @@ func (r *ruleParser) option(name string, invert bool) error {
 			return nil
 		}
 		r.protocol, r.hasProto = proto, !invert
-		r.add(&protoMatch{proto: proto, invert: invert})
+		r.add(r.protoMatch(proto, invert))
 		return nil
 	case "-f", "--fragment":
 		// Packets of a walk are whole: only "! -f" takes them.
@@ -559,11 +631,18 @@ func (r *ruleParser) jump(name string, isGoto bool) error {
 			return nil
 		}
 	}
-	a := &verdictAction{kind: outJump, text: "jump " + name}
+	kind := outJump
 	if isGoto {
-		a.kind, a.text = outGoto, "goto "+name
+		kind = outGoto
 	}
-	r.jumps = append(r.jumps, jump{name: name, line: r.p.line, action: a})
+	target := r.p.chains[name]
+	if target != nil && target.base {
+		return r.errorf(name, "jump to a built-in chain")
+	}
+	a := r.p.slabs.jumps.one(verdictAction{kind: kind, chain: target})
+	if target == nil {
+		r.jumps = append(r.jumps, jump{name: name, line: r.p.line, action: a})
+	}
 	r.action = a
 	return nil
 }

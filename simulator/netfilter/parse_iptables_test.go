@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -130,7 +131,7 @@ func TestCoverageCountsWhatIsNotModelled(t *testing.T) {
 }
 
 func FuzzIPTables(f *testing.F) {
-	f.Add(kubeProxyRules(2, 2))
+	f.Add(string((&proxyrules.Spec{Services: 2, Endpoints: 2}).IPTables()))
 	for _, m := range judgeMatches4 {
 		f.Add("*filter\n:FORWARD DROP [0:0]\n-A FORWARD " + m + " -j DROP\nCOMMIT\n")
 	}

@@ -135,7 +135,7 @@ func (m portModule) option(r *ruleParser, name string, invert bool) (bool, error
 		if name == "--sport" || name == "--source-port" {
 			side = portSrc
 		}
-		r.add(&portMatch{side: side, ranges: []netstack.PortRange{{First: uint16(first), Last: uint16(last)}}, invert: invert})
+		r.add(r.portMatch(side, netstack.PortRange{First: uint16(first), Last: uint16(last)}, invert))
 		return true, nil
 	}
 	switch {
@@ -471,7 +471,7 @@ func (m *statisticModule) finish(r *ruleParser) error {
 		// Where the counter stands is not known: any packet may be the one.
 		m.probability = 1 / float64(m.every)
 	}
-	r.add(&statisticMatch{probability: m.probability, invert: m.invert})
+	r.add(newStatisticMatch(m.probability, m.invert))
 	return nil
 }
 

@@ -320,9 +320,15 @@ func (t *natTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 	case "--random", "--random-fully", "--persistent":
 		return true, nil
 	}
-	want := map[natKind]string{
-		kindDNAT: "--to-destination", kindSNAT: "--to-source", kindMasquerade: "--to-ports", kindRedirect: "--to-ports", kindNetmap: "--to",
-	}[t.a.kind]
+	want := "--to-ports"
+	switch t.a.kind {
+	case kindDNAT:
+		want = "--to-destination"
+	case kindSNAT:
+		want = "--to-source"
+	case kindNetmap:
+		want = "--to"
+	}
 	if name != want {
 		return false, nil
 	}

@@ -37,14 +37,22 @@ func (x *traversal) sync() {
 	x.src, x.dst = addrBits(x.p.Src), addrBits(x.p.Dst)
 }
 
+// begin makes ready for a run through a hook. The traversal is kept in the state,
+// where it costs no memory of its own.
+func (st *State) begin(rs *Ruleset, family netstack.Family, hook Hook, env Env) *traversal {
+	x := &st.run
+	*x = traversal{rs: rs, family: family, hook: hook, st: st, env: env}
+	x.sync()
+	return x
+}
+
 func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 
 // Run passes the packet through one hook. It changes st: the packet, its
 // connection, the steps and translations. Result.Rule says which rule or
 // policy decided when the packet does not pass.
 func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
-	x := &traversal{rs: rs, family: family, hook: hook, st: st, env: env}
-	x.sync()
+	x := st.begin(rs, family, hook, env)
 	if st.Conn == nil && (hook == Prerouting || hook == Output) {
 		st.zone, st.prioritySet = 0, false
 	}

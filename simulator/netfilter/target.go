@@ -40,11 +40,23 @@ type verdictAction struct {
 	kind       outcomeKind
 	chain      *chain
 	rejectWith string
-	text       string // for traces
+	text       string // for traces; empty when it follows from kind and chain
+}
+
+func (a *verdictAction) String() string {
+	switch {
+	case a.text != "" || a.chain == nil:
+		return a.text
+	case a.kind == outGoto:
+		return "goto " + a.chain.name
+	}
+	return "jump " + a.chain.name
 }
 
 func (a *verdictAction) do(x *traversal) outcome {
-	x.traceRule(a.text, false)
+	if x.st.Steps != nil {
+		x.traceRule(a.String(), false)
+	}
 	return outcome{kind: a.kind, chain: a.chain, rejectWith: a.rejectWith}
 }
 

@@ -1,0 +1,33 @@
+package netfilter
+
+// slab hands out small objects of large chunks. What a rule set is made of
+// lives and dies together.
+type slab[T any] struct{ free []T }
+
+const slabChunk = 256
+
+// one returns a copy of v.
+func (s *slab[T]) one(v T) *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, slabChunk)
+	}
+	p := &s.free[0]
+	s.free = s.free[1:]
+	*p = v
+	return p
+}
+
+// list returns a copy of list.
+func (s *slab[T]) list(list []T) []T {
+	n := len(list)
+	if n > len(s.free) {
+		if n > slabChunk/4 {
+			return append([]T(nil), list...)
+		}
+		s.free = make([]T, slabChunk)
+	}
+	copy(s.free, list)
+	out := s.free[:n:n]
+	s.free = s.free[n:]
+	return out
+}
