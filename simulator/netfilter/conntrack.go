@@ -152,6 +152,8 @@ type Conntrack struct {
 	// was drawn for a flow, and what rules of nftables put into sets.
 	drawn map[drawKey]int
 	sets  map[*nftSet]*nftSetChange
+	// ipsets are the elements that rules added (true) or removed.
+	ipsets map[*ipset]map[setKey]bool
 }
 
 // NewConntrack returns an empty table.
@@ -196,6 +198,9 @@ func (x *traversal) track() {
 	}
 	if st.Conntrack == nil {
 		st.Conntrack = NewConntrack()
+	}
+	if st.zoneFromMark {
+		st.zone = uint16(x.p.Mark)
 	}
 	if isICMP(x.p.Protocol) {
 		if icmpError(x.p.Protocol, x.p.ICMPType) {

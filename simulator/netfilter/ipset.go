@@ -1,10 +1,7 @@
 package netfilter
 
 import (
-	"cmp"
-	"math/bits"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -48,7 +45,7 @@ const maxSetRange = 1 << 16
 // setValue is one dimension of an element, or of a packet.
 type setValue struct {
 	bits u128
-	// prefix is the length of a network; port sets keep the protocol here.
+	// extra is the length of a network, and the protocol of a port.
 	extra uint8
 }
 
@@ -63,368 +60,46 @@ type setEntry struct {
 
 // ipset is a compiled set.
 type ipset struct {
-	name   string
-	dims   []setDim
-	family netstack.Family // 0: any (ports, marks, MACs, lists)
+	name, typ string
+	dims      []setDim
+	family    netstack.Family // 0: any (ports, MACs, lists)
 	// unknown says why membership cannot be known; empty when it can.
-	unknown  string
-	netmask  u128
-	hasMask  bool
-	markMask uint32
-	entries  map[setKey]setEntry
+	unknown     string
+	first, last u128 // of a bitmap
+	netmask     u128
+	hasMask     bool
+	markMask    uint32
+	counters    bool
+	entries     map[setKey]setEntry
+	// skbinfo is what elements say about the packet's mark; nil without the
+	// extension.
+	skbinfo map[setKey]markMatch
 	// lengths are the prefix lengths in use in each net dimension, longest
 	// first: the kernel looks them up in this order, and the first hit decides.
 	lengths [3][]uint8
 	// ifaces are the elements of hash:net,iface.
-	ifaces  []ifaceElement
-	members []string // of list:set, in order
+	ifaces  map[setValue][]ifaceElement
+	members []*ipset // of list:set, in order
 	list    bool
 	macOpt  bool // bitmap:ip,mac: an element may lack the MAC
 }
 
-// ifaceElement is an element of hash:net,iface.
+// ifaceElement is the second part of an element of hash:net,iface.
 type ifaceElement struct {
-	net     setValue
 	name    string
 	prefix  bool // wildcard
 	phys    bool
 	nomatch bool
 }
 
-// parseIPSet reads the output of "ipset save".
-func parseIPSet(file string, data []byte) (map[string]*ipset, error) {
-	sets := make(map[string]*ipset)
-	sc := lineScanner{file: file, text: string(data)}
-	for sc.next() {
-		fields, err := sc.fields()
-		if err != nil {
-			return nil, err
-		}
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
-			continue
-		}
-		switch fields[0] {
-		case "create", "-N", "n":
-			err = sc.createSet(sets, fields)
-		case "add", "-A", "a":
-			err = sc.addToSet(sets, fields)
-		case "COMMIT":
-		default:
-			err = sc.errorf(fields[0], "unknown ipset command")
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range sets {
-		for _, m := range s.members {
-			if sets[m] == nil {
-				return nil, &SyntaxError{File: file, Line: 0, Token: m, Msg: "member of list " + s.name + " is not a set of this dump"}
-			}
-			if sets[m].list {
-				return nil, &SyntaxError{File: file, Line: 0, Token: m, Msg: "member of list " + s.name + " is itself a list"}
-			}
-		}
-		s.sortLengths()
-	}
-	return sets, nil
-}
-
-func (s *ipset) sortLengths() {
-	for i := range s.lengths {
-		slices.SortFunc(s.lengths[i], func(a, b uint8) int { return cmp.Compare(b, a) })
-	}
-}
-
-func (sc *lineScanner) createSet(sets map[string]*ipset, fields []string) error {
-	if len(fields) < 3 {
-		return sc.errorf(fields[len(fields)-1], "create needs a name and a type")
-	}
-	name, typ := fields[1], fields[2]
-	if sets[name] != nil {
-		return sc.errorf(name, "set created twice")
-	}
-	dims, known := setTypes[typ]
-	s := &ipset{
-		name: name, dims: dims, family: netstack.IPv4, markMask: ^uint32(0),
-		entries: make(map[setKey]setEntry), list: typ == "list:set", macOpt: typ == "bitmap:ip,mac",
-	}
-	sets[name] = s
-	if !known {
-		s.unknown = "set type " + typ
-		return nil
-	}
-	switch typ {
-	case "hash:mac", "bitmap:port", "list:set":
-		s.family = 0
-	}
-	for i := 3; i < len(fields); i++ {
-		opt := fields[i]
-		switch opt {
-		case "counters", "comment", "skbinfo", "forceadd":
-			continue
-		}
-		if i+1 == len(fields) {
-			return sc.errorf(opt, "option has no value")
-		}
-		i++
-		value := fields[i]
-		switch opt {
-		case "family":
-			switch value {
-			case "inet", "ipv4":
-				s.family = netstack.IPv4
-			case "inet6", "ipv6":
-				s.family = netstack.IPv6
-			default:
-				return sc.errorf(value, "unknown family")
-			}
-		case "hashsize", "maxelem", "timeout", "bucketsize", "initval", "size", "range", "probes", "resize", "gc":
-		case "netmask":
-			n, err := strconv.ParseUint(value, 10, 8)
-			if err != nil || int(n) > addrWidth(s.family) {
-				return sc.errorf(value, "invalid netmask")
-			}
-			s.hasMask, s.netmask = true, prefixMask(int(n), addrWidth(s.family))
-		case "bitmask":
-			a, ok := parseAddr(s.family, value)
-			if !ok {
-				return sc.errorf(value, "invalid bitmask")
-			}
-			s.hasMask, s.netmask = true, addrBits(a)
-		case "markmask":
-			n, err := strconv.ParseUint(value, 0, 32)
-			if err != nil {
-				return sc.errorf(value, "invalid markmask")
-			}
-			s.markMask = uint32(n)
-		default:
-			s.unknown = "set option " + opt
-		}
-	}
-	return nil
-}
-
-func (sc *lineScanner) addToSet(sets map[string]*ipset, fields []string) error {
-	if len(fields) < 3 {
-		return sc.errorf(fields[len(fields)-1], "add needs a set and an element")
-	}
-	s := sets[fields[1]]
-	if s == nil {
-		return sc.errorf(fields[1], "add to a set that was not created")
-	}
-	if s.unknown != "" {
-		return nil
-	}
-	var e setEntry
-	var wildcard bool
-	for i := 3; i < len(fields); i++ {
-		switch fields[i] {
-		case "nomatch":
-			e.nomatch = true
-		case "wildcard":
-			wildcard = true
-		case "timeout", "packets", "bytes", "comment", "skbmark", "skbprio", "skbqueue", "before", "after":
-			i++
-			if i == len(fields) {
-				return sc.errorf(fields[i-1], "option has no value")
-			}
-		default:
-			s.unknown = "element option " + fields[i]
-		}
-	}
-	elem := fields[2]
-	if s.list {
-		s.members = append(s.members, elem)
-		return nil
-	}
-	parts := strings.Split(elem, ",")
-	if s.macOpt && len(parts) == 1 {
-		parts = append(parts, "00:00:00:00:00:00")
-		e.anyMAC = true
-	}
-	if len(parts) != len(s.dims) {
-		return sc.errorf(elem, "element has the wrong number of parts")
-	}
-	if s.dims[len(s.dims)-1] == dimIface {
-		return sc.addIface(s, parts, wildcard, e)
-	}
-	var choices [3][]setValue
-	total := 1
-	for i, part := range parts {
-		values, ok := s.parseValue(s.dims[i], part)
-		if !ok {
-			return sc.errorf(part, "invalid element of set "+s.name)
-		}
-		choices[i] = values
-		if total *= len(values); total > maxSetRange {
-			return sc.errorf(elem, "range too large")
-		}
-	}
-	var key setKey
-	s.addAll(choices[:len(parts)], 0, &key, e)
-	return nil
-}
-
-func (s *ipset) addAll(choices [][]setValue, i int, key *setKey, e setEntry) {
-	if i == len(choices) {
-		s.entries[*key] = e
-		return
-	}
-	for _, v := range choices[i] {
-		key[i] = v
-		if s.dims[i] == dimNet && !slices.Contains(s.lengths[i], v.extra) {
-			s.lengths[i] = append(s.lengths[i], v.extra)
-		}
-		s.addAll(choices, i+1, key, e)
-	}
-}
-
-func (sc *lineScanner) addIface(s *ipset, parts []string, wildcard bool, e setEntry) error {
-	values, ok := s.parseValue(dimNet, parts[0])
-	if !ok {
-		return sc.errorf(parts[0], "invalid element of set "+s.name)
-	}
-	name, phys := strings.CutPrefix(parts[1], "physdev:")
-	if name == "" || len(name) > 15 {
-		return sc.errorf(parts[1], "invalid interface name")
-	}
-	for _, v := range values {
-		if !slices.Contains(s.lengths[0], v.extra) {
-			s.lengths[0] = append(s.lengths[0], v.extra)
-		}
-		s.ifaces = append(s.ifaces, ifaceElement{net: v, name: name, prefix: wildcard, phys: phys, nomatch: e.nomatch})
-	}
-	return nil
-}
-
-// parseValue reads one part of an element; ranges yield several values.
-func (s *ipset) parseValue(dim setDim, text string) ([]setValue, bool) {
-	width := addrWidth(s.family)
-	switch dim {
-	case dimIP, dimNet:
-		if text == "" {
-			return nil, false
-		}
-		if first, last, found := strings.Cut(text, "-"); found {
-			a, ok1 := parseAddr(s.family, first)
-			b, ok2 := parseAddr(s.family, last)
-			if !ok1 || !ok2 || b.Less(a) {
-				return nil, false
-			}
-			return s.span(dim, addrBits(a), addrBits(b))
-		}
-		addrText, lenText, hasLen := strings.Cut(text, "/")
-		a, ok := parseAddr(s.family, addrText)
-		if !ok {
-			return nil, false
-		}
-		n := width
-		if hasLen {
-			l, err := strconv.ParseUint(lenText, 10, 8)
-			if err != nil || int(l) > width {
-				return nil, false
-			}
-			n = int(l)
-		}
-		mask := prefixMask(n, width)
-		v := addrBits(a).and(mask)
-		if dim == dimNet {
-			return []setValue{{bits: v, extra: uint8(n)}}, true
-		}
-		if n == width {
-			return []setValue{{bits: s.mask(v)}}, true
-		}
-		full := prefixMask(width, width)
-		return s.span(dim, v, v.or(full.xor(mask)))
-	case dimPort:
-		proto, port := netstack.ProtoTCP, text
-		if p, rest, found := strings.Cut(text, ":"); found {
-			var ok bool
-			if proto, ok = parseProtocol(p); !ok {
-				return nil, false
-			}
-			port = rest
-		}
-		if proto == netstack.ProtoICMP || proto == netstack.ProtoICMPv6 {
-			t, ok := parseICMPType(proto, port)
-			if !ok || t.any {
-				return nil, false
-			}
-			return []setValue{{bits: u128{lo: uint64(t.typ)<<8 | uint64(t.firstCode)}, extra: uint8(proto)}}, true
-		}
-		return portSpan(port, uint8(proto))
-	case dimRawPort:
-		return portSpan(text, 0)
-	case dimMark:
-		n, err := strconv.ParseUint(text, 0, 32)
-		return []setValue{{bits: u128{lo: n & uint64(s.markMask)}}}, err == nil
-	case dimMAC:
-		m, ok := parseMAC(text)
-		return []setValue{{bits: macBits(m)}}, ok
-	}
-	return nil, false
-}
-
-func portSpan(text string, proto uint8) ([]setValue, bool) {
-	firstText, lastText, found := strings.Cut(text, "-")
-	if !found {
-		lastText = firstText
-	}
-	first, ok1 := parsePort(firstText)
-	last, ok2 := parsePort(lastText)
-	if !ok1 || !ok2 || last < first {
-		return nil, false
-	}
-	values := make([]setValue, 0, int(last-first)+1)
-	for p := uint64(first); p <= uint64(last); p++ {
-		values = append(values, setValue{bits: u128{lo: p}, extra: proto})
-	}
-	return values, true
-}
+// hasNetworks says whether elements may be marked nomatch (IPSET_TYPE_NOMATCH).
+func (s *ipset) hasNetworks() bool { return slices.Contains(s.dims, dimNet) }
 
 func (s *ipset) mask(v u128) u128 {
 	if s.hasMask {
 		return v.and(s.netmask)
 	}
 	return v
-}
-
-// span covers a range of addresses: with single addresses, or with the fewest
-// networks.
-func (s *ipset) span(dim setDim, first, last u128) ([]setValue, bool) {
-	width := addrWidth(s.family)
-	var values []setValue
-	if dim == dimIP {
-		if last.minus(first) >= maxSetRange {
-			return nil, false
-		}
-		for v := first; ; v = v.plus(1) {
-			values = append(values, setValue{bits: s.mask(v)})
-			if v == last {
-				return values, true
-			}
-		}
-	}
-	for {
-		// The largest network that begins at first and ends by last.
-		zeros := bits.TrailingZeros64(first.lo)
-		if first.lo == 0 {
-			zeros = 64 + bits.TrailingZeros64(first.hi)
-		}
-		n := width - min(zeros, width)
-		full := prefixMask(width, width)
-		end := first.or(full.xor(prefixMask(n, width)))
-		for last.less(end) {
-			n++
-			end = first.or(full.xor(prefixMask(n, width)))
-		}
-		values = append(values, setValue{bits: first, extra: uint8(n)})
-		if end == last {
-			return values, true
-		}
-		first = end.plus(1)
-	}
 }
 
 // setMatch is the match "set".
@@ -435,13 +110,13 @@ type setMatch struct {
 	invert bool
 	// returnNomatch turns matched elements round: those marked nomatch match.
 	returnNomatch bool
+	// counters says that the match also asks for the counters of the element,
+	// which are never those of the dump any more.
+	counters bool
 }
 
 func (m *setMatch) match(x *traversal) tri {
-	if m.set == nil {
-		return maybe
-	}
-	res := m.set.test(x, m.src, m.returnNomatch)
+	res, _ := m.test(x)
 	if res == maybe {
 		return maybe
 	}
@@ -455,46 +130,70 @@ func (m *setMatch) decide(x *traversal) bool {
 		what += ", which was not read"
 	case m.set.unknown != "":
 		what += " (" + m.set.unknown + ")"
+	case m.counters:
+		what += " (counters of its elements)"
 	}
 	return x.env.Unknown(x.ref(), what)
 }
 
-// test is ip_set_test.
-func (s *ipset) test(x *traversal, src []bool, returnNomatch bool) tri {
+// test is ip_set_test; the element is that of a set with elements.
+func (m *setMatch) test(x *traversal) (tri, setHit) {
+	if m.set == nil {
+		return maybe, setHit{}
+	}
+	return m.set.test(x, m)
+}
+
+// setHit is the element that was found.
+type setHit struct {
+	set *ipset
+	key setKey
+	setEntry
+}
+
+func (s *ipset) test(x *traversal, m *setMatch) (tri, setHit) {
 	if s.unknown != "" {
-		return maybe
+		return maybe, setHit{}
 	}
 	if s.list {
-		result := no
-		for _, m := range s.members {
-			switch x.rs.sets[m].test(x, src, returnNomatch) {
-			case yes:
-				return yes
-			case maybe:
-				result = maybe
+		for _, member := range s.members {
+			// An earlier member that may hit hides what later ones say.
+			if res, hit := member.test(x, m); res != no {
+				return res, hit
 			}
 		}
-		return result
+		return no, setHit{}
 	}
+	key, res := s.keyOf(x, m.src)
+	if res != yes {
+		return res, setHit{}
+	}
+	found, hit := s.find(x, &key, m.src)
+	switch {
+	case !found || hit.nomatch != (m.returnNomatch && s.hasNetworks()):
+		return no, setHit{}
+	case m.counters && s.counters:
+		return maybe, setHit{}
+	}
+	return yes, hit
+}
+
+// keyOf takes the element from the packet (the kadt functions).
+func (s *ipset) keyOf(x *traversal, src []bool) (key setKey, res tri) {
 	if len(src) < len(s.dims) || s.family != 0 && s.family != x.family {
-		return no
+		return key, no
 	}
-	var key setKey
 	for i, dim := range s.dims {
 		if dim == dimIface {
 			continue
 		}
 		v, ok := s.value(x, dim, src[i])
 		if ok != yes {
-			return ok
+			return key, ok
 		}
 		key[i] = v
 	}
-	found, e := s.find(x, &key, src)
-	if !found {
-		return no
-	}
-	return is(e.nomatch == returnNomatch)
+	return key, yes
 }
 
 // value takes one dimension from the packet.
@@ -505,10 +204,7 @@ func (s *ipset) value(x *traversal, dim setDim, src bool) (setValue, tri) {
 		if src {
 			v = x.src
 		}
-		if dim == dimIP {
-			v = s.mask(v)
-		}
-		return setValue{bits: v}, yes
+		return setValue{bits: s.mask(v)}, yes
 	case dimPort:
 		v := setValue{extra: uint8(x.p.Protocol)}
 		switch {
@@ -531,6 +227,9 @@ func (s *ipset) value(x *traversal, dim setDim, src bool) (setValue, tri) {
 	case dimMark:
 		return setValue{bits: u128{lo: uint64(x.p.Mark & s.markMask)}}, yes
 	case dimMAC:
+		if x.st.Local || x.st.In != "" && x.rs.link(x.st.In).Loopback() {
+			return setValue{}, no // no frame, or one without addresses
+		}
 		mac := x.p.DstMAC
 		if src {
 			mac = x.p.SrcMAC
@@ -543,8 +242,20 @@ func (s *ipset) value(x *traversal, dim setDim, src bool) (setValue, tri) {
 	return setValue{}, maybe
 }
 
+// entry looks one key up, in what the dump says and what rules have changed on
+// this walk.
+func (s *ipset) entry(x *traversal, key *setKey) (setEntry, bool) {
+	if ct := x.st.Conntrack; ct != nil && ct.ipsets != nil {
+		if e, ok := ct.ipsets[s][*key]; ok {
+			return setEntry{}, e
+		}
+	}
+	e, ok := s.entries[*key]
+	return e, ok
+}
+
 // find looks the element up, from the longest network to the shortest.
-func (s *ipset) find(x *traversal, key *setKey, src []bool) (bool, setEntry) {
+func (s *ipset) find(x *traversal, key *setKey, src []bool) (bool, setHit) {
 	width := addrWidth(s.family)
 	first, second := -1, -1
 	for i, dim := range s.dims {
@@ -557,87 +268,156 @@ func (s *ipset) find(x *traversal, key *setKey, src []bool) (bool, setEntry) {
 			second = i
 		}
 	}
-	if first < 0 {
-		if e, ok := s.entries[*key]; ok {
-			return true, e
-		}
-		if s.macOpt {
-			k := *key
-			k[1] = setValue{}
-			if e, ok := s.entries[k]; ok && e.anyMAC {
-				return true, e
-			}
-		}
-		return false, setEntry{}
+	hit := func(k *setKey) (bool, setHit) {
+		e, ok := s.entry(x, k)
+		return ok, setHit{s, *k, e}
 	}
-	for _, l := range s.lengths[first] {
+	if first < 0 {
+		if found, h := hit(key); found || !s.macOpt {
+			return found, h
+		}
+		k := *key
+		k[1] = setValue{}
+		found, h := hit(&k)
+		return found && h.anyMAC, h
+	}
+	for _, l := range s.lengthsOf(x, first) {
 		k := *key
 		k[first] = setValue{bits: key[first].bits.and(prefixMask(int(l), width)), extra: l}
-		if s.dims[len(s.dims)-1] == dimIface {
-			if found, e := s.findIface(x, k[first], src[1]); found {
-				return true, e
+		switch {
+		case s.dims[len(s.dims)-1] == dimIface:
+			elements := s.ifaces[k[first]]
+			if len(elements) == 0 {
+				continue
 			}
-			continue
-		}
-		if second < 0 {
-			if e, ok := s.entries[k]; ok {
-				return true, e
+			// With interfaces of this network, shorter ones are not looked at
+			// ("multi" of mtype_test_cidrs).
+			e := findIface(x, elements, src[1])
+			if e == nil {
+				return false, setHit{}
 			}
-			continue
-		}
-		for _, l2 := range s.lengths[second] {
-			k[second] = setValue{bits: key[second].bits.and(prefixMask(int(l2), width)), extra: l2}
-			if e, ok := s.entries[k]; ok {
-				return true, e
+			return true, setHit{s, k, setEntry{nomatch: e.nomatch}}
+		case second < 0:
+			if found, h := hit(&k); found {
+				return true, h
+			}
+		default:
+			for _, l2 := range s.lengthsOf(x, second) {
+				k[second] = setValue{bits: key[second].bits.and(prefixMask(int(l2), width)), extra: l2}
+				if found, h := hit(&k); found {
+					return true, h
+				}
 			}
 		}
 	}
-	return false, setEntry{}
+	return false, setHit{}
 }
 
-func (s *ipset) findIface(x *traversal, net setValue, src bool) (bool, setEntry) {
-	name, phys := x.st.Out, x.st.PhysOut
+// lengthsOf are the prefix lengths of a dimension. What a rule adds to an empty
+// set is whole addresses.
+func (s *ipset) lengthsOf(x *traversal, dim int) []uint8 {
+	if len(s.lengths[dim]) == 0 && x.st.Conntrack != nil && len(x.st.Conntrack.ipsets[s]) > 0 {
+		return []uint8{uint8(addrWidth(s.family))}
+	}
+	return s.lengths[dim]
+}
+
+func findIface(x *traversal, elements []ifaceElement, src bool) *ifaceElement {
+	dev := x.st.Out
 	if src {
-		name, phys = x.st.In, x.st.PhysIn
+		dev = x.st.In
 	}
-	for i := range s.ifaces {
-		e := &s.ifaces[i]
-		if e.net != net {
-			continue
-		}
-		dev := name
-		if e.phys {
-			dev = phys
-		}
-		if dev != "" && (dev == e.name || e.prefix && strings.HasPrefix(dev, e.name)) {
-			return true, setEntry{nomatch: e.nomatch}
+	if dev == "" {
+		return nil
+	}
+	for i := range elements {
+		e := &elements[i]
+		// Nothing in iptables asks for the port of a bridge.
+		if !e.phys && (dev == e.name || e.prefix && strings.HasPrefix(dev, e.name)) {
+			return e
 		}
 	}
-	return false, setEntry{}
+	return nil
 }
 
-func parseMAC(text string) (netstack.MAC, bool) {
-	var m netstack.MAC
-	if len(text) != 17 {
-		return m, false
+// changeSet is SET --add-set and --del-set.
+type changeSet struct{ add, del *setMatch }
+
+func (a *changeSet) do(x *traversal) outcome {
+	if a.add != nil {
+		a.add.change(x, true)
 	}
-	for i := range m {
-		if i > 0 && text[3*i-1] != ':' {
-			return m, false
-		}
-		b, err := strconv.ParseUint(text[3*i:3*i+2], 16, 8)
-		if err != nil {
-			return m, false
-		}
-		m[i] = byte(b)
+	if a.del != nil {
+		a.del.change(x, false)
 	}
-	return m, true
+	x.traceRule("set", false)
+	return outcome{}
 }
 
-func macBits(m netstack.MAC) u128 {
-	var v u128
-	for _, b := range m {
-		v.lo = v.lo<<8 | uint64(b)
+// change adds or removes the packet's element, for the rest of the walk.
+func (m *setMatch) change(x *traversal, add bool) {
+	s := m.set
+	if s == nil || s.unknown != "" {
+		return
 	}
-	return v
+	if s.list {
+		for _, member := range s.members {
+			// The first that takes it has it (list_set_kadd).
+			c := *m
+			c.set = member
+			c.change(x, add)
+			break
+		}
+		return
+	}
+	key, res := s.keyOf(x, m.src)
+	if res != yes || x.st.Conntrack == nil {
+		return
+	}
+	if s.last != (u128{}) && (key[0].bits.less(s.first) || s.last.less(key[0].bits)) {
+		return
+	}
+	for i, dim := range s.dims {
+		switch dim {
+		case dimIface:
+			return
+		case dimNet:
+			// As long as the longest network that is there.
+			l := s.lengthsOf(x, i)
+			key[i].extra = uint8(addrWidth(s.family))
+			if len(l) > 0 {
+				key[i].extra = l[0]
+			}
+			key[i].bits = key[i].bits.and(prefixMask(int(key[i].extra), addrWidth(s.family)))
+		}
+	}
+	ct := x.st.Conntrack
+	if ct.ipsets == nil {
+		ct.ipsets = make(map[*ipset]map[setKey]bool)
+	}
+	if ct.ipsets[s] == nil {
+		ct.ipsets[s] = make(map[setKey]bool)
+	}
+	ct.ipsets[s][key] = add
+}
+
+// mapSet is SET --map-set: what the element says becomes the packet's.
+type mapSet struct {
+	from setMatch
+	mark bool
+}
+
+func (a *mapSet) do(x *traversal) outcome {
+	res, hit := a.from.test(x)
+	switch {
+	case res == maybe:
+		return newUnknownAction("target SET --map-set " + a.from.name).do(x)
+	case res == no || !a.mark || hit.set.skbinfo == nil:
+		return outcome{}
+	}
+	// An element without a mark has mark and mask zero: nothing changes.
+	info := hit.set.skbinfo[hit.key]
+	x.p.Mark = x.p.Mark&^info.mask ^ info.value
+	x.traceRule("mark from a set", true)
+	return outcome{}
 }

@@ -23,7 +23,7 @@ func TestMalformedSetsAreRefusedByFileLineAndToken(t *testing.T) {
 		{"create x hash:ip,port\nadd x 1.2.3.4,tcp:x\n", `f:2: invalid element of set x at "tcp:x"`},
 		{"create x hash:ip\nadd x 10.0.0.0/8\n", `f:2: invalid element of set x at "10.0.0.0/8"`},
 		{"create x hash:ip\nadd x 1.2.3.4 timeout\n", `f:2: option has no value at "timeout"`},
-		{"create x list:set\nadd x y\n", `f: member of list x is not a set of this dump at "y"`},
+		{"create x list:set\nadd x y\n", `f:2: member of list x is not a set of this dump at "y"`},
 	} {
 		_, err := Compile(&netstack.Namespace{IPSet: netstack.Text{File: "f", Data: []byte(c.text)}})
 		if err == nil || err.Error() != c.want {

@@ -46,7 +46,55 @@ var judgeMatches4 = []string{
 	"-m set --match-set bmport src", "-m set --match-set bmip dst", "-m set --match-set list src", "-m set --match-set ipport src", "-m set --match-set mask src", "-m set --match-set portip dst,dst,src",
 	"-m policy --dir in --pol none", "-m policy --dir in --pol ipsec", "-m recent --set --name x", "-m comment --comment \"quoted \\\" text\"",
 	"-m physdev --physdev-in c0", "-m physdev ! --physdev-is-bridged",
+
+	"-m ecn --ecn-ip-ect 0", "-m ecn ! --ecn-ip-ect 0", "-m ecn --ecn-tcp-ece", "-m ecn ! --ecn-tcp-ece", "-m ecn ! --ecn-tcp-cwr --ecn-ip-ect 0",
+	"-m tcp --tcp-option 2", "-m tcp ! --tcp-option 2",
+	"-m connlabel --label 5", "-m connlabel ! --label 5", "-m connlabel --label 7 --set",
+	"-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed 0xdeadbeef", "-m cluster --cluster-total-nodes 2 --cluster-local-node 2 --cluster-hash-seed 0xdeadbeef",
+	"-m cluster --cluster-total-nodes 7 ! --cluster-local-node 3 --cluster-hash-seed 7", "-m cluster --cluster-total-nodes 5 --cluster-local-nodemask 0x15 --cluster-hash-seed 1",
+	"-m u32 --u32 \"6&0xFF=6\"", "-m u32 ! --u32 \"6&0xFF=6\"", "-m u32 --u32 \"6&0xFF=17\"", "-m u32 --u32 \"0>>22&0x3C@0&0xFFFF=1000:2000,3000\"",
+	"-m u32 --u32 \"12=0x0a4d0102&&16=0x0a4d0202\"", "-m u32 --u32 \"12=0x0a4d0102&&16=0x0a4d0203\"", "-m u32 --u32 \"400=0:0xffffffff\"", "-m u32 --u32 \"8>>24=63\"",
+	"-m conntrack --ctorigsrcport 1:100", "-m conntrack ! --ctorigsrcport 1:100", "-m conntrack --ctreplsrcport 1:5000", "-m conntrack --ctrepldstport 20000:30000", "-m conntrack --ctrepldst 10.77.1.2", "-m conntrack ! --ctrepldst 10.77.1.0/24",
+	"-m conntrack ! --ctproto 17", "-m conntrack ! --ctstatus SEEN_REPLY,ASSURED", "-m conntrack --ctstate SNAT", "-m conntrack ! --ctstate SNAT,DNAT --ctdir REPLY",
+	"-m addrtype --dst-type UNICAST --limit-iface-in", "-m addrtype ! --src-type UNICAST,LOCAL --limit-iface-out", "-m addrtype --src-type BLACKHOLE,UNREACHABLE", "-m addrtype --dst-type BROADCAST,MULTICAST",
+	"-m connmark --mark 0x0/0xff", "-m connmark ! --mark 0x0", "-m mark --mark 0x10/0x10", "-m mark ! --mark 0x1/0x3", "-m iprange --src-range 10.77.1.3-10.77.1.9", "-m iprange --src-range 10.77.1.2-10.77.1.2 --dst-range 10.77.2.1-10.77.2.2",
+	"-m dscp --dscp-class CS0", "-m dscp --dscp-class EF", "-m tos --tos Minimize-Delay", "-m tos ! --tos 0x10/0x3f", "-m ttl ! --ttl-eq 63", "-m tcpmss --mss 1460", "-m tcpmss --mss 1461:",
+	"-m statistic --mode nth --every 1 --packet 0", "-m statistic --mode random ! --probability 1", "-m pkttype ! --pkt-type multicast",
+	"-m physdev --physdev-is-in", "-m physdev ! --physdev-in c0 ! --physdev-is-in", "-m physdev --physdev-is-bridged", "-f", "! -f",
+	"-m set --match-set ip src --return-nomatch", "-m set --match-set cnt src --packets-gt 0", "-m set ! --match-set ip src ! --update-counters", "-m set --match-set deny src,src", "-m set --match-set twoif src,src",
+	"-m set --match-set wildif src,src", "-m set --match-set physif src,src", "-m set --match-set outif dst,dst", "-m set --match-set bmmask src", "-m set --match-set portrange dst", "-m set --match-set icmps src,dst", "-m set --match-set empty src",
+	"-m set --match-set orders src", "-m set --match-set ip src,src,src", "-m set --match-set ipportnet src,dst", "-m set --match-set bits src", "-m set --match-set portbits src,dst",
 }
+
+// judgeMatches6 are the same of IPv6.
+var judgeMatches6 = []string{
+	"-s fd77:1::/64", "! -s fd77:1::2", "-s fd77:1::2/ffff::ffff", "-d fd77:2::/ffff:ffff:0:0:ffff::", "-i c+", "! -o s0",
+	"-m frag --fragid 1", "-m frag ! --fragid 1", "-m frag --fragmore", "-m rt --rt-type 0", "-m rt ! --rt-type 0", "-m hbh --hbh-len 8", "-m hbh ! --hbh-len 8", "-m dst --dst-len 8", "-m dst ! --dst-len 8",
+	"-m srh --srh-next-hdr 6", "-m srh ! --srh-next-hdr 6", "-m ah", "-m ah ! --ahspi 1", "-m eui64", "-m ipv6header --header prot", "-m ipv6header ! --header prot", "-m ipv6header --header prot --soft", "-m ipv6header --header hop,prot", "-m ipv6header --header hop,prot --soft",
+	"-m ipv6header --header hop --soft", "-m ipv6header ! --header hop --soft", "-m ipv6header ! --header hop,route,prot --soft", "-m ipv6header ! --header hop",
+	"-m hl --hl-eq 63", "-m hl ! --hl-eq 63", "-m hl --hl-lt 63", "-m hl --hl-gt 62", "-m length --length 80", "-m length --length 60", "-m dscp --dscp 0", "-m tos --tos 0x00/0xff", "-m ecn --ecn-ip-ect 0", "-m ecn --ecn-tcp-ece",
+	"-m addrtype --src-type LOCAL", "-m addrtype --dst-type UNICAST", "-m addrtype ! --dst-type LOCAL", "-m addrtype --dst-type MULTICAST", "-m addrtype --src-type UNICAST --limit-iface-in", "-m addrtype --dst-type LOCAL --limit-iface-in",
+	"-m iprange --src-range fd77:1::1-fd77:1::9", "-m iprange ! --dst-range fd77:2::3-fd77:2::9", "-m multiport --dports 1:60000", "-m multiport ! --sports 1:60000", "-m conntrack --ctorigsrc fd77:1::/64", "-m conntrack ! --ctreplsrc fd77:2::2", "-m conntrack --ctstate NEW",
+	"-m conntrack --ctstate INVALID", "-m mark --mark 0x15", "-m pkttype --pkt-type unicast", "-m tcpmss --mss 1440", "-m u32 --u32 \"4>>8&0xFF=6\"", "-m u32 --u32 \"8=0xfd770001\"", "-m u32 --u32 \"8=0xfd770002\"", "-m u32 --u32 \"40&0xFFFF=1000:2000\"",
+	"-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed 5", "-m cluster --cluster-total-nodes 2 --cluster-local-node 2 --cluster-hash-seed 5", "-m set --match-set ip6 src", "-m set --match-set net6 src", "-m set --match-set net6 src --return-nomatch",
+	"-m set --match-set ipport6 dst,dst", "-m set --match-set netiface6 src,src", "-m set --match-set bmport src", "-m rpfilter", "-m rpfilter --invert",
+	"-m policy --dir in --pol none", "-m policy --dir in --pol ipsec --proto esp", "-m socket", "-m tcp ! --syn", "-m tcp --tcp-flags ALL SYN", "-m statistic --mode random --probability 1",
+}
+
+const judgeSets6 = `create ip6 hash:ip family inet6
+add ip6 fd77:1::2
+create net6 hash:net family inet6
+add net6 fd77:1::/48
+add net6 fd77:1::/64 nomatch
+create ipport6 hash:ip,port family inet6
+add ipport6 fd77:2::2,tcp:1000-1200
+create netiface6 hash:net,iface family inet6
+add netiface6 ::/0,c0
+create ip4 hash:ip
+add ip4 10.77.1.2
+create bmport bitmap:port range 20000-20999
+add bmport 20000-20999
+`
 
 const judgeSets = `create ip hash:ip
 add ip 10.77.1.2
@@ -74,6 +122,37 @@ create mask hash:ip netmask 24
 add mask 10.77.1.99
 create portip hash:ip,port,ip
 add portip 10.77.2.2,1000-1200,10.77.1.2
+create cnt hash:ip
+add cnt 10.77.1.2
+create deny hash:net,iface
+add deny 10.77.0.0/16,c0
+add deny 10.77.1.0/24,c0 nomatch
+create twoif hash:net,iface
+add twoif 10.77.0.0/16,c0
+add twoif 10.77.1.0/24,s0
+create wildif hash:net,iface
+add wildif 10.77.0.0/16,c wildcard
+create physif hash:net,iface
+add physif 10.77.0.0/16,physdev:c0
+create outif hash:net,iface
+add outif 0.0.0.0/0,s0
+create bmmask bitmap:ip range 10.77.0.0-10.77.255.255 netmask 24
+add bmmask 10.77.1.0
+create portrange bitmap:port range 1-3000
+add portrange 100-2000
+create icmps hash:ip,port
+add icmps 10.77.1.2,icmp:echo-request
+add icmps 10.77.1.2,udp:1000-1200
+create empty hash:net
+create orders list:set
+add orders empty
+add orders ip
+add orders netnm before ip
+create v6only hash:ip family inet6
+create bits hash:ip bitmask 255.255.0.255
+add bits 10.77.9.2
+create portbits hash:ip,port netmask 16
+add portbits 10.77.200.1,tcp:1000-1200
 `
 
 // judgeOutput are conditions on what the router itself sends.

@@ -493,20 +493,34 @@ func (j *judge) compare(probes []probe) {
 }
 
 func TestTheKernelAgreesOnMatches(t *testing.T) {
-	for _, backend := range []string{"nft", "legacy"} {
-		t.Run("iptables-"+backend, func(t *testing.T) {
+	for _, c := range []struct {
+		command, dst, sets string
+		matches            []string
+	}{
+		{"iptables-nft-restore", "10.77.2.2", judgeSets, judgeMatches4},
+		{"iptables-legacy-restore", "10.77.2.2", judgeSets, judgeMatches4},
+		{"ip6tables-nft-restore", "fd77:2::2", judgeSets6, judgeMatches6},
+		{"ip6tables-legacy-restore", "fd77:2::2", judgeSets6, judgeMatches6},
+	} {
+		t.Run(c.command, func(t *testing.T) {
 			j := newJudge(t)
-			j.in(judgeRouter, judgeSets, "ipset", "restore")
-			var text strings.Builder
-			text.WriteString("*mangle\n-A FORWARD -j MARK --set-xmark 0x15/0x1f\nCOMMIT\n*filter\n:FORWARD ACCEPT\n")
+			j.in(judgeRouter, c.sets, "ipset", "restore")
+			mac := mustMAC(t, strings.TrimSpace(j.in(judgeClient, "", "cat", "/sys/class/net/eth0/address")))
+			judgeClientMAC = netstack.MAC(mac)
+			defer func() { judgeClientMAC = netstack.MAC{} }()
+			var mangle, filter strings.Builder
 			var probes []probe
-			for i, m := range judgeMatches4 {
+			for i, m := range c.matches {
 				port := uint16(1000 + i)
-				fmt.Fprintf(&text, "-A FORWARD -p tcp --dport %d %s -j DROP\n", port, m)
-				probes = append(probes, probe{name: m, port: port})
+				text, chain := &filter, "FORWARD"
+				if strings.HasPrefix(m, "-m rpfilter") || strings.HasPrefix(m, "-m socket") {
+					text, chain = &mangle, "PREROUTING" // where alone they may stand
+				}
+				fmt.Fprintf(text, "-A %s -p tcp --dport %d %s -j DROP\n", chain, port, m)
+				probes = append(probes, probe{name: m, port: port, dst: c.dst})
 			}
-			text.WriteString("COMMIT\n")
-			j.in(judgeRouter, text.String(), "iptables-"+backend+"-restore")
+			j.in(judgeRouter, "*mangle\n-A FORWARD -j MARK --set-xmark 0x15/0x1f\n"+mangle.String()+
+				"COMMIT\n*filter\n:FORWARD ACCEPT\n"+filter.String()+"COMMIT\n", c.command)
 			j.compare(probes)
 		})
 	}

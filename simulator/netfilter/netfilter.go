@@ -142,9 +142,11 @@ type State struct {
 	// Translations collects rewritings if Steps are collected.
 	Translations []verdict.Translation
 
-	zone        uint16 // that conntrack will use
-	prioritySet bool   // by a rule
-	run         traversal
+	zone         uint16 // that conntrack will use
+	zoneFromMark bool   // or the packet's mark is
+	template     bool   // a rule has decided how the packet is tracked
+	prioritySet  bool   // by a rule
+	run          traversal
 }
 
 // FIBQuery is a look-up in the routing tables that a rule makes.

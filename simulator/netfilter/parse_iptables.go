@@ -370,7 +370,9 @@ type ruleParser struct {
 	// be declared after the rule that jumps to it.
 	jumps []jump
 
-	matches    []matcher
+	matches []matcher
+	// before is done before the action, when all matches hold.
+	before     []action
 	action     action
 	unmodelled bool
 	protocol   netstack.Protocol
@@ -448,7 +450,7 @@ func (r *ruleParser) add(m matcher) { r.matches = append(r.matches, m) }
 
 func (r *ruleParser) parse(tokens []string) (rule, error) {
 	r.tokens = tokens
-	r.matches, r.action, r.unmodelled, r.hasProto, r.protocol = r.matches[:0], nil, false, false, 0
+	r.matches, r.before, r.action, r.unmodelled, r.hasProto, r.protocol = r.matches[:0], nil, nil, false, false, 0
 	r.modules, r.target = r.modules[:0], nil
 	for len(r.tokens) > 0 {
 		name := r.tokens[0]
@@ -478,12 +480,21 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 		}
 		r.action = a
 	}
-	if r.action == nil {
+	if r.action == nil && len(r.before) == 0 {
 		// A rule without a target counts, and does nothing else.
 		return rule{}, nil
 	}
 	slabs := &r.p.slabs
-	return rule{steps: slabs.steps.list([]step{{matches: slabs.matchers.list(r.matches), action: r.action}})}, nil
+	matches := slabs.matchers.list(r.matches)
+	if len(r.before) == 0 {
+		return rule{steps: slabs.steps.list([]step{{matches: matches, action: r.action}})}, nil
+	}
+	var steps []step
+	for _, a := range append(r.before, r.action) {
+		steps = append(steps, step{matches: matches, action: a})
+		matches = nil
+	}
+	return rule{steps: steps}, nil
 }
 
 func (r *ruleParser) option(name string, invert bool) error {

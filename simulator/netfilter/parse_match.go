@@ -49,13 +49,13 @@ func newModule(name string) module {
 		return &policyModule{}
 	case "recent":
 		return &recentModule{}
-	case "iprange", "length", "ttl", "hl", "dscp", "tos", "mac", "pkttype", "tcpmss", "nfacct":
+	case "iprange", "length", "ttl", "hl", "dscp", "tos", "mac", "pkttype", "tcpmss":
 		return fieldModule{}
-	case "limit", "hashlimit", "connlimit", "connbytes", "quota", "time":
-		// Understood, but no dump shows the state that they depend on.
-		return &opaqueModule{name: name, stateful: true}
 	}
-	return &opaqueModule{name: name}
+	if e, ok := extensions[name]; ok {
+		return &extensionModule{extension: e, name: name}
+	}
+	return &opaqueModule{name: strings.Clone(name)}
 }
 
 // protocolModule is the match that -p loads without being asked.
@@ -69,11 +69,8 @@ func protocolModule(p netstack.Protocol) module {
 	return nil
 }
 
-// opaqueModule is a match that cannot be evaluated.
-type opaqueModule struct {
-	name     string
-	stateful bool
-}
+// opaqueModule is a match that nobody here has heard of.
+type opaqueModule struct{ name string }
 
 func (m *opaqueModule) option(r *ruleParser, _ string, _ bool) (bool, error) {
 	r.skipValues()
@@ -93,12 +90,7 @@ func (r *ruleParser) skipValues() {
 
 func (m *opaqueModule) finish(r *ruleParser) error {
 	r.add(unknownMatch{"match " + m.name})
-	if !m.stateful {
-		r.unmodelled = true
-	}
-	if m.name == "connbytes" || m.name == "connlabel" || m.name == "helper" || m.name == "connlimit" {
-		r.p.c.needTracking(r.p.family)
-	}
+	r.unmodelled = true
 	return nil
 }
 
@@ -160,7 +152,11 @@ func (m portModule) option(r *ruleParser, name string, invert bool) (bool, error
 	case m.proto == netstack.ProtoTCP && name == "--syn":
 		r.add(&tcpFlagsMatch{mask: netstack.SYN | netstack.RST | netstack.ACK | netstack.FIN, set: netstack.SYN, invert: invert})
 	case m.proto == netstack.ProtoTCP && name == "--tcp-option":
-		r.unmodelledOption("match tcp --tcp-option")
+		n, err := r.number(name, 8)
+		if err != nil {
+			return true, err
+		}
+		r.add(&tcpOptionMatch{option: uint8(n), invert: invert})
 	case m.proto == netstack.ProtoSCTP && name == "--chunk-types":
 		r.unmodelledOption("match sctp --chunk-types")
 	default:
@@ -322,11 +318,10 @@ func (m *conntrackModule) option(r *ruleParser, name string, invert bool) (bool,
 			reply:     strings.HasPrefix(name, "--ctrepl"), src: strings.HasSuffix(name, "srcport"), invert: invert,
 		})
 	case "--ctexpire":
-		if _, err := r.value(name); err != nil {
+		if _, _, err := r.numberRange(name, 1<<32-1); err != nil {
 			return true, err
 		}
 		m.m.expire = true
-		r.unmodelled = true
 	default:
 		return false, nil
 	}
@@ -385,22 +380,16 @@ func (m *setModule) option(r *ruleParser, name string, invert bool) (bool, error
 		if err != nil {
 			return true, err
 		}
-		flags, err := r.value(name)
-		if err != nil {
-			return true, err
-		}
 		m.m.name, m.m.set, m.m.invert = strings.Clone(set), r.p.c.sets[set], invert
-		for part := range strings.SplitSeq(flags, ",") {
-			if part != "src" && part != "dst" {
-				return true, r.errorf(part, "a set's direction is src or dst")
-			}
-			m.m.src = append(m.m.src, part == "src")
-		}
+		m.m.src, err = r.setDirections(name)
+		return true, err
 	case "--return-nomatch":
 		m.m.returnNomatch = true
 	case "--update-counters", "--update-subcounters":
 	case "--packets-eq", "--packets-lt", "--packets-gt", "--bytes-eq", "--bytes-lt", "--bytes-gt":
-		r.unmodelledOption("match set " + name)
+		m.m.counters = true
+		_, err := r.number(name, 64)
+		return true, err
 	default:
 		return false, nil
 	}
@@ -534,8 +523,12 @@ func (m *ownerModule) option(r *ruleParser, name string, invert bool) (bool, err
 		}
 		m.m.uid = &uidRange{uint32(first), uint32(last), invert}
 	case "--gid-owner":
-		if _, err := r.value(name); err != nil {
+		text, err := r.value(name)
+		if err != nil {
 			return true, err
+		}
+		if _, _, ok := parseRange(text, "-", 1<<32-1); !ok {
+			return true, r.errorf(text, "invalid group id")
 		}
 		m.m.gid, m.m.gidInvert = true, invert
 	case "--suppl-groups":
@@ -729,7 +722,7 @@ func (fieldModule) option(r *ruleParser, name string, invert bool) (bool, error)
 		}
 		r.add(&byteMatch{field: fieldDSCP, first: n, last: n, invert: invert})
 	case "--tos":
-		value, mask, err := r.masked(name, 8)
+		value, mask, err := r.tos(name)
 		if err != nil {
 			return true, err
 		}
@@ -762,10 +755,6 @@ func (fieldModule) option(r *ruleParser, name string, invert bool) (bool, error)
 			return true, r.errorf(text, "unknown packet type")
 		}
 		r.add(m)
-	case "--nfacct-name":
-		// Counts, and always matches.
-		_, err := r.value(name)
-		return true, err
 	default:
 		return false, nil
 	}

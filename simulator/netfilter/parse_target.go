@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -32,26 +33,52 @@ func newTarget(name string) targetModule {
 	case "NETMAP":
 		return &natTarget{a: natAction{kind: kindNetmap}}
 	case "TPROXY":
-		return &skipTarget{a: &verdictAction{kind: outConsume, text: "take for a local proxy"}}
+		return &skipTarget{
+			options: values("--on-port", "--on-ip", "--tproxy-mark"),
+			a:       &verdictAction{kind: outConsume, text: "take for a local proxy"},
+		}
 	case "NFQUEUE":
-		return &skipTarget{a: &verdictAction{kind: outQueue, text: "queue to user space"}}
+		return &skipTarget{
+			options: withFlags(values("--queue-num", "--queue-balance"), "--queue-bypass", "--queue-cpu-fanout"),
+			a:       &verdictAction{kind: outQueue, text: "queue to user space"},
+		}
 	case "TCPMSS":
 		return &mssTarget{}
+	case "TCPOPTSTRIP":
+		return &stripTarget{}
 	case "DSCP", "TOS":
 		return &tosTarget{}
+	case "ECN":
+		return &ecnTarget{}
 	case "TTL", "HL":
 		return &ttlTarget{}
-	case "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "CLASSIFY", "TEE", "SECMARK", "CONNSECMARK",
-		"IDLETIMER", "RATEEST", "LED", "TCPOPTSTRIP", "ECN":
-		return &skipTarget{a: &noEffect{name: strings.ToLower(name)}, tracking: name == "CONNSECMARK"}
 	case "SET":
 		return &setTarget{}
-	case "CLUSTERIP", "SYNPROXY", "HMARK", "DNPT", "SNPT", "MIRROR", "SAME", "ACCOUNT", "CHAOS", "DELUDE", "DHCPMAC", "DNETMAP",
-		"ECHO", "IPMARK", "LOGMARK", "PROTO", "STEAL", "SYSRQ", "TARPIT", "RTPENGINE", "MEDIAPROXY", "FLOWOFFLOAD", "FULLCONENAT",
-		"RAWDNAT", "RAWSNAT", "IMQ", "XOR", "WGOBFS", "BALANCE", "ROUTE":
+	case "HMARK":
+		return &hmarkTarget{}
+	case "SNPT", "DNPT":
+		return &nptTarget{dst: name == "DNPT"}
+	case "CLASSIFY":
+		return &classifyTarget{}
+	case "SYNPROXY", "CLUSTERIP":
 		return &opaqueTarget{name: name}
 	}
+	if options, ok := spectators[name]; ok {
+		return &skipTarget{options: options, a: &noEffect{name: strings.ToLower(name)}, tracking: name == "CONNSECMARK"}
+	}
 	return nil
+}
+
+// spectators are the targets that never change a packet's fate, with how many
+// values each of their options takes.
+var spectators = map[string]map[string]int{
+	"LOG":   withFlags(values("--log-level", "--log-prefix"), "--log-tcp-sequence", "--log-tcp-options", "--log-ip-options", "--log-uid", "--log-macdecode"),
+	"NFLOG": values("--nflog-group", "--nflog-prefix", "--nflog-range", "--nflog-size", "--nflog-threshold"),
+	"ULOG":  values("--ulog-nlgroup", "--ulog-prefix", "--ulog-cprange", "--ulog-qthreshold"),
+	"TRACE": nil, "AUDIT": values("--type"), "CHECKSUM": withFlags(values(), "--checksum-fill"),
+	"TEE": values("--gateway", "--oif"), "SECMARK": values("--selctx"), "CONNSECMARK": withFlags(values(), "--save", "--restore"),
+	"IDLETIMER": withFlags(values("--timeout", "--label"), "--alarm"), "RATEEST": values("--rateest-name", "--rateest-interval", "--rateest-ewmalog"),
+	"LED": withFlags(values("--led-trigger-id", "--led-delay"), "--led-always-blink"),
 }
 
 // opaqueTarget is a target that is not modelled: it takes every option.
@@ -72,19 +99,19 @@ func (t *opaqueTarget) finish(r *ruleParser) (action, error) {
 
 // skipTarget is a target whose options do not change what it does here.
 type skipTarget struct {
+	options  map[string]int
 	a        action
 	tracking bool
 }
 
 func (t *skipTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
-	if !strings.HasPrefix(name, "--") {
-		return false, nil
+	n, ok := t.options[name]
+	for range n {
+		if _, err := r.value(name); err != nil {
+			return true, err
+		}
 	}
-	// A value may begin with a dash ("--nflog-prefix -x"), but not with two.
-	for len(r.tokens) > 0 && !strings.HasPrefix(r.tokens[0], "--") && r.tokens[0] != "!" && r.tokens[0] != "-m" {
-		r.tokens = r.tokens[1:]
-	}
-	return true, nil
+	return ok, nil
 }
 
 func (t *skipTarget) finish(r *ruleParser) (action, error) {
@@ -92,26 +119,6 @@ func (t *skipTarget) finish(r *ruleParser) (action, error) {
 		r.p.c.needTracking(r.p.family)
 	}
 	return t.a, nil
-}
-
-type setTarget struct {
-	skipTarget
-	mapSet bool
-}
-
-func (t *setTarget) option(r *ruleParser, name string, invert bool) (bool, error) {
-	if name == "--map-set" {
-		t.mapSet = true
-	}
-	return t.skipTarget.option(r, name, invert)
-}
-
-func (t *setTarget) finish(r *ruleParser) (action, error) {
-	if t.mapSet {
-		r.unmodelled = true
-		return newUnknownAction("target SET --map-set"), nil
-	}
-	return &noEffect{name: "set"}, nil
 }
 
 // The kinds of REJECT with all their names; the first is what we report.
@@ -221,7 +228,7 @@ type connmarkTarget struct {
 	op             string
 	set            setMark
 	nfMask, ctMask uint32
-	shift          bool
+	shift          int8
 }
 
 func (t *connmarkTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
@@ -246,10 +253,14 @@ func (t *connmarkTarget) option(r *ruleParser, name string, _ bool) (bool, error
 			t.ctMask = uint32(n)
 		}
 	case "--left-shift-mark", "--right-shift-mark":
-		if _, err := r.number(name, 8); err != nil {
+		n, err := r.number(name, 5)
+		if err != nil {
 			return true, err
 		}
-		t.shift = true
+		t.shift = int8(n)
+		if name == "--right-shift-mark" {
+			t.shift = -t.shift
+		}
 	default:
 		return false, nil
 	}
@@ -258,11 +269,7 @@ func (t *connmarkTarget) option(r *ruleParser, name string, _ bool) (bool, error
 
 func (t *connmarkTarget) finish(r *ruleParser) (action, error) {
 	r.p.c.needTracking(r.p.family)
-	if t.shift {
-		r.unmodelled = true
-		return newUnknownAction("target CONNMARK with a shift"), nil
-	}
-	a := &setConnmark{nfMask: t.nfMask, ctMask: t.ctMask}
+	a := &setConnmark{nfMask: t.nfMask, ctMask: t.ctMask, shift: t.shift}
 	switch t.op {
 	case "set":
 		a.op, a.value, a.ctMask = connmarkSet, t.set.value, t.set.mask
@@ -279,7 +286,8 @@ func (t *connmarkTarget) finish(r *ruleParser) (action, error) {
 // ctTarget is CT and NOTRACK. A helper, a time-out or events do not change the
 // fate of a packet; a zone does.
 type ctTarget struct {
-	notrack, zone bool
+	notrack, directed bool
+	a                 setTemplate
 }
 
 func (t *ctTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
@@ -288,7 +296,21 @@ func (t *ctTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 		t.notrack = true
 		return true, nil
 	case "--zone", "--zone-orig", "--zone-reply":
-		t.zone = true
+		text, err := r.value(name)
+		if err != nil {
+			return true, err
+		}
+		t.directed = t.directed || name != "--zone"
+		if text == "mark" {
+			t.a.fromMark = true
+			return true, nil
+		}
+		zone, err := strconv.ParseUint(text, 0, 16)
+		if err != nil {
+			return true, r.errorf(text, "invalid number for "+name)
+		}
+		t.a.zone = uint16(zone)
+		return true, nil
 	case "--helper", "--ctevents", "--expevents", "--timeout":
 	default:
 		return false, nil
@@ -298,16 +320,15 @@ func (t *ctTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 }
 
 func (t *ctTarget) finish(r *ruleParser) (action, error) {
-	switch {
-	case t.notrack:
+	if t.notrack {
 		return notrack{}, nil
-	case t.zone:
-		r.p.c.needTracking(r.p.family)
-		r.unmodelled = true
-		return newUnknownAction("target CT --zone"), nil
 	}
 	r.p.c.needTracking(r.p.family)
-	return &noEffect{name: "ct"}, nil
+	if t.directed {
+		r.unmodelled = true
+		return newUnknownAction("target CT with a zone of one direction"), nil
+	}
+	return &t.a, nil
 }
 
 type natTarget struct {
@@ -405,6 +426,7 @@ func (t *mssTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 }
 
 func (t *mssTarget) finish(r *ruleParser) (action, error) {
+	t.a.add = true
 	if !t.set {
 		return nil, r.errorf("TCPMSS", "target has no operation")
 	}
@@ -435,7 +457,7 @@ func (t *tosTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 		}
 		t.a = setTOS{n << 2, 0xfc}
 	case "--set-tos":
-		value, mask, err := r.masked(name, 8)
+		value, mask, err := r.tos(name)
 		if err != nil {
 			return true, err
 		}
@@ -494,4 +516,21 @@ func (t *ttlTarget) finish(r *ruleParser) (action, error) {
 		return nil, r.errorf("TTL", "target has no operation")
 	}
 	return &t.a, nil
+}
+
+// tosNames are those that iptables takes for the bits of RFC 1349.
+var tosNames = map[string]uint64{
+	"Minimize-Delay": 0x10, "Maximize-Throughput": 0x08, "Maximize-Reliability": 0x04, "Minimize-Cost": 0x02, "Normal-Service": 0,
+}
+
+// tos reads VALUE[/MASK], or a name, which leaves the ECN bits and the
+// precedence alone.
+func (r *ruleParser) tos(option string) (value, mask uint64, err error) {
+	if len(r.tokens) > 0 {
+		if v, ok := tosNames[r.tokens[0]]; ok {
+			r.tokens = r.tokens[1:]
+			return v, 0x3f, nil
+		}
+	}
+	return r.masked(option, 8)
 }

@@ -54,7 +54,7 @@ func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
 	x := st.begin(rs, family, hook, env)
 	if st.Conn == nil && (hook == Prerouting || hook == Output) {
-		st.zone, st.prioritySet = 0, false
+		st.zone, st.zoneFromMark, st.template, st.prioritySet = 0, false, false, false
 	}
 	switch hook {
 	case Prerouting:

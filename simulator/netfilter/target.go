@@ -121,10 +121,18 @@ const (
 	connmarkRestore
 )
 
-// setConnmark is CONNMARK (connmark_tg_shift without shifts).
+// setConnmark is CONNMARK (connmark_tg_shift).
 type setConnmark struct {
 	op                    connmarkOp
 	value, ctMask, nfMask uint32
+	shift                 int8 // to the left; to the right when negative
+}
+
+func (a *setConnmark) shifted(v uint32) uint32 {
+	if a.shift < 0 {
+		return v >> -a.shift
+	}
+	return v << a.shift
 }
 
 func (a *setConnmark) do(x *traversal) outcome {
@@ -134,31 +142,59 @@ func (a *setConnmark) do(x *traversal) outcome {
 	}
 	switch a.op {
 	case connmarkSet:
-		c.Mark = c.Mark&^a.ctMask ^ a.value
+		c.Mark = a.shifted(c.Mark&^a.ctMask ^ a.value)
 		x.traceRule("set connection mark", false)
 	case connmarkSave:
-		c.Mark = c.Mark&^a.ctMask ^ x.p.Mark&a.nfMask
+		c.Mark = c.Mark&^a.ctMask ^ a.shifted(x.p.Mark&a.nfMask)
 		x.traceRule("save mark to the connection", false)
 	case connmarkRestore:
-		x.p.Mark = x.p.Mark&^a.nfMask ^ c.Mark&a.ctMask
+		x.p.Mark = x.p.Mark&^a.nfMask ^ a.shifted(c.Mark&a.ctMask)
 		x.traceRule("restore mark from the connection", true)
 	}
 	return outcome{}
 }
 
-// notrack keeps a packet out of connection tracking, if that has not seen it.
+// notrack keeps a packet out of connection tracking, if nothing was decided
+// about that before.
 type notrack struct{}
 
 func (notrack) do(x *traversal) outcome {
-	if x.st.Conn == nil && x.st.CT == CTNone {
+	if x.st.Conn == nil && x.st.CT == CTNone && !x.st.template {
 		x.st.CT = CTUntracked
 		x.traceRule("notrack", false)
 	}
 	return outcome{}
 }
 
+// setTemplate is CT: it says how the packet is going to be tracked. Only the
+// first such rule has a say (xt_ct_target).
+type setTemplate struct {
+	zone     uint16
+	fromMark bool
+}
+
+func (a *setTemplate) do(x *traversal) outcome {
+	st := x.st
+	if st.Conn == nil && st.CT == CTNone && !st.template {
+		st.template, st.zone, st.zoneFromMark = true, a.zone, a.fromMark
+		x.traceRule("ct", false)
+	}
+	return outcome{}
+}
+
+// defaultMSS is that of a SYN without the option (RFC 9293, 3.7.1).
+func defaultMSS(f netstack.Family) int {
+	if f == netstack.IPv6 {
+		return 1220
+	}
+	return 536
+}
+
 // setMSS is TCPMSS. It never raises the option.
 type setMSS struct {
+	// add gives a SYN without the option one (tcpmss_mangle_packet; nftables
+	// does not).
+	add    bool
 	mss    uint16
 	clamp  bool
 	remove bool
@@ -166,7 +202,7 @@ type setMSS struct {
 
 func (a *setMSS) do(x *traversal) outcome {
 	p := x.p
-	if p.Protocol != netstack.ProtoTCP || p.TCPFlags&netstack.SYN == 0 || p.MSS == 0 {
+	if p.Protocol != netstack.ProtoTCP || p.TCPFlags&netstack.SYN == 0 || p.MSS == 0 && !a.add {
 		return outcome{}
 	}
 	if a.remove {
@@ -186,7 +222,10 @@ func (a *setMSS) do(x *traversal) outcome {
 		}
 		mss = mtu - headers
 	}
-	if mss < int(p.MSS) {
+	if p.MSS == 0 {
+		mss = min(mss, defaultMSS(x.family))
+	}
+	if p.MSS == 0 || mss < int(p.MSS) {
 		p.MSS = uint16(mss)
 		x.traceRule("set MSS", true)
 	}
