@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // jsonNode is a JSON value that knows where it stands.
@@ -34,6 +35,14 @@ const maxJSONDepth = 64
 
 // parseJSON reads one JSON value into a tree.
 func parseJSON(file string, data []byte) (jsonNode, error) {
+	fast := fastJSON{text: string(data)}
+	if n, ok := fast.parse(); ok {
+		return n, nil
+	}
+	return parseJSONCarefully(file, data)
+}
+
+func parseJSONCarefully(file string, data []byte) (jsonNode, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	p := jsonParser{dec: dec}
@@ -74,6 +83,13 @@ func excerpt(data []byte, offset int64) string {
 		rest = rest[:i]
 	}
 	return string(rest)
+}
+
+// firstJSON is the first value of a text that has more after it.
+func firstJSON(text string) []byte {
+	var first json.RawMessage
+	_ = json.NewDecoder(strings.NewReader(text)).Decode(&first) // it was read before
+	return first
 }
 
 type jsonParser struct{ dec *json.Decoder }

@@ -288,5 +288,5 @@ func (m *statisticMatch) match(*traversal) tri {
 }
 
 func (m *statisticMatch) decide(x *traversal) bool {
-	return x.env.Pick(x.ref(), m.weights[:]) == 0
+	return x.env.Pick(x.place(), m.weights[:]) == 0
 }

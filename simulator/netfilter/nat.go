@@ -328,7 +328,7 @@ func (a *natAction) choose(x *traversal) (netip.Addr, bool) {
 	for i := range weights {
 		weights[i] = 1 / float64(len(weights))
 	}
-	i := x.env.Pick(x.ref(), weights)
+	i := x.env.Pick(x.place(), weights)
 	return first.plus(uint64(i)).addr(x.family), true
 }
 
@@ -361,7 +361,7 @@ func (x *traversal) translate(kind natKind, m manip, r natRange) {
 			kind = kindSNAT
 		}
 	}
-	t := verdict.Translation{Kind: string(kind), Where: x.st.Namespace, Rule: x.rule.text}
+	t := verdict.Translation{Kind: string(kind), Where: x.st.Namespace, Rule: x.rule.String()}
 	if m == manipDst {
 		t.From, t.To = half(&before, before.Dst, before.DstPort), half(x.p, x.p.Dst, x.p.DstPort)
 	} else {

@@ -161,8 +161,8 @@ type FIBQuery struct {
 // Env answers what rules ask about the world around the packet. The simulator
 // implements it; its Pick and Unknown are where a walk branches.
 type Env interface {
-	// Pick chooses one of the alternatives of a rule that rolls dice; weights
-	// sum to 1. The walk is repeated for each alternative.
+	// Pick chooses one of the alternatives of a rule (whose text is left out)
+	// that rolls dice; weights sum to 1. The walk is repeated for each alternative.
 	Pick(rule Rule, weights []float64) int
 	// Unknown decides whether something that cannot be known matches; both
 	// ways are walked. What says what it is ("match recent", "target NFQUEUE").

@@ -271,6 +271,17 @@ func (f *nftField) fast(name string) func(x *traversal) (u128, tri) {
 			}
 			return x.dst, yes
 		}
+	case "th sport", "th dport":
+		src := f.offset == 0
+		return func(x *traversal) (u128, tri) {
+			switch {
+			case x.st.ARP != nil || !x.p.HasPorts():
+				return f.read(x) // the bytes of another header
+			case src:
+				return word(uint64(x.p.SrcPort))
+			}
+			return word(uint64(x.p.DstPort))
+		}
 	case "tcp sport", "udp sport", "sctp sport", "tcp dport", "udp dport", "sctp dport":
 		want := f.protocol
 		src := f.offset == 0

@@ -142,13 +142,13 @@ func (x *traversal) pick(r *nftRandom, by any, weights []float64) int {
 		return 0
 	}
 	if !r.ofFlow || x.st.Conntrack == nil {
-		return x.env.Pick(x.ref(), weights)
+		return x.env.Pick(x.place(), weights)
 	}
 	key := drawKey{by, x.flow()}
 	if taken, known := x.st.Conntrack.drawn[key]; known {
 		return taken
 	}
-	taken := x.env.Pick(x.ref(), weights)
+	taken := x.env.Pick(x.place(), weights)
 	if x.st.Conntrack.drawn == nil {
 		x.st.Conntrack.drawn = make(map[drawKey]int)
 	}

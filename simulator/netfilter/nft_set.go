@@ -129,7 +129,10 @@ func (p *nftParser) mapData(s *nftSet, n *jsonNode) (nftData, error) {
 	if v == nil && s.dataType == "verdict" {
 		return nftData{}, p.errorf(n, "unknown verdict")
 	}
-	return nftData{verdict: v, node: n}, nil
+	if v != nil {
+		return nftData{verdict: v}, nil
+	}
+	return nftData{node: n}, nil
 }
 
 func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {

@@ -48,6 +48,7 @@ type nftParser struct {
 	c      *compiler
 	file   string
 	data   []byte
+	text   string // the same
 	tables map[[2]string]*nftTable
 	order  []*nftTable
 	bases  []nftBase
@@ -78,7 +79,7 @@ func (c *compiler) nftables(text *netstack.Text) error {
 	if err != nil {
 		return err
 	}
-	p := &nftParser{c: c, file: text.File, data: text.Data, tables: make(map[[2]string]*nftTable)}
+	p := &nftParser{c: c, file: text.File, data: text.Data, text: string(text.Data), tables: make(map[[2]string]*nftTable)}
 	list := root.get("nftables")
 	if list == nil || list.kind != jsonArray {
 		return p.errorf(&root, `expected an object with the list "nftables"`)
@@ -243,7 +244,7 @@ func (p *nftParser) rule(kind string, n *jsonNode) error {
 	if expr == nil || expr.kind != jsonArray {
 		return p.errorf(n, "rule has no list of expressions")
 	}
-	r := rule{number: len(ch.rules) + 1, text: renderRule(n)}
+	r := rule{number: len(ch.rules) + 1, json: p.text[n.end-1:]}
 	p.table = t
 	b := &nftRuleBuilder{p: p, table: t}
 	for i := range expr.list {

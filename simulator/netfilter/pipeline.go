@@ -46,6 +46,11 @@ func (st *State) begin(rs *Ruleset, family netstack.Family, hook Hook, env Env) 
 	return x
 }
 
+// place is ref without the text of the rule.
+func (x *traversal) place() Rule {
+	return Rule{Family: x.chain.family, Backend: x.chain.backend, Table: x.chain.table, Chain: x.chain.name, Number: x.rule.number}
+}
+
 func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 
 // Run passes the packet through one hook. It changes st: the packet, its
@@ -234,6 +239,6 @@ func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
 
 func (x *traversal) traceRule(action string, changed bool) {
 	if x.st.Steps != nil {
-		x.trace(x.chain, x.rule.text, action, changed)
+		x.trace(x.chain, x.rule.String(), action, changed)
 	}
 }

@@ -85,7 +85,7 @@ type chain struct {
 
 // ref names a rule of the chain for reports.
 func (c *chain) ref(r *rule) Rule {
-	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Number: r.number, Text: r.text}
+	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Number: r.number, Text: r.String()}
 }
 
 func (c *chain) policyRef() Rule {
@@ -101,7 +101,22 @@ func (c *chain) policyRef() Rule {
 type rule struct {
 	steps  []step
 	number int
-	text   string
+	text   string // of iptables
+	json   string // of nftables: the dump from the rule's object on
+}
+
+// String is the rule as the tool prints it. That of nftables is made when it is
+// asked for: it takes longer than to evaluate the rule.
+func (r *rule) String() string {
+	if r.json == "" {
+		return r.text
+	}
+	p := fastJSON{text: r.json}
+	n, ok := p.value(0)
+	if !ok {
+		n, _ = parseJSONCarefully("", firstJSON(r.json))
+	}
+	return renderRule(&n)
 }
 
 // step does its action when all its matches hold; when one does not, the rule
