@@ -62,11 +62,8 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		if l.origin == h && at == netfilter.Output {
-			e.notice.originated = true
-			if l.packet.Protocol != netstack.ProtoTCP {
-				e.notice = l.sendError(errPermission) // which comes before the notice
-			}
+		if l.origin == h && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
+			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true
 	case netfilter.Queue:
@@ -137,6 +134,17 @@ func (l *leg) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
 		gateway = l.next.Gateway
 	}
 	return l.host.fib.DeviceAddress(dev, gateway, dst)
+}
+
+// RedirectAddr is the address that REDIRECT gives to a packet that came in by
+// dev: the first that the interface has (nf_nat_redirect_ipv4 and _ipv6).
+func (l *leg) RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool) {
+	for i := range l.host.Addresses {
+		if a := &l.host.Addresses[i]; a.Dev == dev && netstack.FamilyOf(a.Prefix.Addr()) == family && (family == netstack.IPv4 || a.Usable()) {
+			return a.Prefix.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // ReversePath is the test of the rpfilter match.

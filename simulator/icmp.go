@@ -140,7 +140,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if e.notice.kind == noticeNone {
 		return false, nil
 	}
-	if e.notice.originated || e.host == sender && e.packet.Src == original.Src {
+	if e.notice.originated {
 		return true, nil
 	}
 	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64}
@@ -149,6 +149,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
 		p.TCPFlags = netstack.RST | netstack.ACK
 		p.Length = tcpHeaders(p.Family())
+		p.TOS = e.notice.tos
 	} else {
 		quoted := e.packet
 		quoted.Embedded = nil
@@ -157,6 +158,10 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 			p.Protocol = netstack.ProtoICMPv6
 		}
 		p.Length = 576
+		if p.Family() == netstack.IPv4 {
+			// icmp_send: the TOS of what it answers, with the precedence of control messages.
+			p.TOS = e.packet.TOS&0x1e | 0xc0
+		}
 		// icmp_send answers from the address that was asked, if it is its own.
 		if !e.host.fib.Local(e.packet.Dst) {
 			p.Src = noAddr

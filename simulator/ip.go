@@ -19,6 +19,7 @@ type walk struct {
 	conntrack    map[*host]*netfilter.Conntrack
 	multipath    map[multipathKey]int
 	owners       map[ownerKey]int
+	learned      map[learnedKey]netstack.MAC
 	translations []verdict.Translation
 }
 
@@ -96,6 +97,7 @@ type end struct {
 type notice struct {
 	kind       noticeKind
 	typ, code  uint8 // of the ICMP error
+	tos        uint8 // of a reset: tcp_v4_send_reset copies that of what it answers
 	mtu        int   // bytes, with "fragmentation needed" and "packet too big"
 	originated bool  // the packet never left the host that made it
 	errno      errno // with noticeErrno
@@ -234,8 +236,9 @@ func (l *leg) send(h *host) end {
 		}
 		l.packet.Src, l.source = src, src
 		l.hop().Packet = l.packet.String()
-		if l.packet.Family() == netstack.IPv4 {
-			// ip_route_connect looks up again with the source that it has chosen.
+		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
+			// ip_route_connect looks up again with the source that it has chosen; what
+			// pings does not connect.
 			l.route = h.fib.Lookup(fib.KeyOf(&l.packet, ""))
 			if e, failed := l.outputRoute(); failed {
 				return e

@@ -15,7 +15,7 @@ import (
 // ARP or neighbour discovery would answer on the segment.
 func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, bool) {
 	h := l.host
-	cached := h.neighbour(out.Name, to)
+	cached := l.known(out.Name, to)
 	stations, open := l.w.fabric.Segment(l.port(out))
 	if owner := l.owner(stations, cached, out, to); owner != nil {
 		if owner.Barrier != fabric.Clear {
@@ -26,7 +26,10 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 			return netstack.MAC{}, l.unresolved(f), true
 		}
 		if cached == nil || !cached.Resolved() {
-			if f, refused := l.refusesARP(out, owner, to); refused {
+			if f, unanswered := l.ask(out, owner, to); unanswered {
+				if f.Severity == verdict.SeverityUndecided {
+					return netstack.MAC{}, l.undecided(f), true
+				}
 				return netstack.MAC{}, l.unresolved(f), true
 			}
 		}
@@ -97,18 +100,8 @@ func (l *leg) owner(stations []fabric.Station, cached *netstack.Neighbour, out *
 
 // refusesARP says whether the neighbour leaves the request unanswered because
 // the packet's sender cannot be where the request comes from: arp_process routes
-// it like a packet, with the address that arp_solicit sends from.
-func (l *leg) refusesARP(out *netstack.Link, owner *fabric.Station, to netip.Addr) (verdict.Finding, bool) {
-	if to.Is6() {
-		return verdict.Finding{}, false
-	}
-	src := l.packet.Src
-	if !l.host.fib.Local(src) {
-		var ok bool
-		if src, ok = l.host.fib.DeviceAddress(out.Name, to, to); !ok {
-			return verdict.Finding{}, false
-		}
-	}
+// it like a packet.
+func (l *leg) refusesARP(owner *fabric.Station, src, to netip.Addr) (verdict.Finding, bool) {
 	at := l.w.hosts[owner.NS]
 	request := &leg{walk: l.walk, host: at, packet: netstack.Packet{Src: src, Dst: to}}
 	if f, martian := request.martian(owner.Link); martian {
@@ -150,9 +143,7 @@ func (l *leg) vanished(stations []fabric.Station, to netip.Addr) (verdict.Findin
 // once the kernel gave up (arp_error_report, ndisc_error_report).
 func (l *leg) unresolved(f verdict.Finding) end {
 	typ, code := unreachable(l.packet.Family(), errHost)
-	e := l.dropTelling(f, typ, code)
-	e.notice.originated = l.origin == l.host && len(l.hops) == 1
-	return e
+	return l.dropTelling(f, typ, code)
 }
 
 // answers says whether a station answers ARP or neighbour discovery for addr.

@@ -254,10 +254,12 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 func reverse(p *netstack.Packet) netstack.Packet {
 	r := netstack.Packet{
 		Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort,
-		TTL: 64, TOS: p.TOS, DF: p.DF,
+		TTL: 64, DF: p.DF,
 	}
 	if isICMP(p.Protocol) {
-		r.SrcPort, r.DstPort = p.SrcPort, p.DstPort // the identifier stays
+		// The identifier stays, and so does the TOS (icmp_reply); that of other
+		// answers is the server's own.
+		r.SrcPort, r.DstPort, r.TOS = p.SrcPort, p.DstPort, p.TOS
 	}
 	return r
 }

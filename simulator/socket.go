@@ -24,7 +24,7 @@ func (l *leg) meetSocket(e end) end {
 			"no process listening on %s %s of %s", netstack.ProtocolName(p.Protocol), netip.AddrPortFrom(p.Dst, p.DstPort), h)
 		end := l.drop(f)
 		// The reset is TCP's own packet; an ICMP error belongs to the connection.
-		end.notice, end.conn = notice{kind: noticeReset}, nil
+		end.notice, end.conn = notice{kind: noticeReset, tos: p.TOS}, nil
 		if p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite {
 			end.notice, end.conn = portUnreachable(p.Family()), e.conn
 		}

@@ -408,13 +408,24 @@ func (x *xtables) translate() {
 	}
 }
 
+// echo keeps a rule about ICMPv6 from neighbour discovery: what neighbours know would depend on who asked first.
+func (x *xtables) echo() string {
+	switch {
+	case x.v.flow.family == netstack.IPv4:
+		return ""
+	case x.v.reply:
+		return " -m icmp6 --icmpv6-type 129"
+	}
+	return " -m icmp6 --icmpv6-type 128"
+}
+
 // selector picks out the flow by protocol and port, so that a rule does not hit too much.
 func (x *xtables) selector() match {
 	v := x.v
 	m := match{text: "-p " + v.flow.protocolName()}
 	switch {
 	case v.dport == 0:
-		m.text += " -d " + v.dst.String()
+		m.text += x.echo() + " -d " + v.dst.String()
 	case v.reply:
 		m.text += fmt.Sprintf(" -m %s --sport %d", v.flow.Protocol, v.sport)
 		if x.chance(50) {

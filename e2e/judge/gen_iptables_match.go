@@ -18,7 +18,11 @@ func (x *xtables) matches(narrow bool) match {
 			m.features = append(m.features, "match:"+string(x.v.flow.Protocol))
 		}
 	} else {
-		m.text = "-p " + x.v.flow.protocolName() + " -d " + x.v.dst.String()
+		m.text = "-p " + x.v.flow.protocolName()
+		if x.v.flow.Protocol == verdict.ICMP {
+			m.text += x.echo()
+		}
+		m.text += " -d " + x.v.dst.String()
 		m.features = []string{"match:-d"}
 	}
 	for range 1 + x.IntN(2) {

@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -88,7 +89,11 @@ func generateRoutes(b *builder) {
 	bits := one(b, p.dst.BitLen(), p.dst.BitLen(), p.dst.BitLen()-1, p.dst.BitLen()-8)
 	prefix, _ := p.dst.Prefix(bits)
 	route := func(text string, features ...string) {
-		if b.once(fmt.Sprintf("route %s %s %s", p.ns, prefix, text)) {
+		metric := ""
+		if _, after, ok := strings.Cut(text, "metric "); ok {
+			metric = after
+		}
+		if b.once(routeKey(p.ns, prefix, metric)) {
 			b.route(p.ns, f.family, "route", text, features...)
 		}
 	}
@@ -155,8 +160,8 @@ func generateRoutes(b *builder) {
 			b.route(p.ns, f.family, "rule", fmt.Sprintf("to %s priority %d lookup main", prefix, at+200), "rule:to")
 		}},
 		{"route:onlink", func() {
-			if p.via.IsValid() && !p.via.IsLinkLocalUnicast() {
-				route(fmt.Sprintf("%s via %s dev %s onlink", prefix, b.stranger(f.family), p.dev), "route:onlink")
+			if to := one(b, b.pods...); p.dev == "cni0" || p.dev == to.veth {
+				route(fmt.Sprintf("%s via %s dev %s onlink", prefix, to.addrs[slot(f.family)], p.dev), "route:onlink")
 			}
 		}},
 	}
@@ -189,12 +194,4 @@ func generateRoutes(b *builder) {
 		}
 	}
 	pick(b, options).make()
-}
-
-// stranger is an address on the segment that nobody has.
-func (b *builder) stranger(f netstack.Family) netip.Addr {
-	if f == netstack.IPv6 {
-		return netip.MustParseAddr("fd00:172:30::99")
-	}
-	return netip.MustParseAddr("172.30.0.99")
 }

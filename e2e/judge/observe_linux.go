@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,11 +198,13 @@ func destination(oob []byte) (netip.Addr, []byte) {
 
 // hearEcho opens a raw socket in the calling thread's namespace: it gets a copy of each echo request that the kernel answers.
 func (b *built) hearEcho(ns string, f netstack.Family) error {
-	network, request, header := "ip4:icmp", byte(8), 0
-	address := "0.0.0.0"
+	network, address, request, header, ignore := "ip4:icmp", "0.0.0.0", byte(8), 0, "net.ipv4.icmp_echo_ignore_all"
 	if f == netstack.IPv6 {
-		network, request, header = "ip6:ipv6-icmp", 128, 0
-		address = "::"
+		network, address, request, ignore = "ip6:ipv6-icmp", "::", 128, "net.ipv6.icmp.echo_ignore_all"
+	}
+	// Raw sockets come before the kernel's own ears.
+	if value, err := os.ReadFile(sysctlPath(ignore)); err == nil && strings.TrimSpace(string(value)) != "0" {
+		return nil
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return wantAddresses(c) }}
 	c, err := config.ListenPacket(context.Background(), network, address)
@@ -266,8 +269,8 @@ func (b *built) halfOpen(ns string) error {
 // after a second, and is then given another chance by the kernel's dice.
 const (
 	patient = 6 * time.Second
-	brief   = 700 * time.Millisecond
-	careful = 900 * time.Millisecond
+	brief   = 950 * time.Millisecond
+	careful = 950 * time.Millisecond
 )
 
 // observation is what became of one probe.
@@ -308,7 +311,7 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 			t.seen.fate, err = lab.ConnectFrom(ctx, b.netns(p.From), netip.AddrPortFrom(p.To, p.Port), lab.ConnectOptions{
 				Protocol: string(p.Protocol), Timeout: t.timeout, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
 				Source: p.Source, SourcePort: t.sourcePort, Message: t.message(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
-				PingSocket: true,
+				Unconnected: true,
 			})
 			return err
 		})

@@ -48,7 +48,6 @@ func (b *builder) namespace(ns Namespace) {
 		ns.Name,
 		"net.ipv4.ip_forward="+forwarding, "net.ipv6.conf.all.forwarding="+forwarding,
 		"net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=100000",
-		"net.ipv4.ping_group_range=0 0",
 	)
 	for _, scope := range []string{"all", "default"} {
 		b.early(
@@ -97,10 +96,22 @@ func (b *builder) stage() {
 			for _, other := range b.nodes {
 				if other != n {
 					b.ip(other.name, "-%d route add %s via %s", f, n.ranges[at], n.addrs[at])
+					b.taken(other.name, n.ranges[at])
 				}
 			}
 		}
 	}
+}
+
+// taken remembers the routes of the stage, which generators must not make again.
+func (b *builder) taken(ns string, prefixes ...netip.Prefix) {
+	for _, p := range prefixes {
+		b.once(routeKey(ns, p, ""))
+	}
+}
+
+func routeKey(ns string, p netip.Prefix, metric string) string {
+	return fmt.Sprintf("route %s %s %s", ns, p, metric)
 }
 
 func (b *builder) stageNode(i int) {
@@ -113,6 +124,7 @@ func (b *builder) stageNode(i int) {
 	b.namespace(Namespace{Name: n.name, Kind: netstack.KindNode, Addresses: n.addrs[:]})
 	b.link(router, "link add port%d type veth peer name eth0 netns @%s", i, n.name)
 	b.ip(router, "link set port%d master br0 up", i)
+	b.taken(n.name, n.ranges[0], n.ranges[1], netip.MustParsePrefix("172.30.0.0/24"), netip.MustParsePrefix("fd00:172:30::/64"))
 	b.ip(n.name, "link set eth0 up")
 	b.ip(n.name, "addr add %s/24 dev eth0", n.addrs[0])
 	b.ip(n.name, "-6 addr add %s/64 dev eth0 nodad", n.addrs[1])
@@ -146,6 +158,7 @@ func (b *builder) stagePod(n *node, j int) {
 		b.ip(n.name, "link set %s up", p.veth)
 		b.ip(n.name, "route add %s dev %s", p.addrs[0], p.veth)
 		b.ip(n.name, "-6 route add %s dev %s", p.addrs[1], p.veth)
+		b.taken(n.name, netip.PrefixFrom(p.addrs[0], 32), netip.PrefixFrom(p.addrs[1], 128))
 		b.ip(n.name, "-6 addr add fe80::1/64 dev %s nodad", p.veth)
 		b.add(Element{Namespace: n.name, Tool: ToolSysctl, Text: "net.ipv4.conf." + p.veth + ".proxy_arp=1"})
 		b.ip(p.name, "addr add %s/32 dev eth0", p.addrs[0])
@@ -155,6 +168,7 @@ func (b *builder) stagePod(n *node, j int) {
 		b.ip(p.name, "-6 route add default via fe80::1 dev eth0")
 		return
 	}
+	b.taken(p.name, n.ranges[0], n.ranges[1])
 	b.ip(n.name, "link set %s master cni0 up", p.veth)
 	b.ip(p.name, "addr add %s/24 dev eth0", p.addrs[0])
 	b.ip(p.name, "-6 addr add %s/64 dev eth0 nodad", p.addrs[1])
@@ -200,7 +214,7 @@ func (b *builder) probes() {
 		default:
 			p.Protocol, p.Port, p.SourcePort = verdict.ICMP, 0, 0
 			// A raw socket hears of the errors of another's echo request.
-			if key := from.ns + to.ns + fmt.Sprint(at); pinged[key] {
+			if key := from.ns + fmt.Sprint(at); pinged[key] {
 				continue
 			} else {
 				pinged[key] = true

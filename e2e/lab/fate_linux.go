@@ -54,9 +54,9 @@ type ConnectOptions struct {
 	FullTimeout time.Duration
 	// Message is what a datagram carries, or the client says first; "hello" when empty. That of ICMP has an even length.
 	Message string
-	// PingSocket makes ICMP use such a socket, as an unprivileged ping does, and not connect it: the client's user must be in
-	// net.ipv4.ping_group_range. Unlike a raw socket it hears of its own requests only.
-	PingSocket bool
+	// Unconnected makes ICMP send as ping does, from a socket that is not connected. It hears the errors of any request of its
+	// namespace.
+	Unconnected bool
 	// Mark, DSCP and UID are those of the client's socket.
 	Mark uint32
 	DSCP uint8
@@ -207,9 +207,6 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 		if to.Addr().Is6() {
 			proto = unix.IPPROTO_ICMPV6
 		}
-		if opts.PingSocket {
-			kind = unix.SOCK_DGRAM
-		}
 		to = netip.AddrPortFrom(to.Addr(), 0)
 	}
 	var fd int
@@ -225,7 +222,7 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 		c.file.Close()
 		return nil, err
 	}
-	if c.unconnected = opts.Protocol == "icmp" && opts.PingSocket; c.unconnected {
+	if c.unconnected = opts.Protocol == "icmp" && opts.Unconnected; c.unconnected {
 		return c, nil
 	}
 	c.started = unix.Connect(fd, sockaddr(to))
@@ -468,10 +465,6 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if err := c.send(message); err != nil {
 		return err
 	}
-	identified := 4
-	if c.unconnected { // a ping socket's identifier is the kernel's choice, and the header is not there
-		header, identified = 0, 6
-	}
 	buf := make([]byte, 1500)
 	for {
 		n, err := c.file.Read(buf)
@@ -479,7 +472,7 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 			return err
 		}
 		// A raw socket hears all ICMP of its peer.
-		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+identified:header+8], message[identified:8]) {
+		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
 			fate.Outcome = Answered
 			return nil
 		}

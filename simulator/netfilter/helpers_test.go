@@ -44,6 +44,10 @@ func (e *fakeEnv) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 	return netstack.RouteUnicast
 }
 
+func (e *fakeEnv) RedirectAddr(dev string, _ netstack.Family) (netip.Addr, bool) {
+	return e.InterfaceAddr(dev, netip.Addr{})
+}
+
 func (e *fakeEnv) InterfaceAddr(dev string, _ netip.Addr) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(e.addrs[dev])
 	return a, err == nil

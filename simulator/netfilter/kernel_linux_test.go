@@ -262,6 +262,14 @@ func routerDev(a netip.Addr) string {
 	return ""
 }
 
+func (e *judgeEnv) RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool) {
+	any := netip.IPv4Unspecified()
+	if family == netstack.IPv6 {
+		any = netip.IPv6Unspecified()
+	}
+	return e.InterfaceAddr(dev, any)
+}
+
 func (e *judgeEnv) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
 	addrs := map[string][2]string{"c0": {"10.77.1.1", "fd77:1::1"}, "s0": {"10.77.2.1", "fd77:2::1"}}[dev]
 	text := addrs[0]

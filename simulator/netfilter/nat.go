@@ -339,7 +339,7 @@ func (x *traversal) redirectAddr() (netip.Addr, bool) {
 		}
 		return netip.IPv6Loopback(), true
 	}
-	return x.env.InterfaceAddr(x.st.In, x.p.Src)
+	return x.env.RedirectAddr(x.st.In, x.family)
 }
 
 // translate sets the mapping up, rewrites the packet and notes what happened.

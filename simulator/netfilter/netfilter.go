@@ -170,9 +170,12 @@ type Env interface {
 	// AddrType is the type of address that the routing tables give to addr
 	// (inet_dev_addr_type), looking only at dev when dev is not empty.
 	AddrType(addr netip.Addr, dev string) netstack.RouteType
-	// InterfaceAddr is the address that MASQUERADE and REDIRECT use: the
-	// primary address of dev that suits a packet to dst.
+	// InterfaceAddr is the address that MASQUERADE uses: the primary address of
+	// dev that suits a packet to dst.
 	InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool)
+	// RedirectAddr is the address that REDIRECT gives to a packet that came in
+	// by dev.
+	RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool)
 	// ReversePath says whether the packet passes the reverse path test of the
 	// rpfilter match and nftables' fib: strict compares the interface with in.
 	ReversePath(p *netstack.Packet, in string, strict bool) bool
