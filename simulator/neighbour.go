@@ -107,10 +107,20 @@ func (l *leg) refusesARP(owner *fabric.Station, src, to netip.Addr) (verdict.Fin
 	if f, martian := request.martian(owner.Link); martian {
 		return f, true
 	}
-	if !at.fib.Local(to) {
-		return verdict.Finding{}, false // proxy ARP looks where the address is, not who asks
+	if at.fib.Local(to) {
+		return request.reversePath(owner.Link.Name, "")
 	}
-	return request.reversePath(owner.Link.Name, "")
+	// Proxy ARP: it answers for what it would forward.
+	res := at.fib.Lookup(fib.Key{Src: src, Dst: to, IIF: owner.Link.Name})
+	if res.Type != netstack.RouteUnicast || len(res.NextHops) == 0 {
+		why := "it has no route there"
+		if res.Found() {
+			why = "its route there is " + describeRoute(&res)
+		}
+		return verdict.NewFindingf(verdict.NeighbourFailed, at.where(owner.Link.Name), []string{why},
+			"neighbour %s unresolved on %s of %s: %s does not answer for it, because %s", to, l.next.Dev, l.host, at, why), true
+	}
+	return request.reversePath(owner.Link.Name, res.NextHops[0].Dev)
 }
 
 // vanished explains that nobody has an IPv6 address: it goes away with the

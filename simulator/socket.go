@@ -23,10 +23,11 @@ func (l *leg) meetSocket(e end) end {
 		f := verdict.NewFindingf(verdict.NoListener, h.where(e.in), h.otherListeners(p),
 			"no process listening on %s %s of %s", netstack.ProtocolName(p.Protocol), netip.AddrPortFrom(p.Dst, p.DstPort), h)
 		end := l.drop(f)
-		// The reset is TCP's own packet; an ICMP error belongs to the connection.
+		// Neither belongs to the connection from the start: a reset is TCP's own
+		// packet, and UDP lets go of the connection before it complains (nf_reset_ct).
 		end.notice, end.conn = notice{kind: noticeReset, tos: p.TOS}, nil
 		if p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite {
-			end.notice, end.conn = portUnreachable(p.Family()), e.conn
+			end.notice = portUnreachable(p.Family())
 		}
 		return end
 	}

@@ -67,7 +67,7 @@ func (e *ears) notePacket(ns string, packet []byte) {
 	switch protocol {
 	case unix.IPPROTO_TCP:
 		if seen, at := ports(); len(rest) >= 14 && rest[13]&0x12 == 0x02 { // SYN without ACK
-			e.note(tcpKey(seen), Arrival{ns, seen, at, true})
+			e.note(tcpKey(seen.Port()), Arrival{ns, seen, at, true})
 		}
 	case unix.IPPROTO_UDP:
 		seen, at := ports()

@@ -113,7 +113,8 @@ func generateRoutes(b *builder) {
 	rule := func(selector, feature string) {
 		priority := 1000 + b.IntN(20000)
 		action := drop()
-		if b.chance(30) {
+		// What is not selected is nearly everything: only a table leaves the rest alone.
+		if b.chance(30) && feature != "not" {
 			action = one(b, "blackhole", "unreachable", "prohibit")
 			b.route(p.ns, f.family, "rule", fmt.Sprintf("%s priority %d %s", selector, priority, action), "rule:"+feature, "rule:"+action)
 			return
@@ -160,7 +161,7 @@ func generateRoutes(b *builder) {
 			b.route(p.ns, f.family, "rule", fmt.Sprintf("to %s priority %d lookup main", prefix, at+200), "rule:to")
 		}},
 		{"route:onlink", func() {
-			if to := one(b, b.pods...); p.dev == "cni0" || p.dev == to.veth {
+			if to := one(b, b.pods...); to.node.name == p.ns && p.dev == to.side() {
 				route(fmt.Sprintf("%s via %s dev %s onlink", prefix, to.addrs[slot(f.family)], p.dev), "route:onlink")
 			}
 		}},

@@ -2,12 +2,14 @@ package judge
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/plumbline-net/plumbline/simulator"
@@ -24,6 +26,7 @@ var (
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	logFile  = flag.String("log", "", "file for the report, besides the output")
+	hold     = flag.Bool("hold", false, "build the first world, and keep it until interrupted")
 	describe = flag.Bool("describe", false, "print the first world and judge nothing")
 )
 
@@ -49,8 +52,19 @@ func TestJudge(t *testing.T) {
 		return
 	}
 	needRoot(t)
-	ctx, cancel := signal.NotifyContext(t.Context(), os.Interrupt)
+	ctx, cancel := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	if *hold {
+		b, err := Generate(*seed, *first, o.Features).build(ctx, fmt.Sprintf("%s%d.0", namePrefix, os.Getpid()))
+		if err == nil {
+			fmt.Println("built as", b.prefix)
+			<-ctx.Done()
+		}
+		if err := errors.Join(err, b.remove()); err != nil {
+			t.Error(err)
+		}
+		return
+	}
 	sum, err := Run(ctx, o)
 	if sum == nil {
 		t.Fatal(err)

@@ -141,7 +141,7 @@ func (e *ears) serveTCP(ns string, l net.Listener) {
 		e.serve(c.Close, func() {
 			defer c.Close()
 			a := Arrival{Namespace: ns, Seen: addrPort(c.RemoteAddr()), At: addrPort(c.LocalAddr())}
-			e.note(tcpKey(a.Seen), a)
+			e.note(tcpKey(a.Seen.Port()), a)
 			lab.Greet(c, ns)
 		})
 	}
@@ -149,7 +149,7 @@ func (e *ears) serveTCP(ns string, l net.Listener) {
 
 // tcpKey is what a TCP connection is known by until it carries anything: the client's port, which most translations
 // leave alone.
-func tcpKey(seen netip.AddrPort) string { return "tcp port " + strconv.Itoa(int(seen.Port())) }
+func tcpKey(port uint16) string { return "tcp port " + strconv.Itoa(int(port)) }
 
 // serveUDP answers from the address that was asked, as a careful server does.
 func (e *ears) serveUDP(ns string, c *net.UDPConn) {
@@ -258,7 +258,7 @@ func (b *built) halfOpen(ns string) error {
 					Namespace: ns, Seen: netip.AddrPortFrom(seen.Unmap(), s.ID.DestinationPort),
 					At: netip.AddrPortFrom(at.Unmap(), s.ID.SourcePort),
 				}
-				b.ears.note(tcpKey(a.Seen), a)
+				b.ears.note(tcpKey(a.Seen.Port()), a)
 			}
 		}
 		return nil
@@ -285,6 +285,8 @@ type trial struct {
 	probe      *Probe
 	sourcePort uint16
 	round      int
+	// ports are those that translations are predicted to give to the client.
+	ports []uint16
 	// timeout of each part, and of the full-size one.
 	timeout, full time.Duration
 	seen          observation
@@ -308,10 +310,14 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 	for _, t := range trials {
 		group.Go(func() (err error) {
 			p := t.probe
+			hops := 0
+			if p.Via != "" {
+				hops = 65 // with the router on its way, it enters as if it had been sent there
+			}
 			t.seen.fate, err = lab.ConnectFrom(ctx, b.netns(p.From), netip.AddrPortFrom(p.To, p.Port), lab.ConnectOptions{
 				Protocol: string(p.Protocol), Timeout: t.timeout, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
 				Source: p.Source, SourcePort: t.sourcePort, Message: t.message(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
-				Unconnected: true,
+				Unconnected: true, HopLimit: hops,
 			})
 			return err
 		})
@@ -328,7 +334,10 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 	for _, t := range trials {
 		t.seen.arrivals = b.ears.heard(t.message())
 		if t.probe.Protocol == verdict.TCP {
-			t.seen.arrivals = b.ears.heard(tcpKey(netip.AddrPortFrom(t.probe.To, t.sourcePort)))
+			t.seen.arrivals = b.ears.heard(tcpKey(t.sourcePort))
+			for _, port := range t.ports {
+				t.seen.arrivals = append(t.seen.arrivals, b.ears.heard(tcpKey(port))...)
+			}
 		}
 	}
 	return nil

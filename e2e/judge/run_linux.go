@@ -336,6 +336,11 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 // trials are the sendings of the probe, as patient as the prediction calls for.
 func (c *verdictCase) trials() []*trial {
 	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient}
+	for _, f := range c.predicted.Fates {
+		if port := f.SeenAs.Port(); port != 0 && port != t.sourcePort {
+			t.ports = append(t.ports, port)
+		}
+	}
 	fate, single := c.predicted.single()
 	switch {
 	case !single, c.predicted.unknown():

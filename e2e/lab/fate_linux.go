@@ -61,6 +61,8 @@ type ConnectOptions struct {
 	Mark uint32
 	DSCP uint8
 	UID  *uint32
+	// HopLimit is that of its packets; the kernel's default when 0.
+	HopLimit int
 }
 
 // Fate is what became of a real connection.
@@ -189,7 +191,9 @@ type conversation struct {
 	started error
 	// unconnected: each packet names its destination.
 	unconnected bool
-	pending     []byte
+	// forbidden: an ICMP error said so.
+	forbidden bool
+	pending   []byte
 }
 
 // openConversation opens a socket in the calling thread's network namespace and begins to connect it.
@@ -259,11 +263,11 @@ func (c *conversation) prepare(fd int, opts ConnectOptions, unspecified netip.Ad
 		}
 		return nil
 	}
-	level, option := unix.IPPROTO_IP, unix.IP_TOS
+	level, option, hops := unix.IPPROTO_IP, unix.IP_TOS, unix.IP_TTL
 	if c.to.Addr().Is6() {
-		level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		level, option, hops = unix.IPPROTO_IPV6, unix.IPV6_TCLASS, unix.IPV6_UNICAST_HOPS
 	}
-	if err := errors.Join(set("SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(opts.Mark)), set("DSCP", level, option, int(opts.DSCP)<<2)); err != nil {
+	if err := errors.Join(set("SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(opts.Mark)), set("DSCP", level, option, int(opts.DSCP)<<2), set("hop limit", level, hops, opts.HopLimit)); err != nil {
 		return err
 	}
 	if opts.SourcePort == 0 && !opts.Source.IsValid() {
@@ -469,6 +473,12 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	for {
 		n, err := c.file.Read(buf)
 		if err != nil {
+			// An unconnected one hears of the errors of others, such as the kernel's own answers to echo requests.
+			if c.unconnected && !errors.Is(err, os.ErrDeadlineExceeded) && !c.readErrors(func(quoted []byte) bool {
+				return len(quoted) >= 8 && quoted[0] == request && bytes.Equal(quoted[4:8], message[4:8])
+			}) {
+				continue
+			}
 			return err
 		}
 		// A raw socket hears all ICMP of its peer.
@@ -523,11 +533,18 @@ func (c *conversation) classify(err error) string {
 }
 
 // prohibited reports whether an ICMP error said that somebody forbids the packet.
-func (c *conversation) prohibited() (found bool) {
+func (c *conversation) prohibited() bool {
+	c.readErrors(func([]byte) bool { return true })
+	return c.forbidden
+}
+
+// readErrors empties the socket's error queue. It says whether there was an error that is about what mine accepts: the
+// packet that the error quotes, from its transport header on.
+func (c *conversation) readErrors(mine func(quoted []byte) bool) (found bool) {
 	c.control(func(fd int) {
 		buf, oob := make([]byte, 256), make([]byte, 512)
 		for {
-			_, n, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			size, n, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 			if err != nil {
 				return
 			}
@@ -535,10 +552,14 @@ func (c *conversation) prohibited() (found bool) {
 			if err != nil {
 				return
 			}
+			if !mine(buf[:size]) {
+				continue
+			}
+			found = true
 			for _, m := range messages {
 				if len(m.Data) >= int(unsafe.Sizeof(unix.SockExtendedErr{})) {
 					// struct sock_extended_err: errno (4 bytes), origin, type, code.
-					found = found || forbids(m.Data[4], m.Data[5], m.Data[6])
+					c.forbidden = c.forbidden || forbids(m.Data[4], m.Data[5], m.Data[6])
 				}
 			}
 		}
