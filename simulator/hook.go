@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -23,16 +24,25 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != "" && at != netfilter.Input
 	st.Steps = &l.hop().Steps
-	st.Translations = st.Translations[:0]
-	res := h.filter.Run(l.packet.Family(), at, st, l)
+	if l.balances(at) {
+		return l.hookBalanced(at)
+	}
+	return l.rules(at, math.MinInt, math.MaxInt)
+}
+
+// rules runs the rules of a hook with priorities from first, and below last.
+func (l *leg) rules(at netfilter.Hook, first, last int) (end, bool) {
+	st := &l.state
+	st.Translations, st.Inner = st.Translations[:0], l.packet.Embedded
+	res := l.host.filter.RunBetween(l.packet.Family(), at, first, last, st, l)
 	l.packet.Embedded = st.Inner
 	l.translations = append(l.translations, st.Translations...)
 	if e, full := l.conntrackFull(at); full {
 		return e, true
 	}
-	dev := out
+	dev := st.Out
 	if dev == "" {
-		dev = in
+		dev = st.In
 	}
 	return l.decided(res, at, dev)
 }
@@ -54,7 +64,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	case netfilter.Drop:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
 			"packet dropped by %s on %s", res.Rule, h))
-		if l.origin == h && (at == netfilter.Output || at == netfilter.Postrouting) {
+		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting) {
 			e.notice = l.sendError(errPermission)
 		}
 		return e, true
@@ -62,7 +72,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		if l.origin == h && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
+		if l.origin == h && !l.stolen && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true

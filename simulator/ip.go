@@ -6,6 +6,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -17,6 +18,7 @@ type walk struct {
 	w            *World
 	dice         *dice
 	conntrack    map[*host]*netfilter.Conntrack
+	ipvs         map[*host]*ipvs.Table
 	multipath    map[multipathKey]int
 	owners       map[ownerKey]int
 	learned      map[learnedKey]netstack.MAC
@@ -46,6 +48,7 @@ type leg struct {
 	anySource bool
 	host      *host // where the packet is
 	origin    *host // where it was made; nil when it came from outside
+	stolen    bool  // IPVS has taken it from its sender, who hears of no error
 	hops      []verdict.Hop
 	state     netfilter.State // in this namespace
 	next      netstack.NextHop
@@ -117,6 +120,7 @@ func (l *leg) enter(h *host, in string) {
 		// Marks and connections belong to a namespace.
 		l.packet.Mark = 0
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
+		l.state.Balanced, l.stolen = false, false
 	}
 	l.host = h
 	kind := verdict.HopExternal
@@ -255,9 +259,6 @@ func (l *leg) send(h *host) end {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
-		return e
-	}
-	if e, stop := l.throughIPVS(); stop {
 		return e
 	}
 	// OUTPUT may have routed the packet again (Reroute).
@@ -544,9 +545,6 @@ func (l *leg) postrouting(in string) end {
 // deliver runs INPUT: after it the packet meets a socket.
 func (l *leg) deliver(in string) end {
 	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
-		return e
-	}
-	if e, stop := l.throughIPVS(); stop {
 		return e
 	}
 	if e, stop := l.throughPrograms(); stop {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -40,6 +41,7 @@ func (w *World) converse(f *flow, d *dice) *verdict.Path {
 		walk: &walk{
 			w: w, dice: d,
 			conntrack: make(map[*host]*netfilter.Conntrack),
+			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),
 			owners:    make(map[ownerKey]int),
 		},

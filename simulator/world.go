@@ -13,7 +13,8 @@
 //
 // Read it in the order of a packet's journey: diagnose.go and resolve.go (names
 // to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
-// (its rules), sender.go (sources that cannot be), socket.go (who takes the
+// (its rules), ipvs.go (its load
+// balancer), sender.go (sources that cannot be), socket.go (who takes the
 // packet), link.go, bridge.go and neighbour.go (from a device to the next
 // namespace), icmp.go (errors on their way back), opaque.go (what is not seen
 // through), branch.go (where the kernel chooses, or the simulator cannot know),
@@ -28,6 +29,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -49,10 +51,11 @@ type World struct {
 // host is one compiled network namespace.
 type host struct {
 	*netstack.Namespace
-	links  map[string]*netstack.Link
-	fib    *fib.FIB
-	filter *netfilter.Ruleset
-	opaque opaque
+	links    map[string]*netstack.Link
+	fib      *fib.FIB
+	filter   *netfilter.Ruleset
+	balancer *ipvs.Config
+	opaque   opaque
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
@@ -109,6 +112,9 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 	}
 	for i := range ns.Links {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
+	}
+	if h.balancer, err = ipvs.Parse(ns.IPVS.File, ns.IPVS.Data); err != nil {
+		return nil, err
 	}
 	if h.opaque, err = compileOpaque(ns); err != nil {
 		return nil, err
