@@ -234,10 +234,10 @@ func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
 		{"a device of another kind", func(t *testing.T, s *simulator.Snapshot) {
 			for i := range namespace(t, s, "node-1").Links {
 				if l := &namespace(t, s, "node-1").Links[i]; l.Name == "eth0" {
-					l.Kind = "wireguard"
+					l.Kind = "geneve"
 				}
 			}
-		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "wireguard"},
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "geneve"},
 		{"a full conntrack table", func(t *testing.T, s *simulator.Snapshot) {
 			ns := namespace(t, s, "node-1")
 			ns.Sysctls["net.netfilter.nf_conntrack_count"] = ns.Sysctls["net.netfilter.nf_conntrack_max"]

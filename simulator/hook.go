@@ -13,6 +13,9 @@ import (
 
 // hook runs the rules of one hook over the packet.
 func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, bool) {
+	if l.probe && l.packet.Protocol != netstack.ProtoICMPv6 {
+		return end{}, false // ARP
+	}
 	if e, missing := l.requireFilter(); missing {
 		return e, true
 	}

@@ -22,6 +22,7 @@ type walk struct {
 	multipath    map[multipathKey]int
 	owners       map[ownerKey]int
 	learned      map[learnedKey]netstack.MAC
+	learnt       map[learntKey]*netstack.Link
 	translations []verdict.Translation
 }
 
@@ -37,6 +38,13 @@ type multipathKey struct {
 type ownerKey struct {
 	out *netstack.Link
 	to  netip.Addr
+}
+
+// learntKey remembers by which port of a bridge a sender was seen.
+type learntKey struct {
+	bridge *netstack.Link
+	mac    netstack.MAC
+	vlan   uint16
 }
 
 // leg is the way of one packet from where it is made to where it ends.
@@ -56,6 +64,18 @@ type leg struct {
 	seen      map[place]uint8  // and with which hop limit
 	loop      *verdict.Finding // set once the packet came back to a place
 	taken     []routeTaken
+	// tags are those of the frame, and towards the neighbour that it is for.
+	tags    tags
+	towards netip.Addr
+	// probe says that the leg is a request for a neighbour, or an answer.
+	probe bool
+	arp   *netfilter.ARP // in IPv4
+	// flooded says that the frame is for all stations: the walk goes to one.
+	flooded bool
+	// depth is how many tunnels the packet is in, and device the one by which a
+	// tunnel is bound to send it.
+	depth  int
+	device string
 }
 
 // routeTaken is a way that the packet took out of a namespace.
@@ -69,6 +89,7 @@ type routeTaken struct {
 // place is a packet at an interface: the same twice is a loop.
 type place struct {
 	link             *netstack.Link
+	tags             tags
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	mark             uint32
@@ -249,6 +270,10 @@ func (l *leg) send(h *host) end {
 			}
 		}
 	}
+	if l.device != "" && l.route.Type != netstack.RouteLocal && l.next.Dev != l.device {
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(l.device), evidence(&l.route),
+			"a tunnel is bound to %s, and the route to %s leaves by another interface: that look-up is not modelled", l.device, l.packet.Dst))
+	}
 	if e, stop := l.throughPolicies(); stop {
 		return e
 	}
@@ -271,7 +296,17 @@ func (l *leg) send(h *host) end {
 		e.notice.typ, e.notice.code = tooBig(l.packet.Family())
 		return e
 	}
+	l.fragment()
 	return l.postrouting("")
+}
+
+// fragment makes what does not fit into the way out fit: ip_fragment. Fragments
+// go the same way, so one stands for all.
+func (l *leg) fragment() {
+	if mtu := l.pathMTU(); l.packet.Length > mtu {
+		l.step("route", "fragment", fmt.Sprintf("MTU %d", mtu))
+		l.packet.Length = mtu
+	}
 }
 
 // outputRoute takes the next hop of the route found for a locally made packet,
@@ -376,6 +411,9 @@ func (l *leg) loopBack() end {
 // ipv6_rcv. With hooked, the bridge has run PREROUTING already.
 func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 	h, p := l.host, &l.packet
+	if l.probe {
+		return l.discovered(in, physIn, hooked)
+	}
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
@@ -487,6 +525,7 @@ func (l *leg) forward(in *netstack.Link) end {
 	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, "", ""); stop {
 		return e
 	}
+	l.fragment()
 	return l.postrouting(in.Name)
 }
 

@@ -118,12 +118,13 @@ func (l *leg) throughDevice(dev, direction string) (end, bool) {
 			return e, true
 		}
 	}
-	if link := h.links[dev]; link != nil && link.XDP && direction == "ingress" {
+	// What is not evaluated is asked about when the packet comes there.
+	if link := h.links[dev]; link != nil && link.XDP && !l.probe && direction == "ingress" {
 		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
 			return e, true
 		}
 	}
-	if h.opaque.filtered[dev] {
+	if h.opaque.filtered[dev] && !l.probe {
 		if e, stop := l.through(verdict.NewFindingf(verdict.TCDrop, h.where(dev), nil, "tc filters on %s of %s cannot be evaluated", dev, h)); stop {
 			return e, true
 		}

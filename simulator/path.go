@@ -44,6 +44,8 @@ func (w *World) converse(f *flow, d *dice) *verdict.Path {
 			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),
 			owners:    make(map[ownerKey]int),
+			learned:   make(map[learnedKey]netstack.MAC),
+			learnt:    make(map[learntKey]*netstack.Link),
 		},
 		flow: f,
 		path: &verdict.Path{
