@@ -301,6 +301,9 @@ func (l *leg) egress(bridge, in fabric.Port, vlan uint16) (out, open fabric.Port
 	static := known && slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
 		return e.MAC == mac && e.VLAN == vlan && e.Master == bridge.Link.Name && !e.Local && e.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
 	})
+	if port := l.learnt[learntKey{bridge.Link, mac, vlan}]; port != nil {
+		entry, static = port, true // br_fdb_update moves entries that somebody made, too
+	}
 	var blocked fabric.Port
 	for _, p := range l.w.fabric.Ports(bridge.Link) {
 		if p.Link == entry && static {

@@ -69,7 +69,11 @@ var bridges = []scenario{
 	{name: "a static entry leads to the wrong port", setup: onBridge + `
 		mac MACB b:eth0
 		a {ip} neigh replace {0.2} lladdr MACB nud permanent dev eth0
+		n bridge link set dev pb learning off
 		n bridge fdb replace MACB dev pc master static`, to: "0.2", reason: verdict.NeighbourStale},
+	{name: "a static entry leads to the wrong port, until the station is heard", setup: onBridge + `
+		mac MACB b:eth0
+		n bridge fdb replace MACB dev pc master static`, to: "0.2"},
 	{name: "a locked port takes nobody", needs: []string{"locked"}, setup: onBridge + `
 		n bridge link set dev pa learning off locked on
 		n ip link set br0 type bridge fdb_flush`, to: "0.2", reason: verdict.BridgePortBlocked},
