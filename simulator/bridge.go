@@ -298,6 +298,9 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 func (l *leg) egress(bridge, in fabric.Port, vlan uint16) (out, open fabric.Port) {
 	h, mac := l.host, l.packet.DstMAC
 	entry, known := h.forwards(bridge.Link, mac, vlan)
+	if l.flooded {
+		entry, known = nil, false
+	}
 	static := known && slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
 		return e.MAC == mac && e.VLAN == vlan && e.Master == bridge.Link.Name && !e.Local && e.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
 	})
