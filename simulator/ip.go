@@ -112,7 +112,8 @@ type end struct {
 	in      string // interface on which it was delivered
 	packet  netstack.Packet
 	conn    *netfilter.Conn
-	reply   bool // the packet ran against conn's original direction
+	reply   bool    // the packet ran against conn's original direction
+	uid     *uint32 // of the socket that took it, which answers
 	finding *verdict.Finding
 	notice  notice
 }

@@ -145,6 +145,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
+		c.server.uid = e.uid
 		if e.kind == delivered {
 			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true
@@ -207,6 +208,7 @@ func errnoOutcome(code errno) verdict.Outcome {
 // the server's end knows of.
 func (c *conversation) reply() (e end, mtu int, ok bool) {
 	p := reverse(&c.server.packet)
+	p.UID = c.server.uid
 	switch p.Protocol {
 	case netstack.ProtoTCP:
 		p.TCPFlags = netstack.SYN | netstack.ACK
@@ -351,6 +353,7 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 	p.MSS = 0
 	if back {
 		p = reverse(&c.server.packet)
+		p.UID = c.server.uid
 	}
 	p.TCPFlags = netstack.ACK | netstack.PSH
 	p.DF = true

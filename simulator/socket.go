@@ -36,6 +36,7 @@ func (l *leg) meetSocket(e end) end {
 	}
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
+	e.uid = &s.UID
 	if p.Protocol == netstack.ProtoTCP && s.SendQ > 0 && s.RecvQ > s.SendQ {
 		return l.drop(verdict.NewFindingf(verdict.AcceptQueueFull, h.where(e.in), []string{line},
 			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))
