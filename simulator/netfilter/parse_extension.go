@@ -102,10 +102,10 @@ var extensions = map[string]extension{
 	"l2tp":     {options: values("--tid", "--sid", "--pversion", "--type"), unmodelled: true},
 
 	// Other protocols, of which a packet that has them shows no more.
-	"esp":    {options: values("--espspi"), compile: ofProtocol(netstack.ProtoESP, "esp")},
-	"ah":     {options: withFlags(values("--ahspi", "--ahlen"), "--ahres"), compile: ofProtocol(51, "ah")},
-	"ipcomp": {options: withFlags(values("--ipcompspi"), "--compres"), compile: ofProtocol(108, "ipcomp")},
-	"dccp":   {options: values("--sport", "--source-port", "--dport", "--destination-port", "--dccp-types", "--dccp-option"), compile: ofProtocol(33, "dccp")},
+	"esp":    {options: values("--espspi"), compile: onlyOf(netstack.ProtoESP, "esp")},
+	"ah":     {options: withFlags(values("--ahspi", "--ahlen"), "--ahres"), compile: onlyOf(51, "ah")},
+	"ipcomp": {options: withFlags(values("--ipcompspi"), "--compres"), compile: onlyOf(108, "ipcomp")},
+	"dccp":   {options: values("--sport", "--source-port", "--dport", "--destination-port", "--dccp-types", "--dccp-option"), compile: onlyOf(33, "dccp")},
 
 	// Extension headers of IPv6, of which packets of the model have none: then
 	// no condition on them holds, negated or not.
@@ -181,7 +181,7 @@ func (m *extensionModule) finish(r *ruleParser) error {
 	return err
 }
 
-func ofProtocol(proto netstack.Protocol, name string) func(*ruleParser, options) (matcher, error) {
+func onlyOf(proto netstack.Protocol, name string) func(*ruleParser, options) (matcher, error) {
 	return func(_ *ruleParser, o options) (matcher, error) {
 		if len(o) == 0 {
 			return &protoMatch{proto: proto}, nil

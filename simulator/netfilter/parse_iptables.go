@@ -75,18 +75,28 @@ func (p *iptablesParser) flush() {
 	p.pending = p.pending[:0]
 }
 
-func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
+func newIPTablesParser(c *compiler, dump *netstack.IPTablesDump) *iptablesParser {
 	p := &iptablesParser{
 		lineScanner: lineScanner{file: dump.File, text: string(dump.Data)},
 		c:           c, family: dump.Family, backend: dump.Backend,
 		tables: make(map[string]bool),
 	}
 	p.rule.p = p
+	return p
+}
+
+func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
+	p := newIPTablesParser(c, dump)
 	for p.next() {
 		if err := p.parseLine(); err != nil {
 			return err
 		}
 	}
+	return p.ended()
+}
+
+// ended says whether the dump is complete.
+func (p *iptablesParser) ended() error {
 	if p.table != "" {
 		p.line++
 		return p.errorf("", "the dump ends before COMMIT of table "+p.table)
@@ -383,6 +393,10 @@ type ruleParser struct {
 	// modules are the match extensions of the rule, in order.
 	modules []module
 	target  targetModule
+	// printer, when there is one, is told what was read; took says who took the
+	// last option.
+	printer *rulePrinter
+	took    partOf
 }
 
 // module is a match extension that collects its options.
@@ -452,6 +466,9 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 	r.tokens = tokens
 	r.matches, r.before, r.action, r.unmodelled, r.hasProto, r.protocol = r.matches[:0], nil, nil, false, false, 0
 	r.modules, r.target = r.modules[:0], nil
+	if r.printer != nil {
+		r.printer.parts = r.printer.parts[:0]
+	}
 	for len(r.tokens) > 0 {
 		name := r.tokens[0]
 		r.tokens = r.tokens[1:]
@@ -464,8 +481,14 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 			name = r.tokens[0]
 			r.tokens = r.tokens[1:]
 		}
+		values := r.tokens
+		r.took = ofRule
 		if err := r.option(name, invert); err != nil {
 			return rule{}, err
+		}
+		if r.printer != nil {
+			values = values[:len(values)-len(r.tokens)]
+			r.printer.parts = append(r.printer.parts, part{r.took, name, invert, values})
 		}
 	}
 	for _, m := range r.modules {
@@ -498,6 +521,16 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 }
 
 func (r *ruleParser) option(name string, invert bool) error {
+	if name == "--proto" {
+		// The policy match has an option of this name, which goes before -p's.
+		for _, m := range r.modules {
+			if p, ok := m.(*policyModule); ok {
+				r.took = ofMatch
+				_, err := p.option(r, name, invert)
+				return err
+			}
+		}
+	}
 	switch name {
 	case "-s", "--source", "--src", "-d", "--destination", "--dst":
 		text, err := r.value(name)
@@ -585,10 +618,12 @@ func (r *ruleParser) option(name string, invert bool) error {
 		return r.jump(text, name == "-g" || name == "--goto")
 	}
 	if r.target != nil {
+		r.took = ofTarget
 		if ok, err := r.target.option(r, name, invert); ok || err != nil {
 			return err
 		}
 	}
+	r.took = ofMatch
 	for i := len(r.modules) - 1; i >= 0; i-- {
 		if _, opaque := r.modules[i].(*opaqueModule); opaque {
 			continue
@@ -600,12 +635,14 @@ func (r *ruleParser) option(name string, invert bool) error {
 	// iptables loads the protocol's match by itself.
 	if r.hasProto {
 		if m := protocolModule(r.protocol); m != nil {
+			r.took = ofProtocol
 			if ok, err := m.option(r, name, invert); ok || err != nil {
 				return err
 			}
 		}
 	}
 	// What nobody knows belongs to a match that is not modelled, if there is one.
+	r.took = ofMatch
 	for _, m := range r.modules {
 		if o, opaque := m.(*opaqueModule); opaque {
 			_, err := o.option(r, name, invert)
