@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -107,11 +108,25 @@ add list v6
 func FuzzIPSet(f *testing.F) {
 	f.Add(judgeSets)
 	f.Add("create x hash:net,iface family inet6\nadd x ::/0,physdev:eth0 nomatch\n")
+	f.Add(judgeSets6)
+	f.Add("create x hash:net,port,net timeout 5 counters comment skbinfo\nadd x 10.0.0.0/8,tcp:1-9,10.0.0.1 timeout 3 packets 1 bytes 2 comment \"a b\" skbmark 0x1/0xff skbprio 1:2 skbqueue 3 nomatch\n")
+	f.Add("create x bitmap:ip,mac range 10.0.0.0/24\nadd x 10.0.0.1,00:11:22:33:44:55\nadd x 10.0.0.2\ncreate y hash:ip,mark markmask 0xff\nadd y 10.0.0.1,0x5\ncreate l list:set size 8\nadd l x\nadd l y before x\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD -m set --match-set x src,dst,src -j DROP\nCOMMIT\n")
+		ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD -m set --match-set x src,dst,src -j SET --add-set x src,src,src\n-A FORWARD -m set --match-set l src,src,src -j DROP\nCOMMIT\n")
 		ns.IPSet = netstack.Text{File: "s", Data: []byte(text)}
-		if rs, err := Compile(ns); err == nil {
-			runEverything(rs)
+		rs, err := Compile(ns)
+		if err != nil {
+			pointsAt(t, err, text)
+			return
+		}
+		runEverything(rs)
+		first, err := PrintIPSet(ns.IPSet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := PrintIPSet(netstack.Text{File: "s", Data: first})
+		if err != nil || !bytes.Equal(first, second) {
+			t.Errorf("printed again (%v):\n%s\nat first:\n%s", err, second, first)
 		}
 	})
 }

@@ -319,7 +319,12 @@ func compileU32(r *ruleParser, o options) (matcher, error) {
 		return nil, r.errorf("u32", "match needs --u32")
 	}
 	text := opt.values[0]
-	bad := func(at string) error { return r.errorf(at, "invalid test for --u32") }
+	bad := func(at string) error {
+		if !strings.Contains(text, at) {
+			at = text // which had white space there
+		}
+		return r.errorf(at, "invalid test for --u32")
+	}
 	m := &u32Match{invert: opt.invert}
 	rest := strings.Join(strings.Fields(text), "")
 	number := func() (uint32, bool) {

@@ -270,10 +270,10 @@ func (p *iptablesParser) commit() error {
 		}
 		j.action.chain = target
 	}
-	p.rule.jumps = p.rule.jumps[:0]
 	if loop := findLoop(p.order); loop != nil {
-		return p.errorf(loop.name, "chains of table "+p.table+" form a loop through this one")
+		return p.errorf("COMMIT", "chains of table "+p.table+" form a loop through "+loop.name)
 	}
+	p.rule.jumps = p.rule.jumps[:0]
 	for _, ch := range p.order {
 		ch.buildIndex()
 		hook, ok := p.kind.builtin(ch.name)

@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestMalformedDumpsAreRefusedByFileLineAndToken(t *testing.T) {
 		{"a jump to an undefined chain", rule("-j KUBE-SVC"), `f:6: chain or target is not defined at "KUBE-SVC"`},
 		{"a goto to an undefined chain", rule("-g DROP"), `f:6: chain or target is not defined at "DROP"`},
 		{"a jump to a built-in chain", rule("-j INPUT"), `f:6: jump to a built-in chain at "INPUT"`},
-		{"a loop", head + "-A A -j A\nCOMMIT\n", `f:7: chains of table filter form a loop through this one at "A"`},
+		{"a loop", head + "-A A -j A\nCOMMIT\n", `f:7: chains of table filter form a loop through A at "COMMIT"`},
 		{"a chain twice", head + ":A - [0:0]\n", `f:6: chain declared twice at "A"`},
 		{"a chain without a policy", "*filter\n:INPUT\n", `f:2: chain has no policy at ":INPUT"`},
 		{"a chain without a name", "*filter\n: ACCEPT\n", `f:2: chain has no name at ": ACCEPT"`},
@@ -138,18 +139,49 @@ func FuzzIPTables(f *testing.F) {
 	for _, c := range judgeTargets {
 		f.Add(c.rules)
 	}
+	for _, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
+		f.Add(corpusText(family))
+		for table, rules := range corpus(family) {
+			for _, rule := range rules {
+				if !strings.HasPrefix(rule, "-A") {
+					rule = "-A PREROUTING " + rule
+				}
+				f.Add("*" + table + "\n:PREROUTING ACCEPT [0:0]\n:SUB - [0:0]\n" + rule + "\nCOMMIT\n")
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
-			rs, err := Compile(dump(family, netstack.BackendNFT, text))
+			ns := dump(family, netstack.BackendNFT, text)
+			rs, err := Compile(ns)
 			if err != nil {
-				if !strings.HasPrefix(err.Error(), "iptables-save.txt:") {
-					t.Errorf("error without file and line: %v", err)
-				}
+				pointsAt(t, err, text)
 				continue
 			}
 			runEverything(rs)
+			printedAgain(t, ns.IPTables[0])
 		}
 	})
+}
+
+// pointsAt checks that an error names a line that is there, and text of it.
+func pointsAt(t *testing.T, err error, text string) {
+	t.Helper()
+	var at *SyntaxError
+	if !errors.As(err, &at) {
+		t.Fatalf("error without file and line: %v", err)
+	}
+	lines := strings.Split(text, "\n")
+	switch {
+	case at.Line == len(lines)+1 || at.Line == len(lines) && lines[at.Line-1] == "":
+		if at.Token != "" {
+			t.Errorf("%v: beyond the end", err)
+		}
+	case at.Line < 1 || at.Line > len(lines):
+		t.Errorf("%v: no such line", err)
+	case !strings.Contains(lines[at.Line-1], at.Token) && !strings.Contains(lines[at.Line-1], `\`):
+		t.Errorf("%v: not on that line", err)
+	}
 }
 
 // runEverything passes a packet through every hook, for the panics.

@@ -47,11 +47,11 @@ func newTarget(name string) targetModule {
 	case "TCPOPTSTRIP":
 		return &stripTarget{}
 	case "DSCP", "TOS":
-		return &tosTarget{}
+		return &tosTarget{name: name}
 	case "ECN":
 		return &ecnTarget{}
 	case "TTL", "HL":
-		return &ttlTarget{}
+		return &ttlTarget{name: name}
 	case "SET":
 		return &setTarget{}
 	case "HMARK":
@@ -434,8 +434,9 @@ func (t *mssTarget) finish(r *ruleParser) (action, error) {
 }
 
 type tosTarget struct {
-	a   setTOS
-	set bool
+	name string
+	a    setTOS
+	set  bool
 }
 
 func (t *tosTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
@@ -485,14 +486,15 @@ func (t *tosTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 
 func (t *tosTarget) finish(r *ruleParser) (action, error) {
 	if !t.set {
-		return nil, r.errorf("TOS", "target has no operation")
+		return nil, r.errorf(t.name, "target has no operation")
 	}
 	return &t.a, nil
 }
 
 type ttlTarget struct {
-	a   setTTL
-	set bool
+	name string
+	a    setTTL
+	set  bool
 }
 
 func (t *ttlTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
@@ -513,7 +515,7 @@ func (t *ttlTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 
 func (t *ttlTarget) finish(r *ruleParser) (action, error) {
 	if !t.set {
-		return nil, r.errorf("TTL", "target has no operation")
+		return nil, r.errorf(t.name, "target has no operation")
 	}
 	return &t.a, nil
 }
