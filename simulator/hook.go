@@ -91,9 +91,11 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 }
 
 // sendError is the error that a socket gets for a packet which fails after the
-// socket had found a route for it: TCP takes it for loss, and tries again.
+// socket had found a route for it: TCP takes it for loss, and tries again; an
+// ICMPv6 echo is taken for sent.
 func (l *leg) sendError(code errno) notice {
-	if l.packet.Protocol == netstack.ProtoTCP {
+	switch l.packet.Protocol {
+	case netstack.ProtoTCP, netstack.ProtoICMPv6: // ping_v6_sendmsg does not look what became of it
 		return notice{}
 	}
 	return notice{kind: noticeErrno, originated: true, errno: code}

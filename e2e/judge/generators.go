@@ -17,6 +17,7 @@ func generators() []generator {
 	return []generator{
 		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 14, generateIPTables},
 		{"routes", []string{"route", "rule", "nexthop"}, 3, generateRoutes},
+		{"nft", []string{"nft"}, 8, generateNFT},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
 	}
 }
