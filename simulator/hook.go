@@ -70,7 +70,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		if l.origin == h && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
+		if p := l.packet.Protocol; l.origin == h && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true

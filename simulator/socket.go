@@ -141,7 +141,9 @@ func (l *leg) firstSource(asked netip.Addr) netip.Addr {
 func (l *leg) wayOut(h *host) *leg {
 	probe := &leg{walk: l.walk, packet: l.packet, host: h}
 	probe.route = h.fib.Lookup(fib.KeyOf(&probe.packet, ""))
-	if len(probe.route.NextHops) > 0 {
+	if probe.route.Type == netstack.RouteLocal {
+		probe.next = netstack.NextHop{Dev: "lo"} // whatever device has the address
+	} else if len(probe.route.NextHops) > 0 {
 		probe.next = probe.route.NextHops[0]
 	}
 	return probe

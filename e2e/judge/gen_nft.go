@@ -85,7 +85,7 @@ func (x *nftables) selector() string {
 	proto := string(v.flow.Protocol)
 	switch {
 	case v.dport == 0 && v.flow.family == netstack.IPv6:
-		return "meta l4proto ipv6-icmp ip6 daddr " + v.dst.String()
+		return "icmpv6 type { echo-request, echo-reply } ip6 daddr " + v.dst.String()
 	case v.dport == 0:
 		return "ip protocol icmp ip daddr " + v.dst.String()
 	case v.reply:
@@ -140,7 +140,12 @@ func (x *nftables) expressions() []option[func() string] {
 			return fmt.Sprintf("meta mark & %#x %s %#x", one[uint32](x.builder, 0xff, 0x4000, 0xffffffff), one(x.builder, "==", "!="), f.Mark&0xff)
 		}},
 		{"nft:meta-length", always("meta length < 100", "meta length 40-1500", "meta length > 1000", "meta length != 60")},
-		{"nft:meta-nfproto", always("meta protocol { ip, ip6 }", "meta l4proto != { 1, 99 }", "meta protocol ip")},
+		{"nft:meta-nfproto", func() string {
+			if strings.HasPrefix(x.table, "inet ") {
+				return one(x.builder, "meta nfproto ipv6", "meta nfproto ipv4", "meta protocol ip")
+			}
+			return one(x.builder, "meta protocol { ip, ip6 }", "meta l4proto != { 1, 99 }")
+		}},
 		{"nft:meta-pkttype", always("meta pkttype host", "meta pkttype != broadcast", "meta pkttype { broadcast, multicast }")},
 		{"nft:fib-type", func() string {
 			return "fib " + one(x.builder, "saddr", "daddr") + " type " + unlike(40) + one(x.builder, "local", "unicast", "{ local, broadcast }")
@@ -250,7 +255,7 @@ func (x *nftables) vmap() {
 	x.filter()
 	v := x.v
 	if v.dport == 0 {
-		x.rule(x.chain, "", fmt.Sprintf("%s daddr vmap { %s : drop, %s : accept }", x.ip(), v.dst, other(v.flow.family)), "nft:vmap")
+		x.rule(x.chain, x.selector(), fmt.Sprintf("%s daddr vmap { %s : drop, %s : accept }", x.ip(), v.dst, other(v.flow.family)), "nft:vmap")
 		return
 	}
 	name := fmt.Sprintf("v%d", len(x.world.Elements))
@@ -305,7 +310,7 @@ func (x *nftables) concat() {
 	p, _ := v.dst.Prefix(v.dst.BitLen() - one(x.builder, 0, 2, 8))
 	low, high := v.dport-uint16(x.IntN(2)), v.dport+uint16(x.IntN(2))
 	x.nft(v.ns, fmt.Sprintf("add set %s %s { type %s . inet_proto . inet_service; flags interval; elements = { %s . %s . %d-%d, %s . tcp . 9 } }", x.table, name, typ, p, v.flow.Protocol, low, high, other(v.flow.family)))
-	x.rule(x.chain, fmt.Sprintf("%s daddr . meta l4proto . th dport %s@%s", x.ip(), one(x.builder, "", "", "!= "), name), "drop", "nft:concat")
+	x.rule(x.chain, fmt.Sprintf("meta l4proto %s %s daddr . meta l4proto . th dport %s@%s", v.flow.Protocol, x.ip(), one(x.builder, "", "", "!= "), name), "drop", "nft:concat")
 	if x.chance(50) {
 		x.rule(x.chain, x.selector(), "accept", "nft:accept")
 	}

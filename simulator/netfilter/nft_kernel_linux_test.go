@@ -84,7 +84,7 @@ func judgeConditions(clientMAC string) []condition {
 		"meta cgroup 0", "meta l4proto tcp", "meta l4proto != { udp, icmp }", "meta nfproto ipv4", "meta protocol ip6", "meta pkttype host", "meta pkttype { broadcast, multicast }",
 		"meta priority 0", "meta mark 0x15", "meta mark & 0xf == 0x5", "meta mark & 0xf != 0x5", "meta mark and 0x1f == { 0x15, 0x16 }", "meta mark 0x10-0x20", "meta mark < 0x15", "meta mark >= 0x15",
 		"meta mark ^ 0x15 == 0", "meta mark | 0x2a == 0x3f", "meta length < 100", "meta random >= 0", "meta random > 4294967295",
-		"th dport > 1", "@th,16,16 > 1", "@th,0,16 { 1-65535 }", "@th,104,8 & 0x12 == 0x02", "ether type ip", "ether type { ip, ip6 }", "ether saddr "+clientMAC, "ether saddr != "+clientMAC,
+		"th dport > 1", "@th,16,16 > 1", "@th,0,16 { 1-65535 }", "@th,16,6 0x1", "@th,16,5 0", "ether saddr & ff:ff:00:00:00:00 == 00:00:00:00:00:00", "tcp sport & 0x8000 == 0x8000", "@th,104,8 & 0x12 == 0x02", "ether type ip", "ether type { ip, ip6 }", "ether saddr "+clientMAC, "ether saddr != "+clientMAC,
 		"ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00", "@ll,48,48 "+"0x"+strings.ReplaceAll(clientMAC, ":", ""), "@ll,96,16 0x0800",
 		"tcp flags syn", "tcp flags & (fin | syn | rst | ack) == syn", "tcp flags & (syn | ack) == ack", "tcp flags ! syn", "tcp flags != syn", "tcp flags { syn | ack, ack, psh | ack }", "tcp flags syn,ack / syn,ack",
 		"tcp sport 1-65535", "tcp sport < 1024", "tcp option maxseg size 1-1500", "tcp option maxseg size < 1000", "tcp option maxseg exists", "tcp option maxseg missing", "udp dport > 0",

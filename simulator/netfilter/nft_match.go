@@ -140,7 +140,10 @@ func (b *nftRuleBuilder) match(n *jsonNode) error {
 			m.op = opEqual
 		}
 	default:
-		if m.values, err = b.p.span(typ, right); err != nil {
+		b.p.bits = key.parts[0].bits
+		m.values, err = b.p.span(typ, right)
+		b.p.bits = 0
+		if err != nil {
 			return err
 		}
 		if op == opAnyFlag && typ != nftCTState && typ != nftCTStatus && typ != nftTCPFlags && typ != nftCTLabel && right.kind != jsonArray {

@@ -174,16 +174,37 @@ func (p *nftParser) prefix(t nftType, n *jsonNode) (nftSpan, error) {
 	if err != nil {
 		return nftSpan{}, err
 	}
-	width := 32
-	if t == nftIPv6 || t == nftAddr && strings.Contains(addr.text, ":") {
-		width = 128
-	}
+	width := p.width(t, addr.text)
 	if length < 0 || length > int64(width) {
 		return nftSpan{}, p.errorf(n, "invalid prefix length %d", length)
 	}
-	mask := prefixMask(int(length), width)
-	first := s.first.and(mask)
-	return nftSpan{first, first.or(prefixMask(width, width).xor(mask))}, nil
+	host := prefixMask(128-width+int(length), 128).not()
+	first := s.first.and(host.not())
+	return nftSpan{first, first.or(host)}, nil
+}
+
+// width is that of a type in bits. nft prints a look at the high bits of any
+// field as a prefix.
+func (p *nftParser) width(t nftType, text string) int {
+	switch t {
+	case nftIPv4:
+		return 32
+	case nftIPv6:
+		return 128
+	case nftAddr:
+		if strings.Contains(text, ":") {
+			return 128
+		}
+		return 32
+	case nftMAC:
+		return 48
+	case nftIface, nftIfaceIndex, nftText:
+		return 128
+	}
+	if p.bits > 0 {
+		return p.bits
+	}
+	return 32
 }
 
 // scalarSpan reads a string, number or boolean.

@@ -54,6 +54,9 @@ type nftParser struct {
 	bases  []nftBase
 	// table and tracking belong to the rule being compiled.
 	table *nftTable
+	// bits is the width of the expression whose values are read; 0 when it does
+	// not matter.
+	bits int
 }
 
 func (p *nftParser) errorf(n *jsonNode, format string, args ...any) error {
