@@ -8,6 +8,7 @@ PACKAGES   ?= ./...
 BENCH      ?= .
 BENCHCOUNT ?= 1
 N          ?= 20000
+LOOKUPS    ?= 200000
 SEED       ?= 1
 FEATURES   ?=
 
@@ -53,7 +54,7 @@ bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n)
 judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match:mark,route); disagreements go to bin/disagreements
 	@hack/deps.sh test
 	@$(GO) test -c -o bin/judge ./e2e/judge
-	@cd e2e/judge && ../../bin/judge -test.run '^TestJudge$$' -test.timeout 0 -n $(N) -seed $(SEED) -features '$(FEATURES)' \
+	@cd e2e/judge && ../../bin/judge -test.run '^Test(Judge|Lookups|FlowsSpreadAsTheKernelSpreadsThem)$$' -test.timeout 0 -n $(N) -lookups $(LOOKUPS) -seed $(SEED) -features '$(FEATURES)' \
 		-log ../../bin/judge.log -save ../../bin/disagreements $(JUDGEFLAGS)
 
 .PHONY: clean

@@ -81,6 +81,8 @@ func decodeLink(body []byte) (link, error) {
 			}
 		case unix.IFLA_MTU:
 			l.MTU = int(ad.Uint32())
+		case unix.IFLA_GROUP:
+			l.Group = ad.Uint32()
 		case unix.IFLA_LINK:
 			l.Peer = int(ad.Int32())
 		case unix.IFLA_LINK_NETNSID:

@@ -58,7 +58,9 @@ func addressFamily(family netstack.Family) uint8 {
 func decodeRule(family netstack.Family, body []byte) (netstack.Rule, error) {
 	r := netstack.Rule{Family: family, SuppressPrefixLen: -1, SuppressIfGroup: -1}
 	var src, dst netip.Addr
-	var unknown []uint16
+	dscp := netstack.MaskedByte{Mask: 0x3f} // before Linux 6.15 there is no mask
+	label := netstack.MaskedLabel{Mask: 0xfffff}
+	var hasDSCP, hasLabel bool
 	err := attributes(body, fibRuleHeader, func(ad *netlink.AttributeDecoder) error {
 		switch ad.Type() {
 		case unix.FRA_SRC:
@@ -102,25 +104,28 @@ func decodeRule(family netstack.Family, body []byte) (netstack.Rule, error) {
 		case unix.FRA_DPORT_RANGE:
 			r.DPort = portRange(ad)
 		case fraDSCP:
-			r.TOS = ad.Uint8() << 2
+			dscp.Value, hasDSCP = ad.Uint8(), true
 		case fraDSCPMask:
-			if ad.Uint8() != 0x3f {
-				unknown = append(unknown, fraDSCPMask)
-			}
-		case fraSPortMask, fraDPortMask:
-			if ad.Uint16() != 0xffff {
-				unknown = append(unknown, ad.Type())
-			}
-		case fraFlowLabel, fraFlowLabelMask:
-			unknown = append(unknown, ad.Type())
+			dscp.Mask = ad.Uint8()
+		case fraSPortMask:
+			r.SPortMask = ad.Uint16()
+		case fraDPortMask:
+			r.DPortMask = ad.Uint16()
+		case fraFlowLabel:
+			label.Value, hasLabel = bigEndian32(ad), true
+		case fraFlowLabelMask:
+			label.Mask = bigEndian32(ad)
 		}
 		return nil
 	})
 	if err != nil {
 		return r, fmt.Errorf("policy rule: %w", err)
 	}
-	if len(unknown) > 0 {
-		return r, fmt.Errorf("policy rule with priority %d selects by attribute %d, which is not modelled", r.Priority, unknown[0])
+	if hasDSCP {
+		r.DSCP = &dscp
+	}
+	if hasLabel {
+		r.FlowLabel = &label
 	}
 	if r.Src, err = rulePrefix(src, body[2]); err != nil {
 		return r, fmt.Errorf("policy rule with priority %d: source: %w", r.Priority, err)
@@ -165,6 +170,13 @@ func rulePrefix(a netip.Addr, bits uint8) (netip.Prefix, error) {
 		return p, fmt.Errorf("prefix length %d of %s", bits, a)
 	}
 	return p, nil
+}
+
+func bigEndian32(ad *netlink.AttributeDecoder) uint32 {
+	if b := ad.Bytes(); len(b) == 4 {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
 }
 
 func portRange(ad *netlink.AttributeDecoder) *netstack.PortRange {

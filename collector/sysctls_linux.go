@@ -20,7 +20,7 @@ var sysctls = []string{
 		"drop_gratuitous_arp,drop_unicast_in_l2_multicast,forwarding,ignore_routes_with_linkdown,log_martians,mc_forwarding,proxy_arp," +
 		"proxy_arp_pvlan,route_localnet,rp_filter,send_redirects,shared_media,src_valid_mark}",
 	"net/ipv6/conf/*/{accept_dad,accept_ra,accept_source_route,addr_gen_mode,autoconf,disable_ipv6,disable_policy,drop_unicast_in_l2_multicast," +
-		"force_forwarding,forwarding,hop_limit,ignore_routes_with_linkdown,mtu,optimistic_dad,proxy_ndp,rpl_seg_enabled,seg6_enabled,use_optimistic,use_tempaddr}",
+		"force_forwarding,forwarding,hop_limit,ignore_routes_with_linkdown,mtu,optimistic_dad,proxy_ndp,rpl_seg_enabled,seg6_enabled,use_oif_addrs_only,use_optimistic,use_tempaddr}",
 	"net/ipv4/{fib_multipath_hash_fields,fib_multipath_hash_policy,fib_multipath_use_neigh,fwmark_reflect,icmp_echo_ignore_all," +
 		"icmp_echo_ignore_broadcasts,icmp_errors_use_inbound_ifaddr,icmp_msgs_burst,icmp_msgs_per_sec,icmp_ratelimit,icmp_ratemask," +
 		"ip_default_ttl,ip_early_demux,ip_forward,ip_forward_update_priority,ip_forward_use_pmtu,ip_local_port_range," +

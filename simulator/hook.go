@@ -173,7 +173,7 @@ func (l *leg) Reroute(st *netfilter.State) bool {
 		return false
 	}
 	l.pickNextHop()
-	if l.route.Type == netstack.RouteLocal {
+	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	st.Out = l.next.Dev

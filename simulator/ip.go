@@ -23,11 +23,13 @@ type walk struct {
 	translations []verdict.Translation
 }
 
-// multipathKey remembers the way that a flow takes: the kernel hashes it.
+// multipathKey remembers the way that a flow takes: the kernel hashes it, with
+// the ports if fib_multipath_hash_policy says so.
 type multipathKey struct {
-	host     *host
-	route    *netstack.Route
-	src, dst netip.Addr
+	host             *host
+	route            *netstack.Route
+	src, dst         netip.Addr
+	srcPort, dstPort uint16
 }
 
 // ownerKey remembers which of several owners of an address a host takes for its
@@ -249,11 +251,20 @@ func (l *leg) send(h *host) end {
 		key.Src = noAddr // the socket keeps the route that it found first
 	}
 	l.route = h.fib.Lookup(key)
+	if !l.route.Found() && l.route.Unknown == "" && !l.packet.Src.IsValid() && l.packet.Family() == netstack.IPv6 {
+		// ip6_dst_lookup_tail: routes and rules may ask for a source.
+		if src, ok := h.fib.AnySource(l.packet.Dst); ok {
+			key.Src = src
+			if res := h.fib.Lookup(key); res.Found() {
+				l.route, l.packet.Src, l.source = res, src, src
+			}
+		}
+	}
 	if e, failed := l.outputRoute(); failed {
 		return e
 	}
 	if !l.packet.Src.IsValid() {
-		src, ok := h.fib.SourceAddress(&l.route, l.packet.Dst)
+		src, ok := h.fib.SourceAddress(&l.route, l.next, l.packet.Dst)
 		if !ok {
 			e := l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(l.next.Dev), nil,
 				"%s has no usable %s address to send from", h, l.packet.Family()))
@@ -277,7 +288,7 @@ func (l *leg) send(h *host) end {
 	if e, stop := l.throughPrograms(); stop {
 		return e
 	}
-	if l.route.Type == netstack.RouteLocal {
+	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
@@ -287,7 +298,7 @@ func (l *leg) send(h *host) end {
 		return e
 	}
 	// OUTPUT may have routed the packet again (Reroute).
-	if l.route.Type == netstack.RouteLocal {
+	if l.route.LoopsBack() {
 		return l.loopBack()
 	}
 	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
@@ -354,30 +365,48 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 // would: the same for all packets of a flow.
 func (l *leg) pickNextHop() {
 	hops := l.route.NextHops
-	if len(hops) == 0 {
+	switch len(hops) {
+	case 0:
 		l.next = netstack.NextHop{}
 		return
+	case 1:
+		l.next = hops[0]
+		return
 	}
-	at := 0
-	if len(hops) > 1 {
-		key := multipathKey{l.host, l.route.Route, l.packet.Src, l.packet.Dst}
-		taken, known := l.multipath[key]
-		if !known {
-			weights := make([]float64, len(hops))
-			var total float64
-			for i, h := range hops {
-				weights[i] = float64(max(h.Weight, 1))
-				total += weights[i]
-			}
-			for i := range weights {
-				weights[i] /= total
-			}
-			taken = l.dice.ask(choice{alternatives: len(hops), weights: weights})
-			l.multipath[key] = taken
+	key := l.multipathKey()
+	at, known := l.multipath[key]
+	if !known {
+		var src netip.Addr
+		if l.origin == l.host {
+			src = l.packet.Src
 		}
-		at = taken
+		var ways []int
+		var weights []float64
+		for i, share := range l.host.fib.Shares(&l.route, src) {
+			if share > 0 {
+				ways, weights = append(ways, i), append(weights, share)
+			}
+		}
+		at = ways[0]
+		if len(ways) > 1 {
+			at = ways[l.dice.ask(choice{alternatives: len(ways), weights: weights})]
+		}
+		l.multipath[key] = at
 	}
-	l.next = hops[at]
+	l.next = hops[min(at, len(hops)-1)]
+}
+
+// multipathKey is what the kernel hashes (fib_multipath_hash, rt6_multipath_hash).
+func (l *leg) multipathKey() multipathKey {
+	key := multipathKey{host: l.host, route: l.route.Route, src: l.packet.Src, dst: l.packet.Dst}
+	policy := "net.ipv4.fib_multipath_hash_policy"
+	if l.packet.Family() == netstack.IPv6 {
+		policy = "net.ipv6.fib_multipath_hash_policy"
+	}
+	if v, _ := l.host.Sysctl(policy); v != 0 {
+		key.srcPort, key.dstPort = l.packet.SrcPort, l.packet.DstPort
+	}
+	return key
 }
 
 // loopBack carries a packet to an address of this host: out of lo, and in again.

@@ -102,6 +102,28 @@ func (s *source) linkIndex(v *value, index map[string]int) int {
 	return 0
 }
 
+// linkGroup reads a group, which its host may have a name for.
+func linkGroup(text string) uint32 {
+	switch text {
+	case "", "default":
+		return 0
+	}
+	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
+		return uint32(n)
+	}
+	return netstack.UnknownGroup
+}
+
+func formatGroup(group uint32) string {
+	switch group {
+	case 0:
+		return "default"
+	case netstack.UnknownGroup:
+		return "unknown"
+	}
+	return strconv.FormatUint(uint64(group), 10)
+}
+
 func readLink(s *source, v *value) netstack.Link {
 	info := s.object(v, "linkinfo")
 	data := s.object(info, "info_data")
@@ -110,6 +132,7 @@ func readLink(s *source, v *value) netstack.Link {
 		Name:      s.name(v, "ifname"),
 		Kind:      s.text(info, "info_kind"),
 		MTU:       s.int(v, "mtu"),
+		Group:     linkGroup(s.text(v, "group")),
 		Flags:     readLinkFlags(s, v),
 		OperState: s.text(v, "operstate"),
 		Peer:      s.int(v, "link_index"),
@@ -359,6 +382,7 @@ type linkJSON struct {
 	XDP         any        `json:"xdp,omitempty"`
 	Master      string     `json:"master,omitempty"`
 	OperState   string     `json:"operstate,omitempty"`
+	Group       string     `json:"group,omitempty"`
 	LinkType    string     `json:"link_type"`
 	Address     string     `json:"address,omitempty"`
 	LinkNetnsID *int       `json:"link_netnsid,omitempty"`
@@ -488,7 +512,7 @@ func writeLinks(n *netstack.Namespace) ([]byte, error) {
 func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
 	j := linkJSON{
 		Ifindex: l.Index, Ifname: l.Name, Flags: formatLinkFlags(l.Flags), MTU: l.MTU, Master: l.Master,
-		OperState: l.OperState, LinkType: "none",
+		OperState: l.OperState, Group: formatGroup(l.Group), LinkType: "none",
 	}
 	switch {
 	case l.Loopback():

@@ -21,6 +21,7 @@ func ruleKeys() map[string]bool {
 	for _, k := range []string{
 		"priority", "not", "src", "srclen", "dst", "dstlen", "tos", "dscp", "fwmark", "fwmask", "iif", "iif_detached", "oif", "oif_detached",
 		"l3mdev", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end",
+		"dscp_mask", "sport_mask", "dport_mask", "flowlabel", "flowlabel_mask",
 		"tun_id", "table", "suppress_prefixlen", "suppress_prefixlength", "suppress_ifgroup", "goto", "unresolved", "nop", "action", "protocol",
 	} {
 		keys[k] = true
@@ -87,6 +88,8 @@ func (r *routeReader) rule(v *value, protocols map[string]uint64, actions map[st
 		TOS:               uint8(r.number(v, "tos", 8)),
 		SPort:             r.ports(v, "sport"),
 		DPort:             r.ports(v, "dport"),
+		SPortMask:         uint16(r.number(v, "sport_mask", 16)),
+		DPortMask:         uint16(r.number(v, "dport_mask", 16)),
 		L3MDev:            v.has("l3mdev"),
 		TunnelID:          r.number(v, "tun_id", 64),
 		Action:            netstack.RuleLookup,
@@ -100,7 +103,16 @@ func (r *routeReader) rule(v *value, protocols map[string]uint64, actions map[st
 		rule.IPProto = r.ipProto(m, protocols)
 	}
 	if v.has("dscp") {
-		rule.TOS = uint8(r.number(v, "dscp", 6)) << 2
+		rule.DSCP = &netstack.MaskedByte{Value: uint8(r.number(v, "dscp", 6)), Mask: 0x3f}
+		if v.has("dscp_mask") {
+			rule.DSCP.Mask = uint8(r.number(v, "dscp_mask", 6))
+		}
+	}
+	if v.has("flowlabel") {
+		rule.FlowLabel = &netstack.MaskedLabel{Value: uint32(r.number(v, "flowlabel", 20)), Mask: 0xfffff}
+		if v.has("flowlabel_mask") {
+			rule.FlowLabel.Mask = uint32(r.number(v, "flowlabel_mask", 20))
+		}
 	}
 	switch {
 	case v.has("fwmask"):
@@ -202,6 +214,10 @@ type ruleJSON struct {
 	Dst               string  `json:"dst,omitempty"`
 	DstLen            *int    `json:"dstlen,omitempty"`
 	TOS               string  `json:"tos,omitempty"`
+	DSCP              string  `json:"dscp,omitempty"`
+	DSCPMask          string  `json:"dscp_mask,omitempty"`
+	FlowLabel         string  `json:"flowlabel,omitempty"`
+	FlowLabelMask     string  `json:"flowlabel_mask,omitempty"`
 	FwMark            string  `json:"fwmark,omitempty"`
 	FwMask            string  `json:"fwmask,omitempty"`
 	IIF               string  `json:"iif,omitempty"`
@@ -213,9 +229,11 @@ type ruleJSON struct {
 	SPort             *uint16 `json:"sport,omitempty"`
 	SPortStart        *uint16 `json:"sport_start,omitempty"`
 	SPortEnd          *uint16 `json:"sport_end,omitempty"`
+	SPortMask         string  `json:"sport_mask,omitempty"`
 	DPort             *uint16 `json:"dport,omitempty"`
 	DPortStart        *uint16 `json:"dport_start,omitempty"`
 	DPortEnd          *uint16 `json:"dport_end,omitempty"`
+	DPortMask         string  `json:"dport_mask,omitempty"`
 	TunID             uint64  `json:"tun_id,omitempty"`
 	Table             string  `json:"table,omitempty"`
 	SuppressPrefixLen *int    `json:"suppress_prefixlen,omitempty"`
@@ -258,6 +276,18 @@ func ruleToJSON(r *netstack.Rule) (ruleJSON, error) {
 	}
 	if r.TOS != 0 {
 		j.TOS = fmt.Sprintf("0x%02x", r.TOS)
+	}
+	if r.DSCP != nil {
+		j.DSCP, j.DSCPMask = strconv.Itoa(int(r.DSCP.Value)), fmt.Sprintf("%#x", r.DSCP.Mask)
+	}
+	if r.FlowLabel != nil {
+		j.FlowLabel, j.FlowLabelMask = fmt.Sprintf("%#x", r.FlowLabel.Value), fmt.Sprintf("%#x", r.FlowLabel.Mask)
+	}
+	if r.SPortMask != 0 {
+		j.SPortMask = fmt.Sprintf("%#x", r.SPortMask)
+	}
+	if r.DPortMask != 0 {
+		j.DPortMask = fmt.Sprintf("%#x", r.DPortMask)
 	}
 	if r.Mask != 0 || r.Mark != 0 {
 		j.FwMark = fmt.Sprintf("0x%x", r.Mark)

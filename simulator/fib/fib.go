@@ -19,18 +19,14 @@ import (
 // for concurrent use.
 type FIB struct {
 	ns       *netstack.Namespace
-	rules    [2][]*netstack.Rule // IPv4, IPv6, by priority
+	rules    [2][]rule // IPv4, IPv6, by priority
 	tables   [2]map[uint32]*table
 	merged   *table // local and main of IPv4 in one; nil when there are other rules
 	objects  map[uint32]*netstack.NextHopObject
+	links    map[string]*netstack.Link
 	linkdown [2]map[string]bool // devices on which routes without carrier are ignored
-}
-
-// table maps prefixes to routes, per prefix length: with at most 33 (129)
-// lengths, and seldom more than five in use, this is as good as a trie.
-type table struct {
-	bits   []int // lengths in use, longest first
-	routes map[netip.Prefix][]*netstack.Route
+	forwards bool               // net.ipv6.conf.all.forwarding
+	useNeigh bool               // net.ipv4.fib_multipath_use_neigh
 }
 
 func familyIndex(f netstack.Family) int {
@@ -43,22 +39,25 @@ func familyIndex(f netstack.Family) int {
 // Compile indexes the routing state of a namespace, which must not change
 // afterwards.
 func Compile(ns *netstack.Namespace) *FIB {
-	f := &FIB{ns: ns, objects: make(map[uint32]*netstack.NextHopObject, len(ns.NextHops))}
+	f := &FIB{
+		ns:      ns,
+		objects: make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
+		links:   make(map[string]*netstack.Link, len(ns.Links)),
+	}
 	for i := range ns.NextHops {
 		f.objects[ns.NextHops[i].ID] = &ns.NextHops[i]
 	}
+	for i := range ns.Links {
+		f.links[ns.Links[i].Name] = &ns.Links[i]
+	}
+	forwarding, _ := ns.ConfSysctl(netstack.IPv6, "all", "forwarding")
+	useNeigh, _ := ns.Sysctl("net.ipv4.fib_multipath_use_neigh")
+	f.forwards, f.useNeigh = forwarding != 0, useNeigh != 0
 	for i := range f.tables {
 		f.tables[i] = make(map[uint32]*table)
 		f.linkdown[i] = make(map[string]bool)
 	}
-	for i := range ns.Rules {
-		r := &ns.Rules[i]
-		at := familyIndex(r.Family)
-		f.rules[at] = append(f.rules[at], r)
-	}
-	for i := range f.rules {
-		slices.SortStableFunc(f.rules[i], func(a, b *netstack.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
-	}
+	f.compileRules()
 	for i := range ns.Routes {
 		r := &ns.Routes[i]
 		if r.Cached {
@@ -67,7 +66,7 @@ func Compile(ns *netstack.Namespace) *FIB {
 		tables := f.tables[familyIndex(r.Family)]
 		t := tables[r.Table]
 		if t == nil {
-			t = &table{routes: make(map[netip.Prefix][]*netstack.Route)}
+			t = &table{}
 			tables[r.Table] = t
 		}
 		t.add(r)
@@ -86,84 +85,18 @@ func Compile(ns *netstack.Namespace) *FIB {
 		for j := range ns.Links {
 			dev := ns.Links[j].Name
 			own, _ := ns.ConfSysctl(family, dev, "ignore_routes_with_linkdown")
-			f.linkdown[i][dev] = all != 0 || own != 0
+			f.linkdown[i][dev] = own != 0 || all != 0 && family == netstack.IPv4
 		}
 	}
 	return f
 }
 
-func (t *table) add(r *netstack.Route) {
-	dst := r.Dst.Masked()
-	if _, seen := t.routes[dst]; !seen && !slices.Contains(t.bits, dst.Bits()) {
-		t.bits = append(t.bits, dst.Bits())
-	}
-	t.routes[dst] = append(t.routes[dst], r)
-}
-
-func (t *table) sort() {
-	slices.SortFunc(t.bits, func(a, b int) int { return cmp.Compare(b, a) })
-	for _, routes := range t.routes {
-		slices.SortStableFunc(routes, compareRoutes)
-	}
-}
-
-// merges says whether the kernel keeps the tables local and main of IPv4 in one
-// trie, as it does while there are no rules but the three of every namespace
-// (fib_trie_unmerge): then a longer prefix in main beats a shorter one in
-// local. A namespace that had other rules once stays unmerged, which nothing
-// shows.
-func (f *FIB) merges() bool {
-	if len(f.rules[0]) != 3 {
-		return false
-	}
-	for i, id := range []uint32{netstack.TableLocal, netstack.TableMain, netstack.TableDefault} {
-		r := f.rules[0][i]
-		if r.Action != netstack.RuleLookup || r.Table != id || r.Invert || r.Mask != 0 || r.IIF != "" || r.OIF != "" ||
-			r.Src.IsValid() && r.Src.Bits() > 0 || r.Dst.IsValid() && r.Dst.Bits() > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// mergeTables joins two tables, either of which may be nil.
-func mergeTables(tables ...*table) *table {
-	merged := &table{routes: make(map[netip.Prefix][]*netstack.Route)}
-	for _, t := range tables {
-		if t == nil {
-			continue
-		}
-		for _, routes := range t.routes {
-			for _, r := range routes {
-				merged.add(r)
-			}
-		}
-	}
-	return merged
-}
-
-// compareRoutes orders the routes of one prefix: IPv4 by TOS (specific first)
-// and metric, IPv6 by length of the source prefix and metric.
-func compareRoutes(a, b *netstack.Route) int {
-	return cmp.Or(
-		cmp.Compare(sourceBits(b), sourceBits(a)),
-		cmp.Compare(b.TOS, a.TOS),
-		cmp.Compare(a.Metric, b.Metric),
-	)
-}
-
-func sourceBits(r *netstack.Route) int {
-	if !r.Src.IsValid() {
-		return 0
-	}
-	return r.Src.Bits()
-}
-
 // Key is what a look-up depends on. Src may be invalid (not chosen yet), IIF
-// is empty for locally made packets. No socket is bound to a device.
+// is empty for locally made packets, OIF unless the socket is bound to a
+// device.
 type Key struct {
 	Src, Dst         netip.Addr
-	IIF              string
+	IIF, OIF         string
 	Mark             uint32
 	TOS              uint8
 	Protocol         netstack.Protocol
@@ -173,10 +106,23 @@ type Key struct {
 
 // KeyOf returns the key of a packet; iif is empty for locally made packets.
 func KeyOf(p *netstack.Packet, iif string) Key {
-	return Key{
-		Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS,
-		Protocol: p.Protocol, SrcPort: p.SrcPort, DstPort: p.DstPort, UID: p.UID,
+	k := Key{Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS, Protocol: p.Protocol, UID: p.UID}
+	switch {
+	case p.HasPorts():
+		k.SrcPort, k.DstPort = p.SrcPort, p.DstPort
+	case iif == "" && (p.Protocol == netstack.ProtoICMP || p.Protocol == netstack.ProtoICMPv6):
+		// A flow has the type and code where it would have ports (union flowi_uli).
+		k.DstPort = uint16(p.ICMPType)<<8 | uint16(p.ICMPCode)
 	}
+	return k
+}
+
+// Reversed is the key of the way back: of a packet that came in by iif, or is
+// locally made, and goes where k comes from.
+func (k Key) Reversed(iif string) Key {
+	k.Src, k.Dst, k.SrcPort, k.DstPort = k.Dst, k.Src, k.DstPort, k.SrcPort
+	k.IIF, k.OIF, k.UID = iif, "", nil
+	return k
 }
 
 // Result is what a look-up found.
@@ -186,10 +132,14 @@ type Result struct {
 	Type  netstack.RouteType
 	Route *netstack.Route // nil when a rule ended the look-up or nothing matched
 	Rule  *netstack.Rule
-	// NextHops are the usable ways out; several for multipath.
+	// NextHops are the usable ways out; several for multipath. See Shares.
 	NextHops []netstack.NextHop
 	// Unknown names what could not be evaluated, when that decides.
 	Unknown string
+
+	all     []netstack.NextHop // with those that are not usable
+	matched int                // index in NextHops of the one that the look-up preferred (IPv6)
+	shunned []bool             // which of NextHops the look-up would not take (IPv6); nil for none
 }
 
 // Found says whether the look-up found a route that delivers or forwards.
@@ -201,208 +151,112 @@ func (r *Result) Found() bool {
 	return false
 }
 
+// LoopsBack says whether a locally made packet comes in again instead of going
+// out: to an own address, or to an anycast address of IPv6 that the kernel added.
+// Anycast routes that somebody configured lead out of their device.
+func (r *Result) LoopsBack() bool {
+	return r.Type == netstack.RouteLocal ||
+		r.Type == netstack.RouteAnycast && r.Route.Family == netstack.IPv6 && r.Route.Protocol == protocolKernel
+}
+
+// Uses says whether any of the route's next hops, usable or not, is on the
+// device: fib_info_nh_uses_dev.
+func (r *Result) Uses(dev string) bool {
+	return slices.ContainsFunc(r.all, func(h netstack.NextHop) bool { return h.Dev == dev })
+}
+
 // Lookup finds the route for a packet.
 func (f *FIB) Lookup(k Key) Result {
 	at := familyIndex(netstack.FamilyOf(k.Dst))
+	q := query{Key: &k, master: f.master(&k)}
+	if q.OIF != "" && q.OIF == q.master {
+		// l3mdev_update_flow: bound to the VRF device itself.
+		k.OIF = ""
+	}
 	if at == 0 && f.merged != nil {
-		res := f.merged.lookup(f, at, &k)
+		res := f.merged.lookup(f, at, &q)
 		if res.Route != nil && res.Type != netstack.RouteThrow {
-			res.Rule = f.rules[0][1]
+			res.Rule = f.rules[0][1].Rule
 			if res.Route.Table == netstack.TableLocal {
-				res.Rule = f.rules[0][0]
+				res.Rule = f.rules[0][0].Rule
 			}
 			return res
 		}
+		// What main throws does not come to local any more (fib_lookup).
+		res = f.lookupTable(at, netstack.TableDefault, &q)
+		if res.Route == nil || res.Type == netstack.RouteThrow {
+			return Result{}
+		}
+		res.Rule = f.rules[0][2].Rule
+		return res
 	}
-	rules := f.rules[at]
-	for i := 0; i < len(rules); i++ {
-		rule := rules[i]
-		if !matches(rule, &k) {
+	return f.consult(at, &q)
+}
+
+// query is a look-up under way.
+type query struct {
+	*Key
+	master string // VRF device that the packet belongs to
+}
+
+// master is the VRF of a look-up: l3mdev_update_flow.
+func (f *FIB) master(k *Key) string {
+	for _, dev := range []string{k.OIF, k.IIF} {
+		link := f.links[dev]
+		if link == nil {
 			continue
 		}
-		if rule.L3MDev || rule.TunnelID != 0 {
-			return Result{Rule: rule, Unknown: "a rule for VRFs or tunnel ids"}
+		if link.Kind == "vrf" {
+			return link.Name
 		}
-		switch rule.Action {
-		case netstack.RuleNop:
-		case netstack.RuleGoto:
-			// Like fib_rules_lookup: an unresolved goto is skipped.
-			if next := slices.IndexFunc(rules, func(r *netstack.Rule) bool { return r.Priority == rule.Goto }); next > i {
-				i = next - 1
-			}
-		case netstack.RuleBlackhole:
-			return Result{Type: netstack.RouteBlackhole, Rule: rule}
-		case netstack.RuleUnreachable:
-			return Result{Type: netstack.RouteUnreachable, Rule: rule}
-		case netstack.RuleProhibit:
-			return Result{Type: netstack.RouteProhibit, Rule: rule}
-		default:
-			res := f.lookupTable(at, rule.Table, &k)
-			if res.Route == nil || res.Type == netstack.RouteThrow || suppressed(rule, &res) {
-				continue
-			}
-			if rule.SuppressIfGroup >= 0 && res.Found() {
-				res.Unknown = "suppress_ifgroup"
-			}
-			res.Rule = rule
-			return res
+		if m := f.links[link.Master]; m != nil && m.Kind == "vrf" {
+			return m.Name
+		}
+		if dev == k.OIF {
+			break
 		}
 	}
-	return Result{}
+	return ""
 }
 
-func suppressed(rule *netstack.Rule, res *Result) bool {
-	return rule.SuppressPrefixLen >= 0 && res.Found() && res.Route.Dst.Bits() <= rule.SuppressPrefixLen
-}
-
-func (f *FIB) lookupTable(at int, id uint32, k *Key) Result {
+func (f *FIB) lookupTable(at int, id uint32, q *query) Result {
 	t := f.tables[at][id]
 	if t == nil {
 		return Result{}
 	}
-	return t.lookup(f, at, k)
+	return t.lookup(f, at, q)
 }
 
-// lookup is fib_table_lookup and fib6_table_lookup.
-func (t *table) lookup(f *FIB, at int, k *Key) Result {
-	for _, bits := range t.bits {
-		prefix, err := k.Dst.Prefix(bits)
-		if err != nil {
-			continue
-		}
-		routes := t.routes[prefix]
-		for i, r := range routes {
-			if r.TOS != 0 && r.TOS != k.TOS {
-				continue
-			}
-			if r.Src.IsValid() && r.Src.Bits() > 0 && (!k.Src.IsValid() || !r.Src.Contains(k.Src)) {
-				continue
-			}
-			res, ok := f.use(at, r)
-			if !ok {
-				continue
-			}
-			if at == 1 {
-				f.addSiblings(&res, routes[i+1:])
-			}
-			return res
-		}
-	}
-	return Result{}
-}
+// merges says whether the kernel keeps the tables local and main of IPv4 in one
+// trie, as it does while there are no rules but the three of every namespace
+// (fib_trie_unmerge): then a longer prefix in main beats a shorter one in
+// local. A namespace that had other rules once stays unmerged, which nothing
+// shows.
+func (f *FIB) merges() bool { return !f.CustomRules() }
 
-// use says whether the route serves the key, and with which next hops.
-func (f *FIB) use(at int, r *netstack.Route) (Result, bool) {
-	hops := r.NextHops
-	if r.NextHopID != 0 && len(hops) == 0 {
-		object := f.objects[r.NextHopID]
-		if object == nil {
-			return Result{Type: r.Type, Route: r, Unknown: "a nexthop object that was not collected"}, true
-		}
-		if object.Blackhole {
-			return Result{Type: netstack.RouteBlackhole, Route: r}, true
-		}
-		hops = f.expand(object)
-	}
-	switch r.Type {
-	case netstack.RouteBlackhole, netstack.RouteUnreachable, netstack.RouteProhibit, netstack.RouteThrow:
-		return Result{Type: r.Type, Route: r}, true
-	}
-	usable := hops
-	if slices.ContainsFunc(hops, func(h netstack.NextHop) bool { return !f.usable(at, h) }) {
-		usable = nil
-		for _, h := range hops {
-			if f.usable(at, h) {
-				usable = append(usable, h)
-			}
-		}
-	}
-	if len(usable) == 0 {
-		return Result{}, false
-	}
-	return Result{Type: r.Type, Route: r, NextHops: usable}, true
-}
-
-func (f *FIB) usable(at int, h netstack.NextHop) bool {
-	return !h.Dead && !(h.Linkdown && f.linkdown[at][h.Dev])
-}
-
-// addSiblings joins the IPv6 routes of equal metric: the kernel keeps them as
-// one multipath route.
-func (f *FIB) addSiblings(res *Result, rest []*netstack.Route) {
-	if res.Type != netstack.RouteUnicast || res.Route == nil {
-		return
-	}
-	var joined bool
-	for _, r := range rest {
-		if r.Metric != res.Route.Metric || r.Type != netstack.RouteUnicast || sourceBits(r) != sourceBits(res.Route) ||
-			!hasGateway(r) || !hasGateway(res.Route) {
-			continue
-		}
-		if other, ok := f.use(1, r); ok && other.Unknown == "" {
-			if !joined {
-				res.NextHops = slices.Clone(res.NextHops)
-				joined = true
-			}
-			res.NextHops = append(res.NextHops, other.NextHops...)
-		}
-	}
-}
-
-func hasGateway(r *netstack.Route) bool {
-	return len(r.NextHops) > 0 && r.NextHops[0].Gateway.IsValid()
-}
-
-func (f *FIB) expand(object *netstack.NextHopObject) []netstack.NextHop {
-	if len(object.Group) == 0 {
-		h := object.NextHop
-		h.Weight = max(h.Weight, 1)
-		return []netstack.NextHop{h}
-	}
-	var hops []netstack.NextHop
-	for _, member := range object.Group {
-		single := f.objects[member.ID]
-		if single == nil || single.Blackhole || len(single.Group) > 0 {
-			continue
-		}
-		h := single.NextHop
-		h.Weight = max(member.Weight, 1)
-		hops = append(hops, h)
-	}
-	return hops
-}
-
-// matches is fib_rule_match with fib4_rule_match and fib6_rule_match.
-func matches(r *netstack.Rule, k *Key) bool {
-	return selects(r, k) != r.Invert
-}
-
-func selects(r *netstack.Rule, k *Key) bool {
-	iif := k.IIF
-	if iif == "" {
-		iif = "lo" // locally made packets come from the loopback device
-	}
-	switch {
-	case r.IIF != "" && r.IIF != iif,
-		r.OIF != "", // for sockets that are bound to a device
-		(r.Mark^k.Mark)&r.Mask != 0,
-		r.Src.IsValid() && r.Src.Bits() > 0 && (!k.Src.IsValid() || !r.Src.Contains(k.Src)),
-		r.Dst.IsValid() && !r.Dst.Contains(k.Dst),
-		r.TOS != 0 && r.TOS != k.TOS,
-		r.IPProto != 0 && r.IPProto != uint8(k.Protocol),
-		r.SPort != nil && !r.SPort.Contains(k.SrcPort),
-		r.DPort != nil && !r.DPort.Contains(k.DstPort):
-		return false
-	}
-	if r.UID == nil {
+// CustomRules says whether IPv4 has other rules than the three that every
+// namespace begins with.
+func (f *FIB) CustomRules() bool {
+	if len(f.rules[0]) != 3 {
 		return true
 	}
-	var uid uint32 // sock_net_uid: without a socket it is root
-	if k.UID != nil {
-		uid = *k.UID
+	for i, id := range []uint32{netstack.TableLocal, netstack.TableMain, netstack.TableDefault} {
+		if r := &f.rules[0][i]; r.Table != id || !r.always || r.Action != netstack.RuleLookup {
+			return true
+		}
 	}
-	return r.UID.First <= uid && uid <= r.UID.Last
+	return false
 }
+
+// CustomLocalRoutes says whether somebody else than the kernel added local
+// routes of IPv4.
+func (f *FIB) CustomLocalRoutes() bool {
+	return slices.ContainsFunc(f.ns.Routes, func(r netstack.Route) bool {
+		return r.Family == netstack.IPv4 && r.Type == netstack.RouteLocal && r.Protocol != protocolKernel
+	})
+}
+
+const protocolKernel = 2 // RTPROT_KERNEL
 
 // AddrType is the type that the local and main tables give to an address
 // (inet_addr_type, inet_dev_addr_type): unicast when no table knows it. With a
@@ -415,7 +269,7 @@ func (f *FIB) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 		return netstack.RouteMulticast
 	}
 	at := familyIndex(netstack.FamilyOf(addr))
-	res := f.lookupTable(at, netstack.TableLocal, &Key{Dst: addr})
+	res := f.lookupTable(at, netstack.TableLocal, &query{Key: &Key{Dst: addr}})
 	if res.Route == nil {
 		return netstack.RouteUnicast
 	}
@@ -428,4 +282,21 @@ func (f *FIB) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 // Local says whether the namespace takes packets to addr for its own.
 func (f *FIB) Local(addr netip.Addr) bool {
 	return f.AddrType(addr, "") == netstack.RouteLocal
+}
+
+// compareRoutes orders the routes of one prefix. IPv4: the table local before
+// main where they are merged, then TOS (specific first), then metric. IPv6:
+// longest source prefix, then metric.
+func compareRoutes(a, b *netstack.Route) int {
+	if a.Family == netstack.IPv6 {
+		return cmp.Or(cmp.Compare(sourceBits(b), sourceBits(a)), cmp.Compare(a.Metric, b.Metric))
+	}
+	return cmp.Or(cmp.Compare(b.Table, a.Table), cmp.Compare(b.TOS, a.TOS), cmp.Compare(a.Metric, b.Metric))
+}
+
+func sourceBits(r *netstack.Route) int {
+	if !r.Src.IsValid() {
+		return 0
+	}
+	return r.Src.Bits()
 }

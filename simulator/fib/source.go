@@ -7,11 +7,17 @@ import (
 )
 
 // SourceAddress is the address that the kernel gives to a socket that has none,
-// when it sends by this route: the route's own, that of a local destination
-// itself, or one of the outgoing device.
-func (f *FIB) SourceAddress(res *Result, dst netip.Addr) (netip.Addr, bool) {
+// when it sends by this way out of the route: the route's own, that of a local
+// destination itself, or one of the outgoing device.
+func (f *FIB) SourceAddress(res *Result, hop netstack.NextHop, dst netip.Addr) (netip.Addr, bool) {
 	if res.Route != nil && res.Route.PrefSrc.IsValid() {
 		return res.Route.PrefSrc, true
+	}
+	if dst.Is6() {
+		if len(res.NextHops) > 0 && res.Route.NextHopID != 0 {
+			hop = res.NextHops[0] // nexthop_fib6_nh takes the first of a group
+		}
+		return f.selectIPv6(hop.Dev, dst)
 	}
 	if res.Type == netstack.RouteLocal {
 		return dst, true
@@ -19,12 +25,27 @@ func (f *FIB) SourceAddress(res *Result, dst netip.Addr) (netip.Addr, bool) {
 	if len(res.NextHops) == 0 {
 		return netip.Addr{}, false
 	}
-	hop := res.NextHops[0]
-	if dst.Is4() {
-		return f.selectIPv4(hop.Dev, hop.Gateway, res.Route.Scope)
-	}
-	return f.selectIPv6(hop.Dev, dst)
+	return f.hopSource(res.Route, &hop)
 }
+
+// hopSource is the address of a next hop of IPv4 (nh_saddr): one whose scope
+// suits the route or, for nexthop objects, the way to the gateway
+// (nh_create_ipv4).
+func (f *FIB) hopSource(r *netstack.Route, hop *netstack.NextHop) (netip.Addr, bool) {
+	scope := r.Scope
+	if r.NextHopID != 0 {
+		scope = netstack.ScopeLink
+		if hop.Gateway.IsValid() {
+			scope--
+		}
+	}
+	return f.selectIPv4(hop.Dev, gateway4(hop.Gateway), scope)
+}
+
+// AnySource is the IPv6 address that a socket gets when no route is found
+// without one: ip6_dst_lookup_tail then chooses among all devices, and looks up
+// again with it, for routes and rules that ask for a source.
+func (f *FIB) AnySource(dst netip.Addr) (netip.Addr, bool) { return f.selectIPv6("", dst) }
 
 // DeviceAddress is the address that MASQUERADE gives to a packet that leaves
 // by dev towards gateway (or dst, when on-link).
@@ -38,14 +59,23 @@ func (f *FIB) DeviceAddress(dev string, gateway, dst netip.Addr) (netip.Addr, bo
 	return f.selectIPv6(dev, dst)
 }
 
+// vrf is the VRF device that the device belongs to; empty for none.
+func (f *FIB) vrf(dev string) string { return f.master(&Key{IIF: dev}) }
+
 // selectIPv4 is inet_select_addr: the first primary address of the device whose
-// prefix holds the gateway, else its first primary address, else one of
-// another device.
+// prefix holds the gateway, else its first primary address, else one of the VRF
+// device, else one of another device of the same VRF.
 func (f *FIB) selectIPv4(dev string, gateway netip.Addr, scope netstack.Scope) (netip.Addr, bool) {
+	local := netstack.ScopeHost
+	if on, _ := f.ns.ConfSysctl(netstack.IPv4, dev, "route_localnet"); on != 0 {
+		local = netstack.ScopeLink
+	} else if on, _ := f.ns.ConfSysctl(netstack.IPv4, "all", "route_localnet"); on != 0 {
+		local = netstack.ScopeLink
+	}
 	var first netip.Addr
 	for i := range f.ns.Addresses {
 		a := &f.ns.Addresses[i]
-		if a.Dev != dev || !a.Prefix.Addr().Is4() || a.Flags&netstack.AddrSecondary != 0 || a.Scope > scope {
+		if a.Dev != dev || !a.Prefix.Addr().Is4() || a.Flags&netstack.AddrSecondary != 0 || min(a.Scope, local) > scope {
 			continue
 		}
 		if !gateway.IsValid() || onlink(a, gateway) {
@@ -58,9 +88,20 @@ func (f *FIB) selectIPv4(dev string, gateway netip.Addr, scope netstack.Scope) (
 	if first.IsValid() {
 		return first, true
 	}
+	vrf := f.vrf(dev)
+	if vrf != "" {
+		if a, ok := f.otherIPv4(scope, func(dev string) bool { return dev == vrf }); ok {
+			return a, true
+		}
+	}
+	return f.otherIPv4(scope, func(dev string) bool { return f.vrf(dev) == vrf })
+}
+
+// otherIPv4 is in_dev_select_addr over some devices.
+func (f *FIB) otherIPv4(scope netstack.Scope, of func(dev string) bool) (netip.Addr, bool) {
 	for i := range f.ns.Addresses {
 		a := &f.ns.Addresses[i]
-		if a.Prefix.Addr().Is4() && a.Flags&netstack.AddrSecondary == 0 && a.Scope != netstack.ScopeLink && a.Scope <= scope {
+		if a.Prefix.Addr().Is4() && a.Flags&netstack.AddrSecondary == 0 && a.Scope != netstack.ScopeLink && a.Scope <= scope && of(a.Dev) {
 			return a.Prefix.Addr(), true
 		}
 	}
@@ -76,34 +117,51 @@ func onlink(a *netstack.Address, addr netip.Addr) bool {
 	return netip.PrefixFrom(base, a.Prefix.Bits()).Masked().Contains(addr)
 }
 
-// selectIPv6 is ipv6_dev_get_saddr: the rules of RFC 6724, section 5, in order,
-// without those for mobility, privacy addresses and configured labels.
+// selectIPv6 is ipv6_dev_get_saddr: the rules of RFC 6724, section 5, in order.
+// Labels are those that the kernel ships with; sockets have no preferences of
+// their own. Kernels prefer home addresses only where CONFIG_IPV6_MIP6 is built
+// in, which distributions do not.
 func (f *FIB) selectIPv6(dev string, dst netip.Addr) (netip.Addr, bool) {
-	var best *netstack.Address
-	for i := range f.ns.Addresses {
-		a := &f.ns.Addresses[i]
-		addr := a.Prefix.Addr()
-		if !addr.Is6() || !a.Usable() || addr.IsMulticast() {
-			continue
-		}
-		if a.Dev != dev && (dst.IsLinkLocalUnicast() || dst.IsMulticast()) {
-			continue
-		}
-		if a.Flags&netstack.AddrTentative != 0 && a.Flags&netstack.AddrOptimistic == 0 {
-			continue
-		}
-		if best == nil || better(a, best, dev, dst) {
-			best = a
+	ownOnly := false
+	if dev != "" {
+		on, _ := f.ns.ConfSysctl(netstack.IPv6, dev, "use_oif_addrs_only")
+		ownOnly = on != 0 || dst.IsMulticast() || scopeIPv6(dst) <= scopeLinkLocal
+	}
+	vrf := f.vrf(dev)
+	if vrf != "" && !ownOnly {
+		if best := f.bestIPv6Source(dev, dst, func(a *netstack.Address) bool { return a.Dev == dev || a.Dev == vrf }); best != nil && scopeIPv6(best.Prefix.Addr()) >= scopeIPv6(dst) {
+			return best.Prefix.Addr(), true
 		}
 	}
+	best := f.bestIPv6Source(dev, dst, func(a *netstack.Address) bool {
+		if ownOnly {
+			return a.Dev == dev
+		}
+		return f.vrf(a.Dev) == vrf
+	})
 	if best == nil {
 		return netip.Addr{}, false
 	}
 	return best.Prefix.Addr(), true
 }
 
-// better says whether a is a better source than b for dst out of dev.
-func better(a, b *netstack.Address, dev string, dst netip.Addr) bool {
+func (f *FIB) bestIPv6Source(dev string, dst netip.Addr, of func(*netstack.Address) bool) *netstack.Address {
+	var best *netstack.Address
+	for i := range f.ns.Addresses {
+		a := &f.ns.Addresses[i]
+		if addr := a.Prefix.Addr(); !addr.Is6() || addr.IsMulticast() || a.Flags&netstack.AddrTentative != 0 && a.Flags&netstack.AddrOptimistic == 0 {
+			continue
+		}
+		if of(a) && (best == nil || f.better(a, best, dev, dst)) {
+			best = a
+		}
+	}
+	return best
+}
+
+// better says whether a is a better source than b for dst out of dev:
+// ipv6_get_saddr_eval.
+func (f *FIB) better(a, b *netstack.Address, dev string, dst netip.Addr) bool {
 	x, y := a.Prefix.Addr(), b.Prefix.Addr()
 	if (x == dst) != (y == dst) {
 		return x == dst
@@ -114,48 +172,96 @@ func better(a, b *netstack.Address, dev string, dst netip.Addr) bool {
 		}
 		return sy < sd
 	}
-	if dx, dy := a.Flags&netstack.AddrDeprecated != 0, b.Flags&netstack.AddrDeprecated != 0; dx != dy {
-		return dy
+	if px, py := f.preferred(a), f.preferred(b); px != py {
+		return px
 	}
-	if (a.Dev == dev) != (b.Dev == dev) {
+	if dev != "" && (a.Dev == dev) != (b.Dev == dev) {
 		return a.Dev == dev
 	}
 	if lx, ly, ld := labelIPv6(x), labelIPv6(y), labelIPv6(dst); (lx == ld) != (ly == ld) {
 		return lx == ld
 	}
-	return commonBits(x, dst, a.Prefix.Bits()) > commonBits(y, dst, b.Prefix.Bits())
+	if px, py := f.private(a), f.private(b); px != py {
+		return px
+	}
+	if ox, oy, od := orchid.Contains(x), orchid.Contains(y), orchid.Contains(dst); (ox == od) != (oy == od) {
+		return ox == od
+	}
+	if cx, cy := commonBits(x, dst, a.Prefix.Bits()), commonBits(y, dst, b.Prefix.Bits()); cx != cy {
+		return cx > cy
+	}
+	return a.Flags&netstack.AddrOptimistic == 0 && b.Flags&netstack.AddrOptimistic != 0
 }
 
-// scopeIPv6 maps an address to the scope values of RFC 4291.
+// preferred is the rule that avoids deprecated addresses, and optimistic ones
+// unless they may be used.
+func (f *FIB) preferred(a *netstack.Address) bool {
+	avoid := netstack.AddrDeprecated
+	own, _ := f.ns.ConfSysctl(netstack.IPv6, a.Dev, "use_optimistic")
+	all, _ := f.ns.ConfSysctl(netstack.IPv6, "all", "use_optimistic")
+	if own == 0 && all == 0 {
+		avoid |= netstack.AddrOptimistic
+	}
+	addr := a.Prefix.Addr()
+	return addr.IsLoopback() || addr.Is4In6() || compatible.Contains(addr) || a.Flags&avoid == 0
+}
+
+// private is the rule about temporary addresses: each device says whether it
+// likes them.
+func (f *FIB) private(a *netstack.Address) bool {
+	use, _ := f.ns.ConfSysctl(netstack.IPv6, a.Dev, "use_tempaddr")
+	return (a.Flags&netstack.AddrTemporary != 0) == (use >= 2)
+}
+
+// Scopes of RFC 4291, as the kernel has them (IPV6_ADDR_SCOPE_*).
+const (
+	scopeLinkLocal = 2
+	scopeSiteLocal = 5
+	scopeGlobal    = 14
+)
+
+// scopeIPv6 is __ipv6_addr_src_scope.
 func scopeIPv6(a netip.Addr) int {
 	switch {
-	case a.IsLoopback():
-		return 1
-	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast():
-		return 2
 	case a.IsMulticast():
 		return int(a.As16()[1] & 0xf)
+	case a.IsLoopback(), a.IsLinkLocalUnicast():
+		return scopeLinkLocal
+	case siteLocal.Contains(a):
+		return scopeSiteLocal
 	}
-	return 14
+	return scopeGlobal
 }
 
 var (
-	prefix6to4 = netip.MustParsePrefix("2002::/16")
-	prefixTerd = netip.MustParsePrefix("2001::/32")
-	prefixULA  = netip.MustParsePrefix("fc00::/7")
+	siteLocal  = netip.MustParsePrefix("fec0::/10")
+	compatible = netip.MustParsePrefix("::/96")
+	orchid     = netip.MustParsePrefix("2001:10::/28")
 )
 
-// labelIPv6 is the default policy table of RFC 6724 as the kernel ships it.
+// labels are the kernel's own (ip6addrlbl_init_table), longest prefix first.
+var labels = []struct {
+	prefix netip.Prefix
+	label  int
+}{
+	{netip.MustParsePrefix("::1/128"), 0},
+	{compatible, 3},
+	{orchid, 7},
+	{netip.MustParsePrefix("2001::/32"), 6},
+	{netip.MustParsePrefix("2002::/16"), 2},
+	{netip.MustParsePrefix("3ffe::/16"), 12},
+	{siteLocal, 11},
+	{netip.MustParsePrefix("fc00::/7"), 5},
+}
+
 func labelIPv6(a netip.Addr) int {
-	switch {
-	case a.IsLoopback():
-		return 0
-	case prefix6to4.Contains(a):
-		return 2
-	case prefixULA.Contains(a):
-		return 5
-	case prefixTerd.Contains(a):
-		return 6
+	if a.Is4In6() {
+		return 4
+	}
+	for _, l := range labels {
+		if l.prefix.Contains(a) {
+			return l.label
+		}
 	}
 	return 1
 }

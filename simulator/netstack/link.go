@@ -27,6 +27,10 @@ const (
 	UnknownPeerNS = -2 // the peer lives in a namespace that has no id here
 )
 
+// UnknownGroup is the Group of a link whose group was printed by a name that
+// only its host knows.
+const UnknownGroup = 1<<32 - 1
+
 // Link is a network interface.
 type Link struct {
 	Index int
@@ -36,6 +40,7 @@ type Link struct {
 	Kind  string
 	MAC   MAC
 	MTU   int // bytes
+	Group uint32 // that rules with suppress_ifgroup name; UnknownGroup for one by a name of its host's
 	Flags LinkFlags
 	// OperState is IFLA_OPERSTATE in upper case: UP, DOWN, LOWERLAYERDOWN,
 	// DORMANT, UNKNOWN (drivers without carrier detection), …
@@ -172,7 +177,8 @@ type AddressFlags uint32
 
 // Address flags that matter, with the values of <linux/if_addr.h>.
 const (
-	AddrSecondary     AddressFlags = 0x01
+	AddrSecondary     AddressFlags = 0x01 // of IPv4
+	AddrTemporary     AddressFlags = 0x01 // of IPv6
 	AddrNoDAD         AddressFlags = 0x02
 	AddrOptimistic    AddressFlags = 0x04
 	AddrDADFailed     AddressFlags = 0x08

@@ -104,16 +104,24 @@ type Rule struct {
 	IIF, OIF string
 	Mark     uint32
 	Mask     uint32 // 0 when the rule does not look at the mark
-	TOS      uint8
-	IPProto  uint8
-	// SPort and DPort are inclusive ranges; nil when not looked at.
-	SPort, DPort *PortRange
-	UID          *UIDRange
-	L3MDev       bool
-	TunnelID     uint64
-	Action       RuleAction
-	Table        uint32
-	Goto         uint32
+	// TOS is the older selector: IPv4 compares three bits of a packet's DSCP with
+	// it. 0 when the rule does not look at it.
+	TOS uint8
+	// DSCP selects by the six bits (Linux 6.13); nil when not looked at.
+	DSCP *MaskedByte
+	// FlowLabel selects by that of IPv6; nil when not looked at.
+	FlowLabel *MaskedLabel
+	IPProto   uint8
+	// SPort and DPort are inclusive ranges; nil when not looked at. With a mask
+	// (Linux 6.15) only those bits of the first port are compared.
+	SPort, DPort         *PortRange
+	SPortMask, DPortMask uint16
+	UID                  *UIDRange
+	L3MDev               bool
+	TunnelID             uint64
+	Action               RuleAction
+	Table                uint32
+	Goto                 uint32
 	// SuppressPrefixLen rejects a result whose prefix is this long or shorter;
 	// -1 when not set.
 	SuppressPrefixLen int
@@ -126,6 +134,12 @@ type PortRange struct{ First, Last uint16 }
 
 // Contains says whether p is in the range.
 func (r PortRange) Contains(p uint16) bool { return r.First <= p && p <= r.Last }
+
+// MaskedByte is a value of which the bits of the mask count.
+type MaskedByte struct{ Value, Mask uint8 }
+
+// MaskedLabel is an IPv6 flow label of which the bits of the mask count.
+type MaskedLabel struct{ Value, Mask uint32 }
 
 // UIDRange is an inclusive range of user ids.
 type UIDRange struct{ First, Last uint32 }

@@ -1,0 +1,194 @@
+package fib
+
+import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// table finds the routes of a destination, longest prefix first. For each
+// prefix length in use there is a hash of prefixes: with at most 33 (129)
+// lengths, and seldom more than five in use, this is as good as a trie.
+type table struct {
+	levels []level // longest prefix first
+}
+
+type level struct {
+	bits   int
+	mask   key128
+	routes map[key128][]*netstack.Route
+}
+
+// key128 is an address as two numbers; an IPv4 address is in the high bits of
+// the first.
+type key128 struct{ hi, lo uint64 }
+
+func keyOf(a netip.Addr) key128 {
+	if a.Is4() {
+		b := a.As4()
+		return key128{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
+	}
+	b := a.As16()
+	return key128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func maskOf(bits int) key128 {
+	if bits <= 64 {
+		return key128{hi: ^(^uint64(0) >> bits)}
+	}
+	return key128{hi: ^uint64(0), lo: ^(^uint64(0) >> (bits - 64))}
+}
+
+func (k key128) and(m key128) key128 { return key128{k.hi & m.hi, k.lo & m.lo} }
+
+// cidr is a prefix made ready to be compared; the zero value contains
+// everything.
+type cidr struct {
+	bits       int
+	base, mask key128
+}
+
+func newCIDR(p netip.Prefix) cidr {
+	if !p.IsValid() {
+		return cidr{}
+	}
+	mask := maskOf(p.Bits())
+	return cidr{bits: p.Bits(), base: keyOf(p.Addr()).and(mask), mask: mask}
+}
+
+// contains says whether the prefix holds the address. An address that is not
+// chosen yet is 0.0.0.0 in IPv4; rules of IPv6 ask for one that is.
+func (c *cidr) contains(a netip.Addr) bool {
+	if c.bits == 0 {
+		return true
+	}
+	return a.IsValid() && keyOf(a).and(c.mask) == c.base
+}
+
+func (t *table) add(r *netstack.Route) {
+	bits := r.Dst.Bits()
+	at := slices.IndexFunc(t.levels, func(l level) bool { return l.bits == bits })
+	if at < 0 {
+		at = len(t.levels)
+		t.levels = append(t.levels, level{bits: bits, mask: maskOf(bits), routes: make(map[key128][]*netstack.Route)})
+	}
+	l := &t.levels[at]
+	dst := keyOf(r.Dst.Addr()).and(l.mask)
+	l.routes[dst] = append(l.routes[dst], r)
+}
+
+func (t *table) sort() {
+	slices.SortFunc(t.levels, func(a, b level) int { return cmp.Compare(b.bits, a.bits) })
+	for i := range t.levels {
+		for _, routes := range t.levels[i].routes {
+			if len(routes) > 1 {
+				slices.SortStableFunc(routes, compareRoutes)
+			}
+		}
+	}
+}
+
+// mergeTables joins two tables, either of which may be nil.
+func mergeTables(tables ...*table) *table {
+	merged := &table{}
+	for _, t := range tables {
+		if t == nil {
+			continue
+		}
+		for i := range t.levels {
+			for _, routes := range t.levels[i].routes {
+				for _, r := range routes {
+					merged.add(r)
+				}
+			}
+		}
+	}
+	return merged
+}
+
+func (t *table) lookup(f *FIB, at int, q *query) Result {
+	if at == 1 {
+		return t.lookupIPv6(f, q)
+	}
+	return t.lookupIPv4(f, q)
+}
+
+// lookupIPv4 is fib_table_lookup.
+func (t *table) lookupIPv4(f *FIB, q *query) Result {
+	dst := keyOf(q.Dst)
+	for i := range t.levels {
+		l := &t.levels[i]
+		routes := l.routes[dst.and(l.mask)]
+		for j, r := range routes {
+			if r.TOS != 0 && r.TOS != q.TOS&legacyTOS {
+				continue
+			}
+			if res, ok := f.useIPv4(r, q); ok {
+				if l.bits == 0 && defaultsCompete(routes[j:]) {
+					res.Unknown = "several default routes of the same metric, of which the kernel tries which one lives"
+				}
+				return res
+			}
+		}
+	}
+	return Result{}
+}
+
+// defaultsCompete says whether fib_select_default chooses among the default
+// routes from the first one on.
+func defaultsCompete(routes []*netstack.Route) bool {
+	if len(routes) < 2 {
+		return false
+	}
+	a, b := routes[0], routes[1]
+	return a.Table == b.Table && a.Metric == b.Metric && a.TOS == b.TOS && a.Type == netstack.RouteUnicast && b.Type == a.Type &&
+		len(a.NextHops) == 1 && len(b.NextHops) == 1 && a.NextHops[0].Gateway.IsValid() && b.NextHops[0].Gateway.IsValid()
+}
+
+// lookupIPv6 is fib6_table_lookup: among the routes of a prefix those with the
+// longest source prefix, the lowest metric and the best score win. A host that
+// does not forward prefers routers that are not known to be dead.
+func (t *table) lookupIPv6(f *FIB, q *query) Result {
+	strict := !f.forwards
+	if res := t.descend(f, q, strict); res.Route != nil || !strict {
+		return res
+	}
+	return t.descend(f, q, false)
+}
+
+func (t *table) descend(f *FIB, q *query, reachable bool) Result {
+	dst := keyOf(q.Dst)
+	found := false
+	for i := range t.levels {
+		l := &t.levels[i]
+		routes := l.routes[dst.and(l.mask)]
+		if len(routes) == 0 {
+			continue
+		}
+		sourced := sourceBits(routes[0]) > 0
+		for len(routes) > 0 {
+			n := 1
+			for n < len(routes) && routes[n].Src == routes[0].Src {
+				n++
+			}
+			node := routes[:n]
+			routes = routes[n:]
+			switch bits := sourceBits(node[0]); {
+			case bits > 0 && !(q.Src.IsValid() && node[0].Src.Contains(q.Src)):
+				continue
+			case bits == 0 && sourced && !found && l.bits > 0:
+				// fib6_node_lookup_1 does not look past the sources of a prefix that
+				// has some; fib6_backtrack, later, does.
+				continue
+			}
+			found = true
+			if res, ok := f.selectIPv6Route(node, q, reachable); ok {
+				return res
+			}
+		}
+	}
+	return Result{}
+}
