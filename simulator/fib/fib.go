@@ -168,7 +168,7 @@ func (r *Result) Uses(dev string) bool {
 // Lookup finds the route for a packet.
 func (f *FIB) Lookup(k Key) Result {
 	at := familyIndex(netstack.FamilyOf(k.Dst))
-	q := query{Key: &k, master: f.master(&k)}
+	q := query{Key: &k, src: keyOf(k.Src), dst: keyOf(k.Dst), master: f.master(&k)}
 	if q.OIF != "" && q.OIF == q.master {
 		// l3mdev_update_flow: bound to the VRF device itself.
 		k.OIF = ""
@@ -196,7 +196,8 @@ func (f *FIB) Lookup(k Key) Result {
 // query is a look-up under way.
 type query struct {
 	*Key
-	master string // VRF device that the packet belongs to
+	src, dst key128
+	master   string // VRF device that the packet belongs to
 }
 
 // master is the VRF of a look-up: l3mdev_update_flow.
@@ -269,7 +270,7 @@ func (f *FIB) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 		return netstack.RouteMulticast
 	}
 	at := familyIndex(netstack.FamilyOf(addr))
-	res := f.lookupTable(at, netstack.TableLocal, &query{Key: &Key{Dst: addr}})
+	res := f.lookupTable(at, netstack.TableLocal, &query{Key: &Key{Dst: addr}, dst: keyOf(addr)})
 	if res.Route == nil {
 		return netstack.RouteUnicast
 	}

@@ -27,6 +27,9 @@ type level struct {
 type key128 struct{ hi, lo uint64 }
 
 func keyOf(a netip.Addr) key128 {
+	if !a.IsValid() {
+		return key128{}
+	}
 	if a.Is4() {
 		b := a.As4()
 		return key128{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
@@ -59,14 +62,8 @@ func newCIDR(p netip.Prefix) cidr {
 	return cidr{bits: p.Bits(), base: keyOf(p.Addr()).and(mask), mask: mask}
 }
 
-// contains says whether the prefix holds the address. An address that is not
-// chosen yet is 0.0.0.0 in IPv4; rules of IPv6 ask for one that is.
-func (c *cidr) contains(a netip.Addr) bool {
-	if c.bits == 0 {
-		return true
-	}
-	return a.IsValid() && keyOf(a).and(c.mask) == c.base
-}
+// contains says whether the prefix holds the address.
+func (c *cidr) contains(a key128) bool { return a.and(c.mask) == c.base }
 
 func (t *table) add(r *netstack.Route) {
 	bits := r.Dst.Bits()
@@ -118,7 +115,7 @@ func (t *table) lookup(f *FIB, at int, q *query) Result {
 
 // lookupIPv4 is fib_table_lookup.
 func (t *table) lookupIPv4(f *FIB, q *query) Result {
-	dst := keyOf(q.Dst)
+	dst := q.dst
 	for i := range t.levels {
 		l := &t.levels[i]
 		routes := l.routes[dst.and(l.mask)]
@@ -160,7 +157,7 @@ func (t *table) lookupIPv6(f *FIB, q *query) Result {
 }
 
 func (t *table) descend(f *FIB, q *query, reachable bool) Result {
-	dst := keyOf(q.Dst)
+	dst := q.dst
 	found := false
 	for i := range t.levels {
 		l := &t.levels[i]

@@ -39,7 +39,7 @@ type Link struct {
 	// physical devices and "loopback" for lo.
 	Kind  string
 	MAC   MAC
-	MTU   int // bytes
+	MTU   int    // bytes
 	Group uint32 // that rules with suppress_ifgroup name; UnknownGroup for one by a name of its host's
 	Flags LinkFlags
 	// OperState is IFLA_OPERSTATE in upper case: UP, DOWN, LOWERLAYERDOWN,
