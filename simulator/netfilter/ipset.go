@@ -69,6 +69,7 @@ type ipset struct {
 	netmask     u128
 	hasMask     bool
 	markMask    uint32
+	maxElem     int
 	counters    bool
 	entries     map[setKey]setEntry
 	// skbinfo is what elements say about the packet's mark; nil without the

@@ -15,8 +15,17 @@ import (
 // ipsetParser reads the output of "ipset save".
 type ipsetParser struct {
 	lineScanner
-	sets map[string]*ipset
+	sets     map[string]*ipset
+	elements int // of all sets
 }
+
+const (
+	// defaultMaxElem is IPSET_DEFAULT_MAXELEM: a hash holds no more, unless it
+	// was created to.
+	defaultMaxElem = 65536
+	// maxElements bounds what one dump may make us hold.
+	maxElements = 1 << 22
+)
 
 func parseIPSet(file string, data []byte) (map[string]*ipset, error) {
 	p := &ipsetParser{lineScanner: lineScanner{file: file, text: string(data)}, sets: make(map[string]*ipset)}
@@ -91,7 +100,7 @@ func (p *ipsetParser) create(fields []string) error {
 	}
 	dims, known := setTypes[typ]
 	s := &ipset{
-		name: name, typ: strings.Clone(typ), dims: dims, family: netstack.IPv4, markMask: ^uint32(0),
+		name: name, typ: strings.Clone(typ), dims: dims, family: netstack.IPv4, markMask: ^uint32(0), maxElem: defaultMaxElem,
 		entries: make(map[setKey]setEntry), list: typ == "list:set", macOpt: typ == "bitmap:ip,mac",
 	}
 	p.sets[name] = s
@@ -140,7 +149,13 @@ func (p *ipsetParser) createOption(s *ipset, opt, value string) error {
 		default:
 			return p.errorf(value, "unknown family")
 		}
-	case "hashsize", "maxelem", "timeout", "bucketsize", "initval", "size", "probes", "resize", "gc":
+	case "maxelem":
+		n, err := strconv.ParseUint(value, 0, 32)
+		if err != nil {
+			return p.errorf(value, "invalid "+opt)
+		}
+		s.maxElem = int(n)
+	case "hashsize", "timeout", "bucketsize", "initval", "size", "probes", "resize", "gc":
 		if _, err := strconv.ParseUint(value, 0, 32); err != nil {
 			return p.errorf(value, "invalid "+opt)
 		}
@@ -260,8 +275,14 @@ func (p *ipsetParser) add(fields []string) error {
 			return p.errorf(elem, "range too large")
 		}
 	}
+	if p.elements += total; p.elements > maxElements {
+		return p.errorf(elem, "too many elements")
+	}
 	var key setKey
 	s.addAll(choices[:len(parts)], 0, &key, e, info)
+	if s.first == s.last && len(s.entries) > s.maxElem {
+		return p.errorf(elem, "set "+s.name+" is full")
+	}
 	return nil
 }
 

@@ -161,11 +161,53 @@ var judgeOutput = []string{
 	"-o s0", "! -o s0", "-m addrtype --src-type LOCAL", "-m conntrack --ctstate NEW", "-m conntrack ! --ctstate NEW,ESTABLISHED", "-m ttl --ttl-eq 64",
 }
 
-// judgeTargets are rule sets in full: what their rules do to each other.
-var judgeTargets = []struct {
+// nptAddr becomes fd77:2::2 when fd99::/48 becomes fd77:2::/48: the checksum's
+// difference stands in the fourth word.
+const nptAddr = "fd99:0:0:ffdf::2"
+
+// judgeTargetSets are sets that the rules use.
+const judgeTargetSets = `create added hash:ip
+create addedport hash:ip,port
+create removed hash:ip
+add removed 10.77.1.2
+create mapped hash:ip skbinfo
+add mapped 10.77.1.2 skbmark 0x12/0xff
+create addednet hash:net
+add addednet 10.99.0.0/24
+create addedlist list:set
+create listed hash:ip
+add addedlist listed
+`
+
+// judgeRules is a rule set with what to send through it.
+type judgeRules struct {
 	name, restore, rules string
 	probes               []probe
-}{
+}
+
+var judgeSetTargets = judgeRules{"sets that rules change", "iptables-nft-restore", `*mangle
+-A FORWARD -p tcp --dport 1001 -j SET --add-set added src
+-A FORWARD -p tcp --dport 1002 --syn -j SET --add-set addedport src,dst
+-A FORWARD -p tcp --dport 1003 -j SET --del-set removed src
+-A FORWARD -p tcp --dport 1004 -j SET --map-set mapped src --map-mark
+-A FORWARD -p tcp --dport 1005 -j SET --map-set mapped dst --map-mark
+-A FORWARD -p tcp --dport 1006 --syn -j SET --add-set addednet dst
+-A FORWARD -p tcp --dport 1007 --syn -j SET --add-set addedlist dst
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1001 -m set --match-set added src -j DROP
+-A FORWARD -p tcp --dport 1002 --tcp-flags SYN,ACK ACK -m set --match-set addedport src,dst -j DROP
+-A FORWARD -p tcp --dport 1003 -m set ! --match-set removed src -j DROP
+-A FORWARD -p tcp --dport 1004 -m mark --mark 0x12/0xff -j DROP
+-A FORWARD -p tcp --dport 1005 -m mark --mark 0x12/0xff -j DROP
+-A FORWARD -p tcp --dport 1006 --tcp-flags SYN,ACK ACK -m set --match-set addednet dst -j DROP
+-A FORWARD -p tcp --dport 1007 --tcp-flags SYN,ACK ACK -m set --match-set listed dst -j DROP
+COMMIT
+`, ports(1001, 1002, 1003, 1004, 1005, 1006, 1007)}
+
+// judgeTargets are rule sets in full: what their rules do to each other.
+var judgeTargets = []judgeRules{
 	{"mark and comments continue, return and goto find their way", "iptables-nft-restore", `*mangle
 -A FORWARD -p tcp --dport 1001 -j MARK --set-mark 0x4/0xf
 -A FORWARD -p tcp --dport 1001 -j MARK --or-mark 0x100
@@ -280,6 +322,104 @@ COMMIT
 -A OUTPUT -o c0 -p tcp --dport 8080 -j DROP
 COMMIT
 `, []probe{{from: judgeRouter, port: 1001}, {from: judgeRouter, port: 1002, dst: "10.77.2.2"}, {from: judgeRouter, port: 1003}}},
+	{"targets that rewrite, and matches that see it", "iptables-nft-restore", `*mangle
+-A FORWARD -p tcp --dport 1001 -j CONNMARK --set-xmark 0x3/0xff --left-shift-mark 4
+-A FORWARD -p tcp --dport 1002 -j MARK --set-mark 0xf0
+-A FORWARD -p tcp --dport 1002 -j CONNMARK --save-mark --right-shift-mark 4
+-A FORWARD -p tcp --dport 1003 -j CONNMARK --set-mark 0x5
+-A FORWARD -p tcp --dport 1003 -j CONNMARK --restore-mark --left-shift-mark 8
+-A FORWARD -p tcp --dport 1004 --syn -j TCPOPTSTRIP --strip-options mss
+-A FORWARD -p tcp --dport 1005 --syn -j TCPMSS --set-mss 1000
+-A FORWARD -p tcp --dport 1006 --syn -j TCPMSS --set-mss 9000
+-A FORWARD -p tcp --dport 1007 --syn -j TCPOPTSTRIP --strip-options mss
+-A FORWARD -p tcp --dport 1007 --syn -j TCPMSS --set-mss 1400
+-A FORWARD -p tcp --dport 1008 -j ECN --ecn-ip-ect 2
+-A FORWARD -p tcp --dport 1009 -j ECN --ecn-tcp-ece 1
+-A FORWARD -p tcp --dport 1010 -j DSCP --set-dscp-class EF
+-A FORWARD -p tcp --dport 1011 -j TOS --set-tos 0x10/0x3f
+-A FORWARD -p tcp --dport 1012 -j TOS --or-tos 0x08
+-A FORWARD -p tcp --dport 1013 -j TTL --ttl-set 7
+-A FORWARD -p tcp --dport 1014 -j TTL --ttl-dec 3
+-A FORWARD -p tcp --dport 1015 -j TTL --ttl-inc 9
+-A FORWARD -p tcp --dport 1016 -j HMARK --hmark-tuple src,dst --hmark-mod 1 --hmark-offset 0x77 --hmark-rnd 0x5
+-A FORWARD -p tcp --dport 1017 -j MARK --xor-mark 0x6
+-A FORWARD -p tcp --dport 1017 -j MARK --and-mark 0x2
+-A FORWARD -p tcp --dport 1018 -m connlabel --label 4 --set
+-A FORWARD -p tcp --dport 1019 -m mark --mark 0x1 -m connlabel --label 4 --set
+-A FORWARD -p tcp --dport 1020 -j CLASSIFY --set-class 1:2
+-A FORWARD -p tcp --dport 1021 -j CHECKSUM --checksum-fill
+-A FORWARD -p tcp --dport 1022 -j TEE --gateway 10.77.2.200
+-A FORWARD -p tcp --dport 1023 -j IDLETIMER --timeout 600 --label plnfj
+-A FORWARD -p tcp --dport 1024 -j RATEEST --rateest-name plnfj --rateest-interval 250ms --rateest-ewmalog 500ms
+-A FORWARD -p tcp --dport 1025 -j TOS --and-tos 0xf0
+COMMIT
+*filter
+:FORWARD ACCEPT
+:L -
+-A FORWARD -p tcp --dport 1001 -m connmark --mark 0x30 -j DROP
+-A FORWARD -p tcp --dport 1002 -m connmark --mark 0xf -j DROP
+-A FORWARD -p tcp --dport 1003 -m mark --mark 0x500 -j DROP
+-A FORWARD -p tcp --dport 1004 --syn -m tcpmss ! --mss 0:65535 -j DROP
+-A FORWARD -p tcp --dport 1005 --syn -m tcpmss --mss 1000 -j DROP
+-A FORWARD -p tcp --dport 1006 --syn -m tcpmss --mss 1460 -j DROP
+-A FORWARD -p tcp --dport 1007 --syn -m tcpmss --mss 536 -j DROP
+-A FORWARD -p tcp --dport 1008 -m ecn --ecn-ip-ect 2 -j DROP
+-A FORWARD -p tcp --dport 1009 -m ecn --ecn-tcp-ece -j DROP
+-A FORWARD -p tcp --dport 1010 -m dscp --dscp 0x2e -j DROP
+-A FORWARD -p tcp --dport 1011 -m tos --tos 0x10/0xff -j DROP
+-A FORWARD -p tcp --dport 1012 -m tos --tos 0x08 -j DROP
+-A FORWARD -p tcp --dport 1013 -m ttl --ttl-eq 7 -j DROP
+-A FORWARD -p tcp --dport 1014 -m ttl --ttl-eq 60 -j DROP
+-A FORWARD -p tcp --dport 1015 -m ttl --ttl-eq 72 -j DROP
+-A FORWARD -p tcp --dport 1016 -m mark --mark 0x77 -j DROP
+-A FORWARD -p tcp --dport 1017 -m mark --mark 0x2 -j DROP
+-A FORWARD -p tcp --dport 1018 -m connlabel --label 4 -j DROP
+-A FORWARD -p tcp --dport 1019 -m connlabel --label 4 -j DROP
+-A FORWARD -p tcp --dport 1026 -j L
+-A FORWARD -p tcp --dport 1026 -j DROP
+-A L -j LOG --log-prefix plnf
+-A L -j NFLOG --nflog-group 9
+-A L -j AUDIT --type accept
+COMMIT
+`, ports(span(1001, 1026)...)},
+	{"zones of connection tracking", "iptables-nft-restore", `*raw
+-A PREROUTING -p tcp --dport 1001 -j CT --zone 5
+-A PREROUTING -p tcp --dport 1002 -j CT --zone 5
+-A PREROUTING -p tcp --sport 1002 -j CT --zone 5
+-A PREROUTING -p tcp --dport 1003 -j CT --zone 5
+-A PREROUTING -p tcp --dport 1003 -j NOTRACK
+-A PREROUTING -p tcp --dport 1004 -j MARK --set-mark 0x9
+-A PREROUTING -p tcp --dport 1004 -j CT --zone mark
+-A PREROUTING -p tcp --sport 1004 -j CT --zone 9
+-A PREROUTING -p tcp --dport 1005 -j CT --zone mark
+-A PREROUTING -p tcp --sport 1005 -j CT --zone 9
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --sport 1001 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp --sport 1002 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp --dport 1003 -m conntrack --ctstate UNTRACKED -j DROP
+-A FORWARD -p tcp --sport 1004 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1005 -m conntrack --ctstate ESTABLISHED -j DROP
+COMMIT
+`, ports(1001, 1002, 1003, 1004, 1005)},
+	{"prefixes of IPv6", "ip6tables-nft-restore", `*raw
+-A PREROUTING -p tcp --dport 1001:1002 -j CT --notrack
+-A PREROUTING -p tcp --sport 1001:1002 -j CT --notrack
+COMMIT
+*mangle
+-A PREROUTING -d fd99::/48 -p tcp --dport 1001 -j DNPT --src-pfx fd99::/48 --dst-pfx fd77:2::/48
+-A POSTROUTING -s fd77:2::/48 -p tcp --sport 1001 -j SNPT --src-pfx fd77:2::/48 --dst-pfx fd99::/48
+-A FORWARD -p tcp --dport 1003 -j HL --hl-set 9
+-A FORWARD -p tcp --dport 1004 --syn -j TCPOPTSTRIP --strip-options mss
+-A FORWARD -p tcp --dport 1004 --syn -j TCPMSS --set-mss 1400
+COMMIT
+*filter
+:FORWARD ACCEPT
+-A FORWARD -p tcp --dport 1003 -m hl --hl-eq 9 -j REJECT --reject-with icmp6-no-route
+-A FORWARD -p tcp --dport 1004 -m tcpmss --mss 1220 -j REJECT --reject-with tcp-reset
+COMMIT
+`, []probe{{dst: nptAddr, port: 1001}, {dst: "fd77:2::2", port: 1002}, {dst: "fd77:2::2", port: 1003}, {dst: "fd77:2::2", port: 1004}}},
 	{"IPv6", "ip6tables-nft-restore", `*nat
 -A PREROUTING -p tcp --dport 1001 -j DNAT --to-destination [fd77:2::2]:8080
 -A POSTROUTING -p tcp --dport 1002 -j MASQUERADE

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -537,17 +538,35 @@ func TestTheKernelAgreesOnMatches(t *testing.T) {
 func TestTheKernelAgreesOnTargets(t *testing.T) {
 	j := newJudge(t)
 	for _, c := range judgeTargets {
-		t.Run(c.name, func(t *testing.T) {
-			j := j.sub(t)
-			j.reset()
-			if c.restore == "nft" {
-				j.in(judgeRouter, c.rules, "nft", "-f", "-")
-			} else {
-				j.in(judgeRouter, c.rules, c.restore)
-			}
-			j.compare(c.probes)
+		for _, command := range c.commands() {
+			t.Run(c.name+"/"+command[0], func(t *testing.T) {
+				j := j.sub(t)
+				j.reset()
+				j.in(judgeRouter, c.rules, command...)
+				j.compare(slices.Clone(c.probes))
+			})
+		}
+	}
+}
+
+func TestTheKernelAgreesOnSetsThatRulesChange(t *testing.T) {
+	for _, command := range judgeSetTargets.commands() {
+		t.Run(command[0], func(t *testing.T) {
+			j := newJudge(t) // sets stay in use for a while
+			j.in(judgeRouter, judgeTargetSets, "ipset", "restore")
+			j.in(judgeRouter, judgeSetTargets.rules, command...)
+			j.compare(slices.Clone(judgeSetTargets.probes))
 		})
 	}
+}
+
+// commands load the rules: by both backends, if iptables does.
+func (r *judgeRules) commands() [][]string {
+	if r.restore == "nft" {
+		return [][]string{{"nft", "-f", "-"}}
+	}
+	tool, _, _ := strings.Cut(r.restore, "-")
+	return [][]string{{tool + "-nft-restore"}, {tool + "-legacy-restore"}}
 }
 
 func TestTheKernelAgreesOnOutput(t *testing.T) {
