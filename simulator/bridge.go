@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
@@ -12,6 +13,11 @@ import (
 
 // bridgeNF says whether the rules of the network layer see bridged packets.
 func (l *leg) bridgeNF(bridge *netstack.Link) bool {
+	if l.tags.tagged() {
+		if v, _ := l.host.Sysctl("net.bridge.bridge-nf-filter-vlan-tagged"); v == 0 {
+			return false
+		}
+	}
 	key, own := "net.bridge.bridge-nf-call-iptables", bridge.Bridge != nil && bridge.Bridge.NFCallIPTables
 	if l.packet.Family() == netstack.IPv6 {
 		key, own = "net.bridge.bridge-nf-call-ip6tables", bridge.Bridge != nil && bridge.Bridge.NFCallIP6Tables
@@ -26,7 +32,7 @@ func (l *leg) bridgeReceive(bridge, in fabric.Port) end {
 		return e
 	}
 	if in.Link.Port != nil && in.Link.Port.State != netstack.BRStateForwarding {
-		return l.drop(l.barrier(fabric.Station{Barrier: fabric.PortState, At: in}))
+		return l.barred(portState, in, 0)
 	}
 	if !bridge.Link.Up() {
 		return l.drop(l.linkDown(bridge))
@@ -47,16 +53,70 @@ func (l *leg) bridgeReceive(bridge, in fabric.Port) end {
 	if e, stop := l.hookBridge(netfilter.Prerouting, false, in.Link.Name, ""); stop {
 		return e
 	}
-	if l.toBridge(bridge) {
-		if e, stop := l.hookBridge(netfilter.Input, true, in.Link.Name, ""); stop {
-			return e
-		}
-		if e, stop := l.hookBridge(netfilter.Input, false, in.Link.Name, ""); stop {
-			return e
-		}
-		return l.receive(bridge.Link, in.Link.Name, nf)
+	vlan, e, stop := l.enterVLAN(bridge, in)
+	if stop {
+		return e
 	}
-	return l.bridgeForward(bridge, in, nf)
+	return l.bridgeFinish(bridge, in, vlan, nf)
+}
+
+// enterVLAN sorts the frame into a VLAN of the bridge, and notes its sender.
+func (l *leg) enterVLAN(bridge, from fabric.Port) (vlan uint16, e end, stop bool) {
+	h := l.host
+	if h.vlansMissing(bridge.Link) {
+		return 0, l.barred(vlansMissing, bridge, 0), true
+	}
+	vlan, inner, ok := h.admit(bridge.Link, from.Link.Name, l.tags)
+	if !ok {
+		return 0, l.barred(vlanFiltered, from, vlan), true
+	}
+	l.tags = inner
+	if from.Link == bridge.Link {
+		return vlan, end{}, false
+	}
+	if !h.knownSender(from, l.packet.SrcMAC, vlan) {
+		return 0, l.barred(portLocked, from, vlan), true
+	}
+	if from.Link.Port == nil || from.Link.Port.Learning {
+		l.learnt[learntKey{bridge.Link, l.packet.SrcMAC, vlan}] = from.Link
+	}
+	return vlan, end{}, false
+}
+
+func (l *leg) barred(by obstacle, at fabric.Port, vlan uint16) end {
+	f := l.barrier(station{barrier: by, at: at, vlan: vlan})
+	return l.finish(kindOf(f), f)
+}
+
+// bridgeFinish gives the frame to the bridge's host, or to a port:
+// br_handle_frame_finish.
+func (l *leg) bridgeFinish(bridge, in fabric.Port, vlan uint16, nf bool) end {
+	if !l.toBridge(bridge, vlan) {
+		return l.bridgeForward(bridge, in, vlan, nf)
+	}
+	t, ok := l.host.release(bridge.Link, bridge.Link.Name, vlan, l.tags)
+	if !ok {
+		return l.barred(vlanFiltered, bridge, vlan)
+	}
+	l.tags = t
+	for _, early := range []bool{true, false} {
+		if e, stop := l.hookBridge(netfilter.Input, early, in.Link.Name, ""); stop {
+			return e
+		}
+	}
+	switch {
+	case t.tagged():
+		if upper, ok := l.w.vlanUpper(bridge.Link, t); ok {
+			l.tags = t.pop()
+			return l.arriveUp(upper)
+		}
+		return l.handUp(bridge)
+	case len(l.w.fabric.Uppers(bridge.Link)) > 0:
+		if upper := l.toUpper(bridge); upper.Valid() {
+			return l.arriveUp(upper)
+		}
+	}
+	return l.receive(bridge.Link, in.Link.Name, nf)
 }
 
 // bridgeTranslated goes on with a bridged packet that PREROUTING translated:
@@ -82,54 +142,125 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 			return e
 		}
 		l.packet.DstMAC = mac
-		return l.bridgeForward(bridge, in, true)
+		vlan, e, stop := l.enterVLAN(bridge, in)
+		if stop {
+			return e
+		}
+		return l.bridgeForward(bridge, in, vlan, true)
 	}
 	return l.receive(bridge.Link, in.Link.Name, true)
 }
 
 // toBridge says whether the frame is for the bridge's own host.
-func (l *leg) toBridge(bridge fabric.Port) bool {
+func (l *leg) toBridge(bridge fabric.Port, vlan uint16) bool {
 	mac := l.packet.DstMAC
 	if mac == bridge.Link.MAC {
 		return true
 	}
 	return slices.ContainsFunc(l.host.FDB, func(e netstack.FDBEntry) bool {
-		return e.Local && e.MAC == mac && (e.Dev == bridge.Link.Name || e.Master == bridge.Link.Name)
+		return e.Local && e.MAC == mac && (e.VLAN == vlan || e.VLAN == 0) && (e.Dev == bridge.Link.Name || e.Master == bridge.Link.Name)
 	})
+}
+
+// vlansMissing says whether the bridge filters VLANs that were not collected.
+func (h *host) vlansMissing(bridge *netstack.Link) bool {
+	return bridge.Bridge != nil && bridge.Bridge.VLANFiltering && !h.Known(netstack.PartBridgeVLAN)
+}
+
+// vlanEvidence lists the VLANs of a port.
+func (h *host) vlanEvidence(dev string) []string {
+	list := []string{}
+	for _, v := range h.vlans[dev] {
+		text := fmt.Sprintf("%s: VLAN %d", dev, v.ID)
+		if v.End != v.ID {
+			text += fmt.Sprintf("-%d", v.End)
+		}
+		if v.PVID {
+			text += " PVID"
+		}
+		if v.Untagged {
+			text += " Egress Untagged"
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// forwards is the port to which the bridge's database has an address, nil for
+// the bridge itself: br_fdb_find.
+func (h *host) forwards(bridge *netstack.Link, mac netstack.MAC, vlan uint16) (*netstack.Link, bool) {
+	for i := range h.FDB {
+		e := &h.FDB[i]
+		if e.MAC != mac || e.VLAN != vlan || e.Master != bridge.Name {
+			continue
+		}
+		if e.Local {
+			return nil, true
+		}
+		return h.links[e.Dev], true
+	}
+	return nil, false
+}
+
+// knownSender says whether a port takes frames of the sender: one that is locked
+// takes those of which the database has that they are behind it.
+func (h *host) knownSender(in fabric.Port, src netstack.MAC, vlan uint16) bool {
+	if in.Link.Port == nil || !in.Link.Port.Locked {
+		return true
+	}
+	return slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
+		return e.MAC == src && e.VLAN == vlan && e.Dev == in.Link.Name && e.Master != "" && !e.Local
+	})
+}
+
+// bridgeSend takes a frame from the bridge's own host: br_dev_xmit.
+func (l *leg) bridgeSend(bridge fabric.Port) end {
+	vlan, e, stop := l.enterVLAN(bridge, bridge)
+	if stop {
+		return e
+	}
+	return l.bridgeForward(bridge, fabric.Port{}, vlan, false)
 }
 
 // bridgeForward sends the frame out of the port behind which its destination
 // is: br_forward. in is not valid for packets of the bridge's own host, which
 // br_netfilter does not look at.
-func (l *leg) bridgeForward(bridge, in fabric.Port, nf bool) end {
-	h := l.host
+func (l *leg) bridgeForward(bridge, in fabric.Port, vlan uint16, nf bool) end {
+	h, mac := l.host, l.packet.DstMAC
 	if in.Valid() {
 		l.hop().Kind = verdict.HopBridge
 	}
-	out, open := l.egress(bridge, in)
-	if !out.Valid() {
-		if open.Valid() {
-			return l.bridgeOut(bridge, in, open, nf)
-		}
-		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, h.where(bridge.Link.Name), []string{macString(l.packet.DstMAC)},
-			"neighbour %s resolves to the wrong link-layer address %s: nobody on %s has it", l.packet.Dst, macString(l.packet.DstMAC), bridge.Link.Name))
+	out, open := l.egress(bridge, in, vlan)
+	switch {
+	case !out.Valid() && open.Valid():
+		out = open
+	case !out.Valid():
+		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, h.where(bridge.Link.Name), []string{macString(mac)},
+			"neighbour %s resolves to the wrong link-layer address %s: nobody on %s has it", l.packet.Dst, macString(mac), bridge.Link.Name))
 	}
-	return l.bridgeOut(bridge, in, out, nf)
+	if p := out.Link.Port; p != nil && !p.Flood && !l.flooded && l.learnt[learntKey{bridge.Link, mac, vlan}] != out.Link {
+		if port, known := h.forwards(bridge.Link, mac, vlan); !known || port != out.Link {
+			return l.barred(portNoFlood, out, vlan)
+		}
+	}
+	return l.bridgeOut(bridge, in, out, vlan, nf)
 }
 
-func (l *leg) bridgeOut(bridge, in, out fabric.Port, nf bool) end {
+func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 	h := l.host
 	l.hop().Out = out.Link.Name
-	if bridge.Link.Bridge != nil && bridge.Link.Bridge.VLANFiltering {
-		return l.undecided(l.barrier(fabric.Station{Barrier: fabric.Filtered, At: bridge}))
+	if in.Link == out.Link && in.Valid() && (out.Link.Port == nil || !out.Link.Port.Hairpin) {
+		return l.drop(verdict.NewFinding(verdict.BridgeHairpinOff, h.where(out.Link.Name), linkEvidence(out.Link), out.Link.Name))
 	}
-	if in.Link == out.Link && in.Valid() {
-		if out.Link.Port == nil || !out.Link.Port.Hairpin {
-			return l.drop(verdict.NewFinding(verdict.BridgeHairpinOff, h.where(out.Link.Name), linkEvidence(out.Link), out.Link.Name))
-		}
-	} else if way := l.w.fabric.Exit(in, out, fabric.Station{}); way.Barrier != fabric.Clear {
-		return l.drop(l.barrier(way))
+	if to := l.w.exit(in, out, way{}); to.barrier != clear {
+		return l.barred(to.barrier, to.at, 0)
 	}
+	t, ok := h.release(bridge.Link, out.Link.Name, vlan, l.tags)
+	if !ok {
+		return l.barred(vlanFiltered, out, vlan)
+	}
+	l.tags = t
+	nf = nf && l.bridgeNF(bridge.Link)
 	if e, stop := l.hookBridgeOut(in, out, true); stop {
 		return e
 	}
@@ -158,40 +289,49 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, nf bool) end {
 		}
 		return e
 	}
-	return l.cross(out)
+	return l.emit(out)
 }
 
 // egress finds the port behind which the frame's destination is, and else a
-// port behind which not everything was collected.
-func (l *leg) egress(bridge, in fabric.Port) (out, open fabric.Port) {
-	mac := l.packet.DstMAC
-	ports := l.w.fabric.Ports(bridge.Link)
-	for _, e := range l.host.FDB {
-		if e.MAC == mac && e.Master == bridge.Link.Name && e.State&netstack.NUDPermanent != 0 && !e.Local {
-			for _, p := range ports {
-				if p.Link.Name == e.Dev {
-					return p, open
-				}
-			}
-		}
+// port behind which not everything was collected. The database decides where it
+// has an entry that somebody made, or one of several ports that are possible.
+func (l *leg) egress(bridge, in fabric.Port, vlan uint16) (out, open fabric.Port) {
+	h, mac := l.host, l.packet.DstMAC
+	entry, known := h.forwards(bridge.Link, mac, vlan)
+	if l.flooded {
+		entry, known = nil, false
+	}
+	static := known && slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
+		return e.MAC == mac && e.VLAN == vlan && e.Master == bridge.Link.Name && !e.Local && e.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
+	})
+	if port := l.learnt[learntKey{bridge.Link, mac, vlan}]; port != nil {
+		entry, static = port, true // br_fdb_update moves entries that somebody made, too
 	}
 	var blocked fabric.Port
-	for _, p := range ports {
-		behind, uncollected := l.w.fabric.Behind(p)
-		if uncollected && p.Link != in.Link {
+	for _, p := range l.w.fabric.Ports(bridge.Link) {
+		if p.Link == entry && static {
+			return p, open
+		}
+		t, ok := h.release(bridge.Link, p.Link.Name, vlan, l.tags)
+		if !ok && p.Link != entry {
+			t = l.tags // to find who would be there
+		}
+		behind := l.w.behind(p, t, l.packet.SrcMAC)
+		if behind.open && p.Link != in.Link && (!open.Valid() || p.Link == entry) {
 			open = p
 		}
-		for _, s := range behind {
-			if s.Link.MAC != mac {
-				continue
-			}
-			if s.Barrier == fabric.Clear {
-				return p, open
-			}
-			if !blocked.Valid() {
-				blocked = p
-			}
+		s := behind.station(mac)
+		switch {
+		case s == nil:
+		case (s.barrier != clear || !ok) && !blocked.Valid():
+			blocked = p
+		case s.barrier != clear || !ok:
+		case !out.Valid() || p.Link == entry:
+			out = p
 		}
 	}
-	return blocked, open
+	if !out.Valid() {
+		out = blocked
+	}
+	return out, open
 }

@@ -225,19 +225,19 @@ func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
 		{"IPsec policies", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-web-0").XFRM = netstack.Text{File: "xfrm.txt", Data: []byte("src 10.0.0.0/8 dst 10.0.0.0/8 dir out\n")}
 		}, toDB, verdict.Unknown, verdict.EncryptionOpaque, "IPsec"},
-		{"an IPVS service", func(t *testing.T, s *simulator.Snapshot) {
+		{"an IPVS service without destinations", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:5432 -s rr\n")}
-		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "-A -t 10.244.2.30:5432 -s rr"},
+		}, toDB, verdict.Unreachable, verdict.IPVSNoDestination, "no destination for 10.244.2.30:5432"},
 		{"an IPVS service of another port", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:80 -s rr\n")}
 		}, toDB, verdict.Reachable, "", ""},
 		{"a device of another kind", func(t *testing.T, s *simulator.Snapshot) {
 			for i := range namespace(t, s, "node-1").Links {
 				if l := &namespace(t, s, "node-1").Links[i]; l.Name == "eth0" {
-					l.Kind = "wireguard"
+					l.Kind = "geneve"
 				}
 			}
-		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "wireguard"},
+		}, toDB, verdict.Unknown, verdict.UnmodelledRule, "geneve"},
 		{"a full conntrack table", func(t *testing.T, s *simulator.Snapshot) {
 			ns := namespace(t, s, "node-1")
 			ns.Sysctls["net.netfilter.nf_conntrack_count"] = ns.Sysctls["net.netfilter.nf_conntrack_max"]

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
@@ -29,41 +30,58 @@ func (l *leg) known(dev string, ip netip.Addr) *netstack.Neighbour {
 	return cached
 }
 
-// ask has the owner of an address asked for it. Both ends know the other
-// afterwards: who answers keeps the sender of the question (arp_process,
-// ndisc_recv_ns), so that its reply needs no question of its own.
-func (l *leg) ask(out *netstack.Link, owner *fabric.Station, to netip.Addr) (verdict.Finding, bool) {
-	var from netip.Addr
-	if to.Is6() {
-		from = l.solicitor(out)
-		if f, lost := l.discover(out, owner, from, to); lost {
-			return f, true
-		}
-	} else {
-		var known bool
-		if from, known = l.asker(out, to); known {
-			if f, refused := l.refusesARP(owner, from, to); refused {
-				return f, true
-			}
+// ask walks the request for a neighbour to the station that owns it, and the
+// answer back: in IPv6 both are packets that rules see. Who asks is known to who
+// answers from then on.
+func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool) {
+	from := l.asker(out, to)
+	if to.Is4() && from.IsValid() {
+		if f, refused := l.refusesARP(owner, from, to); refused {
+			return l.unresolved(f), true
 		}
 	}
-	if l.learned == nil {
-		l.learned = make(map[learnedKey]netstack.MAC)
+	at := l.w.hosts[owner.NS]
+	if to.Is6() && !from.IsValid() {
+		return end{}, false // nothing to ask from is known
+	}
+	request := l.probing(l.host, l.port(out), netstack.Packet{Src: from, Dst: to, SrcMAC: out.MAC, DstMAC: owner.Link.MAC})
+	request.flooded = true
+	if to.Is6() {
+		request.packet.Protocol, request.packet.ICMPType = netstack.ProtoICMPv6, neighbourSolicitation
+		request.packet.Dst = solicitedNode(to)
+	} else {
+		request.arp = &netfilter.ARP{SenderMAC: out.MAC, Sender: orZero(from), Target: to}
+	}
+	if e := request.discover(l.port(out)); e.kind != delivered || e.host != at || e.in != owner.Link.Name {
+		return l.unheard(to, e), true
+	}
+	answer := l.probing(at, owner.Port, netstack.Packet{Src: to, Dst: from, SrcMAC: owner.Link.MAC, DstMAC: out.MAC})
+	if to.Is6() {
+		answer.packet.Protocol, answer.packet.ICMPType = netstack.ProtoICMPv6, neighbourAdvertisement
+	} else {
+		answer.arp = &netfilter.ARP{Reply: true, SenderMAC: owner.Link.MAC, Sender: to, TargetMAC: out.MAC, Target: orZero(from)}
+	}
+	if e := answer.discover(owner.Port); e.kind != delivered || e.host != l.host || e.in != out.Name {
+		return l.unheard(to, e), true
+	}
+	if from.IsValid() {
+		l.learned[learnedKey{at, owner.Link.Name, from}] = out.MAC
 	}
 	l.learned[learnedKey{l.host, out.Name, to}] = owner.Link.MAC
-	if from.IsValid() {
-		l.learned[learnedKey{l.w.hosts[owner.NS], owner.Link.Name, from}] = out.MAC
-	}
-	return verdict.Finding{}, false
+	return end{}, false
 }
 
 // asker is the address that arp_solicit sends from: the packet's source if it is
 // one of the host's, else one of the interface's.
-func (l *leg) asker(out *netstack.Link, to netip.Addr) (netip.Addr, bool) {
-	if src := l.packet.Src; src.Is4() && l.host.fib.Local(src) {
-		return src, true
+func (l *leg) asker(out *netstack.Link, to netip.Addr) netip.Addr {
+	if to.Is6() {
+		return l.solicitor(out)
 	}
-	return l.host.fib.DeviceAddress(out.Name, to, to)
+	if src := l.packet.Src; src.Is4() && l.host.fib.Local(src) {
+		return src
+	}
+	src, _ := l.host.fib.DeviceAddress(out.Name, to, to)
+	return src
 }
 
 // solicitor is the address that ndisc_solicit sends from: the packet's source if
@@ -93,51 +111,69 @@ const (
 	neighbourMessageLength = 40 + 24 + 8
 )
 
-// discover walks the question and its answer through the rules of both hosts:
-// unlike ARP, neighbour discovery is IPv6 and passes ip6tables. Connection
-// tracking leaves it alone (icmpv6_error).
-func (l *leg) discover(out *netstack.Link, owner *fabric.Station, from, to netip.Addr) (verdict.Finding, bool) {
-	if !from.IsValid() {
-		return verdict.Finding{}, false
+func orZero(a netip.Addr) netip.Addr {
+	if !a.IsValid() {
+		return netip.IPv4Unspecified()
 	}
-	question := netstack.Packet{
-		Src: from, Dst: solicitedNode(to), Protocol: netstack.ProtoICMPv6, ICMPType: neighbourSolicitation,
-		TTL: 255, Length: neighbourMessageLength,
-	}
-	answer := question
-	answer.Src, answer.Dst, answer.ICMPType = to, from, neighbourAdvertisement
-	at := l.w.hosts[owner.NS]
-	if f, lost := l.exchange(&question, l.host, out.Name, at, owner.Link.Name); lost {
-		return f, true
-	}
-	return l.exchange(&answer, at, owner.Link.Name, l.host, out.Name)
+	return a
 }
 
-// exchange takes a packet from one host over the segment to another.
-func (l *leg) exchange(p *netstack.Packet, from *host, out string, to *host, in string) (verdict.Finding, bool) {
-	m := &leg{walk: l.walk, packet: *p, origin: from}
-	for _, step := range []struct {
-		at      *host
-		hook    netfilter.Hook
-		in, out string
-	}{
-		{from, netfilter.Output, "", out},
-		{from, netfilter.Postrouting, "", out},
-		{to, netfilter.Prerouting, in, ""},
-		{to, netfilter.Input, in, ""},
-	} {
-		if m.host != step.at {
-			m.enter(step.at, step.in)
-			m.state.CT = netfilter.CTUntracked
+// probing is a leg that asks for a neighbour, or answers.
+func (l *leg) probing(h *host, by fabric.Port, p netstack.Packet) *leg {
+	p.Length, p.TTL = neighbourMessageLength, 255
+	probe := &leg{walk: l.walk, probe: true, depth: l.depth, packet: p, towards: p.Dst}
+	probe.enter(h, by.Link.Name)
+	return probe
+}
+
+// discover sends a request or answer: ndisc_send_skb, arp_xmit.
+func (l *leg) discover(out fabric.Port) end {
+	if l.arp != nil {
+		if e, stop := l.hookARP(netfilter.Output, "", out.Link.Name); stop {
+			return e
 		}
-		m.next.Dev = step.out
-		if e, ended := m.hook(step.hook, step.in, step.out, "", ""); ended {
-			f := *e.finding
-			f.Message = "neighbour " + l.packet.Dst.String() + " cannot be discovered: " + f.Message
-			return f, true
+		return l.emit(out)
+	}
+	for _, at := range []netfilter.Hook{netfilter.Output, netfilter.Postrouting} {
+		if e, stop := l.hook(at, "", out.Link.Name, "", ""); stop {
+			return e
 		}
 	}
-	return verdict.Finding{}, false
+	return l.emit(out)
+}
+
+// discovered takes a request or answer in.
+func (l *leg) discovered(in *netstack.Link, physIn string, hooked bool) end {
+	if l.arp != nil {
+		if e, stop := l.hookARP(netfilter.Input, in.Name, ""); stop {
+			return e
+		}
+		return end{kind: delivered, host: l.host, in: in.Name, packet: l.packet}
+	}
+	if !hooked {
+		if e, stop := l.hook(netfilter.Prerouting, in.Name, "", physIn, ""); stop {
+			return e
+		}
+	}
+	if e, stop := l.hook(netfilter.Input, in.Name, "", "", ""); stop {
+		return e
+	}
+	return end{kind: delivered, host: l.host, in: in.Name, packet: l.packet}
+}
+
+// unheard ends the leg: its request, or the answer, came to an end elsewhere.
+func (l *leg) unheard(to netip.Addr, e end) end {
+	switch {
+	case e.kind == undecided:
+		return l.undecided(*e.finding)
+	case e.kind == dropped && e.finding != nil:
+		f := *e.finding
+		f.Message = fmt.Sprintf("neighbour %s is not found: %s", to, f.Message)
+		return l.unresolved(f)
+	}
+	dev := l.hop().Out
+	return l.unresolved(verdict.NewFindingf(verdict.NeighbourFailed, l.host.where(dev), nil,
+		"neighbour %s unresolved on %s of %s: the request or its answer ends elsewhere", to, dev, l.host))
 }
 
 // solicitedNode is the multicast address at which the owner of addr listens

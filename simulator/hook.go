@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -12,6 +13,9 @@ import (
 
 // hook runs the rules of one hook over the packet.
 func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, bool) {
+	if l.probe && l.packet.Protocol != netstack.ProtoICMPv6 {
+		return end{}, false // ARP
+	}
 	if e, missing := l.requireFilter(); missing {
 		return e, true
 	}
@@ -22,27 +26,28 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != "" && at != netfilter.Input
-	st.Steps = l.steps()
-	st.Translations = st.Translations[:0]
-	res := h.filter.Run(l.packet.Family(), at, st, l)
+	st.Steps = &l.hop().Steps
+	if l.balances(at) {
+		return l.hookBalanced(at)
+	}
+	return l.rules(at, math.MinInt, math.MaxInt)
+}
+
+// rules runs the rules of a hook with priorities from first, and below last.
+func (l *leg) rules(at netfilter.Hook, first, last int) (end, bool) {
+	st := &l.state
+	st.Translations, st.Inner = st.Translations[:0], l.packet.Embedded
+	res := l.host.filter.RunBetween(l.packet.Family(), at, first, last, st, l)
 	l.packet.Embedded = st.Inner
 	l.translations = append(l.translations, st.Translations...)
 	if e, full := l.conntrackFull(at); full {
 		return e, true
 	}
-	dev := out
+	dev := st.Out
 	if dev == "" {
-		dev = in
+		dev = st.In
 	}
 	return l.decided(res, at, dev)
-}
-
-// steps is where rules note what they do.
-func (l *leg) steps() *[]verdict.Step {
-	if l.quiet {
-		return nil
-	}
-	return &l.hop().Steps
 }
 
 // decided ends the leg if the rules of a hook say so. dev is the interface that
@@ -62,7 +67,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	case netfilter.Drop:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
 			"packet dropped by %s on %s", res.Rule, h))
-		if l.origin == h && (at == netfilter.Output || at == netfilter.Postrouting) {
+		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting) {
 			e.notice = l.sendError(errPermission)
 		}
 		return e, true
@@ -70,7 +75,8 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		if p := l.packet.Protocol; l.origin == h && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
+		p := l.packet.Protocol
+		if l.origin == h && !l.stolen && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true

@@ -15,7 +15,8 @@ func (l *leg) frame(in, out string) *netfilter.State {
 	}
 	st.Conntrack = l.conntrack[l.host]
 	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
-	st.Steps = l.steps()
+	st.Steps = &l.hop().Steps
+	st.ARP = l.arp
 	return st
 }
 
@@ -79,14 +80,12 @@ func (l *leg) divert(res netfilter.Result, dev string) end {
 		l.packet.TTL--
 		return l.transmit(link, res.Gateway)
 	}
-	if !link.Up() {
-		return l.drop(l.linkDown(l.port(link)))
-	}
-	if e, stop := l.throughDevice(link.Name, "egress"); stop {
-		return e
-	}
-	if link.Kind == "bridge" {
-		return l.bridgeForward(l.port(link), fabric.Port{}, false)
-	}
-	return l.cross(l.port(link))
+	return l.emit(l.port(link))
+}
+
+// hookARP runs the chains of the arp family over a request for a neighbour, or
+// an answer.
+func (l *leg) hookARP(at netfilter.Hook, in, out string) (end, bool) {
+	res := l.host.filter.RunARP(at, l.frame(in, out), l)
+	return l.decided(res, at, in+out)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -17,9 +18,11 @@ type walk struct {
 	w            *World
 	dice         *dice
 	conntrack    map[*host]*netfilter.Conntrack
+	ipvs         map[*host]*ipvs.Table
 	multipath    map[multipathKey]int
 	owners       map[ownerKey]int
 	learned      map[learnedKey]netstack.MAC
+	learnt       map[learntKey]*netstack.Link
 	translations []verdict.Translation
 }
 
@@ -39,6 +42,13 @@ type ownerKey struct {
 	to  netip.Addr
 }
 
+// learntKey remembers by which port of a bridge a sender was seen.
+type learntKey struct {
+	bridge *netstack.Link
+	mac    netstack.MAC
+	vlan   uint16
+}
+
 // leg is the way of one packet from where it is made to where it ends.
 type leg struct {
 	*walk
@@ -48,6 +58,7 @@ type leg struct {
 	anySource bool
 	host      *host // where the packet is
 	origin    *host // where it was made; nil when it came from outside
+	stolen    bool  // IPVS has taken it from its sender, who hears of no error
 	hops      []verdict.Hop
 	state     netfilter.State // in this namespace
 	next      netstack.NextHop
@@ -55,7 +66,18 @@ type leg struct {
 	seen      map[place]uint8  // and with which hop limit
 	loop      *verdict.Finding // set once the packet came back to a place
 	taken     []routeTaken
-	quiet     bool // nobody will read what its steps were
+	// tags are those of the frame, and towards the neighbour that it is for.
+	tags    tags
+	towards netip.Addr
+	// probe says that the leg is a request for a neighbour, or an answer.
+	probe bool
+	arp   *netfilter.ARP // in IPv4
+	// flooded says that the frame is for all stations: the walk goes to one.
+	flooded bool
+	// depth is how many tunnels the packet is in, and device the one by which a
+	// tunnel is bound to send it.
+	depth  int
+	device string
 }
 
 // routeTaken is a way that the packet took out of a namespace.
@@ -69,6 +91,7 @@ type routeTaken struct {
 // place is a packet at an interface: the same twice is a loop.
 type place struct {
 	link             *netstack.Link
+	tags             tags
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	mark             uint32
@@ -91,7 +114,8 @@ type end struct {
 	in      string // interface on which it was delivered
 	packet  netstack.Packet
 	conn    *netfilter.Conn
-	reply   bool // the packet ran against conn's original direction
+	reply   bool    // the packet ran against conn's original direction
+	uid     *uint32 // of the socket that took it, which answers
 	finding *verdict.Finding
 	notice  notice
 }
@@ -120,6 +144,7 @@ func (l *leg) enter(h *host, in string) {
 		// Marks and connections belong to a namespace.
 		l.packet.Mark = 0
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
+		l.state.Balanced, l.stolen = false, false
 	}
 	l.host = h
 	kind := verdict.HopExternal
@@ -131,42 +156,17 @@ func (l *leg) enter(h *host, in string) {
 	case netstack.KindOther:
 		kind = verdict.HopBridge
 	}
-	steps := []verdict.Step{}
-	if !l.quiet {
-		steps = make([]verdict.Step, 0, 8)
-	}
-	if l.hops == nil {
-		l.hops = make([]verdict.Hop, 0, 8)
-	}
 	l.hops = append(l.hops, verdict.Hop{
-		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packetText(),
-		Steps: steps, Findings: []verdict.Finding{},
+		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packet.String(),
+		Steps: []verdict.Step{}, Findings: []verdict.Finding{},
 	})
 }
 
 func (l *leg) hop() *verdict.Hop { return &l.hops[len(l.hops)-1] }
 
-// packetText is the packet for a hop.
-func (l *leg) packetText() string {
-	if l.quiet {
-		return ""
-	}
-	return l.packet.String()
-}
-
 func (l *leg) step(stage, action, rule string) {
-	if l.quiet {
-		return
-	}
 	hop := l.hop()
 	hop.Steps = append(hop.Steps, verdict.Step{Stage: stage, Action: action, Rule: rule})
-}
-
-// stepf is step with a text that is only made if somebody will read it.
-func (l *leg) stepf(stage, action string, rule func() string) {
-	if !l.quiet {
-		l.step(stage, action, rule())
-	}
 }
 
 // finish ends the leg with a finding.
@@ -272,7 +272,7 @@ func (l *leg) send(h *host) end {
 			return e
 		}
 		l.packet.Src, l.source = src, src
-		l.hop().Packet = l.packetText()
+		l.hop().Packet = l.packet.String()
 		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
@@ -281,6 +281,10 @@ func (l *leg) send(h *host) end {
 				return e
 			}
 		}
+	}
+	if l.device != "" && l.route.Type != netstack.RouteLocal && l.next.Dev != l.device {
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(l.device), evidence(&l.route),
+			"a tunnel is bound to %s, and the route to %s leaves by another interface: that look-up is not modelled", l.device, l.packet.Dst))
 	}
 	if e, stop := l.throughPolicies(); stop {
 		return e
@@ -294,9 +298,6 @@ func (l *leg) send(h *host) end {
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
 		return e
 	}
-	if e, stop := l.throughIPVS(); stop {
-		return e
-	}
 	// OUTPUT may have routed the packet again (Reroute).
 	if l.route.LoopsBack() {
 		return l.loopBack()
@@ -307,7 +308,17 @@ func (l *leg) send(h *host) end {
 		e.notice.typ, e.notice.code = tooBig(l.packet.Family())
 		return e
 	}
+	l.fragment()
 	return l.postrouting("")
+}
+
+// fragment makes what does not fit into the way out fit: ip_fragment. Fragments
+// go the same way, so one stands for all.
+func (l *leg) fragment() {
+	if mtu := l.pathMTU(); l.packet.Length > mtu {
+		l.step("route", "fragment", fmt.Sprintf("MTU %d", mtu))
+		l.packet.Length = mtu
+	}
 }
 
 // outputRoute takes the next hop of the route found for a locally made packet,
@@ -430,6 +441,9 @@ func (l *leg) loopBack() end {
 // ipv6_rcv. With hooked, the bridge has run PREROUTING already.
 func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 	h, p := l.host, &l.packet
+	if l.probe {
+		return l.discovered(in, physIn, hooked)
+	}
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
@@ -476,7 +490,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		}
 		return l.dropTelling(f, typ, icmpCode)
 	}
-	l.stepf("route", string(l.route.Type), func() string { return describeRoute(&l.route) })
+	l.step("route", string(l.route.Type), describeRoute(&l.route))
 	switch l.route.Type {
 	case netstack.RouteLocal, netstack.RouteAnycast:
 		if f, fails := l.reversePath(in.Name, ""); fails {
@@ -541,6 +555,7 @@ func (l *leg) forward(in *netstack.Link) end {
 	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, "", ""); stop {
 		return e
 	}
+	l.fragment()
 	return l.postrouting(in.Name)
 }
 
@@ -592,16 +607,13 @@ func (l *leg) postrouting(in string) end {
 		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(l.next.Dev), evidence(&l.route), "lightweight tunnel ("+l.next.Encap+")", l.next.Dev))
 	}
 	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
-	l.stepf("route", "via "+l.next.Dev, func() string { return describeRoute(&l.route) })
+	l.step("route", "via "+l.next.Dev, describeRoute(&l.route))
 	return l.transmit(link, to)
 }
 
 // deliver runs INPUT: after it the packet meets a socket.
 func (l *leg) deliver(in string) end {
 	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
-		return e
-	}
-	if e, stop := l.throughIPVS(); stop {
 		return e
 	}
 	if e, stop := l.throughPrograms(); stop {

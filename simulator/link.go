@@ -3,7 +3,6 @@ package simulator
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -17,41 +16,103 @@ func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
 	if !out.Up() {
 		return l.drop(l.linkDown(l.port(out)))
 	}
-	if f, yes := l.notModelled(out); yes {
-		return l.undecided(f)
-	}
-	if e, opaque := l.throughDevice(out.Name, "egress"); opaque {
-		return e
-	}
-	l.packet.SrcMAC = out.MAC
-	if out.Flags&netstack.FlagNoARP == 0 {
+	l.packet.SrcMAC, l.packet.DstMAC, l.tags = out.MAC, netstack.MAC{}, tags{}
+	if out.Flags&netstack.FlagNoARP == 0 && hasStations(out.Kind) {
 		mac, e, failed := l.resolve(out, to)
 		if failed {
 			return e
 		}
 		l.packet.DstMAC = mac
 	}
-	if out.Kind == "bridge" {
-		return l.bridgeForward(l.port(out), fabric.Port{}, false)
-	}
-	return l.cross(l.port(out))
+	l.towards = to
+	return l.emit(l.port(out))
 }
 
-// notModelled says whether what the device does with packets is not modelled.
-func (l *leg) notModelled(link *netstack.Link) (verdict.Finding, bool) {
-	switch link.Kind {
-	case "", "veth", "bridge", "loopback":
-		return verdict.Finding{}, false
+// hasStations says whether links of the kind lead to a segment, on which
+// neighbours answer.
+func hasStations(kind string) bool {
+	switch kind {
+	case "wireguard", "dummy", "ifb":
+		return false
 	}
-	return verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(link.Name), nil,
-		"interface %s of %s is of kind %s, which is not modelled", link.Name, l.host, link.Kind), true
+	return !isRoutedTunnel(kind)
+}
+
+// emit sends the frame by a device: dev_queue_xmit.
+func (l *leg) emit(out fabric.Port) end {
+	link := out.Link
+	if !link.Up() {
+		return l.drop(l.linkDown(out))
+	}
+	if e, opaque := l.throughDevice(link.Name, "egress"); opaque {
+		return e
+	}
+	switch link.Kind {
+	case "", "veth", "netkit":
+		return l.cross(out)
+	case "bridge":
+		return l.bridgeSend(out)
+	case "vlan":
+		return l.emitVLAN(out)
+	case "macvlan", "macvtap":
+		return l.emitMACVLAN(out)
+	case "ipvlan", "ipvtap":
+		return l.emitIPVLAN(out)
+	case "bond":
+		slave, ok := l.w.bondSlave(out)
+		if !ok {
+			return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(link.Name), l.portEvidence(out),
+				"interface %s is down: no port of the bond sends%s", link.Name, mode(link)))
+		}
+		l.step("bond", "send", slave.Link.Name)
+		return l.onto(slave)
+	case "tun":
+		if !link.Carrier() {
+			return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(link.Name), linkEvidence(link),
+				"interface %s is down: no program has it open", link.Name))
+		}
+		return l.leave(link.Name)
+	case "dummy", "ifb":
+		return l.drop(verdict.NewFindingf(verdict.InvalidRoute, l.host.where(link.Name), []string{describeRoute(&l.route)},
+			"invalid route %s for packet %s: %s discards all that is sent by it", describeRoute(&l.route), &l.packet, link.Name))
+	case "wireguard":
+		return l.undecided(verdict.NewFindingf(verdict.EncryptionOpaque, l.host.where(link.Name), linkEvidence(link),
+			"%s of %s encrypts what is sent by it", link.Name, l.host))
+	case "vxlan":
+		return l.emitVXLAN(out)
+	}
+	if isTunnel(link.Kind) {
+		return l.emitTunnel(out)
+	}
+	return l.undecided(l.unmodelledDevice(out))
+}
+
+// onto hands the frame down to the device below, perhaps of another namespace.
+func (l *leg) onto(out fabric.Port) end {
+	if h := l.w.hosts[out.NS]; h != l.host {
+		l.enter(h, "")
+	}
+	l.hop().Out = out.Link.Name
+	return l.emit(out)
+}
+
+// emitVLAN adds the tag of a VLAN device: vlan_dev_hard_start_xmit.
+func (l *leg) emitVLAN(out fabric.Port) end {
+	lower, ok := l.w.fabric.Lower(out.Link)
+	if !ok {
+		return l.cross(out)
+	}
+	if l.tags, ok = l.tags.push(vlanTag(out.Link)); !ok {
+		return l.undecided(l.unmodelledDevice(out))
+	}
+	return l.onto(lower)
 }
 
 // vlanHeader is how many bytes more than the MTU a veth and a bridge let pass:
 // is_skb_forwardable has room for a VLAN tag.
 const vlanHeader = 4
 
-// cross carries the frame over a veth or a wire to the other end.
+// cross carries the frame over a pair or a wire to the other end.
 func (l *leg) cross(out fabric.Port) end {
 	if peer, ok := l.w.fabric.Peer(out.Link); ok {
 		if !peer.Link.Up() {
@@ -70,37 +131,21 @@ func (l *leg) cross(out fabric.Port) end {
 			"interface %s is down: nothing is at its other end", out.Link.Name))
 	}
 	for _, p := range wire {
-		if l.holds(p, l.packet.DstMAC) {
-			l.hops = append(l.hops, verdict.Hop{
-				Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name, Packet: l.packetText(),
-				Steps: []verdict.Step{}, Findings: []verdict.Finding{},
-			})
-			if !p.Link.Up() {
-				return l.drop(l.linkDown(p))
-			}
-			return l.arrive(p)
+		s := l.w.search(out, noAddr)
+		s.src = l.packet.SrcMAC
+		if s.receive(p, way{tags: l.tags}); s.station(l.packet.DstMAC) == nil {
+			continue
 		}
+		l.hops = append(l.hops, verdict.Hop{
+			Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name, Packet: l.packet.String(),
+			Steps: []verdict.Step{}, Findings: []verdict.Finding{},
+		})
+		if !p.Link.Up() {
+			return l.drop(l.linkDown(p))
+		}
+		return l.arrive(p)
 	}
 	return l.leave(out.Link.Name)
-}
-
-// holds says whether frames to mac that reach the port find their station
-// there.
-func (l *leg) holds(p fabric.Port, mac netstack.MAC) bool {
-	bridge, ok := l.w.fabric.Bridge(p.Link)
-	if !ok {
-		return p.Link.MAC == mac
-	}
-	if bridge.Link.MAC == mac {
-		return true
-	}
-	return slices.ContainsFunc(l.w.fabric.Ports(bridge.Link), func(out fabric.Port) bool {
-		if out.Link == p.Link {
-			return false
-		}
-		behind, _ := l.w.fabric.Behind(out)
-		return slices.ContainsFunc(behind, func(s fabric.Station) bool { return s.Link.MAC == mac })
-	})
 }
 
 // leave ends the leg at the edge of the collected world.
@@ -113,32 +158,97 @@ func (l *leg) leave(dev string) end {
 
 // arrive takes the frame in at an interface of the next namespace.
 func (l *leg) arrive(at fabric.Port) end {
-	h := l.w.hosts[at.NS]
-	l.enter(h, at.Link.Name)
-	p := &l.packet
+	l.enter(l.w.hosts[at.NS], at.Link.Name)
+	return l.input(at)
+}
+
+// arriveUp takes the frame in at an interface on the same device.
+func (l *leg) arriveUp(at fabric.Port) end {
+	if !at.Link.Up() {
+		return l.drop(l.linkDown(at))
+	}
+	if at.NS != l.host.Namespace {
+		return l.arrive(at)
+	}
+	l.step("link", "receive", at.Link.Name)
+	return l.input(at)
+}
+
+// input takes the frame in: __netif_receive_skb_core.
+func (l *leg) input(at fabric.Port) end {
 	if e, stop := l.comesBack(at); stop {
 		return e
 	}
 	if e, opaque := l.throughDevice(at.Link.Name, "ingress"); opaque {
 		return e
 	}
-	if bridge, ok := l.w.fabric.Bridge(at.Link); ok {
-		return l.bridgeReceive(bridge, at)
-	}
-	if f, yes := l.notModelled(at.Link); yes {
-		return l.undecided(f)
-	}
-	for i := range h.Links {
-		if c := &h.Links[i]; c.Peer == at.Link.Index && c.PeerNSID == netstack.NoPeerNS && (c.Kind == "macvlan" || c.Kind == "ipvlan" || c.Kind == "macvtap") {
-			f, _ := l.notModelled(c)
-			return l.undecided(f)
+	if l.tags.tagged() {
+		if upper, ok := l.w.vlanUpper(at.Link, l.tags); ok {
+			l.tags = l.tags.pop()
+			return l.arriveUp(upper)
 		}
 	}
+	if upper := l.toUpper(at); upper.Valid() {
+		return l.arriveUp(upper)
+	}
+	if upper := l.w.ipvlanOf(at.Link, l.address()); upper.Valid() && !l.tags.tagged() {
+		if upper.Link.Mode == "l3s" && !l.probe {
+			return l.receiveL3S(at, upper)
+		}
+		return l.arriveUp(upper)
+	}
+	if master, ok := l.w.fabric.Master(at.Link); ok {
+		switch master.Link.Kind {
+		case "bridge":
+			return l.bridgeReceive(master, at)
+		case "bond":
+			if !bondReceives(master.Link, at.Link) {
+				return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(at.Link.Name), l.portEvidence(master),
+					"interface %s is down: it is not an active port of %s, which takes nothing from it", at.Link.Name, master.Link.Name))
+			}
+			return l.arriveUp(master)
+		case "vrf":
+		default:
+			return l.undecided(l.unmodelledDevice(master))
+		}
+	}
+	return l.handUp(at)
+}
+
+// address is that by which the siblings of an ipvlan are told apart: the one that
+// a request is for.
+func (l *leg) address() netip.Addr {
+	if l.probe {
+		return l.towards
+	}
+	return l.packet.Dst
+}
+
+// handUp gives the frame to the network layer, if it is for this host.
+func (l *leg) handUp(at fabric.Port) end {
+	p := &l.packet
+	if l.tags.tagged() {
+		return l.drop(verdict.NewFindingf(verdict.BridgeVLANFiltered, l.host.where(at.Link.Name), nil,
+			"no interface on %s of %s takes VLAN %d", at.Link.Name, l.host, l.tags[0].id))
+	}
+	switch at.Link.Kind {
+	case "macvtap", "ipvtap", "tun":
+		return l.leave(at.Link.Name)
+	}
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC {
-		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, h.where(at.Link.Name), nil,
-			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", p.Dst, at.Link.Name, h))
+		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
+			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", p.Dst, at.Link.Name, l.host))
 	}
 	return l.receive(at.Link, "", false)
+}
+
+// portEvidence lists the ports of a bond.
+func (l *leg) portEvidence(master fabric.Port) []string {
+	list := linkEvidence(master.Link)
+	for _, p := range l.w.fabric.Ports(master.Link) {
+		list = append(list, linkEvidence(p.Link)...)
+	}
+	return list
 }
 
 // comesBack notices that the packet was here before. A loop of routers ends
@@ -146,7 +256,7 @@ func (l *leg) arrive(at fabric.Port) end {
 // one without routers does not end.
 func (l *leg) comesBack(at fabric.Port) (end, bool) {
 	p := &l.packet
-	here := place{at.Link, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Mark}
+	here := place{at.Link, l.tags, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Mark}
 	before, again := l.seen[here]
 	if !again {
 		if l.seen == nil {
@@ -186,21 +296,4 @@ func (l *leg) linkDown(at fabric.Port) verdict.Finding {
 func linkDown(h *host, link *netstack.Link) verdict.Finding {
 	return verdict.NewFindingf(verdict.InterfaceDown, h.where(link.Name), linkEvidence(link),
 		"interface %s is down on %s", link.Name, h)
-}
-
-// barrier explains what stands in the way on a segment.
-func (l *leg) barrier(s fabric.Station) verdict.Finding {
-	h := l.w.hosts[s.At.NS]
-	at := h.where(s.At.Link.Name)
-	switch s.Barrier {
-	case fabric.LinkDown:
-		return l.linkDown(s.At)
-	case fabric.PortState:
-		return verdict.NewFinding(verdict.BridgePortBlocked, at, linkEvidence(s.At.Link), s.At.Link.Name)
-	case fabric.Isolated:
-		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(s.At.Link),
-			"bridge port %s on %s is isolated from the port of the sender", s.At.Link.Name, h)
-	}
-	return verdict.NewFindingf(verdict.UnmodelledRule, at, linkEvidence(s.At.Link),
-		"bridge %s on %s filters VLANs, which is not modelled", s.At.Link.Name, h)
 }

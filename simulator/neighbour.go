@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -16,43 +15,38 @@ import (
 func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, bool) {
 	h := l.host
 	cached := l.known(out.Name, to)
-	stations, open := l.w.fabric.Segment(l.port(out))
-	if owner := l.owner(stations, cached, out, to); owner != nil {
-		if owner.Barrier != fabric.Clear {
-			f := l.barrier(*owner)
-			if f.Severity == verdict.SeverityUndecided {
-				return netstack.MAC{}, l.undecided(f), true
-			}
-			return netstack.MAC{}, l.unresolved(f), true
-		}
-		if cached == nil || !cached.Resolved() {
-			if f, unanswered := l.ask(out, owner, to); unanswered {
-				if f.Severity == verdict.SeverityUndecided {
-					return netstack.MAC{}, l.undecided(f), true
-				}
-				return netstack.MAC{}, l.unresolved(f), true
-			}
-		}
-		mac := owner.Link.MAC
-		if cached != nil && cached.Resolved() && cached.MAC != mac {
-			f := verdict.NewFindingf(verdict.NeighbourStale, h.where(out.Name), []string{neighbourLine(cached)},
-				"neighbour %s resolves to the wrong link-layer address %s on %s of %s: %s of %s has %s",
-				to, macString(cached.MAC), out.Name, h, owner.Link.Name, l.w.hosts[owner.NS], macString(mac))
-			return netstack.MAC{}, l.drop(f), true
-		}
-		if !l.quiet {
-			l.step("neighbour", macString(mac), fmt.Sprintf("%s is on %s of %s", to, owner.Link.Name, l.w.hosts[owner.NS]))
-		}
+	if cached != nil && cached.Fixed() {
+		return l.fixed(out, cached)
+	}
+	if mac, ok := l.learned[learnedKey{h, out.Name, to}]; ok {
+		l.step("neighbour", macString(mac), fmt.Sprintf("%s was heard on %s", to, out.Name))
 		return mac, end{}, false
 	}
-	if cached != nil && cached.Resolved() && (open || slices.ContainsFunc(stations, func(s fabric.Station) bool { return s.Link.MAC == cached.MAC })) {
+	segment := l.w.segment(l.port(out), to)
+	owner := l.owner(segment.stations, cached, out, to)
+	fresh := cached == nil || !cached.Resolved()
+	if owner != nil && owner.barrier == clear {
+		return l.resolved(out, to, owner, cached)
+	}
+	if len(segment.answers) > 0 && fresh {
+		a := segment.answers[0]
+		l.step("neighbour", macString(a.mac), fmt.Sprintf("%s of %s answers for %s", a.by.Link.Name, l.w.hosts[a.by.NS], to))
+		return a.mac, end{}, false
+	}
+	if owner != nil {
+		return l.hidden(*owner)
+	}
+	if !fresh && (segment.open || segment.station(cached.MAC) != nil) {
 		l.step("neighbour", macString(cached.MAC), neighbourLine(cached))
 		return cached.MAC, end{}, false
 	}
-	if open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
+	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown }); at >= 0 {
+		return l.hidden(segment.stations[at])
+	}
+	if segment.open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
 		return netstack.MAC{}, l.leave(out.Name), true
 	}
-	if f, ok := l.vanished(stations, to); ok {
+	if f, ok := l.vanished(segment.stations, to); ok {
 		return netstack.MAC{}, l.unresolved(f), true
 	}
 	var ev []string
@@ -65,17 +59,65 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	return netstack.MAC{}, l.unresolved(f), true
 }
 
+// fixed takes the address of an entry that nobody is asked for. It is wrong
+// where another station has the neighbour's address, unless that which gets the
+// packet is a router.
+func (l *leg) fixed(out *netstack.Link, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
+	segment := l.w.segment(l.port(out), noAddr)
+	owner, other := l.owner(segment.stations, cached, out, cached.IP), segment.station(cached.MAC)
+	if owner != nil && other != nil && owner.barrier == clear && owner.Link.MAC != cached.MAC {
+		at := &leg{walk: l.walk, host: l.w.hosts[other.NS], packet: l.packet}
+		if forwards, _ := at.forwarding(other.Link.Name); !forwards {
+			return l.stale(out, owner, cached)
+		}
+	}
+	l.step("neighbour", macString(cached.MAC), neighbourLine(cached))
+	return cached.MAC, end{}, false
+}
+
+// stale ends the leg: the cached entry is not what its owner has.
+func (l *leg) stale(out *netstack.Link, owner *station, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
+	f := verdict.NewFindingf(verdict.NeighbourStale, l.host.where(out.Name), []string{neighbourLine(cached)},
+		"neighbour %s resolves to the wrong link-layer address %s on %s of %s: %s of %s has %s",
+		cached.IP, macString(cached.MAC), out.Name, l.host, owner.Link.Name, l.w.hosts[owner.NS], macString(owner.Link.MAC))
+	return netstack.MAC{}, l.drop(f), true
+}
+
+// hidden ends the leg: something stands between the sender and its neighbour.
+func (l *leg) hidden(s station) (netstack.MAC, end, bool) {
+	f := l.barrier(s)
+	if f.Severity == verdict.SeverityUndecided {
+		return netstack.MAC{}, l.undecided(f), true
+	}
+	return netstack.MAC{}, l.unresolved(f), true
+}
+
+// resolved takes the address of the station that owns the neighbour's, if the
+// station hears the request, answers it, and is heard.
+func (l *leg) resolved(out *netstack.Link, to netip.Addr, owner *station, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
+	mac := owner.Link.MAC
+	if cached != nil && cached.Resolved() {
+		if cached.MAC != mac {
+			return l.stale(out, owner, cached)
+		}
+	} else if e, failed := l.ask(out, to, owner); failed {
+		return netstack.MAC{}, e, true
+	}
+	l.step("neighbour", macString(mac), fmt.Sprintf("%s is on %s of %s", to, owner.Link.Name, l.w.hosts[owner.NS]))
+	return mac, end{}, false
+}
+
 // owner is the station that answers for an address. When several do, the cached
 // entry is the kernel's choice among them; without one, whichever is heard
 // last: each may be.
-func (l *leg) owner(stations []fabric.Station, cached *netstack.Neighbour, out *netstack.Link, to netip.Addr) *fabric.Station {
-	var barred *fabric.Station
-	var owners []*fabric.Station
+func (l *leg) owner(stations []station, cached *netstack.Neighbour, out *netstack.Link, to netip.Addr) *station {
+	var barred *station
+	var owners []*station
 	for i := range stations {
 		s := &stations[i]
 		switch {
 		case !l.w.answers(s, to):
-		case s.Barrier == fabric.Clear:
+		case s.barrier == clear:
 			owners = append(owners, s)
 		case barred == nil:
 			barred = s
@@ -88,7 +130,7 @@ func (l *leg) owner(stations []fabric.Station, cached *netstack.Neighbour, out *
 		return owners[0]
 	}
 	if cached != nil && cached.Resolved() {
-		at := slices.IndexFunc(owners, func(s *fabric.Station) bool { return s.Link.MAC == cached.MAC })
+		at := slices.IndexFunc(owners, func(s *station) bool { return s.Link.MAC == cached.MAC })
 		return owners[max(at, 0)]
 	}
 	key := ownerKey{out, to}
@@ -103,7 +145,7 @@ func (l *leg) owner(stations []fabric.Station, cached *netstack.Neighbour, out *
 // refusesARP says whether the neighbour leaves the request unanswered because
 // the packet's sender cannot be where the request comes from: arp_process routes
 // it like a packet.
-func (l *leg) refusesARP(owner *fabric.Station, src, to netip.Addr) (verdict.Finding, bool) {
+func (l *leg) refusesARP(owner *station, src, to netip.Addr) (verdict.Finding, bool) {
 	at := l.w.hosts[owner.NS]
 	request := &leg{walk: l.walk, host: at, packet: netstack.Packet{Src: src, Dst: to}}
 	if f, martian := request.martian(owner.Link); martian {
@@ -127,14 +169,14 @@ func (l *leg) refusesARP(owner *fabric.Station, src, to netip.Addr) (verdict.Fin
 
 // vanished explains that nobody has an IPv6 address: it goes away with the
 // interface when that is set down.
-func (l *leg) vanished(stations []fabric.Station, to netip.Addr) (verdict.Finding, bool) {
+func (l *leg) vanished(stations []station, to netip.Addr) (verdict.Finding, bool) {
 	if to.Is4() || len(stations) == 0 {
 		return verdict.Finding{}, false
 	}
 	barred := true
 	for i := range stations {
 		s := &stations[i]
-		if s.Barrier != fabric.LinkDown {
+		if s.barrier != linkIsDown {
 			barred = false
 			continue
 		}
@@ -159,7 +201,7 @@ func (l *leg) unresolved(f verdict.Finding) end {
 }
 
 // answers says whether a station answers ARP or neighbour discovery for addr.
-func (w *World) answers(s *fabric.Station, addr netip.Addr) bool {
+func (w *World) answers(s *station, addr netip.Addr) bool {
 	h := w.hosts[s.NS]
 	dev := s.Link.Name
 	if addr.Is6() {

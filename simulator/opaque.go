@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -19,16 +16,7 @@ type opaque struct {
 	// filtered are the devices with tc filters.
 	filtered map[string]bool
 	encrypts bool // there are IPsec policies
-	ipvs     []ipvsService
 	programs []program
-}
-
-// ipvsService is a virtual service of IPVS: an address, or a firewall mark.
-type ipvsService struct {
-	protocol netstack.Protocol
-	addr     netip.AddrPort
-	mark     uint32 // when addr is not valid
-	line     string
 }
 
 // program is an eBPF program that acts on sockets: of a cgroup, or at
@@ -40,9 +28,6 @@ type program struct {
 
 func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
 	if o.filtered, err = filteredDevices(ns.TC); err != nil {
-		return opaque{}, err
-	}
-	if o.ipvs, err = ipvsServices(ns.IPVS); err != nil {
 		return opaque{}, err
 	}
 	if o.programs, err = programs(ns.BPF); err != nil {
@@ -102,58 +87,6 @@ func programs(bpf netstack.Text) ([]program, error) {
 	return list, nil
 }
 
-// ipvsServices reads the virtual services of `ipvsadm -S -n`.
-func ipvsServices(ipvs netstack.Text) ([]ipvsService, error) {
-	var list []ipvsService
-	number := 0
-	for line := range strings.Lines(string(ipvs.Data)) {
-		number++
-		fields := strings.Fields(line)
-		if len(fields) < 3 || fields[0] != "-A" {
-			continue
-		}
-		s := ipvsService{line: strings.TrimSpace(line)}
-		var err error
-		switch fields[1] {
-		case "-t", "--tcp-service":
-			s.protocol = netstack.ProtoTCP
-			s.addr, err = netip.ParseAddrPort(fields[2])
-		case "-u", "--udp-service":
-			s.protocol = netstack.ProtoUDP
-			s.addr, err = netip.ParseAddrPort(fields[2])
-		case "--sctp-service":
-			s.protocol = netstack.ProtoSCTP
-			s.addr, err = netip.ParseAddrPort(fields[2])
-		case "-f", "--fwmark-service":
-			var mark uint64
-			mark, err = strconv.ParseUint(fields[2], 0, 32)
-			s.mark = uint32(mark)
-		default:
-			err = fmt.Errorf("unknown kind of service %q", fields[1])
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", ipvs.File, number, err)
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
-
-// throughIPVS ends the leg where IPVS would take the packet: at LOCAL_IN and
-// LOCAL_OUT.
-func (l *leg) throughIPVS() (end, bool) {
-	p := &l.packet
-	for _, s := range l.host.opaque.ipvs {
-		if s.addr.IsValid() && (s.protocol != p.Protocol || s.addr != netip.AddrPortFrom(p.Dst, p.DstPort)) ||
-			!s.addr.IsValid() && s.mark != p.Mark {
-			continue
-		}
-		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{s.line},
-			"rule %q of %s uses IPVS, which is not modelled", s.line, l.host)), true
-	}
-	return end{}, false
-}
-
 // throughPrograms asks about programs that act on what sockets send and take.
 func (l *leg) throughPrograms() (end, bool) {
 	for _, p := range l.host.opaque.programs {
@@ -185,12 +118,13 @@ func (l *leg) throughDevice(dev, direction string) (end, bool) {
 			return e, true
 		}
 	}
-	if link := h.links[dev]; link != nil && link.XDP && direction == "ingress" {
+	// What is not evaluated is asked about when the packet comes there.
+	if link := h.links[dev]; link != nil && link.XDP && !l.probe && direction == "ingress" {
 		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
 			return e, true
 		}
 	}
-	if h.opaque.filtered[dev] {
+	if h.opaque.filtered[dev] && !l.probe {
 		if e, stop := l.through(verdict.NewFindingf(verdict.TCDrop, h.where(dev), nil, "tc filters on %s of %s cannot be evaluated", dev, h)); stop {
 			return e, true
 		}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -32,31 +33,19 @@ type conversation struct {
 	path   *verdict.Path
 	client netstack.Packet // the first packet as the client's socket sent it
 	server end             // where it was delivered
-	// quiet says that packets of the established connection leave no trace, and
-	// failed that one did not arrive.
-	quiet, failed bool
 }
 
-// converse walks the flow once, along the alternatives that d chooses. Packets of
-// the established connection are only shown when they fail: they leave no trace
-// at first, and if one fails all is walked again the same way.
+// converse walks the flow once, along the alternatives that d chooses.
 func (w *World) converse(f *flow, d *dice) *verdict.Path {
-	c := w.conversation(f, d, true)
-	if c.failed {
-		d.again()
-		c = w.conversation(f, d, false)
-	}
-	return c.path
-}
-
-func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
 	c := &conversation{
-		quiet: quiet,
 		walk: &walk{
 			w: w, dice: d,
 			conntrack: make(map[*host]*netfilter.Conntrack),
+			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),
 			owners:    make(map[ownerKey]int),
+			learned:   make(map[learnedKey]netstack.MAC),
+			learnt:    make(map[learntKey]*netstack.Link),
 		},
 		flow: f,
 		path: &verdict.Path{
@@ -74,7 +63,7 @@ func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
 	if c.path.Translations == nil {
 		c.path.Translations = []verdict.Translation{}
 	}
-	return c
+	return c.path
 }
 
 func addrString(a netip.Addr) string {
@@ -156,6 +145,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
+		c.server.uid = e.uid
 		if e.kind == delivered {
 			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true
@@ -218,6 +208,7 @@ func errnoOutcome(code errno) verdict.Outcome {
 // the server's end knows of.
 func (c *conversation) reply() (e end, mtu int, ok bool) {
 	p := reverse(&c.server.packet)
+	p.UID = c.server.uid
 	switch p.Protocol {
 	case netstack.ProtoTCP:
 		p.TCPFlags = netstack.SYN | netstack.ACK
@@ -334,10 +325,6 @@ func (c *conversation) data(back bool, size int) bool {
 		if e.kind == delivered {
 			return true
 		}
-		if c.quiet {
-			c.failed = true
-			return false
-		}
 		sender := c.flow.from
 		if back {
 			sender = c.server.host
@@ -366,12 +353,12 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 	p.MSS = 0
 	if back {
 		p = reverse(&c.server.packet)
+		p.UID = c.server.uid
 	}
 	p.TCPFlags = netstack.ACK | netstack.PSH
 	p.DF = true
 	p.Length = size
 	l := c.newLeg(p)
-	l.quiet = c.quiet
 	if back {
 		return p, l, c.returned(l, l.send(c.server.host))
 	}

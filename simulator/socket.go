@@ -22,6 +22,9 @@ func (l *leg) meetSocket(e end) end {
 	if s == nil {
 		f := verdict.NewFindingf(verdict.NoListener, h.where(e.in), h.otherListeners(p),
 			"no process listening on %s %s of %s", netstack.ProtocolName(p.Protocol), netip.AddrPortFrom(p.Dst, p.DstPort), h)
+		if u, ok := h.unserved(p); ok {
+			f = u
+		}
 		end := l.drop(f)
 		// Neither belongs to the connection from the start: a reset is TCP's own
 		// packet, and UDP lets go of the connection before it complains (nf_reset_ct).
@@ -33,6 +36,7 @@ func (l *leg) meetSocket(e end) end {
 	}
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
+	e.uid = &s.UID
 	if p.Protocol == netstack.ProtoTCP && s.SendQ > 0 && s.RecvQ > s.SendQ {
 		return l.drop(verdict.NewFindingf(verdict.AcceptQueueFull, h.where(e.in), []string{line},
 			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))

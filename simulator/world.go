@@ -13,9 +13,10 @@
 //
 // Read it in the order of a packet's journey: diagnose.go and resolve.go (names
 // to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
-// (its rules), sender.go (sources that cannot be), socket.go (who takes the
-// packet), link.go, bridge.go and neighbour.go (from a device to the next
-// namespace), icmp.go (errors on their way back), opaque.go (what is not seen
+// (its rules), ipvs.go (its load balancer), sender.go (sources that cannot be), socket.go (who takes the
+// packet), link.go, bridge.go, vlan.go, bond.go, macvlan.go, vxlan.go and
+// tunnel.go (from a device to the next namespace), segment.go and neighbour.go
+// (who is there), icmp.go (errors on their way back), opaque.go (what is not seen
 // through), branch.go (where the kernel chooses, or the simulator cannot know),
 // astray.go and explain.go (what the objects of the cluster make of it).
 package simulator
@@ -28,6 +29,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -43,16 +45,20 @@ type World struct {
 	byPod    map[string]*host
 	byNode   map[string]*host
 	byAddr   map[netip.Addr][]*host
+	// tunnels are the tunnel devices whose packets travel in a namespace.
+	tunnels  map[*netstack.Namespace][]fabric.Port
 	coverage verdict.Coverage
 }
 
 // host is one compiled network namespace.
 type host struct {
 	*netstack.Namespace
-	links  map[string]*netstack.Link
-	fib    *fib.FIB
-	filter *netfilter.Ruleset
-	opaque opaque
+	links    map[string]*netstack.Link
+	fib      *fib.FIB
+	filter   *netfilter.Ruleset
+	balancer *ipvs.Config
+	opaque   opaque
+	vlans    map[string][]netstack.BridgeVLAN // by port, or bridge
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
@@ -66,6 +72,7 @@ func Compile(s *Snapshot) (*World, error) {
 		byPod:    make(map[string]*host),
 		byNode:   make(map[string]*host),
 		byAddr:   make(map[netip.Addr][]*host),
+		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
 	}
 	for _, ns := range s.Namespaces {
 		h, err := compileHost(ns)
@@ -89,6 +96,15 @@ func Compile(s *Snapshot) (*World, error) {
 				w.byAddr[addr] = append(w.byAddr[addr], h)
 			}
 		}
+		for i := range ns.Links {
+			p := fabric.Port{NS: ns, Link: &ns.Links[i]}
+			if !isTunnel(p.Link.Kind) {
+				continue
+			}
+			if under := w.fabric.Origin(p); under != nil {
+				w.tunnels[under] = append(w.tunnels[under], p)
+			}
+		}
 		rules, unmodelled := h.filter.Coverage()
 		w.coverage.Rules += rules
 		w.coverage.Unmodelled += unmodelled
@@ -107,8 +123,17 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 		fib:       fib.Compile(ns),
 		filter:    filter,
 	}
+	for _, v := range ns.BridgeVLAN {
+		if h.vlans == nil {
+			h.vlans = make(map[string][]netstack.BridgeVLAN)
+		}
+		h.vlans[v.Dev] = append(h.vlans[v.Dev], v)
+	}
 	for i := range ns.Links {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
+	}
+	if h.balancer, err = ipvs.Parse(ns.IPVS.File, ns.IPVS.Data); err != nil {
+		return nil, err
 	}
 	if h.opaque, err = compileOpaque(ns); err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func serve(args []string) error {
 				if err != nil {
 					return fmt.Errorf("lab listen: %w", err)
 				}
-				go func() { failed <- serveUDP(c, *pod) }()
+				go func() { failed <- ServeUDP(c, *pod) }()
 			}
 		}
 	}
@@ -113,8 +113,8 @@ func Greet(c net.Conn, name string) {
 	io.Copy(c, c)
 }
 
-// serveUDP answers a datagram with the pod's name, a space, and the datagram.
-func serveUDP(c net.PacketConn, pod string) error {
+// ServeUDP answers a datagram with the pod's name, a space, and the datagram.
+func ServeUDP(c net.PacketConn, pod string) error {
 	buf := make([]byte, 1<<16)
 	for {
 		n, from, err := c.ReadFrom(buf)

@@ -1,7 +1,7 @@
-// Package fabric knows how network namespaces are joined: the two ends of a
-// veth, the ports of a bridge, the wire between the uplinks of nodes. It finds
-// the stations of a link-layer segment and what stands in the way to them; it
-// looks at no packet.
+// Package fabric knows how interfaces are joined, also across network
+// namespaces: the two ends of a veth, the ports of a bridge or bond, what is
+// stacked on a device, the wire between the uplinks of nodes. It looks at no
+// packet.
 package fabric
 
 import (
@@ -22,9 +22,12 @@ func (p Port) Valid() bool { return p.Link != nil }
 // Fabric is the compiled topology. It is immutable and safe for concurrent use.
 type Fabric struct {
 	peers   map[*netstack.Link]Port
-	masters map[*netstack.Link]Port   // port of a bridge -> the bridge
-	slaves  map[*netstack.Link][]Port // bridge -> its ports, in order of index
+	masters map[*netstack.Link]Port   // port of a bridge, bond or VRF -> that
+	slaves  map[*netstack.Link][]Port // bridge, bond or VRF -> its ports
+	lowers  map[*netstack.Link]Port   // VLAN, macvlan, ipvlan -> the device it is on
+	uppers  map[*netstack.Link][]Port // and the other way round
 	wires   map[*netstack.Link][]Port // uplink -> the other uplinks on its wire
+	byName  map[string]*netstack.Namespace
 }
 
 // Compile finds out how the namespaces are joined.
@@ -33,17 +36,22 @@ func Compile(namespaces []*netstack.Namespace) *Fabric {
 		peers:   make(map[*netstack.Link]Port),
 		masters: make(map[*netstack.Link]Port),
 		slaves:  make(map[*netstack.Link][]Port),
+		lowers:  make(map[*netstack.Link]Port),
+		uppers:  make(map[*netstack.Link][]Port),
 		wires:   make(map[*netstack.Link][]Port),
+		byName:  make(map[string]*netstack.Namespace, len(namespaces)),
 	}
-	byName := make(map[string]*netstack.Namespace, len(namespaces))
 	for _, ns := range namespaces {
-		byName[ns.Name] = ns
+		f.byName[ns.Name] = ns
 	}
 	for _, ns := range namespaces {
 		for i := range ns.Links {
 			l := &ns.Links[i]
-			if l.Kind == "veth" {
-				f.joinVeth(ns, l, byName)
+			switch {
+			case Paired(l.Kind):
+				f.joinPair(ns, l)
+			case Stacked(l.Kind):
+				f.joinLower(ns, l)
 			}
 			if l.Master != "" {
 				f.joinMaster(ns, l)
@@ -54,18 +62,36 @@ func Compile(namespaces []*netstack.Namespace) *Fabric {
 	return f
 }
 
-func (f *Fabric) joinVeth(ns *netstack.Namespace, l *netstack.Link, byName map[string]*netstack.Namespace) {
-	other := ns
-	if l.PeerNSID != netstack.NoPeerNS {
-		other = byName[ns.NSIDs[l.PeerNSID]]
+// Paired says whether links of the kind come in pairs.
+func Paired(kind string) bool { return kind == "veth" || kind == "netkit" }
+
+// Stacked says whether links of the kind sit on another one.
+func Stacked(kind string) bool {
+	switch kind {
+	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap":
+		return true
 	}
+	return false
+}
+
+// Origin is the namespace that the other end of a link is in: of a tunnel, where
+// its packets travel. It is nil when that was not collected.
+func (f *Fabric) Origin(at Port) *netstack.Namespace {
+	if at.Link.PeerNSID == netstack.NoPeerNS {
+		return at.NS
+	}
+	return f.byName[at.NS.NSIDs[at.Link.PeerNSID]]
+}
+
+func (f *Fabric) joinPair(ns *netstack.Namespace, l *netstack.Link) {
+	other := f.Origin(Port{ns, l})
 	if other == nil {
 		return
 	}
 	for i := range other.Links {
 		p := &other.Links[i]
 		// Both ends must name each other: an id of a namespace may be stale.
-		if p.Index == l.Peer && p.Kind == "veth" && p.Peer == l.Index {
+		if p.Index == l.Peer && p.Kind == l.Kind && p.Peer == l.Index {
 			f.peers[l] = Port{other, p}
 			// One end that knows the other's namespace is enough.
 			if p.PeerNSID != netstack.NoPeerNS && other.NSIDs[p.PeerNSID] == "" {
@@ -76,9 +102,22 @@ func (f *Fabric) joinVeth(ns *netstack.Namespace, l *netstack.Link, byName map[s
 	}
 }
 
+func (f *Fabric) joinLower(ns *netstack.Namespace, l *netstack.Link) {
+	other := f.Origin(Port{ns, l})
+	if other == nil {
+		return
+	}
+	for i := range other.Links {
+		if p := &other.Links[i]; p.Index == l.Peer && p != l {
+			f.lowers[l] = Port{other, p}
+			f.uppers[p] = append(f.uppers[p], Port{ns, l})
+		}
+	}
+}
+
 func (f *Fabric) joinMaster(ns *netstack.Namespace, l *netstack.Link) {
 	for i := range ns.Links {
-		if m := &ns.Links[i]; m.Name == l.Master && m.Kind == "bridge" {
+		if m := &ns.Links[i]; m.Name == l.Master && m != l {
 			f.masters[l] = Port{ns, m}
 			f.slaves[m] = append(f.slaves[m], Port{ns, l})
 		}
@@ -100,15 +139,7 @@ func (f *Fabric) joinWires(namespaces []*netstack.Namespace) {
 				continue
 			}
 			u := uplink{Port: Port{ns, l}}
-			dev := l.Name
-			if m, ok := f.masters[l]; ok {
-				dev = m.Link.Name
-			}
-			for _, a := range ns.Addresses {
-				if a.Dev == dev && !a.Prefix.Addr().IsLinkLocalUnicast() && !a.Prefix.IsSingleIP() {
-					u.prefixes = append(u.prefixes, a.Prefix.Masked())
-				}
-			}
+			f.subnets(u.Port, &u.prefixes, 0)
 			uplinks = append(uplinks, u)
 			f.wires[l] = []Port{}
 		}
@@ -123,14 +154,40 @@ func (f *Fabric) joinWires(namespaces []*netstack.Namespace) {
 	}
 }
 
+// maxStack bounds how many devices are taken to be on top of each other.
+const maxStack = 8
+
+// subnets adds the prefixes of what is on an uplink: itself, the bridge or bond
+// that it is a port of, the VLANs and their kin on it.
+func (f *Fabric) subnets(at Port, list *[]netip.Prefix, depth int) {
+	if depth == maxStack {
+		return
+	}
+	for _, a := range at.NS.Addresses {
+		if a.Dev == at.Link.Name && !a.Prefix.Addr().IsLinkLocalUnicast() && !a.Prefix.IsSingleIP() {
+			*list = append(*list, a.Prefix.Masked())
+		}
+	}
+	if m, ok := f.masters[at.Link]; ok {
+		f.subnets(m, list, depth+1)
+	}
+	for _, upper := range f.uppers[at.Link] {
+		f.subnets(upper, list, depth+1)
+	}
+}
+
 // uplink says whether the other end of the interface was not collected: a
 // physical device, or a veth into a namespace that is not here.
 func (f *Fabric) uplink(l *netstack.Link) bool {
 	if l.Loopback() {
 		return false
 	}
-	if l.Kind == "veth" {
+	if Paired(l.Kind) {
 		_, joined := f.peers[l]
+		return !joined
+	}
+	if Stacked(l.Kind) {
+		_, joined := f.lowers[l]
 		return !joined
 	}
 	return l.Kind == ""
@@ -147,7 +204,7 @@ func overlap(a, b []netip.Prefix) bool {
 	return false
 }
 
-// Peer returns the other end of a veth.
+// Peer returns the other end of a pair.
 func (f *Fabric) Peer(l *netstack.Link) (Port, bool) {
 	p, ok := f.peers[l]
 	return p, ok
@@ -155,154 +212,33 @@ func (f *Fabric) Peer(l *netstack.Link) (Port, bool) {
 
 // Bridge returns the bridge that the interface is a port of.
 func (f *Fabric) Bridge(l *netstack.Link) (Port, bool) {
+	p := f.masters[l]
+	return p, p.Valid() && p.Link.Kind == "bridge"
+}
+
+// Master returns the bridge, bond or VRF that the interface is a port of.
+func (f *Fabric) Master(l *netstack.Link) (Port, bool) {
 	p, ok := f.masters[l]
 	return p, ok
 }
 
-// Ports returns the ports of a bridge.
-func (f *Fabric) Ports(bridge *netstack.Link) []Port { return f.slaves[bridge] }
+// Ports returns the ports of a bridge, bond or VRF, in the order of the links.
+func (f *Fabric) Ports(master *netstack.Link) []Port { return f.slaves[master] }
+
+// Lower returns the device that a VLAN, macvlan or ipvlan is on.
+func (f *Fabric) Lower(l *netstack.Link) (Port, bool) {
+	p, ok := f.lowers[l]
+	return p, ok
+}
+
+// Uppers returns the VLANs, macvlans and ipvlans on a device.
+func (f *Fabric) Uppers(l *netstack.Link) []Port { return f.uppers[l] }
 
 // Wire returns the uplinks at the other end of an uplink's wire. It says false
 // when the interface is no uplink.
 func (f *Fabric) Wire(l *netstack.Link) ([]Port, bool) {
 	w, ok := f.wires[l]
 	return w, ok
-}
-
-// Barrier is why frames do not pass between two stations of a segment.
-type Barrier uint8
-
-// Barriers.
-const (
-	Clear     Barrier = iota
-	LinkDown          // an interface on the way is down
-	PortState         // a bridge port does not forward
-	Isolated          // both bridge ports are isolated
-	Filtered          // the bridge filters VLANs, which is not modelled
-)
-
-// Station is an interface that frames of a segment reach: one that hands them
-// to the network layer.
-type Station struct {
-	Port
-	// Barrier is the first obstacle on the way, and At where it stands.
-	Barrier Barrier
-	At      Port
-}
-
-// Segment returns the stations that frames sent by from can reach, nearest
-// first, and whether part of the segment was not collected.
-func (f *Fabric) Segment(from Port) (stations []Station, open bool) {
-	s := &search{f: f, seen: map[*netstack.Link]bool{from.Link: true}}
-	if from.Link.Kind == "bridge" {
-		s.spread(from, Port{}, Station{})
-	} else {
-		s.cross(from, Station{})
-	}
-	return s.stations, s.open
-}
-
-// Behind returns the stations behind a port of a bridge.
-func (f *Fabric) Behind(port Port) (stations []Station, open bool) {
-	s := &search{f: f, seen: map[*netstack.Link]bool{port.Link: true}}
-	if bridge, ok := f.Bridge(port.Link); ok {
-		s.seen[bridge.Link] = true
-	}
-	s.cross(port, Station{})
-	return s.stations, s.open
-}
-
-type search struct {
-	f        *Fabric
-	seen     map[*netstack.Link]bool
-	stations []Station
-	open     bool
-}
-
-func (st Station) blocked(b Barrier, at Port) Station {
-	if st.Barrier == Clear {
-		st.Barrier, st.At = b, at
-	}
-	return st
-}
-
-// cross follows what leaves by the interface.
-func (s *search) cross(out Port, way Station) {
-	if !out.Link.Up() {
-		way = way.blocked(LinkDown, out)
-	}
-	if peer, ok := s.f.Peer(out.Link); ok {
-		s.arrive(peer, way)
-		return
-	}
-	if wire, ok := s.f.Wire(out.Link); ok {
-		s.open = true
-		for _, p := range wire {
-			s.arrive(p, way)
-		}
-	}
-}
-
-func (s *search) arrive(in Port, way Station) {
-	if s.seen[in.Link] {
-		return
-	}
-	s.seen[in.Link] = true
-	if !in.Link.Up() {
-		way = way.blocked(LinkDown, in)
-	}
-	bridge, ok := s.f.Bridge(in.Link)
-	if !ok {
-		way.Port = in
-		s.stations = append(s.stations, way)
-		return
-	}
-	if s.seen[bridge.Link] {
-		return
-	}
-	s.seen[bridge.Link] = true
-	if !bridge.Link.Up() {
-		way = way.blocked(LinkDown, bridge) // which disables its ports
-	}
-	if in.Link.Port != nil && in.Link.Port.State != netstack.BRStateForwarding {
-		way = way.blocked(PortState, in)
-	}
-	own := way
-	own.Port = bridge
-	s.stations = append(s.stations, own)
-	s.spread(bridge, in, way)
-}
-
-// spread follows a frame that entered the bridge by in to its other ports.
-func (s *search) spread(bridge, in Port, way Station) {
-	if bridge.Link.Bridge != nil && bridge.Link.Bridge.VLANFiltering {
-		way = way.blocked(Filtered, bridge)
-	}
-	for _, out := range s.f.Ports(bridge.Link) {
-		if out.Link == in.Link {
-			continue
-		}
-		s.cross(out, s.f.Exit(in, out, way))
-	}
-}
-
-// Exit adds to a way what stands between two ports of a bridge; in is not valid
-// for frames that the bridge's host sends.
-func (f *Fabric) Exit(in, out Port, way Station) Station {
-	if out.Link.Port == nil {
-		return way
-	}
-	if out.Link.Port.State != netstack.BRStateForwarding {
-		if !out.Link.Up() || !out.Link.Carrier() {
-			// The bridge disables a port without carrier: the link is the cause.
-			return way.blocked(LinkDown, f.Down(out))
-		}
-		return way.blocked(PortState, out)
-	}
-	if in.Valid() && in.Link.Port != nil && in.Link.Port.Isolated && out.Link.Port.Isolated {
-		return way.blocked(Isolated, out)
-	}
-	return way
 }
 
 // Down returns the end of a link without carrier that is to blame: the other

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -54,92 +52,6 @@ func find(t *testing.T, list []*netstack.Namespace, ns, dev string) Port {
 	return Port{}
 }
 
-// said renders stations as "NAMESPACE/DEVICE", with what stands in the way.
-func said(stations []Station) []string {
-	words := [...]string{"", "down", "port state", "isolated", "filtered"}
-	var list []string
-	for _, s := range stations {
-		text := s.NS.Name + "/" + s.Link.Name
-		if s.Barrier != Clear {
-			text += ": " + words[s.Barrier] + " at " + s.At.NS.Name + "/" + s.At.Link.Name
-		}
-		list = append(list, text)
-	}
-	return list
-}
-
-func TestStationsOfASegment(t *testing.T) {
-	for _, test := range []struct {
-		name     string
-		change   func(*testing.T, []*netstack.Namespace)
-		ns, dev  string
-		stations []string
-		open     bool
-	}{
-		{name: "a pod sees its bridge and the other pod", ns: "n1-a", dev: "eth0", stations: []string{"n1/cni0", "n1-b/eth0"}},
-		{name: "a bridge sees its pods", ns: "n1", dev: "cni0", stations: []string{"n1-a/eth0", "n1-b/eth0"}},
-		{name: "an uplink sees the other on its wire, and perhaps more", ns: "n1", dev: "eth0", stations: []string{"n2/eth0"}, open: true},
-		{name: "isolated ports do not see each other, but see the bridge", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "veth-a").Link.Port.Isolated = true
-			find(t, l, "n1", "veth-b").Link.Port.Isolated = true
-		}, stations: []string{"n1/cni0", "n1-b/eth0: isolated at n1/veth-b"}},
-		{name: "one isolated port sees all", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "veth-a").Link.Port.Isolated = true
-		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
-		{name: "a blocked port hides what is behind it", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "veth-b").Link.Port.State = 4
-		}, stations: []string{"n1/cni0", "n1-b/eth0: port state at n1/veth-b"}},
-		{name: "a blocked port hides everything from what is behind it", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "veth-a").Link.Port.State = 4
-		}, stations: []string{"n1/cni0: port state at n1/veth-a", "n1-b/eth0: port state at n1/veth-a"}},
-		{name: "a port is disabled because the pod set its end down", ns: "n1", dev: "cni0", change: func(t *testing.T, l []*netstack.Namespace) {
-			port := find(t, l, "n1", "veth-a").Link
-			port.Flags &^= netstack.FlagLowerUp
-			port.Port.State = 0
-			find(t, l, "n1-a", "eth0").Link.Flags = 0
-		}, stations: []string{"n1-a/eth0: down at n1-a/eth0", "n1-b/eth0"}},
-		{name: "a bridge that is down, which disables its ports, is the cause", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "cni0").Link.Flags = 0
-			find(t, l, "n1", "veth-a").Link.Port.State = 0
-			find(t, l, "n1", "veth-b").Link.Port.State = 0
-		}, stations: []string{"n1/cni0: down at n1/cni0", "n1-b/eth0: down at n1/cni0"}},
-		{name: "a bridge that filters VLANs is not seen through", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "cni0").Link.Bridge = &netstack.Bridge{VLANFiltering: true}
-		}, stations: []string{"n1/cni0", "n1-b/eth0: filtered at n1/cni0"}},
-		{name: "uplinks in other subnets share no wire", ns: "n1", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
-			l[3].Addresses[0].Prefix = netip.MustParsePrefix("192.168.0.2/24")
-		}, open: true},
-		{name: "a wire into a namespace that was not collected is an uplink", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
-			delete(l[1].NSIDs, 0)
-			delete(l[0].NSIDs, 0)
-		}, open: true},
-		{name: "one end of a wire that knows the other's namespace is enough", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
-			delete(l[1].NSIDs, 0)
-		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
-		{name: "ends that do not name each other are not joined", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
-			find(t, l, "n1", "veth-a").Link.Peer = 9
-		}, open: true},
-		{name: "bridges that are joined in a circle end the search", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
-			l[0].Links = append(
-				l[0].Links,
-				netstack.Link{Index: 6, Name: "x", Kind: "veth", Flags: up, Master: "cni0", Peer: 7, PeerNSID: netstack.NoPeerNS},
-				netstack.Link{Index: 7, Name: "y", Kind: "veth", Flags: up, Master: "cni0", Peer: 6, PeerNSID: netstack.NoPeerNS},
-			)
-		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			list := twoNodes()
-			if test.change != nil {
-				test.change(t, list)
-			}
-			stations, open := Compile(list).Segment(find(t, list, test.ns, test.dev))
-			if diff := cmp.Diff(test.stations, said(stations)); diff != "" || open != test.open {
-				t.Errorf("open %v, want %v; stations (-want +got):\n%s", open, test.open, diff)
-			}
-		})
-	}
-}
-
 func TestPeersAndBridges(t *testing.T) {
 	list := twoNodes()
 	f := Compile(list)
@@ -153,10 +65,6 @@ func TestPeersAndBridges(t *testing.T) {
 	}
 	if ports := f.Ports(bridge.Link); len(ports) != 2 || ports[0] != peer {
 		t.Errorf("the ports of cni0 are %v", ports)
-	}
-	behind, open := f.Behind(peer)
-	if diff := cmp.Diff([]string{"n1-a/eth0"}, said(behind)); diff != "" || open {
-		t.Errorf("behind veth-a, open %v:\n%s", open, diff)
 	}
 	if _, wire := f.Wire(peer.Link); wire {
 		t.Error("a veth whose other end was collected is an uplink")

@@ -273,3 +273,18 @@ func (x *traversal) confirm() {
 	}
 	x.st.Conntrack.conns = append(x.st.Conntrack.conns, c)
 }
+
+// Untrack takes a packet from connection tracking (ip_vs_notrack).
+func (st *State) Untrack() {
+	if st.Conn != nil {
+		st.Conn, st.CT, st.Reply = nil, CTUntracked, false
+	}
+}
+
+// AlterReply tells a connection that has not left yet from where its answers
+// will come, without translating anything (ip_vs_update_conntrack).
+func (st *State) AlterReply(from netip.AddrPort) {
+	if c := st.Conn; c != nil && !c.Confirmed && !st.Reply && hasNATPort(c.Reply.Protocol) {
+		c.Reply.Src, c.Reply.SrcPort = from.Addr(), from.Port()
+	}
+}

@@ -135,6 +135,9 @@ type State struct {
 	// Local says that the packet was made in this namespace: Run sets it at
 	// OUTPUT, and clears it at PREROUTING.
 	Local bool
+	// Balanced says that IPVS has seen the packet (skb->ipvs_property). It may
+	// pass OUTPUT then without being made here.
+	Balanced bool
 	// Namespace names the network namespace in Translations.
 	Namespace string
 	// Steps, when not nil, collects what each table and chain did.

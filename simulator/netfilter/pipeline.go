@@ -1,6 +1,8 @@
 package netfilter
 
 import (
+	"math"
+
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -57,18 +59,26 @@ func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
 // connection, the steps and translations. Result.Rule says which rule or
 // policy decided when the packet does not pass.
 func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Result {
+	return rs.RunBetween(family, hook, math.MinInt, math.MaxInt, st, env)
+}
+
+// RunBetween is Run for what sits at priorities from first, and below last.
+func (rs *Ruleset) RunBetween(family netstack.Family, hook Hook, first, last int, st *State, env Env) Result {
 	x := st.begin(rs, family, hook, env)
-	if st.Conn == nil && (hook == Prerouting || hook == Output) {
+	if st.Conn == nil && first == math.MinInt && !st.Balanced && (hook == Prerouting || hook == Output) {
 		st.zone, st.zoneFromMark, st.template, st.prioritySet = 0, false, false, false
 	}
 	switch hook {
 	case Prerouting:
 		st.Local = false
 	case Output:
-		st.Local = true
+		st.Local = st.Local || !st.Balanced
 	}
 	p := &rs.pipelines[familyIndex(family)][hook]
 	for i := range p.ops {
+		if p.ops[i].priority < first || p.ops[i].priority >= last {
+			continue
+		}
 		if res := x.op(p, &p.ops[i]); res.Action != Accept {
 			return res
 		}

@@ -236,6 +236,9 @@ func (n *Neighbour) Resolved() bool {
 	return n.State&valid != 0
 }
 
+// Fixed says whether the entry has an address that nobody is asked for.
+func (n *Neighbour) Fixed() bool { return n.State&(NUDNoARP|NUDPermanent) != 0 }
+
 // FDBEntry is an entry of a bridge's or a VXLAN device's forwarding database.
 type FDBEntry struct {
 	Dev    string // port, or the bridge or VXLAN device itself

@@ -1,0 +1,212 @@
+package links
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// scenario is a topology, and connections through it.
+type scenario struct {
+	name  string
+	needs []string // features of the kernel
+	setup string   // see world.apply
+	from  string   // namespace; "a" by default
+	to    string   // SUBNET.HOST
+	only  netstack.Family
+	// protocols are those to try; all by default.
+	protocols []string
+	// again has each connection made twice, and the second judged: a tunnel tells
+	// of an error with the packet after the one that met it.
+	again bool
+	// opaque says that the verdict must be unknown, whatever the kernel does.
+	opaque bool
+	// reason is the first one; empty for a path that works. small is that of
+	// protocols without full-size packets, where it differs.
+	reason verdict.Code
+	small  *verdict.Code
+}
+
+var none verdict.Code
+
+// namespaces are what a scenario may use: a to d are ends, m and n the nodes
+// between them.
+var namespaces = []string{"a", "b", "c", "d", "m", "n"}
+
+func (s *scenario) run(t *testing.T, name string) {
+	need(t, s.needs...)
+	w := newWorld(t, name, namespaces...)
+	families := bothFamilies
+	if s.only != 0 {
+		families = []netstack.Family{s.only}
+	}
+	w.apply(s.setup, families)
+	w.settle()
+	snapshot := w.collect()
+	live := compile(t, snapshot)
+	stored := compile(t, throughBundle(t, snapshot))
+	protocols := s.protocols
+	if protocols == nil {
+		protocols = []string{"tcp", "udp", "icmp"}
+	}
+	from := s.from
+	if from == "" {
+		from = "a"
+	}
+	var group errgroup.Group
+	for _, f := range families {
+		for _, proto := range protocols {
+			to := netip.AddrPortFrom(netip.MustParseAddr(address(s.to, f)), 80)
+			query := verdict.Query{From: "ns:" + w.netns(from), To: to.Addr().String(), Port: 80, Protocol: verdict.Protocol(proto)}
+			if proto == "icmp" {
+				query.Port = 0
+			}
+			report := diagnose(t, live, query)
+			if diff := cmp.Diff(report, diagnose(t, stored, query)); diff != "" {
+				t.Errorf("%s %s: the report of a bundle differs (-live +bundle):\n%s", f, proto, diff)
+			}
+			group.Go(func() error {
+				options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp", Timeout: timeout}
+				fate, err := lab.ConnectFrom(t.Context(), w.netns(from), to, options)
+				for try := 0; err == nil && (try == 0 && s.again || try < tries && hasty(fate, report)); try++ {
+					fate, err = lab.ConnectFrom(t.Context(), w.netns(from), to, options)
+				}
+				if err == nil {
+					s.agree(t, fmt.Sprintf("%s %s", f, proto), proto, fate, report)
+				}
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// timeout is how long a connection waits, and tries how often it is made again
+// when it ends in silence where something is expected to be heard: on a busy
+// machine, a neighbour may be given up later than that.
+const (
+	timeout = 1500 * time.Millisecond
+	tries   = 3
+)
+
+func hasty(fate lab.Fate, report *verdict.Report) bool {
+	return fate.Outcome == lab.Timeout && len(report.Paths) == 1 && report.Paths[0].Outcome != verdict.OutcomeTimeout &&
+		report.Paths[0].Outcome != verdict.OutcomeDelivered && report.Verdict != verdict.Unknown
+}
+
+// agree compares the report with the fate of the real connection.
+func (s *scenario) agree(t *testing.T, name, proto string, fate lab.Fate, report *verdict.Report) {
+	t.Helper()
+	if len(report.Paths) != 1 {
+		t.Errorf("%s: %d paths: %v", name, len(report.Paths), report.Reasons)
+		return
+	}
+	path := &report.Paths[0]
+	var first verdict.Code
+	if len(path.Findings) > 0 {
+		first = path.Findings[0].Code
+	}
+	reason := s.reason
+	if s.small != nil && proto != "tcp" {
+		reason = *s.small
+	}
+	if first != reason {
+		t.Errorf("%s: first reason %q, want %q: %v\n%s", name, first, reason, path.Findings, trace(path))
+	}
+	if s.opaque {
+		if path.Verdict != verdict.Unknown {
+			t.Errorf("%s: verdict %s where it cannot be known (the kernel made it %s): %v", name, path.Verdict, fate.Outcome, path.Findings)
+		}
+		return
+	}
+	want := verdict.Unreachable
+	switch {
+	case fate.Outcome == lab.Established && !fate.FullSize:
+		want = verdict.Degraded
+	case fate.Outcome == lab.Established, fate.Outcome == lab.Answered:
+		want = verdict.Reachable
+	}
+	outcome := fate.Outcome
+	if proto == "udp" && path.Outcome == verdict.OutcomeDelivered && outcome == lab.Timeout {
+		// Silence is all that the client can see.
+		outcome, want = string(verdict.OutcomeDelivered), verdict.Degraded
+	}
+	if string(path.Outcome) != outcome || path.Verdict != want {
+		t.Errorf("%s: simulated %s, %s; the kernel made it %s (full size: %v, %v): %v\n%s",
+			name, path.Outcome, path.Verdict, fate.Outcome, fate.FullSize, fate.Err, path.Findings, trace(path))
+	}
+}
+
+func trace(p *verdict.Path) string {
+	var text bytes.Buffer
+	for _, hops := range [][]verdict.Hop{p.Hops, p.Reverse} {
+		for _, h := range hops {
+			fmt.Fprintf(&text, "%s: %s -> %s: %s\n", h.Namespace, h.In, h.Out, h.Packet)
+			for _, step := range h.Steps {
+				fmt.Fprintf(&text, "\t%s %s %s %s\n", step.Stage, step.Chain, step.Action, step.Rule)
+			}
+		}
+		text.WriteString("--\n")
+	}
+	return text.String()
+}
+
+func compile(t *testing.T, s *simulator.Snapshot) *simulator.World {
+	t.Helper()
+	w, err := simulator.Compile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func diagnose(t *testing.T, w *simulator.World, q verdict.Query) *verdict.Report {
+	t.Helper()
+	r, err := w.Diagnose(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// throughBundle writes the snapshot as a bundle and reads it again.
+func throughBundle(t *testing.T, s *simulator.Snapshot) *simulator.Snapshot {
+	t.Helper()
+	var archive bytes.Buffer
+	if err := bundle.WriteArchive(&archive, s); err != nil {
+		t.Fatal(err)
+	}
+	read, err := bundle.ReadArchive(&archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	for _, list := range []struct {
+		name      string
+		scenarios []scenario
+	}{{"br", bridges}, {"vx", vxlans}, {"mv", macvlans}} {
+		for i, s := range list.scenarios {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				s.run(t, fmt.Sprintf("%s%d", list.name, i))
+			})
+		}
+	}
+}

@@ -1,0 +1,454 @@
+package simulator
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// obstacle is why frames do not pass between two stations of a segment.
+type obstacle uint8
+
+const (
+	clear         obstacle = iota
+	linkIsDown             // an interface on the way is down
+	portState              // a bridge port does not forward
+	portIsolated           // both bridge ports are isolated
+	vlanFiltered           // a bridge port does not carry the VLAN
+	portNoFlood            // a bridge port gets no broadcasts, or no multicasts
+	portLocked             // a bridge port takes only senders that it knows
+	vlansMissing           // the VLANs of a bridge that filters were not collected
+	deviceUnknown          // a kind of device that is not modelled
+	sharesDevice           // both are on one device, which does not join them
+)
+
+// station is an interface that frames of a segment reach: one that hands them
+// to the network layer.
+type station struct {
+	fabric.Port
+	// barrier is the first obstacle on the way, at where it stands, and vlan the
+	// VLAN that is meant.
+	barrier obstacle
+	at      fabric.Port
+	vlan    uint16
+}
+
+// way is a station that is not reached yet, with the tags that frames have there.
+type way struct {
+	station
+	tags tags
+}
+
+func (w way) blocked(by obstacle, at fabric.Port) way {
+	if w.barrier == clear {
+		w.barrier, w.at = by, at
+	}
+	return w
+}
+
+// search floods a segment, as a request for a neighbour is flooded: a broadcast
+// in IPv4, a multicast in IPv6.
+type search struct {
+	w *World
+	// src is the sender's address, and wanted the address that is asked for; not
+	// valid when no neighbour is.
+	src      netstack.MAC
+	wanted   netip.Addr
+	seen     map[spot]bool
+	stations []station
+	answers  []proxy
+	open     bool // part of the segment was not collected
+}
+
+type spot struct {
+	link   *netstack.Link
+	tags   tags
+	inside bool // the bridge, where its ports meet
+}
+
+// proxy is an answer that a bridge or VXLAN device gives for a neighbour that
+// it knows of.
+type proxy struct {
+	by  fabric.Port
+	mac netstack.MAC
+}
+
+func (w *World) search(from fabric.Port, wanted netip.Addr) *search {
+	return &search{w: w, src: from.Link.MAC, wanted: wanted, seen: map[spot]bool{{link: from.Link}: true}}
+}
+
+// segment floods what an interface sends.
+func (w *World) segment(from fabric.Port, wanted netip.Addr) *search {
+	s := w.search(from, wanted)
+	s.transmit(from, way{})
+	s.apart(from)
+	return s
+}
+
+// apart adds, as out of reach, what shares a device with the sender but gets
+// none of its frames: a device and the macvlans and ipvlans on it do not talk,
+// and not all of those among themselves.
+func (s *search) apart(from fabric.Port) {
+	family := []fabric.Port{from}
+	if lower, ok := s.w.fabric.Lower(from.Link); ok && from.Link.Kind != "vlan" {
+		family = []fabric.Port{lower}
+	}
+	for _, upper := range s.w.fabric.Uppers(family[0].Link) {
+		if isMACVLAN(upper.Link) || isIPVLAN(upper.Link) {
+			family = append(family, upper)
+		}
+	}
+	if len(family) == 1 {
+		return
+	}
+	for _, p := range family {
+		if !s.seen[spot{link: p.Link}] {
+			s.stations = append(s.stations, way{station: station{Port: p}}.blocked(sharesDevice, from).station)
+		}
+	}
+}
+
+// behind floods what a port of a bridge sends for a station, to learn who is
+// behind it.
+func (w *World) behind(port fabric.Port, t tags, src netstack.MAC) *search {
+	s := w.search(port, netip.Addr{})
+	s.src = src
+	if bridge, ok := w.fabric.Bridge(port.Link); ok {
+		s.seen[spot{link: bridge.Link, tags: t, inside: true}] = true
+	}
+	s.transmit(port, way{tags: t})
+	return s
+}
+
+// station returns the one with the address, a reachable one first.
+func (s *search) station(mac netstack.MAC) *station {
+	var barred *station
+	for i := range s.stations {
+		st := &s.stations[i]
+		switch {
+		case st.Link.MAC != mac:
+		case st.barrier == clear:
+			return st
+		case barred == nil:
+			barred = st
+		}
+	}
+	return barred
+}
+
+// transmit follows what is sent by the interface.
+func (s *search) transmit(out fabric.Port, to way) {
+	link := out.Link
+	if !link.Up() {
+		to = to.blocked(linkIsDown, out)
+	}
+	switch link.Kind {
+	case "", "veth", "netkit":
+		s.cross(out, to)
+	case "bridge":
+		s.bridge(out, fabric.Port{}, to)
+	case "vlan":
+		var ok bool
+		if to.tags, ok = to.tags.push(vlanTag(link)); !ok {
+			to = to.blocked(deviceUnknown, out)
+		}
+		s.lower(out, to)
+	case "macvlan", "macvtap":
+		if lower, ok := s.w.fabric.Lower(link); ok && link.Mode == "bridge" {
+			for _, sibling := range s.w.fabric.Uppers(lower.Link) {
+				if sibling.Link != link && isMACVLAN(sibling.Link) && sibling.Link.Mode == "bridge" {
+					s.receive(sibling, to)
+				}
+			}
+		}
+		s.lower(out, to)
+	case "ipvlan", "ipvtap":
+		if lower, ok := s.w.fabric.Lower(link); ok && link.Mode == "l2" {
+			for _, sibling := range s.w.fabric.Uppers(lower.Link) {
+				if sibling.Link != link && isIPVLAN(sibling.Link) {
+					s.receive(sibling, to)
+				}
+			}
+		}
+		s.lower(out, to)
+	case "bond":
+		if slave, ok := s.w.bondSlave(out); ok {
+			s.transmit(slave, to)
+			return
+		}
+		s.open = s.open || len(s.w.fabric.Ports(link)) == 0
+	case "vxlan", "gretap":
+		s.tunnel(out, to)
+	case "dummy", "ifb", "loopback":
+	case "tun":
+		s.open = true // a program takes it: a virtual machine, perhaps
+	default:
+		to.Port = out
+		s.stations = append(s.stations, to.blocked(deviceUnknown, out).station)
+		s.open = true
+	}
+}
+
+func (s *search) lower(out fabric.Port, to way) {
+	if lower, ok := s.w.fabric.Lower(out.Link); ok {
+		s.transmit(lower, to)
+		return
+	}
+	s.cross(out, to) // an uplink, as its lower device was not collected
+}
+
+// cross follows what leaves by a wire.
+func (s *search) cross(out fabric.Port, to way) {
+	if peer, ok := s.w.fabric.Peer(out.Link); ok {
+		s.receive(peer, to)
+		return
+	}
+	if wire, ok := s.w.fabric.Wire(out.Link); ok {
+		s.open = true
+		for _, p := range wire {
+			s.receive(p, to)
+		}
+	}
+}
+
+// tunnel follows what leaves by a tunnel to all of its remote ends: a VXLAN
+// device sends a broadcast where its entries of the zero address lead.
+func (s *search) tunnel(out fabric.Port, to way) {
+	h := s.w.hosts[out.NS]
+	if v := out.Link.VXLAN; v != nil && v.Proxy && s.wanted.IsValid() {
+		if n := h.neighbour(out.Link.Name, s.wanted); n != nil && n.Resolved() {
+			s.answers = append(s.answers, proxy{out, n.MAC})
+		}
+		return // arp_reduce, neigh_reduce: it answers, or nobody does
+	}
+	if tunnelOpaque(out.Link) {
+		to.Port = out
+		s.stations = append(s.stations, to.blocked(deviceUnknown, out).station)
+		s.open = true
+		return
+	}
+	for _, r := range h.remotes(out.Link, netstack.MAC{}) {
+		ends, known := s.w.remoteEnds(out, r)
+		s.open = s.open || !known
+		for _, in := range ends {
+			s.receive(in, to)
+		}
+	}
+}
+
+// receive follows what an interface takes in: __netif_receive_skb_core.
+func (s *search) receive(in fabric.Port, to way) {
+	at := spot{link: in.Link, tags: to.tags}
+	if s.seen[at] {
+		return
+	}
+	s.seen[at] = true
+	if !in.Link.Up() {
+		to = to.blocked(linkIsDown, in)
+	}
+	if to.tags.tagged() {
+		if upper, ok := s.w.vlanUpper(in.Link, to.tags); ok {
+			to.tags = to.tags.pop()
+			s.receive(upper, to)
+			return
+		}
+	}
+	if s.uppers(in, to) {
+		return
+	}
+	if master, ok := s.w.fabric.Master(in.Link); ok {
+		switch master.Link.Kind {
+		case "bridge":
+			s.enterBridge(master, in, to)
+			return
+		case "bond":
+			if bondReceives(master.Link, in.Link) {
+				s.receive(master, to)
+			}
+			return
+		}
+	}
+	switch in.Link.Kind {
+	case "macvtap", "ipvtap", "tun":
+		s.open = true
+		return
+	}
+	if !to.tags.tagged() {
+		to.Port = in
+		s.stations = append(s.stations, to.station)
+	}
+}
+
+// enterBridge follows what a port of a bridge takes in: br_handle_frame_finish.
+func (s *search) enterBridge(bridge, in fabric.Port, to way) {
+	at := spot{link: bridge.Link, tags: to.tags, inside: true}
+	if s.seen[at] {
+		return
+	}
+	s.seen[at] = true
+	if !bridge.Link.Up() {
+		to = to.blocked(linkIsDown, bridge) // which disables its ports
+	}
+	if in.Link.Port != nil && in.Link.Port.State != netstack.BRStateForwarding {
+		to = to.blocked(portState, in)
+	}
+	s.bridge(bridge, in, to)
+}
+
+// bridge floods a frame from a port of the bridge, or from the bridge's host
+// when in is not valid: br_flood.
+func (s *search) bridge(bridge, in fabric.Port, to way) {
+	h := s.w.hosts[bridge.NS]
+	from := bridge
+	if in.Valid() {
+		from = in
+	}
+	if h.vlansMissing(bridge.Link) {
+		to = to.blocked(vlansMissing, bridge)
+	}
+	vlan, inner, ok := h.admit(bridge.Link, from.Link.Name, to.tags)
+	if !ok {
+		to.vlan = vlan
+		to = to.blocked(vlanFiltered, from)
+		to.tags = inner
+	}
+	if in.Valid() && !h.knownSender(in, s.src, vlan) {
+		to = to.blocked(portLocked, in)
+	}
+	suppressed := s.suppress(h, bridge, in, vlan)
+	barred := to.barrier != clear
+	if in.Valid() {
+		up := to
+		if t, ok := h.release(bridge.Link, bridge.Link.Name, vlan, inner); ok || barred {
+			up.tags = t
+		} else {
+			up.tags, up.vlan = inner, vlan
+			up = up.blocked(vlanFiltered, bridge)
+		}
+		s.receive(bridge, up)
+	}
+	for _, out := range s.w.fabric.Ports(bridge.Link) {
+		p := out.Link.Port
+		if out.Link == in.Link && (p == nil || !p.Hairpin) || p != nil && (p.ProxyARP || suppressed && p.NeighSuppress) {
+			continue
+		}
+		next := s.w.exit(in, out, to)
+		if t, ok := h.release(bridge.Link, out.Link.Name, vlan, inner); ok || barred {
+			next.tags = t
+		} else {
+			next.tags, next.vlan = inner, vlan
+			next = next.blocked(vlanFiltered, out)
+		}
+		if in.Valid() && p != nil && s.wanted.IsValid() && (s.wanted.Is4() && p.NoBroadcastFlood || s.wanted.Is6() && p.NoMulticastFlood) {
+			next = next.blocked(portNoFlood, out)
+		}
+		s.transmit(out, next)
+	}
+}
+
+// exit adds to a way what stands between two ports of a bridge: should_deliver.
+// in is not valid for frames that the bridge's host sends.
+func (w *World) exit(in, out fabric.Port, to way) way {
+	p := out.Link.Port
+	switch {
+	case p == nil:
+	case p.State != netstack.BRStateForwarding:
+		if !out.Link.Up() || !out.Link.Carrier() {
+			// The bridge disables a port without carrier: the link is the cause.
+			return to.blocked(linkIsDown, w.fabric.Down(out))
+		}
+		return to.blocked(portState, out)
+	case in.Valid() && in.Link.Port != nil && in.Link.Port.Isolated && p.Isolated:
+		return to.blocked(portIsolated, out)
+	case p.VLANTunnel:
+		return to.blocked(deviceUnknown, out)
+	}
+	return to
+}
+
+// suppress says whether the bridge knows the neighbour that is asked for, so
+// that ports that suppress such requests get none, and answers for it:
+// br_do_proxy_suppress_arp, br_do_suppress_nd.
+func (s *search) suppress(h *host, bridge, in fabric.Port, vlan uint16) bool {
+	if !s.wanted.IsValid() {
+		return false
+	}
+	ports := s.w.fabric.Ports(bridge.Link)
+	on := slices.ContainsFunc(ports, func(p fabric.Port) bool { return p.Link.Port != nil && p.Link.Port.NeighSuppress })
+	proxyARP := in.Valid() && in.Link.Port != nil && in.Link.Port.ProxyARP && s.wanted.Is4()
+	if !on && !proxyARP || on && in.Valid() && in.Link.Port != nil && in.Link.Port.NeighSuppress {
+		return false
+	}
+	dev := bridge
+	if vlan != 0 {
+		var ok bool
+		if dev, ok = s.w.vlanUpper(bridge.Link, tags{{vlanProtocol(bridge.Link), vlan}}); !ok {
+			return false
+		}
+	}
+	owner := s.w.hosts[dev.NS]
+	if a, own := owner.owns(s.wanted); own && on && (a.Dev == dev.Link.Name || a.Dev == bridge.Link.Name) {
+		return true
+	}
+	n := owner.neighbour(dev.Link.Name, s.wanted)
+	if n == nil || !n.Resolved() {
+		return false
+	}
+	port, found := h.forwards(bridge.Link, n.MAC, vlan)
+	if !found {
+		return false
+	}
+	if proxyARP || port != nil && port.Port != nil && port.Port.NeighSuppress {
+		s.answers = append(s.answers, proxy{dev, n.MAC})
+		return true
+	}
+	return on
+}
+
+// barrier explains what stands in the way on a segment.
+func (l *leg) barrier(s station) verdict.Finding {
+	h := l.w.hosts[s.at.NS]
+	link := s.at.Link
+	at, name := h.where(link.Name), link.Name
+	switch s.barrier {
+	case linkIsDown:
+		return l.linkDown(s.at)
+	case portState:
+		return verdict.NewFinding(verdict.BridgePortBlocked, at, linkEvidence(link), name)
+	case portIsolated:
+		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(link),
+			"bridge port %s on %s is isolated from the port of the sender", name, h)
+	case vlanFiltered:
+		if s.vlan == 0 {
+			return verdict.NewFindingf(verdict.BridgeVLANFiltered, at, h.vlanEvidence(name),
+				"bridge port %s on %s does not carry VLAN frames without a tag: it has no PVID", name, h)
+		}
+		return verdict.NewFindingf(verdict.BridgeVLANFiltered, at, h.vlanEvidence(name),
+			"bridge port %s does not carry VLAN %d on %s", name, s.vlan, h)
+	case portNoFlood:
+		return verdict.NewFindingf(verdict.BridgePortBlocked, at, linkEvidence(link),
+			"bridge port %s on %s is not forwarding what is sent to all (bcast_flood, mcast_flood, flood): its stations are not found", name, h)
+	case portLocked:
+		return verdict.NewFindingf(verdict.BridgePortBlocked, at, linkEvidence(link),
+			"bridge port %s on %s is not forwarding: it is locked, and no entry allows the sender %s", name, h, macString(l.packet.SrcMAC))
+	case vlansMissing:
+		return verdict.NewFindingf(verdict.SnapshotMissing, at, nil,
+			"the %s of %s was not collected, and %s filters VLANs", netstack.PartBridgeVLAN, h, name)
+	case sharesDevice:
+		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(link),
+			"%s on %s and %s share a device, which does not join them (%s%s)", name, h, s.Link.Name, link.Kind, mode(link))
+	}
+	if tunnelOpaque(link) && isTunnel(link.Kind) {
+		return verdict.NewFinding(verdict.EBPFOpaque, at, linkEvidence(link), "metadata (external)", name)
+	}
+	return l.unmodelledDevice(s.at)
+}
+
+func (l *leg) unmodelledDevice(at fabric.Port) verdict.Finding {
+	h := l.w.hosts[at.NS]
+	return verdict.NewFindingf(verdict.UnmodelledRule, h.where(at.Link.Name), linkEvidence(at.Link),
+		"interface %s of %s is of kind %s, which is not modelled%s", at.Link.Name, h, at.Link.Kind, tunnelDetail(at.Link))
+}

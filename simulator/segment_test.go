@@ -1,0 +1,146 @@
+package simulator
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+const linkUp = netstack.FlagUp | netstack.FlagLowerUp
+
+// twoNodes has a bridge with two pods on each of two nodes, whose uplinks share
+// a subnet.
+func twoNodes() []*netstack.Namespace {
+	node := func(name, address string) *netstack.Namespace {
+		return &netstack.Namespace{
+			Name:  name,
+			NSIDs: map[int]string{0: name + "-a", 1: name + "-b"},
+			Links: []netstack.Link{
+				{Index: 1, Name: "lo", Kind: "loopback", Flags: linkUp | netstack.FlagLoopback, PeerNSID: netstack.NoPeerNS},
+				{Index: 2, Name: "eth0", Flags: linkUp, PeerNSID: netstack.NoPeerNS},
+				{Index: 3, Name: "cni0", Kind: "bridge", Flags: linkUp, PeerNSID: netstack.NoPeerNS},
+				{Index: 4, Name: "veth-a", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 2, PeerNSID: 0, Port: &netstack.BridgePort{State: netstack.BRStateForwarding}},
+				{Index: 5, Name: "veth-b", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 2, PeerNSID: 1, Port: &netstack.BridgePort{State: netstack.BRStateForwarding}},
+			},
+			Addresses: []netstack.Address{{Dev: "eth0", Prefix: netip.MustParsePrefix(address)}},
+		}
+	}
+	pod := func(name, node string, peer int) *netstack.Namespace {
+		return &netstack.Namespace{
+			Name:  name,
+			NSIDs: map[int]string{0: node},
+			Links: []netstack.Link{{Index: 2, Name: "eth0", Kind: "veth", Flags: linkUp, Peer: peer, PeerNSID: 0}},
+		}
+	}
+	return []*netstack.Namespace{
+		node("n1", "172.30.0.1/24"), pod("n1-a", "n1", 4), pod("n1-b", "n1", 5),
+		node("n2", "172.30.0.2/24"), pod("n2-a", "n2", 4), pod("n2-b", "n2", 5),
+	}
+}
+
+func find(t *testing.T, list []*netstack.Namespace, ns, dev string) fabric.Port {
+	t.Helper()
+	for _, n := range list {
+		for i := range n.Links {
+			if n.Name == ns && n.Links[i].Name == dev {
+				return fabric.Port{NS: n, Link: &n.Links[i]}
+			}
+		}
+	}
+	t.Fatalf("no %s in %s", dev, ns)
+	return fabric.Port{}
+}
+
+// said renders stations as "NAMESPACE/DEVICE", with what stands in the way.
+func said(stations []station) []string {
+	words := [...]string{"", "down", "port state", "isolated", "VLAN", "no flood", "locked", "no VLANs", "unknown", "shared device"}
+	var list []string
+	for _, s := range stations {
+		text := s.NS.Name + "/" + s.Link.Name
+		if s.barrier != clear {
+			text += ": " + words[s.barrier] + " at " + s.at.NS.Name + "/" + s.at.Link.Name
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+func TestStationsOfASegment(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		change   func(*testing.T, []*netstack.Namespace)
+		ns, dev  string
+		stations []string
+		open     bool
+	}{
+		{name: "a pod sees its bridge and the other pod", ns: "n1-a", dev: "eth0", stations: []string{"n1/cni0", "n1-b/eth0"}},
+		{name: "a bridge sees its pods", ns: "n1", dev: "cni0", stations: []string{"n1-a/eth0", "n1-b/eth0"}},
+		{name: "an uplink sees the other on its wire, and perhaps more", ns: "n1", dev: "eth0", stations: []string{"n2/eth0"}, open: true},
+		{name: "isolated ports do not see each other, but see the bridge", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "veth-a").Link.Port.Isolated = true
+			find(t, l, "n1", "veth-b").Link.Port.Isolated = true
+		}, stations: []string{"n1/cni0", "n1-b/eth0: isolated at n1/veth-b"}},
+		{name: "one isolated port sees all", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "veth-a").Link.Port.Isolated = true
+		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
+		{name: "a blocked port hides what is behind it", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "veth-b").Link.Port.State = 4
+		}, stations: []string{"n1/cni0", "n1-b/eth0: port state at n1/veth-b"}},
+		{name: "a blocked port hides everything from what is behind it", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "veth-a").Link.Port.State = 4
+		}, stations: []string{"n1/cni0: port state at n1/veth-a", "n1-b/eth0: port state at n1/veth-a"}},
+		{name: "a port is disabled because the pod set its end down", ns: "n1", dev: "cni0", change: func(t *testing.T, l []*netstack.Namespace) {
+			port := find(t, l, "n1", "veth-a").Link
+			port.Flags &^= netstack.FlagLowerUp
+			port.Port.State = 0
+			find(t, l, "n1-a", "eth0").Link.Flags = 0
+		}, stations: []string{"n1-a/eth0: down at n1-a/eth0", "n1-b/eth0"}},
+		{name: "a bridge that is down, which disables its ports, is the cause", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "cni0").Link.Flags = 0
+			find(t, l, "n1", "veth-a").Link.Port.State = 0
+			find(t, l, "n1", "veth-b").Link.Port.State = 0
+		}, stations: []string{"n1/cni0: down at n1/cni0", "n1-b/eth0: down at n1/cni0"}},
+		{name: "a bridge that filters VLANs which were not collected is not seen through", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "cni0").Link.Bridge = &netstack.Bridge{VLANFiltering: true}
+		}, stations: []string{"n1/cni0: no VLANs at n1/cni0", "n1-b/eth0: no VLANs at n1/cni0"}},
+		{name: "uplinks in other subnets share no wire", ns: "n1", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
+			l[3].Addresses[0].Prefix = netip.MustParsePrefix("192.168.0.2/24")
+		}, open: true},
+		{name: "a wire into a namespace that was not collected is an uplink", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
+			delete(l[1].NSIDs, 0)
+			delete(l[0].NSIDs, 0)
+		}, open: true},
+		{name: "one end of a wire that knows the other's namespace is enough", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
+			delete(l[1].NSIDs, 0)
+		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
+		{name: "ends that do not name each other are not joined", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
+			find(t, l, "n1", "veth-a").Link.Peer = 9
+		}, open: true},
+		{name: "bridges that are joined in a circle end the search", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
+			l[0].Links = append(
+				l[0].Links,
+				netstack.Link{Index: 6, Name: "x", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 7, PeerNSID: netstack.NoPeerNS},
+				netstack.Link{Index: 7, Name: "y", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 6, PeerNSID: netstack.NoPeerNS},
+			)
+		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			list := twoNodes()
+			if test.change != nil {
+				test.change(t, list)
+			}
+			w, err := Compile(&Snapshot{Namespaces: list})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := w.segment(find(t, list, test.ns, test.dev), noAddr)
+			if diff := cmp.Diff(test.stations, said(s.stations)); diff != "" || s.open != test.open {
+				t.Errorf("open %v, want %v; stations (-want +got):\n%s", s.open, test.open, diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,290 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/fabric"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// isTunnel says whether links of the kind put packets into others.
+func isTunnel(kind string) bool {
+	return kind == "vxlan" || kind == "gretap" || isRoutedTunnel(kind)
+}
+
+// isRoutedTunnel says whether links of the kind carry packets without a frame.
+func isRoutedTunnel(kind string) bool {
+	switch kind {
+	case "ipip", "sit", "gre", "ip6tnl", "vti", "vti6":
+		return true
+	}
+	return false
+}
+
+// tunnelOpaque says whether something else than the device's settings and its
+// forwarding database says where each packet goes.
+func tunnelOpaque(link *netstack.Link) bool {
+	switch {
+	case link.VXLAN != nil:
+		return link.VXLAN.External || link.VXLAN.VNIFilter
+	case link.Tunnel != nil:
+		return link.Tunnel.External || link.Tunnel.Encap != ""
+	}
+	return isTunnel(link.Kind)
+}
+
+func tunnelDetail(link *netstack.Link) string {
+	switch {
+	case link.Tunnel == nil || !tunnelOpaque(link):
+		return ""
+	case link.Tunnel.External:
+		return " with external metadata"
+	}
+	return " in " + link.Tunnel.Encap
+}
+
+// kindOf is how a leg ends with a finding.
+func kindOf(f verdict.Finding) endKind {
+	if f.Severity == verdict.SeverityUndecided {
+		return undecided
+	}
+	return dropped
+}
+
+// maxTunnels bounds how deep packets are put into others: the kernel's
+// XMIT_RECURSION_LIMIT is 8.
+const maxTunnels = 8
+
+// travel sends what a tunnel has made on its way through the namespace of the
+// tunnel, as a packet of its own, and returns where it is delivered. When it
+// fails, so does the packet inside; learns says whether the tunnel adapts to
+// the MTU of its path.
+func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via string, learns bool) (end, bool) {
+	if l.depth == maxTunnels {
+		return l.drop(verdict.NewFinding(verdict.RoutingLoop, l.host.where(by.Link.Name), l.trail(),
+			fmt.Sprintf("the packets of tunnel %s of %s are sent into the tunnel again", by.Link.Name, l.host))), true
+	}
+	overhead := outer.Length - l.packet.Length
+	if under == l.w.hosts[by.NS] {
+		outer.Mark = l.packet.Mark // skb_scrub_packet keeps it
+	}
+	u := &leg{walk: l.walk, packet: outer, depth: l.depth + 1, device: via, host: under}
+	if learns {
+		if mtu := u.wayOut(under).pathMTU() - overhead; l.packet.Length > mtu && l.packet.DF {
+			return l.tooBig(by, mtu), true
+		}
+	}
+	e := u.send(under)
+	l.hops = append(l.hops, u.hops...)
+	switch e.kind {
+	case delivered:
+		return e, false
+	case left, undecided:
+		l.host = e.host
+		return l.finish(e.kind, *e.finding), true
+	}
+	// What the host of the tunnel is told, it uses for the packets to come.
+	sent := outer
+	sent.Src = u.firstSource(outer.Src)
+	told, _ := l.notify(e, under, &sent)
+	if told && learns && e.notice.mtu > overhead {
+		return l.tooBig(by, e.notice.mtu-overhead), true
+	}
+	inner := l.finish(dropped, *e.finding)
+	inner.host = l.w.hosts[by.NS]
+	if told && isRoutedTunnel(by.Link.Kind) && e.notice.kind == noticeICMP && e.notice.mtu == 0 {
+		// ip_tunnel_err: it fails the next packets as a link that is down.
+		inner.notice = notice{kind: noticeICMP, originated: l.origin == inner.host}
+		inner.notice.typ, inner.notice.code = unreachable(l.packet.Family(), errHost)
+	}
+	return inner, true
+}
+
+// tooBig drops a packet that does not fit into a tunnel, and tells its sender:
+// skb_tunnel_check_pmtu, tnl_update_pmtu.
+func (l *leg) tooBig(by fabric.Port, mtu int) end {
+	h := l.w.hosts[by.NS]
+	e := l.drop(verdict.NewFindingf(verdict.MTUExceeded, h.where(by.Link.Name), linkEvidence(by.Link),
+		"packet of %d bytes exceeds MTU %d of %s on %s: its path has no room for more", l.packet.Length, mtu, by.Link.Name, h))
+	e.host = h
+	// A bridge has the answer come out of the tunnel, as if from the other end.
+	e.notice = notice{kind: noticeICMP, mtu: mtu, originated: l.origin == h || by.Link.Port != nil}
+	e.notice.typ, e.notice.code = tooBig(l.packet.Family())
+	return e
+}
+
+// decapsulate goes on with the packet inside at a tunnel device; the outer one
+// came to the host with a mark.
+func (l *leg) decapsulate(in fabric.Port, mark uint32, at *host) end {
+	h := l.w.hosts[in.NS]
+	l.host = nil // connections end with the tunnel, on one host too
+	l.enter(h, in.Link.Name)
+	if h == at {
+		l.packet.Mark = mark
+	}
+	return l.input(in)
+}
+
+// emitTunnel sends the packet through a tunnel: ip_tunnel_xmit, sit's
+// ipip6_tunnel_xmit, ip6_tnl_xmit.
+func (l *leg) emitTunnel(out fabric.Port) end {
+	h, link, t := l.w.hosts[out.NS], out.Link, out.Link.Tunnel
+	switch {
+	case link.Kind == "vti", link.Kind == "vti6":
+		return l.undecided(verdict.NewFindingf(verdict.EncryptionOpaque, h.where(link.Name), linkEvidence(link), "%s of %s encrypts what is sent by it", link.Name, h))
+	case t == nil || t.Encap != "":
+		return l.undecided(l.unmodelledDevice(out))
+	case t.External:
+		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, h.where(link.Name), linkEvidence(link), "metadata (external)", link.Name))
+	case !tunnelCarries(link, l.packet.Family()):
+		return l.drop(verdict.NewFindingf(verdict.InvalidRoute, h.where(link.Name), []string{describeRoute(&l.route)},
+			"invalid route %s for packet %s: a tunnel of kind %s does not carry %s", describeRoute(&l.route), &l.packet, link.Kind, l.packet.Family()))
+	}
+	to := t.Remote
+	if !to.IsValid() && link.Kind != "gretap" && netstack.FamilyOf(l.towards) == tunnelFamily(link) {
+		to = l.towards // of a tunnel to anywhere, the next hop is the other end
+	}
+	if !to.IsValid() {
+		return l.drop(verdict.NewFindingf(verdict.InvalidRoute, h.where(link.Name), []string{describeRoute(&l.route)},
+			"invalid route %s for packet %s: tunnel %s has no remote end, and the route none for it", describeRoute(&l.route), &l.packet, link.Name))
+	}
+	under := l.w.hosts[l.w.fabric.Origin(out)]
+	if under == nil {
+		return l.leave(link.Name)
+	}
+	outer := netstack.Packet{
+		Src: t.Local, Dst: to, Protocol: tunnelProtocol(link, l.packet.Family()),
+		TTL: t.TTL, TOS: t.TOS, Length: l.packet.Length + tunnelHeaders(link),
+		DF: t.PMTUDisc || l.packet.DF && link.Kind != "sit",
+	}
+	if outer.TTL == 0 {
+		outer.TTL = max(l.packet.TTL, 1)
+	}
+	if outer.TOS&1 != 0 {
+		outer.TOS = l.packet.TOS
+	}
+	l.step("tunnel", fmt.Sprintf("%s to %s", link.Kind, to), link.Name)
+	e, failed := l.travel(out, under, outer, t.Underlay, t.PMTUDisc || link.Kind == "ip6tnl")
+	if failed {
+		return e
+	}
+	in, f, ok := l.tunnelEnd(e.host, &e.packet, link)
+	if !ok {
+		return l.finish(kindOf(f), f)
+	}
+	if link.Kind != "gretap" {
+		l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{}
+	}
+	return l.decapsulate(in, e.packet.Mark, e.host)
+}
+
+// Numbers of the protocols that carry others.
+const (
+	protoIPIP netstack.Protocol = 4
+	protoIPv6 netstack.Protocol = 41
+	protoGRE  netstack.Protocol = 47
+)
+
+func tunnelProtocol(link *netstack.Link, inner netstack.Family) netstack.Protocol {
+	switch {
+	case link.Kind == "gre", link.Kind == "gretap":
+		return protoGRE
+	case inner == netstack.IPv6:
+		return protoIPv6
+	}
+	return protoIPIP
+}
+
+// tunnelFamily is the family of the packets around.
+func tunnelFamily(link *netstack.Link) netstack.Family {
+	if link.Kind == "ip6tnl" {
+		return netstack.IPv6
+	}
+	return netstack.IPv4
+}
+
+// tunnelCarries says whether packets of the family may be inside.
+func tunnelCarries(link *netstack.Link, f netstack.Family) bool {
+	switch link.Kind {
+	case "ipip":
+		return f == netstack.IPv4
+	case "sit":
+		return f == netstack.IPv6
+	case "ip6tnl":
+		return link.Tunnel.Protocol == "" || link.Tunnel.Protocol == "any" || (link.Tunnel.Protocol == "ip6ip6") == (f == netstack.IPv6)
+	}
+	return true
+}
+
+// tunnelHeaders are the bytes that a tunnel adds.
+func tunnelHeaders(link *netstack.Link) int {
+	t, n := link.Tunnel, 20
+	switch link.Kind {
+	case "ip6tnl":
+		if n = 40; t.EncapLimit {
+			n += 8
+		}
+	case "gretap":
+		n += 4 + 14
+	case "gre":
+		n += 4
+	}
+	if t.OutKey != nil {
+		n += 4
+	}
+	if t.OutChecksum {
+		n += 4
+	}
+	if t.OutSequence {
+		n += 4
+	}
+	return n
+}
+
+// tunnelEnd is the device that takes a packet which came to a host, and which
+// the tunnel by sent: ip_tunnel_lookup prefers one with both ends, then one with
+// the remote one, then one with the local one, then one with neither.
+func (l *leg) tunnelEnd(h *host, outer *netstack.Packet, by *netstack.Link) (fabric.Port, verdict.Finding, bool) {
+	var best fabric.Port
+	score := -1
+	for _, p := range l.w.tunnels[h.Namespace] {
+		t := p.Link.Tunnel
+		if t == nil || p.Link.Kind != by.Kind || !sameKey(t.InKey, by.Tunnel.OutKey) {
+			continue
+		}
+		local, remote := ends(t.Local, outer.Dst), ends(t.Remote, outer.Src)
+		if !p.Link.Up() || local < 0 || remote < 0 {
+			continue
+		}
+		if s := local + 2*remote; s > score {
+			best, score = p, s
+		}
+	}
+	switch {
+	case score < 0:
+		return best, verdict.NewFindingf(verdict.InterfaceMissing, h.where(""), []string{outer.String()},
+			"interface %s is missing: no tunnel that is up on %s takes packets of this kind from %s to %s", by.Kind, h, outer.Src, outer.Dst), false
+	case tunnelOpaque(best.Link):
+		return best, l.unmodelledDevice(best), false
+	case best.Link.Tunnel.InChecksum != by.Tunnel.OutChecksum, best.Link.Tunnel.InSequence != by.Tunnel.OutSequence:
+		return best, l.unmodelledDevice(best), false
+	}
+	return best, verdict.Finding{}, true
+}
+
+// ends compares an end of a tunnel with a packet: 1 the same, 0 any, -1 another.
+func ends(own, addr netip.Addr) int {
+	switch {
+	case !own.IsValid():
+		return 0
+	case own == addr:
+		return 1
+	}
+	return -1
+}
+
+func sameKey(a, b *uint32) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
+}
