@@ -3,6 +3,9 @@ package collector
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -21,18 +24,57 @@ func readXFRM(_ context.Context, t *target) error {
 		return fmt.Errorf("open a socket for xfrm: %w", notSupported(err))
 	}
 	defer handle.Close()
-	policies, err := retry(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(netlink.FAMILY_ALL) })
-	if err != nil {
-		return fmt.Errorf("read xfrm policies: %w", notSupported(err))
-	}
 	var text strings.Builder
-	for i := range policies {
-		p := &policies[i]
-		fmt.Fprintf(&text, "src %s dst %s\n\t%s action %s priority %d\n", p.Src, p.Dst, p.Dir, p.Action, p.Priority)
-		for _, tmpl := range p.Tmpls {
-			fmt.Fprintf(&text, "\ttmpl src %s dst %s\n\t\tproto %s reqid %d mode %s\n", tmpl.Src, tmpl.Dst, tmpl.Proto, tmpl.Reqid, tmpl.Mode)
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		policies, err := retry(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(family) })
+		if err != nil {
+			return fmt.Errorf("read xfrm policies: %w", notSupported(err))
 		}
+		writePolicies(&text, t, policies, family)
 	}
 	t.ns.XFRM.Data = []byte(text.String())
 	return nil
+}
+
+func writePolicies(text *strings.Builder, t *target, policies []netlink.XfrmPolicy, family int) {
+	prefix := func(n *net.IPNet) netip.Prefix {
+		b := n.IP
+		if family == netlink.FAMILY_V6 && len(b) == net.IPv4len {
+			// The library takes an address with nothing but zeros behind its first
+			// four bytes for one of IPv4.
+			b = append(slices.Clone(b), make([]byte, net.IPv6len-net.IPv4len)...)
+		}
+		addr, _ := netip.AddrFromSlice(b)
+		if family == netlink.FAMILY_V4 {
+			addr = addr.Unmap()
+		}
+		bits, _ := n.Mask.Size()
+		return netip.PrefixFrom(addr, bits)
+	}
+	for i := range policies {
+		p := &policies[i]
+		fmt.Fprintf(text, "src %s dst %s", prefix(p.Src), prefix(p.Dst))
+		if p.Proto != 0 {
+			fmt.Fprintf(text, " proto %d", p.Proto)
+		}
+		if p.SrcPort != 0 {
+			fmt.Fprintf(text, " sport %d", p.SrcPort)
+		}
+		if p.DstPort != 0 {
+			fmt.Fprintf(text, " dport %d", p.DstPort)
+		}
+		if p.Ifindex != 0 {
+			fmt.Fprintf(text, " dev %s", t.device(p.Ifindex))
+		}
+		fmt.Fprintf(text, "\n\t%s action %s priority %d\n", p.Dir, p.Action, p.Priority)
+		if p.Mark != nil {
+			fmt.Fprintf(text, "\tmark %#x/%#x\n", p.Mark.Value, p.Mark.Mask)
+		}
+		if p.Ifid != 0 {
+			fmt.Fprintf(text, "\tif_id %#x\n", p.Ifid)
+		}
+		for _, tmpl := range p.Tmpls {
+			fmt.Fprintf(text, "\ttmpl src %s dst %s\n\t\tproto %s reqid %d mode %s\n", tmpl.Src, tmpl.Dst, tmpl.Proto, tmpl.Reqid, tmpl.Mode)
+		}
+	}
 }

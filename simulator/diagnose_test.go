@@ -223,7 +223,7 @@ func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
 			namespace(t, s, "shop-web-0").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"cgroup":[{"attach_type":"cgroup_inet4_connect","prog_id":7}]}]`)}
 		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "cgroup_inet4_connect program 7"},
 		{"IPsec policies", func(t *testing.T, s *simulator.Snapshot) {
-			namespace(t, s, "shop-web-0").XFRM = netstack.Text{File: "xfrm.txt", Data: []byte("src 10.0.0.0/8 dst 10.0.0.0/8 dir out\n")}
+			namespace(t, s, "shop-web-0").XFRM = netstack.Text{File: "xfrm.txt", Data: []byte("src 10.0.0.0/8 dst 10.0.0.0/8\n\tdir out priority 0 ptype main\n\ttmpl src 1.1.1.1 dst 2.2.2.2\n\t\tproto esp reqid 0 mode tunnel\n")}
 		}, toDB, verdict.Unknown, verdict.EncryptionOpaque, "IPsec"},
 		{"an IPVS service without destinations", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:5432 -s rr\n")}

@@ -286,7 +286,7 @@ func (l *leg) send(h *host) end {
 		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(l.device), evidence(&l.route),
 			"a tunnel is bound to %s, and the route to %s leaves by another interface: that look-up is not modelled", l.device, l.packet.Dst))
 	}
-	if e, stop := l.throughPolicies(); stop {
+	if e, stop := l.throughPolicies("out", l.next.Dev); stop {
 		return e
 	}
 	if e, stop := l.throughPrograms(); stop {
@@ -535,6 +535,12 @@ func (l *leg) forwarding(dev string) (on bool, key string) {
 // forward passes the packet on: ip_forward, ip6_forward.
 func (l *leg) forward(in *netstack.Link) end {
 	h, p := l.host, &l.packet
+	if e, stop := l.throughPolicies("fwd", in.Name); stop {
+		return e
+	}
+	if e, stop := l.throughPolicies("out", l.next.Dev); stop {
+		return e
+	}
 	if p.TTL <= 1 {
 		f := verdict.NewFindingf(verdict.TTLExpired, h.where(in.Name), []string{p.String()}, "hop limit reached at %s", h)
 		if l.loop != nil {
@@ -614,6 +620,9 @@ func (l *leg) postrouting(in string) end {
 // deliver runs INPUT: after it the packet meets a socket.
 func (l *leg) deliver(in string) end {
 	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
+		return e
+	}
+	if e, stop := l.throughPolicies("in", in); stop {
 		return e
 	}
 	if e, stop := l.throughPrograms(); stop {

@@ -15,7 +15,7 @@ import (
 type opaque struct {
 	// filtered are the devices with tc filters.
 	filtered map[string]bool
-	encrypts bool // there are IPsec policies
+	policies []policy // of IPsec
 	programs []program
 }
 
@@ -33,7 +33,9 @@ func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
 	if o.programs, err = programs(ns.BPF); err != nil {
 		return opaque{}, err
 	}
-	o.encrypts = len(bytes.TrimSpace(ns.XFRM.Data)) > 0
+	if o.policies, err = policies(ns.XFRM); err != nil {
+		return opaque{}, err
+	}
 	return o, nil
 }
 
@@ -133,13 +135,4 @@ func (l *leg) throughDevice(dev, direction string) (end, bool) {
 		return l.hookDevice(netfilter.Ingress, dev)
 	}
 	return end{}, false
-}
-
-// throughPolicies asks about IPsec policies of the sending host.
-func (l *leg) throughPolicies() (end, bool) {
-	if !l.host.opaque.encrypts {
-		return end{}, false
-	}
-	return l.through(verdict.NewFindingf(verdict.EncryptionOpaque, l.host.where(""), nil,
-		"%s has IPsec policies, which are not evaluated", l.host))
 }

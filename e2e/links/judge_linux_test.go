@@ -197,16 +197,27 @@ func throughBundle(t *testing.T, s *simulator.Snapshot) *simulator.Snapshot {
 }
 
 func TestScenarios(t *testing.T) {
-	t.Parallel()
 	for _, list := range []struct {
 		name      string
 		scenarios []scenario
-	}{{"br", bridges}, {"vx", vxlans}, {"mv", macvlans}} {
-		for i, s := range list.scenarios {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				s.run(t, fmt.Sprintf("%s%d", list.name, i))
-			})
-		}
+	}{
+		{"bridges", bridges},
+		{"vxlans", vxlans},
+		{"macvlans", macvlans},
+		{"vlans", vlans},
+		{"bonds", bonds},
+		{"tunnels", ipTunnels},
+		{"ipvlans", ipvlans},
+		{"policies", policies},
+	} {
+		t.Run(list.name, func(t *testing.T) {
+			t.Parallel()
+			for i, s := range list.scenarios {
+				t.Run(s.name, func(t *testing.T) {
+					t.Parallel()
+					s.run(t, fmt.Sprintf("%s%d", list.name[:2], i))
+				})
+			}
+		})
 	}
 }

@@ -7,12 +7,15 @@ package links
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +26,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
-const prefix = "pllink"
+const prefix = "pllk-"
 
 // world is a topology of namespaces, by their short names.
 type world struct {
@@ -249,4 +252,14 @@ func (w *world) collect() *simulator.Snapshot {
 	return snapshot
 }
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+func TestMain(m *testing.M) {
+	// Scenarios wait more than they compute.
+	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p != nil && p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := p.Value.Set("6"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
