@@ -1,65 +1,154 @@
 package simulator_test
 
 import (
+	"encoding/json"
 	"fmt"
-	"strings"
+	"net/netip"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// withServices gives node-1 of the sample n services of three endpoints each, in
-// the shape of kube-proxy's rules; the last of them has db-0 as an endpoint, three
-// times over.
-func withServices(tb testing.TB, n int) *simulator.Snapshot {
-	tb.Helper()
-	s, err := bundle.Read("../examples/lab.tar.zst")
-	if err != nil {
-		tb.Fatal(err)
+// routedCluster is a cluster of four nodes on one wire, each with one pod behind
+// a veth, a route to the pods of each other, and the rules of kube-proxy for any
+// number of Services. The client is the pod of node 0; each of the others is an
+// endpoint of every Service.
+func routedCluster(mode string, services int) *simulator.Snapshot {
+	spec := &proxyrules.Spec{
+		Services: services, Endpoints: 3, NodePortEvery: 100,
+		Backend: func(_, endpoint int) netip.Addr { return podOf(endpoint + 1) },
 	}
-	var chains, rules strings.Builder
-	for i := range n {
-		vip := fmt.Sprintf("10.97.%d.%d", i>>8, i&255)
-		fmt.Fprintf(&chains, ":KUBE-SVC-%08X - [0:0]\n", i)
-		fmt.Fprintf(&rules, "-A KUBE-SERVICES -d %s/32 -p tcp -m comment --comment \"shop/s-%d cluster IP\" -m tcp --dport 80 -j KUBE-SVC-%08X\n", vip, i, i)
-		fmt.Fprintf(&rules, "-A KUBE-SVC-%08X ! -s 10.244.0.0/16 -d %s/32 -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ\n", i, vip)
-		for e := range 3 {
-			pod := fmt.Sprintf("10.244.%d.%d", 100+i>>6, (i&63)*3+e)
-			if i == n-1 {
-				pod = "10.244.2.30"
-			}
-			statistic := ""
-			if e < 2 {
-				statistic = fmt.Sprintf(" -m statistic --mode random --probability %.11f", 1/float64(3-e))
-			}
-			fmt.Fprintf(&chains, ":KUBE-SEP-%08X-%d - [0:0]\n", i, e)
-			fmt.Fprintf(&rules, "-A KUBE-SVC-%08X%s -j KUBE-SEP-%08X-%d\n", i, statistic, i, e)
-			fmt.Fprintf(&rules, "-A KUBE-SEP-%08X-%d -s %s/32 -j KUBE-MARK-MASQ\n", i, e, pod)
-			fmt.Fprintf(&rules, "-A KUBE-SEP-%08X-%d -p tcp -m tcp -j DNAT --to-destination %s:5432\n", i, e, pod)
-		}
+	s := &simulator.Snapshot{}
+	for n := range clusterNodes {
+		s.Namespaces = append(s.Namespaces, clusterNode(n, mode, spec), clusterPod(n))
 	}
-	for i := range namespace(tb, s, "node-1").IPTables {
-		d := &namespace(tb, s, "node-1").IPTables[i]
-		before, nat, found := strings.Cut(string(d.Data), "*nat\n")
-		if d.Family != netstack.IPv4 || !found {
-			continue
-		}
-		body, after, found := strings.Cut(nat, "COMMIT\n")
-		if !found {
-			tb.Fatalf("%s: table nat has no end", d.File)
-		}
-		d.Data = []byte(before + "*nat\n" + chains.String() + body + rules.String() + "COMMIT\n" + after)
-		return s
-	}
-	tb.Fatal("node-1 has no nat table")
-	return nil
+	return s
 }
 
-// lastOf1000 asks for the service that comes last in the rules.
-var lastOf1000 = tcp(web, "10.97.3.231", 80)
+const clusterNodes = 4
+
+func podOf(node int) netip.Addr    { return netip.AddrFrom4([4]byte{10, 128, byte(node), 2}) }
+func nodeAddr(node int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + node)}) }
+
+func podName(node int) string { return fmt.Sprintf("shop/pod-%d", node) }
+
+// device is an interface that is up.
+func device(index int, name, kind string, mac byte) netstack.Link {
+	return netstack.Link{
+		Index: index, Name: name, Kind: kind, MAC: netstack.MAC{2, 0, 0, 0, byte(index), mac}, MTU: 1500, OperState: "UP",
+		Flags:    netstack.FlagUp | netstack.FlagBroadcast | netstack.FlagRunning | netstack.FlagMulticast | netstack.FlagLowerUp,
+		PeerNSID: netstack.NoPeerNS,
+	}
+}
+
+func loopback() netstack.Link {
+	return netstack.Link{
+		Index: 1, Name: "lo", Kind: "loopback", MTU: 65536, OperState: "UNKNOWN", PeerNSID: netstack.NoPeerNS,
+		Flags: netstack.FlagUp | netstack.FlagLoopback | netstack.FlagRunning | netstack.FlagLowerUp,
+	}
+}
+
+// blank is a namespace of which everything is known.
+func blank(name string, kind netstack.Kind) *netstack.Namespace {
+	ns := &netstack.Namespace{Name: name, Kind: kind, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}
+	for _, dev := range []string{"all", "default", "lo", "eth0", "veth0"} {
+		ns.Sysctls["net.ipv4.conf."+dev+".forwarding"] = "1"
+	}
+	for _, p := range []netstack.Part{
+		netstack.PartLinks, netstack.PartAddresses, netstack.PartRoutes4, netstack.PartRules4, netstack.PartNeighbours,
+		netstack.PartSockets, netstack.PartSysctls, netstack.PartIPTables4, netstack.PartNFT, netstack.PartIPSet,
+	} {
+		ns.SetPart(p, netstack.Status{State: netstack.StateOK})
+	}
+	for priority, table := range map[uint32]uint32{0: netstack.TableLocal, 32766: netstack.TableMain, 32767: netstack.TableDefault} {
+		ns.Rules = append(ns.Rules, netstack.Rule{
+			Family: netstack.IPv4, Priority: priority, Action: netstack.RuleLookup, Table: table, SuppressPrefixLen: -1, SuppressIfGroup: -1,
+		})
+	}
+	return ns
+}
+
+// own gives the namespace an address, with what the kernel makes of it.
+func own(ns *netstack.Namespace, dev string, prefix netip.Prefix) {
+	ns.Addresses = append(ns.Addresses, netstack.Address{Dev: dev, Prefix: prefix})
+	hop := []netstack.NextHop{{Dev: dev, Weight: 1}}
+	ns.Routes = append(ns.Routes, netstack.Route{
+		Family: netstack.IPv4, Table: netstack.TableLocal, Type: netstack.RouteLocal, Scope: netstack.ScopeHost,
+		Dst: netip.PrefixFrom(prefix.Addr(), 32), PrefSrc: prefix.Addr(), NextHops: hop,
+	})
+	if !prefix.IsSingleIP() {
+		ns.Routes = append(ns.Routes, netstack.Route{
+			Family: netstack.IPv4, Table: netstack.TableMain, Type: netstack.RouteUnicast, Scope: netstack.ScopeLink,
+			Dst: prefix.Masked(), PrefSrc: prefix.Addr(), NextHops: hop,
+		})
+	}
+}
+
+// way adds a route; gateway may be invalid.
+func way(ns *netstack.Namespace, dst string, dev string, gateway netip.Addr) {
+	r := netstack.Route{
+		Family: netstack.IPv4, Table: netstack.TableMain, Type: netstack.RouteUnicast, Dst: netip.MustParsePrefix(dst),
+		NextHops: []netstack.NextHop{{Dev: dev, Gateway: gateway, Weight: 1}},
+	}
+	if !gateway.IsValid() {
+		r.Scope = netstack.ScopeLink
+	}
+	ns.Routes = append(ns.Routes, r)
+}
+
+func clusterNode(n int, mode string, spec *proxyrules.Spec) *netstack.Namespace {
+	ns := blank(fmt.Sprintf("node-%d", n), netstack.KindNode)
+	ns.Node = ns.Name
+	ns.NSIDs = map[int]string{0: fmt.Sprintf("pod-%d", n)}
+	veth := device(3, "veth0", "veth", byte(n))
+	veth.Peer, veth.PeerNSID = 2, 0
+	ns.Links = []netstack.Link{loopback(), device(2, "eth0", "", byte(n)), veth}
+	own(ns, "eth0", netip.PrefixFrom(nodeAddr(n), 24))
+	own(ns, "veth0", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(n), 1}), 32))
+	way(ns, podOf(n).String()+"/32", "veth0", netip.Addr{})
+	way(ns, "0.0.0.0/0", "eth0", netip.AddrFrom4([4]byte{192, 168, 50, 1}))
+	for other := range clusterNodes {
+		if other != n {
+			way(ns, fmt.Sprintf("10.128.%d.0/24", other), "eth0", nodeAddr(other))
+		}
+	}
+	if mode == "iptables" {
+		ns.IPTables = []netstack.IPTablesDump{{
+			Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: netstack.Text{File: "iptables-save.txt", Data: spec.IPTables()},
+		}}
+	} else {
+		ns.NFT = netstack.Text{File: "nft.json", Data: spec.NFTablesJSON()}
+	}
+	return ns
+}
+
+func clusterPod(n int) *netstack.Namespace {
+	ns := blank(fmt.Sprintf("pod-%d", n), netstack.KindPod)
+	ns.Node, ns.Pod = fmt.Sprintf("node-%d", n), podName(n)
+	ns.NSIDs = map[int]string{0: ns.Node}
+	eth := device(2, "eth0", "veth", 0x80|byte(n))
+	eth.Peer, eth.PeerNSID = 3, 0
+	ns.Links = []netstack.Link{loopback(), eth}
+	own(ns, "eth0", netip.PrefixFrom(podOf(n), 32))
+	gateway := netip.AddrFrom4([4]byte{10, 128, byte(n), 1})
+	way(ns, gateway.String()+"/32", "eth0", netip.Addr{})
+	way(ns, "0.0.0.0/0", "eth0", gateway)
+	ns.Sockets = []netstack.Socket{{
+		Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen,
+		Local: netip.AddrPortFrom(netip.IPv4Unspecified(), proxyrules.EndpointPort), SendQ: 128,
+	}}
+	return ns
+}
+
+// toLast asks for the Service that comes last in the rules.
+func toLast(services int) verdict.Query {
+	ip := (&proxyrules.Spec{Services: services}).ClusterIP(services - 1)
+	return tcp("pod:"+podName(0), ip.String(), proxyrules.ServicePort)
+}
 
 func compileWorld(tb testing.TB, s *simulator.Snapshot) *simulator.World {
 	tb.Helper()
@@ -70,46 +159,79 @@ func compileWorld(tb testing.TB, s *simulator.Snapshot) *simulator.World {
 	return w
 }
 
-// TestAThousandServices makes sure that the benchmarks measure what they say.
-func TestAThousandServices(t *testing.T) {
-	r := diagnose(t, compileWorld(t, withServices(t, 1000)), lastOf1000)
-	if r.Verdict != verdict.Reachable || len(r.Paths) != 3 {
-		t.Fatalf("%s over %d paths: %v", r.Verdict, len(r.Paths), r.Reasons)
-	}
-	for _, p := range r.Paths {
-		if p.Destination.IP != "10.244.2.30" || p.Destination.Port != 5432 || *p.Probability < 0.33 || *p.Probability > 0.34 {
-			t.Errorf("a path leads to %v with probability %v", p.Destination, *p.Probability)
+// TestServicesInACluster makes sure that the benchmarks measure what they say.
+func TestServicesInACluster(t *testing.T) {
+	for _, mode := range []string{"iptables", "nftables"} {
+		r := diagnose(t, compileWorld(t, routedCluster(mode, 500)), toLast(500))
+		if r.Verdict != verdict.Reachable || len(r.Paths) != 3 {
+			t.Fatalf("%s: %s over %d paths: %v", mode, r.Verdict, len(r.Paths), r.Reasons)
+		}
+		for i, p := range r.Paths {
+			if p.Destination.IP != podOf(i+1).String() || p.Destination.Port != proxyrules.EndpointPort || *p.Probability < 0.33 || *p.Probability > 0.34 {
+				t.Errorf("%s: path %d leads to %v with probability %v", mode, i, p.Destination, *p.Probability)
+			}
+			if len(p.Hops) < 4 || len(p.Reverse) < 4 || len(p.Translations) != 1 {
+				t.Errorf("%s: path %d has %d hops, %d back, and %d translations", mode, i, len(p.Hops), len(p.Reverse), len(p.Translations))
+			}
 		}
 	}
 }
 
-// BenchmarkCompile compiles the seven namespaces of the sample, as they are and
-// with 1,000 services on a node.
+// BenchmarkCompile compiles the seven namespaces of the sample.
 func BenchmarkCompile(b *testing.B) {
-	for name, services := range map[string]int{"sample": 0, "1000 services": 1000} {
-		b.Run(name, func(b *testing.B) {
-			s := withServices(b, services)
-			b.ReportAllocs()
-			for b.Loop() {
-				compileWorld(b, s)
-			}
-		})
+	s, err := bundle.Read("../examples/lab.tar.zst")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	defer measureCPU(b)()
+	for b.Loop() {
+		compileWorld(b, s)
 	}
 }
 
-// BenchmarkDiagnose makes whole reports: every leg, with its trace.
+// BenchmarkReport makes whole reports as JSON: from a pod to the last Service,
+// which has three endpoints on other nodes; every leg, with its trace.
+func BenchmarkReport(b *testing.B) {
+	for _, mode := range []string{"iptables", "nftables"} {
+		for _, services := range []int{100, 10000} {
+			b.Run(fmt.Sprintf("mode=%s/services=%d", mode, services), func(b *testing.B) {
+				w := compileWorld(b, routedCluster(mode, services))
+				q := toLast(services)
+				b.ReportAllocs()
+				defer measureCPU(b)()
+				for b.Loop() {
+					r, err := w.Diagnose(q)
+					if err != nil {
+						b.Fatal(err)
+					}
+					data, err := json.Marshal(r)
+					if err != nil || len(data) < 1000 {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkDiagnose makes reports on the sample.
 func BenchmarkDiagnose(b *testing.B) {
-	w := compileWorld(b, withServices(b, 1000))
+	s, err := bundle.Read("../examples/lab.tar.zst")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := compileWorld(b, s)
 	icmp := verdict.Query{From: web, To: "pod:shop/db-0", Protocol: verdict.ICMP}
 	for name, q := range map[string]verdict.Query{
-		"echo across nodes, two packets":        icmp,
-		"pod across nodes, four packets":        tcp(web, "pod:shop/db-0", 5432),
-		"pod across nodes, dropped":             tcp(web, "pod:shop/api-1", 8080),
-		"service with 1 backend":                tcp(web, "svc:shop/db", 5432),
-		"last of 1000 services, three backends": lastOf1000,
+		"echo across nodes, two packets": icmp,
+		"pod across nodes, four packets": tcp(web, "pod:shop/db-0", 5432),
+		"pod across nodes, dropped":      tcp(web, "pod:shop/api-1", 8080),
+		"service with 1 backend":         tcp(web, "svc:shop/db", 5432),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
+			defer measureCPU(b)()
 			for b.Loop() {
 				if _, err := w.Diagnose(q); err != nil {
 					b.Fatal(err)

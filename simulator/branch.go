@@ -47,6 +47,15 @@ func (d *dice) ask(c choice) int {
 	return c.taken
 }
 
+// again makes ready for the same walk once more.
+func (d *dice) again() {
+	d.script = make([]int, len(d.log))
+	for i := range d.log {
+		d.script[i] = d.log[i].taken
+	}
+	d.log, d.full = d.log[:0], false
+}
+
 // branch is a node of the tree of alternatives: a question with its answers,
 // or a leaf with the path of one walk.
 type branch struct {
@@ -69,7 +78,7 @@ func explore(walk func(*dice) *verdict.Path) []verdict.Path {
 			path = &tooMany
 		}
 		// Alternatives are pushed so that they come out in order, depth first.
-		for at := len(script); at < len(d.log); at++ {
+		for at := len(script); at < len(d.log) && !d.full; at++ {
 			for alternative := d.log[at].alternatives - 1; alternative > 0; alternative-- {
 				next := make([]int, at+1)
 				for i := range at {

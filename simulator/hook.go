@@ -26,7 +26,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != "" && at != netfilter.Input
-	st.Steps = &l.hop().Steps
+	st.Steps = l.steps()
 	if l.balances(at) {
 		return l.hookBalanced(at)
 	}
@@ -48,6 +48,14 @@ func (l *leg) rules(at netfilter.Hook, first, last int) (end, bool) {
 		dev = st.In
 	}
 	return l.decided(res, at, dev)
+}
+
+// steps is where rules note what they do.
+func (l *leg) steps() *[]verdict.Step {
+	if l.quiet {
+		return nil
+	}
+	return &l.hop().Steps
 }
 
 // decided ends the leg if the rules of a hook say so. dev is the interface that
@@ -75,8 +83,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		p := l.packet.Protocol
-		if l.origin == h && !l.stolen && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
+		if p := l.packet.Protocol; l.origin == h && !l.stolen && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true

@@ -15,7 +15,7 @@ func (l *leg) frame(in, out string) *netfilter.State {
 	}
 	st.Conntrack = l.conntrack[l.host]
 	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
-	st.Steps = &l.hop().Steps
+	st.Steps = l.steps()
 	st.ARP = l.arp
 	return st
 }

@@ -78,6 +78,7 @@ type leg struct {
 	// tunnel is bound to send it.
 	depth  int
 	device string
+	quiet  bool // nobody will read what its steps were
 }
 
 // routeTaken is a way that the packet took out of a namespace.
@@ -156,17 +157,42 @@ func (l *leg) enter(h *host, in string) {
 	case netstack.KindOther:
 		kind = verdict.HopBridge
 	}
+	steps := []verdict.Step{}
+	if !l.quiet {
+		steps = make([]verdict.Step, 0, 8)
+	}
+	if l.hops == nil {
+		l.hops = make([]verdict.Hop, 0, 8)
+	}
 	l.hops = append(l.hops, verdict.Hop{
-		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packet.String(),
-		Steps: []verdict.Step{}, Findings: []verdict.Finding{},
+		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packetText(),
+		Steps: steps, Findings: []verdict.Finding{},
 	})
 }
 
 func (l *leg) hop() *verdict.Hop { return &l.hops[len(l.hops)-1] }
 
+// packetText is the packet for a hop.
+func (l *leg) packetText() string {
+	if l.quiet {
+		return ""
+	}
+	return l.packet.String()
+}
+
 func (l *leg) step(stage, action, rule string) {
+	if l.quiet {
+		return
+	}
 	hop := l.hop()
 	hop.Steps = append(hop.Steps, verdict.Step{Stage: stage, Action: action, Rule: rule})
+}
+
+// stepf is step with a text that is only made if somebody will read it.
+func (l *leg) stepf(stage, action string, rule func() string) {
+	if !l.quiet {
+		l.step(stage, action, rule())
+	}
 }
 
 // finish ends the leg with a finding.
@@ -272,7 +298,7 @@ func (l *leg) send(h *host) end {
 			return e
 		}
 		l.packet.Src, l.source = src, src
-		l.hop().Packet = l.packet.String()
+		l.hop().Packet = l.packetText()
 		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
@@ -490,7 +516,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		}
 		return l.dropTelling(f, typ, icmpCode)
 	}
-	l.step("route", string(l.route.Type), describeRoute(&l.route))
+	l.stepf("route", string(l.route.Type), func() string { return describeRoute(&l.route) })
 	switch l.route.Type {
 	case netstack.RouteLocal, netstack.RouteAnycast:
 		if f, fails := l.reversePath(in.Name, ""); fails {
@@ -613,7 +639,7 @@ func (l *leg) postrouting(in string) end {
 		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(l.next.Dev), evidence(&l.route), "lightweight tunnel ("+l.next.Encap+")", l.next.Dev))
 	}
 	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
-	l.step("route", "via "+l.next.Dev, describeRoute(&l.route))
+	l.stepf("route", "via "+l.next.Dev, func() string { return describeRoute(&l.route) })
 	return l.transmit(link, to)
 }
 

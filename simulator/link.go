@@ -137,7 +137,7 @@ func (l *leg) cross(out fabric.Port) end {
 			continue
 		}
 		l.hops = append(l.hops, verdict.Hop{
-			Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name, Packet: l.packet.String(),
+			Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name, Packet: l.packetText(),
 			Steps: []verdict.Step{}, Findings: []verdict.Finding{},
 		})
 		if !p.Link.Up() {

@@ -33,11 +33,26 @@ type conversation struct {
 	path   *verdict.Path
 	client netstack.Packet // the first packet as the client's socket sent it
 	server end             // where it was delivered
+	// quiet says that packets of the established connection leave no trace, and
+	// failed that one did not arrive.
+	quiet, failed bool
 }
 
-// converse walks the flow once, along the alternatives that d chooses.
+// converse walks the flow once, along the alternatives that d chooses. Packets of
+// the established connection are only shown when they fail: they leave no trace
+// at first, and if one fails all is walked again the same way.
 func (w *World) converse(f *flow, d *dice) *verdict.Path {
+	c := w.conversation(f, d, true)
+	if c.failed {
+		d.again()
+		c = w.conversation(f, d, false)
+	}
+	return c.path
+}
+
+func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
 	c := &conversation{
+		quiet: quiet,
 		walk: &walk{
 			w: w, dice: d,
 			conntrack: make(map[*host]*netfilter.Conntrack),
@@ -63,7 +78,7 @@ func (w *World) converse(f *flow, d *dice) *verdict.Path {
 	if c.path.Translations == nil {
 		c.path.Translations = []verdict.Translation{}
 	}
-	return c.path
+	return c
 }
 
 func addrString(a netip.Addr) string {
@@ -325,6 +340,10 @@ func (c *conversation) data(back bool, size int) bool {
 		if e.kind == delivered {
 			return true
 		}
+		if c.quiet {
+			c.failed = true
+			return false
+		}
 		sender := c.flow.from
 		if back {
 			sender = c.server.host
@@ -359,6 +378,7 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 	p.DF = true
 	p.Length = size
 	l := c.newLeg(p)
+	l.quiet = c.quiet
 	if back {
 		return p, l, c.returned(l, l.send(c.server.host))
 	}

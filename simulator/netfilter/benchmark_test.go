@@ -42,6 +42,7 @@ func BenchmarkCompile(b *testing.B) {
 		}
 		b.SetBytes(int64(size))
 		b.ReportAllocs()
+		defer measureCPU(b)()
 		for b.Loop() {
 			mustCompile(b, ns)
 		}
@@ -70,6 +71,7 @@ func BenchmarkPacket(b *testing.B) {
 		dst, src := services(n).ClusterIP(n-1), proxyrules.PodCIDR.Addr().Next()
 		var st State
 		b.ReportAllocs()
+		defer measureCPU(b)()
 		for b.Loop() {
 			p := netstack.Packet{
 				Src: src, Dst: dst, Protocol: netstack.ProtoTCP, SrcPort: 40000, DstPort: proxyrules.ServicePort,

@@ -2,14 +2,22 @@ package netfilter
 
 // slab hands out small objects of large chunks. What a rule set is made of
 // lives and dies together.
-type slab[T any] struct{ free []T }
+type slab[T any] struct {
+	free  []T
+	chunk int // length of the last chunk: they grow up to slabChunk
+}
 
 const slabChunk = 256
+
+func (s *slab[T]) grow() {
+	s.chunk = min(max(2*s.chunk, 8), slabChunk)
+	s.free = make([]T, s.chunk)
+}
 
 // one returns a copy of v.
 func (s *slab[T]) one(v T) *T {
 	if len(s.free) == 0 {
-		s.free = make([]T, slabChunk)
+		s.grow()
 	}
 	p := &s.free[0]
 	s.free = s.free[1:]
@@ -21,10 +29,10 @@ func (s *slab[T]) one(v T) *T {
 func (s *slab[T]) list(list []T) []T {
 	n := len(list)
 	if n > len(s.free) {
-		if n > slabChunk/4 {
+		if n > max(s.chunk, 8)/4 {
 			return append([]T(nil), list...)
 		}
-		s.free = make([]T, slabChunk)
+		s.grow()
 	}
 	copy(s.free, list)
 	out := s.free[:n:n]
