@@ -198,7 +198,12 @@ func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bo
 	if transparent || !l.host.Known(netstack.PartSockets) {
 		return false, false
 	}
-	return l.host.socket(p, "") != nil, true
+	return l.host.socket(p, "") != nil || l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client), true
+}
+
+// answers says whether p is what the socket that sent q waits for.
+func answers(p, q *netstack.Packet) bool {
+	return p.Protocol == q.Protocol && p.Src == q.Dst && p.Dst == q.Src && p.SrcPort == q.DstPort && p.DstPort == q.SrcPort
 }
 
 // FIBDevice is the device that a look-up of nftables finds: a local address

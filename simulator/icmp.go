@@ -135,13 +135,14 @@ func icmp6Outcome(n notice) verdict.Outcome {
 }
 
 // notify walks the notice of an ended leg back to the sender of the packet, and
-// says whether it gets there. original is the packet as its socket sent it.
-func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told bool, hops []verdict.Hop) {
+// says whether it gets there; doubt is why that cannot be known. original is the
+// packet as its socket sent it.
+func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told bool, doubt *verdict.Finding, hops []verdict.Hop) {
 	if e.notice.kind == noticeNone {
-		return false, nil
+		return false, nil, nil
 	}
 	if e.notice.originated {
-		return true, nil
+		return true, nil, nil
 	}
 	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64}
 	if e.notice.kind == noticeReset {
@@ -174,15 +175,17 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	}
 	l.host = e.host
 	back := l.send(e.host)
+	if back.kind == undecided {
+		return false, back.finding, l.hops
+	}
 	// A sender outside of the collected world gets what leaves towards it.
 	if back.kind != delivered && (back.kind != left || sender != nil) || sender != nil && back.host != sender {
-		return false, l.hops
+		return false, nil, l.hops
 	}
 	if q := back.packet.Embedded; q != nil {
-		return q.Src == original.Src && q.Dst == original.Dst && q.SrcPort == original.SrcPort && q.DstPort == original.DstPort, l.hops
+		return q.Src == original.Src && q.Dst == original.Dst && q.SrcPort == original.SrcPort && q.DstPort == original.DstPort, nil, l.hops
 	}
-	return back.packet.Src == original.Dst && back.packet.Dst == original.Src &&
-		back.packet.SrcPort == original.DstPort && back.packet.DstPort == original.SrcPort, l.hops
+	return answers(&back.packet, original), nil, l.hops
 }
 
 func tcpHeaders(f netstack.Family) int {

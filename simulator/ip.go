@@ -15,14 +15,18 @@ import (
 // walk is one walk of a query: all legs of a connection, along one sequence of
 // alternatives. It carries what the packets leave behind in the namespaces.
 type walk struct {
-	w            *World
-	dice         *dice
-	conntrack    map[*host]*netfilter.Conntrack
-	ipvs         map[*host]*ipvs.Table
-	multipath    map[multipathKey]int
-	owners       map[ownerKey]int
-	learned      map[learnedKey]netstack.MAC
-	learnt       map[learntKey]*netstack.Link
+	w         *World
+	dice      *dice
+	conntrack map[*host]*netfilter.Conntrack
+	ipvs      map[*host]*ipvs.Table
+	multipath map[multipathKey]int
+	owners    map[ownerKey]int
+	learned   map[learnedKey]netstack.MAC
+	learnt    map[learntKey]*netstack.Link
+	// client is the socket that began it, as the packet that it sends, and
+	// sender its host; nil for one outside.
+	client       *netstack.Packet
+	sender       *host
 	translations []verdict.Translation
 }
 
@@ -142,8 +146,11 @@ const (
 
 func (l *leg) enter(h *host, in string) {
 	if l.host != h {
-		// Marks and connections belong to a namespace.
-		l.packet.Mark = 0
+		// Marks and connections belong to a namespace; a socket's mark is there
+		// from the start.
+		if l.host != nil {
+			l.packet.Mark = 0
+		}
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
 		l.state.Balanced, l.stolen = false, false
 	}

@@ -69,6 +69,7 @@ func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
 			Findings: []verdict.Finding{},
 		},
 	}
+	c.walk.client, c.walk.sender = &c.client, f.from
 	c.run()
 	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
 	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {
@@ -201,10 +202,17 @@ func (c *conversation) fail(e end, silent verdict.Outcome) {
 		c.path.Outcome = errnoOutcome(e.notice.errno)
 		return
 	}
-	told, hops := c.notify(e, c.flow.from, &c.client)
+	told, doubt, hops := c.notify(e, c.flow.from, &c.client)
 	c.path.Reverse = append(c.path.Reverse, hops...)
-	if told {
+	switch {
+	case told:
 		c.path.Outcome = outcomeOf(e.notice, &c.client)
+	case doubt != nil:
+		// That the packet fails is certain; whether the client is told, is not.
+		f := *doubt
+		f.Severity = verdict.SeverityInfo
+		c.path.Outcome = verdict.OutcomeUnknown
+		c.path.Findings = append(c.path.Findings, f)
 	}
 }
 
@@ -350,7 +358,7 @@ func (c *conversation) data(back bool, size int) bool {
 		}
 		told, hops := false, []verdict.Hop(nil)
 		if e.kind == dropped && sender != nil {
-			told, hops = c.notify(e, sender, &p)
+			told, _, hops = c.notify(e, sender, &p)
 		}
 		if told && e.notice.mtu > 0 && e.notice.mtu < size {
 			size = e.notice.mtu

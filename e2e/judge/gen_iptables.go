@@ -19,7 +19,9 @@ type view struct {
 	sport, dport uint16
 	reply        bool
 	flow         *flow
-	local        bool // sent by a socket of this namespace
+	// physIn and physOut are the ports of a bridge that the packet crosses.
+	physIn, physOut string
+	local           bool // sent by a socket of this namespace
 }
 
 // views lists where the packets of a flow pass, as far as nothing stands in their way: request and reply.
@@ -84,8 +86,18 @@ func (b *builder) views(f *flow) []view {
 		if f.toPod != nil {
 			dev = f.toPod.side()
 		}
-		if in != dev || in == "" { // else it is bridged
+		if in != dev || in == "" {
 			way = append(way, stop{f.fromNode, in, dev})
+		} else if f.fromPod != f.toPod { // it is bridged, and br_netfilter shows it to iptables
+			from := len(out)
+			add(f.fromNode.name, in, dev, true, false, "PREROUTING", "FORWARD", "POSTROUTING")
+			for i := range out[from:] {
+				v := &out[from+i]
+				v.physIn, v.physOut = f.fromPod.veth, f.toPod.veth
+				if v.reply {
+					v.physIn, v.physOut = v.physOut, v.physIn
+				}
+			}
 		}
 	default:
 		if f.fromNode != nil {
@@ -160,7 +172,7 @@ func generateIPTables(b *builder) {
 		x.translate()
 		return
 	}
-	pick(b, []option[func()]{
+	pick(b, append(x.moreTargets(), []option[func()]{
 		{"target:DROP", x.drop},
 		{"target:DROP", x.drop},
 		{"target:REJECT", x.reject},
@@ -172,7 +184,7 @@ func generateIPTables(b *builder) {
 		{"target:LOG", x.passOn},
 		{"target:NOTRACK", x.notrack},
 		{"policy:DROP", x.policy},
-	}).make()
+	}...)).make()
 }
 
 // rule appends a rule to the chain.
@@ -382,6 +394,7 @@ func (x *xtables) translate() {
 			option[string]{"target:DNAT", "-j DNAT --to-destination " + to.String()},
 			option[string]{"target:REDIRECT", "-j REDIRECT"},
 			option[string]{"target:ACCEPT", "-j ACCEPT"},
+			x.netmap(),
 		)
 		o := pick(x.builder, options)
 		m := x.matches(true)

@@ -149,7 +149,7 @@ func (x *xtables) conditions() []option[func() string] {
 			return fmt.Sprintf("-m owner %s--uid-owner %s", x.not(20), one(x.builder, fmt.Sprint(uid), "0-999", "1000-70000"))
 		}})
 	}
-	return list
+	return append(list, x.moreConditions()...)
 }
 
 func (x *xtables) wildcard(dev string) string {

@@ -184,7 +184,7 @@ func generateRoutes(b *builder) {
 			option[func()]{"rule:uidrange", func() { rule(fmt.Sprintf("uidrange %d-%d to %s", uid, uid+one(b, 0, 100), prefix), "uidrange") }},
 		)
 	}
-	if f.DSCP == 8 || f.DSCP == 10 {
+	if f.DSCP == 2 || f.DSCP == 4 || f.family == netstack.IPv6 && f.DSCP != 0 {
 		options = append(options, option[func()]{"rule:tos", func() { rule(fmt.Sprintf("tos %#x to %s", f.DSCP<<2, prefix), "tos") }})
 	}
 	if f.family == netstack.IPv6 {

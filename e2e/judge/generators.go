@@ -18,6 +18,7 @@ func generators() []generator {
 		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 14, generateIPTables},
 		{"routes", []string{"route", "rule", "nexthop"}, 3, generateRoutes},
 		{"nft", []string{"nft"}, 8, generateNFT},
+		{"ipset", []string{"set"}, 3, generateIPSet},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,8 @@ type Summary struct {
 	Disagreements, Unstable []Disagreement
 	// Failures are worlds that could not be built, collected or compiled.
 	Failures []string
+	// Doubts count what the simulator did not know, by its first reason.
+	Doubts   map[string]int
 	coverage coverage
 	Elapsed  time.Duration
 }
@@ -92,7 +95,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sum := &Summary{coverage: coverage{}}
+	sum := &Summary{coverage: coverage{}, Doubts: map[string]int{}}
 	start := time.Now()
 	var mu sync.Mutex
 	next := o.First
@@ -160,6 +163,9 @@ func (s *Summary) add(r *result) {
 	s.Disagreements = append(s.Disagreements, r.disagreements...)
 	s.Unstable = append(s.Unstable, r.unstable...)
 	s.coverage.merge(r.coverage)
+	for _, d := range r.doubts {
+		s.Doubts[d]++
+	}
 }
 
 // Failed says whether the simulator is not as good as it should be.
@@ -170,6 +176,10 @@ func (s *Summary) Failed() bool {
 // Print writes the report of a run.
 func (s *Summary) Print(w io.Writer) {
 	s.coverage.print(w)
+	fmt.Fprintln(w)
+	for _, d := range slices.SortedFunc(maps.Keys(s.Doubts), func(a, b string) int { return s.Doubts[b] - s.Doubts[a] }) {
+		fmt.Fprintf(w, "unknown %d times: %s\n", s.Doubts[d], d)
+	}
 	fmt.Fprintf(w, "\n%d worlds, %d trials in %s: %d agreed, %d disagreed, %d unknown (%.2f%%); in %d the kernel had a choice; %d once only; %d worlds failed\n",
 		s.Worlds, s.Trials, s.Elapsed.Round(time.Second), s.Agreed, len(s.Disagreements), s.Unknown, 100*float64(s.Unknown)/float64(max(s.Trials, 1)),
 		s.Branching, len(s.Unstable), len(s.Failures))
@@ -198,6 +208,7 @@ func newWorker(n int, o Options) *worker {
 type result struct {
 	trials, agreed, unknown, branching int
 	disagreements, unstable            []Disagreement
+	doubts                             []string
 	coverage                           coverage
 }
 
@@ -217,6 +228,7 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 			continue
 		case c.predicted.unknown():
 			r.unknown++
+			r.doubts = append(r.doubts, c.predicted.doubt())
 		default:
 			r.agreed++
 			if len(c.predicted.Fates) > 1 {

@@ -38,7 +38,9 @@ func (f Fate) String() string {
 }
 
 // unknown says whether the fate is one that the simulator does not know.
-func (f Fate) unknown() bool { return f.Verdict == verdict.Unknown }
+func (f Fate) unknown() bool {
+	return f.Verdict == verdict.Unknown || f.Outcome == verdict.OutcomeUnknown
+}
 
 // silent says whether the client hears nothing.
 func (f Fate) silent() bool {
@@ -80,6 +82,23 @@ func (p *Prediction) single() (Fate, bool) {
 
 func (p *Prediction) unknown() bool {
 	return len(p.Fates) == 0 || slices.ContainsFunc(p.Fates, func(w Weighed) bool { return w.unknown() })
+}
+
+// doubt is why it is unknown, without what differs from world to world.
+func (p *Prediction) doubt() string {
+	if len(p.Reasons) == 0 {
+		return "no reason"
+	}
+	reason := p.Reasons[0]
+	if code, text, ok := strings.Cut(reason, " ("); ok {
+		if _, what, ok := strings.Cut(text, " uses "); ok {
+			return code + ": " + strings.TrimSuffix(what, ")")
+		}
+		if code != string(verdict.UnmodelledRule) {
+			return code
+		}
+	}
+	return reason
 }
 
 // same says whether two predictions have the same fates, equally likely.

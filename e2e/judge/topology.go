@@ -152,6 +152,7 @@ func (b *builder) stagePod(n *node, j int) {
 	b.pods = append(b.pods, p)
 	b.namespace(Namespace{Name: p.name, Kind: netstack.KindPod, Node: n.name, Addresses: p.addrs[:]})
 	b.link(n.name, "link add %s type veth peer name eth0 netns @%s", p.veth, p.name)
+	b.ip(p.name, "link set eth0 address %s", p.mac())
 	b.ip(p.name, "link set eth0 up")
 	if n.routed {
 		// As Calico does: the node answers for a gateway that nobody has.
@@ -174,6 +175,12 @@ func (b *builder) stagePod(n *node, j int) {
 	b.ip(p.name, "-6 addr add %s/64 dev eth0 nodad", p.addrs[1])
 	b.ip(p.name, "route add default via %s", n.ranges[0].Addr().Next())
 	b.ip(p.name, "-6 route add default via %s", n.ranges[1].Addr().Next())
+}
+
+// mac is the link-layer address of the pod.
+func (p *pod) mac() string {
+	a := p.addrs[0].As4()
+	return fmt.Sprintf("02:00:0a:%02x:%02x:%02x", a[1], a[2], a[3])
 }
 
 // probes draws who talks to whom. Each has a source port of its own, so that no two share a connection.
@@ -230,7 +237,7 @@ func (b *builder) probes() {
 			p.UID = new(one[uint32](b, 1000, 65534))
 		}
 		if b.chance(10) {
-			p.DSCP = one[uint8](b, 8, 10, 46)
+			p.DSCP = one[uint8](b, 2, 4, 10, 46)
 		}
 		if from.ns == outside {
 			p.Mark, p.UID = 0, nil

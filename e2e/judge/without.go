@@ -163,7 +163,9 @@ func dropSetEntry(ns *netstack.Namespace, e *Element) bool {
 	var kept []string
 	found := false
 	for line := range strings.Lines(string(ns.IPSet.Data)) {
-		if w := strings.Fields(line); len(w) >= 3 && w[0] == "add" && w[1] == words[1] && sameEntry(w[2], words[2]) {
+		w := strings.Fields(line)
+		if len(w) >= 3 && w[0] == "add" && w[1] == words[1] && sameEntry(w[2], words[2]) &&
+			slices.Contains(w, "nomatch") == slices.Contains(words, "nomatch") {
 			found = true
 			continue
 		}
@@ -175,6 +177,9 @@ func dropSetEntry(ns *netstack.Namespace, e *Element) bool {
 
 // sameEntry compares entries as they are given with those that are printed: single addresses lose their prefix length.
 func sameEntry(a, b string) bool {
-	clean := func(s string) string { return strings.ReplaceAll(strings.ReplaceAll(s, "/32", ""), "/128", "") }
+	clean := func(s string) string {
+		return strings.NewReplacer("/32", "", "/128", "", "icmp:8/0", "icmp:echo-request", "icmp:0/0", "icmp:echo-reply",
+			"icmpv6:128/0", "icmpv6:echo-request", "icmpv6:129/0", "icmpv6:echo-reply").Replace(s)
+	}
 	return clean(a) == clean(b)
 }
