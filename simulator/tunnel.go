@@ -88,7 +88,7 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	// What the host of the tunnel is told, it uses for the packets to come.
 	sent := outer
 	sent.Src = u.firstSource(outer.Src)
-	told, _ := l.notify(e, under, &sent)
+	told, _, _ := l.notify(e, under, &sent)
 	if told && learns && e.notice.mtu > overhead {
 		return l.tooBig(by, e.notice.mtu-overhead), true
 	}

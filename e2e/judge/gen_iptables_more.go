@@ -82,7 +82,11 @@ func (x *xtables) moreTargets() []option[func()] {
 	ipv6 := v.flow.family == netstack.IPv6
 	list := []option[func()]{
 		{"target:NFQUEUE", func() {
-			// Nobody listens: bypassed, it is as good as ACCEPT.
+			// Nobody listens: bypassed, it is as good as ACCEPT. That nobody does, the simulator cannot know.
+			if !x.chance(20) {
+				x.drop()
+				return
+			}
 			x.rule(x.chain, x.matches(true), "-j NFQUEUE --queue-num 9 --queue-bypass", "target:NFQUEUE")
 		}},
 		{"target:AUDIT", func() {

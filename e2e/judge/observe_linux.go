@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -302,6 +303,50 @@ func (t *trial) message() string {
 	}
 	m := fmt.Sprintf("%s.%d", t.probe.ID, t.round)
 	return m + strings.Repeat(".", length-len(m))
+}
+
+// observeApart sends one trial after the other. What a namespace has learned of its neighbours is forgotten in between: it
+// depends on who talked before, and the simulator knows the state before any of them.
+func (b *built) observeApart(ctx context.Context, trials []*trial) error {
+	for _, t := range trials {
+		if err := b.observe(ctx, []*trial{t}); err != nil {
+			return err
+		}
+		if err := b.forgetNeighbours(); err != nil {
+			return fmt.Errorf("forget neighbours: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *built) forgetNeighbours() error {
+	for i := range b.world.Namespaces {
+		err := b.within(b.world.Namespaces[i].Name, func() error {
+			h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+				list, err := h.NeighList(0, family)
+				if err != nil {
+					return err
+				}
+				for _, n := range list {
+					if n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0 {
+						if err := h.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+							return err
+						}
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // observe sends all trials at once, and then looks what came of them.

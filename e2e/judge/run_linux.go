@@ -237,7 +237,9 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		again, err := j.sit(ctx, w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return wrong[p.ID] }))
+		anew := w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return wrong[p.ID] })
+		anew.Apart = true
+		again, err := j.sit(ctx, anew)
 		if err != nil {
 			return nil, err
 		}
@@ -332,7 +334,11 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		s.cases = append(s.cases, c)
 		trials = append(trials, c.trials()...)
 	}
-	if err := b.observe(ctx, trials); err != nil {
+	observe := b.observe
+	if w.Apart {
+		observe = b.observeApart
+	}
+	if err := observe(ctx, trials); err != nil {
 		return nil, err
 	}
 	for _, t := range trials {
@@ -447,6 +453,7 @@ func (s *session) decide(r *result, wrong map[string]bool) {
 // save keeps a disagreement: the world, shrunk if asked for, the bundle, and what was seen.
 func (j *worker) save(ctx context.Context, d *Disagreement) {
 	w := d.World.Without(func(*Element) bool { return false }, func(p *Probe) bool { return p.ID == d.Probe.ID })
+	w.Apart = true
 	if j.options.Shrink {
 		w = j.shrink(ctx, w)
 	}

@@ -27,6 +27,8 @@ type World struct {
 	Namespaces []Namespace `json:"namespaces"`
 	Elements   []Element   `json:"elements"`
 	Probes     []Probe     `json:"probes"`
+	// Apart has one probe sent after the other, because what neighbours know of each other decides.
+	Apart bool `json:"apart,omitempty"`
 }
 
 // Namespace is a network namespace to be made.

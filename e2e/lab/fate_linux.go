@@ -340,17 +340,24 @@ func (c *conversation) control(fn func(fd int)) {
 
 func (c *conversation) local() (local netip.AddrPort) {
 	c.control(func(fd int) {
-		switch sa, _ := unix.Getsockname(fd); sa := sa.(type) {
-		case *unix.SockaddrInet4:
-			local = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-		case *unix.SockaddrInet6:
-			local = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-		}
+		sa, _ := unix.Getsockname(fd)
+		local = addrOf(sa)
 	})
 	if local.Addr().IsUnspecified() {
 		return netip.AddrPort{}
 	}
 	return local
+}
+
+// addrOf is the address and port of a socket address, if it has any.
+func addrOf(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -474,8 +481,8 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		n, err := c.file.Read(buf)
 		if err != nil {
 			// An unconnected one hears of the errors of others, such as the kernel's own answers to echo requests.
-			if c.unconnected && !errors.Is(err, os.ErrDeadlineExceeded) && !c.readErrors(func(quoted []byte) bool {
-				return len(quoted) >= 8 && quoted[0] == request && bytes.Equal(quoted[4:8], message[4:8])
+			if c.unconnected && !errors.Is(err, os.ErrDeadlineExceeded) && !c.readErrors(func(to netip.Addr, quoted []byte) bool {
+				return to == c.to.Addr() && len(quoted) >= 8 && quoted[0] == request && bytes.Equal(quoted[4:8], message[4:8])
 			}) {
 				continue
 			}
@@ -534,17 +541,17 @@ func (c *conversation) classify(err error) string {
 
 // prohibited reports whether an ICMP error said that somebody forbids the packet.
 func (c *conversation) prohibited() bool {
-	c.readErrors(func([]byte) bool { return true })
+	c.readErrors(func(netip.Addr, []byte) bool { return true })
 	return c.forbidden
 }
 
 // readErrors empties the socket's error queue. It says whether there was an error that is about what mine accepts: the
-// packet that the error quotes, from its transport header on.
-func (c *conversation) readErrors(mine func(quoted []byte) bool) (found bool) {
+// packet that the error quotes, by its destination, and from its transport header on.
+func (c *conversation) readErrors(mine func(to netip.Addr, quoted []byte) bool) (found bool) {
 	c.control(func(fd int) {
 		buf, oob := make([]byte, 256), make([]byte, 512)
 		for {
-			size, n, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			size, n, _, to, err := unix.Recvmsg(fd, buf, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 			if err != nil {
 				return
 			}
@@ -552,7 +559,7 @@ func (c *conversation) readErrors(mine func(quoted []byte) bool) (found bool) {
 			if err != nil {
 				return
 			}
-			if !mine(buf[:size]) {
+			if !mine(addrOf(to).Addr(), buf[:size]) {
 				continue
 			}
 			found = true
