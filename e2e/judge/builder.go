@@ -111,12 +111,17 @@ func (b *builder) sysctl(ns, key, value, fallback string, features ...string) {
 // route adds a route, policy rule or next hop under test: text is what follows `ip -4 route add` and the like. The
 // protocol number, which nothing else in the namespace has, finds it in the collected state.
 func (b *builder) route(ns string, family netstack.Family, object, text string, features ...string) {
-	b.marks[ns]++
-	mark := 100 + b.marks[ns]
+	mark := b.mark(ns)
 	b.add(Element{
 		Namespace: ns, Tool: ToolIP, Family: family, Mark: mark, Features: features,
 		Text: fmt.Sprintf("-%d %s add %s proto %d", family, object, text, mark),
 	})
+}
+
+// mark is a protocol number that nothing else in the namespace has.
+func (b *builder) mark(ns string) uint8 {
+	b.marks[ns]++
+	return 100 + b.marks[ns]
 }
 
 // iptables appends a rule: text is what follows `-A CHAIN`.

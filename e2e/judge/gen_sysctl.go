@@ -33,14 +33,5 @@ func generateSysctl(b *builder) {
 		{"sysctl:icmp_echo_ignore_all", func() {
 			b.sysctl(one(b, n.name, p.name), "net.ipv4.icmp_echo_ignore_all", "1", "0", "sysctl:icmp_echo_ignore_all")
 		}},
-		{"sysctl:arp_ignore", func() {
-			b.sysctl(p.name, "net.ipv4.conf.all.arp_ignore", one(b, "1", "2", "3"), "0", "sysctl:arp_ignore")
-		}},
-		{"sysctl:arp_ignore", func() {
-			b.sysctl(n.name, "net.ipv4.conf.all.arp_ignore", one(b, "1", "2", "3"), "0", "sysctl:arp_ignore")
-		}},
-		{"sysctl:arp_filter", func() {
-			b.sysctl(one(b, n.name, p.name), "net.ipv4.conf.all.arp_filter", "1", "0", "sysctl:arp_filter")
-		}},
 	}).make()
 }

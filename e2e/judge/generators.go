@@ -19,7 +19,10 @@ func generators() []generator {
 		{"routes", []string{"route", "rule", "nexthop"}, 3, generateRoutes},
 		{"nft", []string{"nft"}, 8, generateNFT},
 		{"ipset", []string{"set"}, 3, generateIPSet},
+		{"dice", []string{"match:statistic", "route:multipath"}, 1, generateDice},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
+		{"links", []string{"link", "bridge", "neigh"}, 2, generateLinks},
+		{"neighbours", []string{"ndp"}, 1, generateNeighbours}, // last: it leaves probes out
 	}
 }
 

@@ -258,6 +258,13 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 		}
 	}
 	first.decide(r, wrong)
+	for i := range w.Elements {
+		if e := &w.Elements[i]; e.Rebuild {
+			if err := j.rebuild(ctx, first, e, r, wrong); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return r, nil
 }
 
@@ -448,6 +455,33 @@ func (s *session) decide(r *result, wrong map[string]bool) {
 			}
 		}
 	}
+}
+
+// rebuild finds out what an element decided in a world built without it.
+func (j *worker) rebuild(ctx context.Context, s *session, e *Element, r *result, wrong map[string]bool) (err error) {
+	r.coverage.declare(e.Features)
+	b, err := s.world.Without(func(o *Element) bool {
+		return o.ID == e.ID || o.Tool == ToolListen && s.world.Namespace(o.Namespace).Hidden
+	}, func(*Probe) bool { return true }).build(ctx, j.prefix)
+	defer func() { err = errors.Join(err, b.remove()) }()
+	if err != nil {
+		return fmt.Errorf("build without %s: %w", e.ID, err)
+	}
+	snapshot, err := j.collect(ctx, b)
+	if err != nil {
+		return err
+	}
+	other, err := simulator.Compile(snapshot)
+	if err != nil {
+		return err
+	}
+	for at := range s.cases {
+		c := &s.cases[at]
+		if p, err := predict(other, c.probe); err == nil && !c.predicted.unknown() && !c.predicted.same(p) {
+			r.coverage.count(e.Features, !wrong[c.probe.ID])
+		}
+	}
+	return nil
 }
 
 // save keeps a disagreement: the world, shrunk if asked for, the bundle, and what was seen.
