@@ -2,8 +2,10 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -27,14 +29,15 @@ func readIPVS(_ context.Context, t *target) error {
 	if closer, ok := client.(io.Closer); ok {
 		defer closer.Close()
 	}
+	// The library says "does not exist" of a list that is empty.
 	services, err := client.Services()
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the services of IPVS: %w", err)
 	}
 	var text strings.Builder
 	for _, service := range services {
 		destinations, err := client.Destinations(service.Service)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read the destinations of IPVS service %s: %w", ipvsService(service.Service), err)
 		}
 		writeIPVS(&text, service, destinations)

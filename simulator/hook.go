@@ -19,6 +19,9 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	if e, missing := l.requireFilter(); missing {
 		return e, true
 	}
+	if e, missing := l.requireIPVS(at); missing {
+		return e, true
+	}
 	h, st := l.host, &l.state
 	if l.conntrack[h] == nil {
 		l.conntrack[h] = netfilter.NewConntrack()

@@ -19,6 +19,21 @@ import (
 // FORWARD; its answering half sits one before.
 var ipvsPriority = map[netfilter.Hook]int{netfilter.Input: 99, netfilter.Output: -98, netfilter.Forward: 100}
 
+// requireIPVS ends the leg where the services of IPVS could decide and are not
+// known: there is an IPVS if it has settings.
+func (l *leg) requireIPVS(at netfilter.Hook) (end, bool) {
+	switch h := l.host; {
+	case at != netfilter.Input && at != netfilter.Output, !l.packet.HasPorts():
+	case h.PartStatus(netstack.PartIPVS).State == netstack.StateFailed:
+		return l.undecided(l.missing(netstack.PartIPVS)), true
+	case h.PartStatus(netstack.PartIPVS).State == netstack.StateMissing:
+		if _, there := h.Sysctl("net.ipv4.vs.conntrack"); there {
+			return l.undecided(l.missing(netstack.PartIPVS)), true
+		}
+	}
+	return end{}, false
+}
+
 // balances says whether IPVS looks at packets of the leg's family at a hook.
 func (l *leg) balances(at netfilter.Hook) bool {
 	_, hooked := ipvsPriority[at]

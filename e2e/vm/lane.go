@@ -13,4 +13,5 @@ type entry struct {
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
 	{"collector", "IPVS|Links", time.Minute, "all"},
+	{"e2e/ipvs", ".", 8 * time.Minute, "ipvs"},
 }

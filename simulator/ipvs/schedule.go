@@ -26,10 +26,11 @@ func (s *Service) Schedule() Choice {
 		return Choice{Destinations: []*Destination{nil}, Weights: []float64{1}}
 	}
 	switch s.Scheduler {
-	case "rr":
-		return shares(live, func(*Destination) int { return 1 })
-	case "wrr":
-		return shares(live, func(d *Destination) int { return d.Weight })
+	case "rr", "wrr":
+		if s.Persistent { // and a client that was here before
+			return Choice{Destinations: live}
+		}
+		return shares(live, s.Scheduler == "wrr")
 	case "fo", "ovf":
 		// ip_vs_fo_schedule: the first one of the greatest weight. ovf goes on to
 		// the next one when it has as many connections as its weight.
@@ -55,11 +56,14 @@ func (s *Service) Schedule() Choice {
 	return Choice{Destinations: live}
 }
 
-func shares(list []*Destination, weight func(*Destination) int) Choice {
+func shares(list []*Destination, weighted bool) Choice {
 	weights := make([]float64, len(list))
 	var total float64
 	for i, d := range list {
-		weights[i] = float64(weight(d))
+		weights[i] = 1
+		if weighted {
+			weights[i] = float64(d.Weight)
+		}
 		total += weights[i]
 	}
 	for i := range weights {
