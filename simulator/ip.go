@@ -274,7 +274,7 @@ func (l *leg) requireRouting() (end, bool) {
 
 // send lets a socket of h send the leg's packet: ip_queue_xmit and its kin.
 func (l *leg) send(h *host) end {
-	l.origin = h
+	l.origin, l.host = h, h // the packet keeps the mark of its socket
 	l.enter(h, "")
 	if e, missing := l.requireRouting(); missing {
 		return e

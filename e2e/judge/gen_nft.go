@@ -142,8 +142,9 @@ func (x *nftables) expressions() []option[func() string] {
 		{"nft:meta-length", always("meta length < 100", "meta length 40-1500", "meta length > 1000", "meta length != 60")},
 		{"nft:meta-nfproto", func() string {
 			if strings.HasPrefix(x.table, "inet ") {
-				return one(x.builder, "meta nfproto ipv6", "meta nfproto ipv4", "meta protocol ip")
+				return map[netstack.Family]string{netstack.IPv4: "meta nfproto ipv4", netstack.IPv6: "meta nfproto ipv6"}[f.family]
 			}
+			// Not "meta protocol ip" alone: nft takes it to be implied, and prints it not.
 			return one(x.builder, "meta protocol { ip, ip6 }", "meta l4proto != { 1, 99 }")
 		}},
 		{"nft:meta-pkttype", always("meta pkttype host", "meta pkttype != broadcast", "meta pkttype { broadcast, multicast }")},
