@@ -86,7 +86,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
-		if p := l.packet.Protocol; l.origin == h && !l.stolen && at == netfilter.Output && p != netstack.ProtoTCP && p != netstack.ProtoICMPv6 {
+		if l.origin == h && !l.stolen && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true
@@ -107,11 +107,9 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 }
 
 // sendError is the error that a socket gets for a packet which fails after the
-// socket had found a route for it: TCP takes it for loss, and tries again; an
-// ICMPv6 echo is taken for sent.
+// socket had found a route for it: TCP takes it for loss, and tries again.
 func (l *leg) sendError(code errno) notice {
-	switch l.packet.Protocol {
-	case netstack.ProtoTCP, netstack.ProtoICMPv6: // ping_v6_sendmsg does not look what became of it
+	if l.packet.Protocol == netstack.ProtoTCP {
 		return notice{}
 	}
 	return notice{kind: noticeErrno, originated: true, errno: code}
