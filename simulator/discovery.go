@@ -77,11 +77,26 @@ func (l *leg) asker(out *netstack.Link, to netip.Addr) netip.Addr {
 	if to.Is6() {
 		return l.solicitor(out)
 	}
-	if src := l.packet.Src; src.Is4() && l.host.fib.Local(src) {
+	if src := l.packet.Src; src.Is4() && l.host.fib.Local(src) && l.announces(out, src, to) {
 		return src
 	}
 	src, _ := l.host.fib.DeviceAddress(out.Name, to, to)
 	return src
+}
+
+// announces says whether requests may name an address: arp_announce.
+func (l *leg) announces(out *netstack.Link, src, to netip.Addr) bool {
+	switch l.host.confMax(netstack.IPv4, out.Name, "arp_announce") {
+	case 0:
+		return true
+	case 1:
+		for i := range l.host.Addresses {
+			if a := &l.host.Addresses[i]; a.Dev == out.Name && a.Prefix.Masked().Contains(src) && a.Prefix.Masked().Contains(to) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // solicitor is the address that ndisc_solicit sends from: the packet's source if

@@ -49,6 +49,13 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	if f, ok := l.vanished(segment.stations, to); ok {
 		return netstack.MAC{}, l.unresolved(f), true
 	}
+	from := l.asker(out, to)
+	for i := range segment.stations {
+		s := &segment.stations[i]
+		if says, setting := l.w.answers(s, from, to); says == filtered {
+			return netstack.MAC{}, l.unresolved(l.arpFiltered(s, setting, to)), true
+		}
+	}
 	var ev []string
 	if cached != nil {
 		ev = append(ev, neighbourLine(cached))
@@ -113,10 +120,12 @@ func (l *leg) resolved(out *netstack.Link, to netip.Addr, owner *station, cached
 func (l *leg) owner(stations []station, cached *netstack.Neighbour, out *netstack.Link, to netip.Addr) *station {
 	var barred *station
 	var owners []*station
+	from := l.asker(out, to)
 	for i := range stations {
 		s := &stations[i]
+		says, _ := l.w.answers(s, from, to)
 		switch {
-		case !l.w.answers(s, to):
+		case says != replies:
 		case s.barrier == clear:
 			owners = append(owners, s)
 		case barred == nil:
@@ -198,42 +207,6 @@ func (l *leg) vanished(stations []station, to netip.Addr) (verdict.Finding, bool
 func (l *leg) unresolved(f verdict.Finding) end {
 	typ, code := unreachable(l.packet.Family(), errHost)
 	return l.dropTelling(f, typ, code)
-}
-
-// answers says whether a station answers ARP or neighbour discovery for addr.
-func (w *World) answers(s *station, addr netip.Addr) bool {
-	h := w.hosts[s.NS]
-	dev := s.Link.Name
-	if addr.Is6() {
-		for i := range h.Addresses {
-			a := &h.Addresses[i]
-			if a.Dev == dev && a.Prefix.Addr() == addr {
-				off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6")
-				return a.Usable() && off == 0
-			}
-		}
-		return slices.ContainsFunc(h.Neighbours, func(n netstack.Neighbour) bool { return n.Proxy && n.Dev == dev && n.IP == addr })
-	}
-	if h.fib.Local(addr) {
-		switch h.confMax(netstack.IPv4, dev, "arp_ignore") {
-		case 0:
-			return true
-		case 8:
-			return false
-		}
-		return slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Dev == dev && a.Prefix.Addr() == addr })
-	}
-	if slices.ContainsFunc(h.Neighbours, func(n netstack.Neighbour) bool { return n.Proxy && n.Dev == dev && n.IP == addr }) {
-		return true
-	}
-	if h.confMax(netstack.IPv4, dev, "proxy_arp") == 0 {
-		return false
-	}
-	if on, _ := h.ConfSysctl(netstack.IPv4, dev, "forwarding"); on == 0 {
-		return false
-	}
-	res := h.fib.Lookup(fib.Key{Dst: addr, IIF: dev})
-	return res.Type == netstack.RouteUnicast && !slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev })
 }
 
 func (h *host) neighbour(dev string, ip netip.Addr) *netstack.Neighbour {

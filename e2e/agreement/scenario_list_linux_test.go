@@ -275,7 +275,7 @@ var scenarios = []scenario{
 		shop/web-0 ip addr add {shop/web-0}/32 dev eth0
 		shop/web-0 ip route add 169.254.1.1 dev eth0 scope link
 		shop/web-0 ip route add default via 169.254.1.1 dev eth0`},
-	{name: "a host that answers ARP only for the addresses of the interface", to: far, only: netstack.IPv4, reason: verdict.NeighbourFailed, change: `
+	{name: "a host that answers ARP only for the addresses of the interface", to: far, only: netstack.IPv4, reason: verdict.ARPFiltered, change: `
 		shop/web-0 ip route replace default via {node-1} dev eth0 onlink
 		node-1 sysctl -qw net.ipv4.conf.all.arp_ignore=1`},
 	{name: "a host that answers ARP for all of its addresses", to: far, only: netstack.IPv4, change: `

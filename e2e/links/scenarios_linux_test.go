@@ -229,7 +229,7 @@ var vxlans = []scenario{
 	{name: "no route to the other node", setup: flannel + `
 		n ip route del 10.9.5.0/24`, to: "2.1", reason: verdict.NoRoute},
 	{name: "the other node does not answer ARP", setup: flannel + `
-		m sysctl -qw net.ipv4.conf.all.arp_ignore=8`, to: "2.1", reason: verdict.NeighbourFailed},
+		m sysctl -qw net.ipv4.conf.all.arp_ignore=8`, to: "2.1", reason: verdict.ARPFiltered},
 	{name: "the link between the nodes is down", setup: flannel + `
 		m ip link set eth0 down`, to: "2.1", reason: verdict.InterfaceDown},
 	{name: "the wire between the nodes is too small: the sender is told", setup: flannel + `

@@ -1,0 +1,124 @@
+package simulator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/fib"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// answer is what a station does with a request for an address.
+type answer uint8
+
+const (
+	silent   answer = iota // it does not own the address
+	replies                // for itself, or for others
+	filtered               // it owns the address, and is set to keep quiet
+)
+
+// answers says whether a station answers ARP or neighbour discovery for an
+// address, and which setting keeps it from that.
+func (w *World) answers(s *station, from, addr netip.Addr) (answer, string) {
+	if addr.Is6() {
+		return w.hosts[s.NS].advertises(s.Link.Name, addr), ""
+	}
+	return w.hosts[s.NS].answersARP(s.Link.Name, from, addr)
+}
+
+// advertises is ndisc_recv_ns: proxies need proxy_ndp and a router.
+func (h *host) advertises(dev string, addr netip.Addr) answer {
+	for i := range h.Addresses {
+		a := &h.Addresses[i]
+		if a.Dev != dev || a.Prefix.Addr() != addr {
+			continue
+		}
+		if off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6"); off == 0 && a.Usable() {
+			return replies
+		}
+		return silent
+	}
+	forwards, _ := h.ConfSysctl(netstack.IPv6, dev, "forwarding")
+	if h.proxies(dev, addr) && forwards != 0 && h.confMax(netstack.IPv6, dev, "proxy_ndp") != 0 {
+		return replies
+	}
+	return silent
+}
+
+// proxies says whether the interface has a proxy entry for the address:
+// pneigh_lookup.
+func (h *host) proxies(dev string, addr netip.Addr) bool {
+	return slices.ContainsFunc(h.Neighbours, func(n netstack.Neighbour) bool {
+		return n.Proxy && n.IP == addr && (n.Dev == dev || n.Dev == "")
+	})
+}
+
+// answersARP is arp_process.
+func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
+	if h.fib.Local(addr) {
+		mode := h.confMax(netstack.IPv4, dev, "arp_ignore")
+		if h.ignoresARP(mode, dev, from, addr) {
+			return filtered, fmt.Sprintf("arp_ignore = %d", mode)
+		}
+		if from.IsValid() && h.confMax(netstack.IPv4, dev, "arp_filter") != 0 {
+			// arp_filter: the way back must be the interface that was asked.
+			res := h.fib.Lookup(fib.Key{Src: addr, Dst: from})
+			if !res.Found() || len(res.NextHops) > 0 && res.NextHops[0].Dev != dev {
+				return filtered, "arp_filter = 1"
+			}
+		}
+		return replies, ""
+	}
+	if on, _ := h.ConfSysctl(netstack.IPv4, dev, "forwarding"); on == 0 {
+		return silent, ""
+	}
+	res := h.fib.Lookup(fib.Key{Src: from, Dst: addr, IIF: dev})
+	if res.Type != netstack.RouteUnicast {
+		return silent, ""
+	}
+	if slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev }) {
+		// arp_fwd_pvlan: for stations of a segment that do not hear each other.
+		if h.confMax(netstack.IPv4, dev, "proxy_arp_pvlan") != 0 && from != addr {
+			return replies, ""
+		}
+		return silent, ""
+	}
+	if h.confMax(netstack.IPv4, dev, "proxy_arp") != 0 || h.proxies(dev, addr) {
+		return replies, ""
+	}
+	return silent, ""
+}
+
+// ignoresARP is arp_ignore, with the modes of ip-sysctl.rst.
+func (h *host) ignoresARP(mode int, dev string, from, addr netip.Addr) bool {
+	has := func(match func(*netstack.Address) bool) bool {
+		for i := range h.Addresses {
+			if a := &h.Addresses[i]; a.Prefix.Addr() == addr && match(a) {
+				return true
+			}
+		}
+		return false
+	}
+	switch mode {
+	case 1:
+		return !has(func(a *netstack.Address) bool { return a.Dev == dev })
+	case 2:
+		return !has(func(a *netstack.Address) bool {
+			return a.Dev == dev && (!from.IsValid() || a.Prefix.Masked().Contains(from))
+		})
+	case 3:
+		return !has(func(a *netstack.Address) bool { return a.Scope <= netstack.ScopeLink })
+	case 8:
+		return true
+	}
+	return false
+}
+
+// arpFiltered explains that the owner of an address keeps quiet.
+func (l *leg) arpFiltered(s *station, setting string, to netip.Addr) verdict.Finding {
+	h := l.w.hosts[s.NS]
+	return verdict.NewFindingf(verdict.ARPFiltered, h.where(s.Link.Name), []string{setting},
+		"%s has %s, but does not answer ARP for it on %s (%s)", h, to, s.Link.Name, setting)
+}
