@@ -37,6 +37,7 @@ type nftSet struct {
 type nftRange struct {
 	first, last nftKey
 	index       int
+	reach       u128 // the largest end in the first dimension, up to this range
 }
 
 // nftData is what a map gives for an element.
@@ -109,15 +110,7 @@ func (p *nftParser) fillSet(s *nftSet, list *jsonNode) error {
 			return err
 		}
 	}
-	slices.SortFunc(s.ranges, func(a, b nftRange) int {
-		if a.first[0] == b.first[0] {
-			return cmp.Compare(a.index, b.index)
-		}
-		if a.first[0].less(b.first[0]) {
-			return -1
-		}
-		return 1
-	})
+	s.sortRanges()
 	return nil
 }
 
@@ -174,7 +167,7 @@ func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
 	if first == last {
 		s.exact[first] = index
 	} else {
-		s.ranges = append(s.ranges, nftRange{first, last, index})
+		s.ranges = append(s.ranges, nftRange{first: first, last: last, index: index})
 	}
 	return nil
 }
@@ -184,29 +177,41 @@ func (s *nftSet) lookup(key *nftKey) int {
 	if i, ok := s.exact[*key]; ok {
 		return i
 	}
-	ranges := s.ranges
-	if len(s.types) == 1 {
-		// Sorted, and without overlap: the last that begins at or before key.
-		i, found := slices.BinarySearchFunc(ranges, key[0], func(r nftRange, k u128) int {
-			switch {
-			case r.first[0] == k:
-				return 0
-			case r.first[0].less(k):
-				return -1
-			}
+	// Those that begin at or before the key are looked at from the last on, as
+	// long as one of them may reach it.
+	i, _ := slices.BinarySearchFunc(s.ranges, key[0], func(r nftRange, k u128) int {
+		if k.less(r.first[0]) {
 			return 1
-		})
-		if !found {
-			i--
 		}
-		ranges = ranges[max(i, 0):min(max(i+1, 0), len(ranges))]
-	}
-	for i := range ranges {
-		if ranges[i].contains(key, len(s.types)) {
-			return ranges[i].index
+		return -1
+	})
+	best := s.catchAll
+	for found := false; i > 0 && !s.ranges[i-1].reach.less(key[0]); i-- {
+		if r := &s.ranges[i-1]; r.contains(key, len(s.types)) && (!found || r.index < best) {
+			found, best = true, r.index
 		}
 	}
-	return s.catchAll
+	return best
+}
+
+// sortRanges makes ready for look-ups.
+func (s *nftSet) sortRanges() {
+	slices.SortFunc(s.ranges, func(a, b nftRange) int {
+		switch {
+		case a.first[0].less(b.first[0]):
+			return -1
+		case b.first[0].less(a.first[0]):
+			return 1
+		}
+		return cmp.Compare(a.index, b.index)
+	})
+	var reach u128
+	for i := range s.ranges {
+		if r := &s.ranges[i]; reach.less(r.last[0]) {
+			reach = r.last[0]
+		}
+		s.ranges[i].reach = reach
+	}
 }
 
 func (r *nftRange) contains(key *nftKey, parts int) bool {
