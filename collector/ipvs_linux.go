@@ -88,6 +88,9 @@ func writeIPVS(w *strings.Builder, service ipvs.ServiceExtended, destinations []
 	})
 	for _, d := range destinations {
 		fmt.Fprintf(w, "-a %s -r %s %s -w %d", selector, netip.AddrPortFrom(d.Address, d.Port), ipvsForwarding(d.FwdMethod), d.Weight)
+		if d.FwdMethod == ipvs.Tunnel && d.TunnelType != ipvs.IPIP {
+			writeTunnel(w, d)
+		}
 		if d.UpperThreshold != 0 {
 			fmt.Fprintf(w, " -x %d", d.UpperThreshold)
 		}
@@ -95,6 +98,25 @@ func writeIPVS(w *strings.Builder, service ipvs.ServiceExtended, destinations []
 			fmt.Fprintf(w, " -y %d", d.LowerThreshold)
 		}
 		w.WriteByte('\n')
+	}
+}
+
+func writeTunnel(w *strings.Builder, d ipvs.DestinationExtended) {
+	kind := "gre"
+	if d.TunnelType == ipvs.GUE {
+		kind = "gue"
+	}
+	fmt.Fprintf(w, " --tun-type %s", kind)
+	if d.TunnelPort != 0 {
+		fmt.Fprintf(w, " --tun-port %d", d.TunnelPort)
+	}
+	switch {
+	case d.TunnelFlags&ipvs.TunnelEncapRemoteChecksum != 0:
+		w.WriteString(" --tun-remcsum")
+	case d.TunnelFlags&ipvs.TunnelEncapChecksum != 0:
+		w.WriteString(" --tun-csum")
+	default:
+		w.WriteString(" --tun-nocsum")
 	}
 }
 

@@ -43,8 +43,10 @@ func TestIPVSIsWrittenAsIpvsadmDoes(t *testing.T) {
 			ipvs.Service{FWMark: 7, Family: ipvs.INET6, Scheduler: "lc"},
 			[]ipvs.DestinationExtended{{Destination: ipvs.Destination{
 				Address: netip.MustParseAddr("fd00::2"), FwdMethod: ipvs.Tunnel, Weight: 1, UpperThreshold: 9, LowerThreshold: 4,
+			}}, {Destination: ipvs.Destination{
+				Address: netip.MustParseAddr("fd00::3"), FwdMethod: ipvs.Tunnel, Weight: 1, TunnelType: ipvs.GUE, TunnelPort: 6080,
 			}}},
-			"-A -f 7 -6 -s lc\n-a -f 7 -6 -r [fd00::2]:0 -i -w 1 -x 9 -y 4\n",
+			"-A -f 7 -6 -s lc\n-a -f 7 -6 -r [fd00::2]:0 -i -w 1 -x 9 -y 4\n-a -f 7 -6 -r [fd00::3]:0 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

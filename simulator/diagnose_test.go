@@ -228,6 +228,12 @@ func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
 		{"an IPVS service without destinations", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:5432 -s rr\n")}
 		}, toDB, verdict.Unreachable, verdict.IPVSNoDestination, "no destination for 10.244.2.30:5432"},
+		{"an IPVS service with a destination here", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:5432 -s rr\n-a -t 10.244.2.30:5432 -r 10.244.2.30:5432 -m -w 1\n")}
+		}, toDB, verdict.Reachable, "", ""},
+		{"an IPVS service that could not be read", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").SetPart(netstack.PartIPVS, netstack.Status{State: netstack.StateFailed, Detail: "busy"})
+		}, toDB, verdict.Unknown, verdict.CollectorFailed, "busy"},
 		{"an IPVS service of another port", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-db-0").IPVS = netstack.Text{File: "ipvsadm-save.txt", Data: []byte("-A -t 10.244.2.30:80 -s rr\n")}
 		}, toDB, verdict.Reachable, "", ""},

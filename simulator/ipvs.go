@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 
+	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
@@ -81,8 +82,7 @@ func (l *leg) fromDestination(at netfilter.Hook) (end, bool) {
 			p.Src, p.SrcPort = c.Virtual.Addr(), c.Virtual.Port()
 		}
 	}
-	l.step("ipvs/"+at.String(), "translate as the connection", c.To.Text)
-	l.hop().Steps[len(l.hop().Steps)-1].Packet = p.String()
+	l.stepBalanced(at, "translate as the connection", c)
 	l.balanced(c)
 	// ip_vs_route_me_harder: the source has changed, and with it the way, but not
 	// for what stays on this host.
@@ -95,6 +95,12 @@ func (l *leg) fromDestination(at netfilter.Hook) (end, bool) {
 		return l.finish(kind, f), true
 	}
 	return end{}, false
+}
+
+func (l *leg) stepBalanced(at netfilter.Hook, action string, c *ipvs.Conn) {
+	if steps := l.steps(); steps != nil {
+		*steps = append(*steps, verdict.Step{Stage: "ipvs/" + at.String(), Action: action, Rule: c.To.Text, Packet: l.packet.String()})
+	}
 }
 
 // balanced marks the packet as done (skb->ipvs_property). Unless IPVS is told to
@@ -142,11 +148,10 @@ func (l *leg) toDestination(at netfilter.Hook) (end, bool) {
 			Kind: "ipvs", Where: h.Name, From: c.Virtual.String(), To: c.Destination.String(), Rule: to.Text,
 		})
 	}
-	l.step("ipvs/"+at.String(), c.To.Method.String(), c.To.Text)
 	if c.To.Method == ipvs.NAT {
 		p.Dst, p.DstPort = c.Destination.Addr(), c.Destination.Port()
-		l.hop().Steps[len(l.hop().Steps)-1].Packet = p.String()
 	}
+	l.stepBalanced(at, c.To.Method.String(), c)
 	return l.sendTo(c, at)
 }
 
@@ -204,33 +209,72 @@ func (l *leg) sendTo(c *ipvs.Conn, at netfilter.Hook) (end, bool) {
 		l.route = before
 		return end{}, false
 	}
-	if c.To.Method == ipvs.Tunnel {
-		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), []string{c.To.Text},
-			"rule %q of %s uses an IPVS tunnel (%s), which is not modelled", c.To.Text, h, c.To.Encapsulation)), true
-	}
 	l.pickNextHop()
+	if c.To.Method == ipvs.Tunnel {
+		return l.tunnelBalanced(c), true
+	}
 	if c.To.Method == ipvs.Direct && !l.next.Gateway.IsValid() {
 		l.next.Gateway = to // FLOWI_FLAG_KNOWN_NH: the neighbour is the destination
 	}
 	return l.leaveBalanced(at), true
 }
 
+// tunnelBalanced is ip_vs_tunnel_xmit: the packet goes on inside another one,
+// and any tunnel device of the destination takes it out.
+func (l *leg) tunnelBalanced(c *ipvs.Conn) end {
+	h, p, to := l.host, &l.packet, c.Destination.Addr()
+	if c.To.Encapsulation != "ipip" || netstack.FamilyOf(to) != p.Family() {
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), []string{c.To.Text},
+			"rule %q of %s uses an IPVS tunnel (%s to %s), which is not modelled", c.To.Text, h, c.To.Encapsulation, to))
+	}
+	if e, expired := l.hopBalanced(""); expired {
+		return e
+	}
+	l.stolen = true
+	link := &netstack.Link{Name: "ipvs", Kind: "ipip", Tunnel: &netstack.Tunnel{Remote: to}}
+	if p.Family() == netstack.IPv6 {
+		link.Kind = "ip6tnl"
+	}
+	outer := netstack.Packet{
+		Dst: to, Protocol: tunnelProtocol(link, p.Family()), TTL: p.TTL, TOS: p.TOS, DF: p.DF,
+		Length: p.Length + tunnelHeaders(link),
+	}
+	e, failed := l.travel(fabric.Port{NS: h.Namespace, Link: link}, h, outer, "", true)
+	if failed {
+		return e
+	}
+	in, f, ok := l.tunnelEnd(e.host, &e.packet, link)
+	if !ok {
+		return l.finish(kindOf(f), f)
+	}
+	return l.decapsulate(in, e.packet.Mark, e.host)
+}
+
+// hopBalanced is decrement_ttl.
+func (l *leg) hopBalanced(in string) (end, bool) {
+	h, p := l.host, &l.packet
+	if p.TTL > 1 {
+		p.TTL--
+		return end{}, false
+	}
+	f := verdict.NewFindingf(verdict.TTLExpired, h.where(in), []string{p.String()}, "hop limit reached at %s", h)
+	if p.Family() == netstack.IPv6 {
+		return l.dropTelling(f, icmp6TimeExceeded, 0), true
+	}
+	return l.dropTelling(f, icmpTimeExceeded, 0), true
+}
+
 // leaveBalanced is NF_INET_LOCAL_OUT of a packet that IPVS sends: wherever it
 // came from, it passes OUTPUT and POSTROUTING, and never FORWARD.
 func (l *leg) leaveBalanced(at netfilter.Hook) end {
-	h, p, in := l.host, &l.packet, ""
+	p, in := &l.packet, ""
 	l.stolen = true
 	if at == netfilter.Input {
 		in = l.state.In
 	}
-	if p.TTL <= 1 { // decrement_ttl
-		f := verdict.NewFindingf(verdict.TTLExpired, h.where(in), []string{p.String()}, "hop limit reached at %s", h)
-		if p.Family() == netstack.IPv6 {
-			return l.dropTelling(f, icmp6TimeExceeded, 0)
-		}
-		return l.dropTelling(f, icmpTimeExceeded, 0)
+	if e, expired := l.hopBalanced(in); expired {
+		return e
 	}
-	p.TTL--
 	if mtu := l.pathMTU(); p.Length > mtu && p.DF { // ensure_mtu_is_adequate
 		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
 		e.notice = notice{kind: noticeICMP, mtu: mtu}

@@ -43,6 +43,11 @@ func expand(line string, f *family) []string {
 		switch w {
 		case "{iptables}":
 			return f.iptables
+		case "{tunnel}":
+			if f.option == "-6" {
+				return "ip6tnl mode ip6ip6"
+			}
+			return "ipip"
 		case "{family}":
 			if f.option == "-6" {
 				return "-6"
@@ -68,7 +73,8 @@ func expand(line string, f *family) []string {
 
 func (s *scenario) run(t *testing.T, f *family) {
 	lines := slices.Clone(undo)
-	for _, ns := range []string{"p", "q"} { // addresses of direct routing
+	for _, ns := range []string{"p", "q"} { // addresses of direct routing, and the tunnel
+		exec.Command("ip", "-n", f.netns(ns), "link", "del", "t0").Run()
 		exec.Command("ip", append([]string{"-n", f.netns(ns), "addr", "del"}, expand("9.9/32 dev lo", f)...)...).Run()
 	}
 	for line := range strings.Lines(s.setup) {

@@ -257,9 +257,18 @@ var scenarios = []scenario{
 		n ipvsadm -A -t 9.9:80 -s rr
 		n ipvsadm -a -t 9.9:80 -r 1.1:80 -g`, port: "80", fates: `
 		tcp c: host-unreachable/RoutingLoop`},
-	{name: "a tunnel is not seen through", setup: service + `
-		n ipvsadm -a -t 9.9:8000 -r 1.1:8000 -i`, fates: `
-		tcp c: unknown/UnmodelledRule`},
+	{name: "tunnels", setup: `
+		n ipvsadm -A -t 9.9:80 -s rr
+		n ipvsadm -a -t 9.9:80 -r 1.1:80 -i
+		n sysctl -qw net.ipv4.conf.all.accept_local=1
+		p ip link add t0 type {tunnel} local 1.1
+		p ip link set t0 up
+		p ip addr add 9.9/32 dev lo`, port: "80", fates: `
+		tcp c: p
+		tcp a: p`},
+	{name: "a tunnel in UDP is not seen through", setup: service + `
+		n ipvsadm -a -t 9.9:8000 -r 1.1:8000 -i --tun-type gue --tun-port 6080`, fates: `
+		tcp4 c: unknown/UnmodelledRule`},
 	{name: "a tunnel to the node itself", setup: `
 		n ipvsadm -A -t 9.9:80 -s rr
 		n ipvsadm -a -t 9.9:80 -r 1.254:80 -i`, port: "80", fates: `
