@@ -313,7 +313,6 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 	if !ok {
 		to.vlan = vlan
 		to = to.blocked(vlanFiltered, from)
-		to.tags = inner
 	}
 	if in.Valid() && !h.knownSender(in, s.src, vlan) {
 		to = to.blocked(portLocked, in)
@@ -322,10 +321,10 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 	barred := to.barrier != clear
 	if in.Valid() {
 		up := to
-		if t, ok := h.release(bridge.Link, bridge.Link.Name, vlan, inner); ok || barred {
+		if t, ok := h.release(bridge.Link, bridge.Link.Name, vlan, inner); ok {
 			up.tags = t
-		} else {
-			up.tags, up.vlan = inner, vlan
+		} else if !barred {
+			up.vlan = vlan
 			up = up.blocked(vlanFiltered, bridge)
 		}
 		s.receive(bridge, up)
@@ -336,10 +335,10 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 			continue
 		}
 		next := s.w.exit(in, out, to)
-		if t, ok := h.release(bridge.Link, out.Link.Name, vlan, inner); ok || barred {
+		if t, ok := h.release(bridge.Link, out.Link.Name, vlan, inner); ok {
 			next.tags = t
-		} else {
-			next.tags, next.vlan = inner, vlan
+		} else if !barred {
+			next.vlan = vlan
 			next = next.blocked(vlanFiltered, out)
 		}
 		if in.Valid() && p != nil && s.wanted.IsValid() && (s.wanted.Is4() && p.NoBroadcastFlood || s.wanted.Is6() && p.NoMulticastFlood) {
