@@ -61,6 +61,14 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	} else {
 		answer.arp = &netfilter.ARP{Reply: true, SenderMAC: owner.Link.MAC, Sender: to, TargetMAC: out.MAC, Target: orZero(from)}
 	}
+	if to.Is6() {
+		// ndisc_send_na goes to where the neighbour is known to be.
+		if cached := at.neighbour(owner.Link.Name, from); cached != nil && cached.State&netstack.NUDPermanent != 0 && cached.MAC != out.MAC {
+			f := verdict.NewFindingf(verdict.NeighbourStale, at.where(owner.Link.Name), []string{neighbourLine(cached)},
+				"neighbour %s resolves to the wrong link-layer address on %s of %s: the answer about %s is lost", from, owner.Link.Name, at, to)
+			return l.unresolved(f), true
+		}
+	}
 	if e := answer.discover(owner.Port); e.kind != delivered || e.host != l.host || e.in != out.Name {
 		return l.unheard(to, e), true
 	}
@@ -111,8 +119,8 @@ func (l *leg) solicitor(out *netstack.Link) netip.Addr {
 		if a.Prefix.Addr() == l.packet.Src {
 			return l.packet.Src
 		}
-		if a.Prefix.Addr().IsLinkLocalUnicast() && !own.IsValid() {
-			own = a.Prefix.Addr()
+		if a.Prefix.Addr().IsLinkLocalUnicast() {
+			own = a.Prefix.Addr() // the last is ipv6_get_lladdr's choice
 		}
 	}
 	return own

@@ -133,6 +133,11 @@ func family(from, to *resolved) (netstack.Family, bool) {
 			return f, true
 		}
 	}
+	// A host without an address of that version tries all the same, and fails as
+	// its kernel makes it.
+	if from.host != nil && !from.literal && to.literal && len(to.addrs) > 0 {
+		return netstack.FamilyOf(to.addrs[0]), true
+	}
 	return 0, false
 }
 

@@ -61,7 +61,7 @@ func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 		{"", b.quick},
 		{ToolIP, b.batch("ip")},
 		{"", b.settle},
-		{ToolBridge, b.batch("bridge")},
+		{ToolLate, b.batch("ip")},
 		{ToolSysctl, b.sysctls},
 		{ToolIPSet, b.ipsets},
 		{ToolIPTables, b.iptables},
@@ -188,6 +188,9 @@ func (b *built) sysctls(_ context.Context, ns string, elements []*Element) error
 // quick makes devices give up on neighbours that do not answer, and answer for others at once.
 func (b *built) quick(_ context.Context, ns string, _ []*Element) error {
 	return b.within(ns, func() error {
+		if err := segmentInSoftware(); err != nil {
+			return err
+		}
 		for _, family := range []string{"ipv4", "ipv6"} {
 			dirs, err := filepath.Glob("/proc/sys/net/" + family + "/neigh/*")
 			if err != nil {

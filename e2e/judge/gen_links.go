@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -9,6 +10,17 @@ import (
 // rebuilt adds a line of ip whose effect only a world built without it shows.
 func (b *builder) rebuilt(ns, text string, features ...string) {
 	b.add(Element{Namespace: ns, Tool: ToolIP, Text: text, Features: features, Rebuild: true})
+}
+
+// rebuiltLate is rebuilt for what needs links that are up.
+func (b *builder) rebuiltLate(ns, text string, features ...string) {
+	b.add(Element{Namespace: ns, Tool: ToolLate, Text: text, Features: features, Rebuild: true})
+}
+
+// noneFromOutside leaves out the probes that the router has to bring in: what it knows, and what it announces, the
+// simulator cannot see.
+func (b *builder) noneFromOutside() {
+	b.world.Probes = slices.DeleteFunc(b.world.Probes, func(p Probe) bool { return p.Via != "" })
 }
 
 // generateLinks changes a link on the way of a flow, or what is known of a neighbour.
@@ -28,6 +40,7 @@ func generateLinks(b *builder) {
 	prefix, _ := p.dst.Prefix(p.dst.BitLen())
 	options := []option[func()]{
 		{"link:mtu", func() {
+			b.noneFromOutside()
 			b.rebuilt(p.ns, fmt.Sprintf("link set %s mtu %d", p.dev, one(b, 1300, 1400)), "link:mtu")
 			if b.chance(50) {
 				// Nobody hears of it.
@@ -54,12 +67,12 @@ func generateLinks(b *builder) {
 		{"neigh:permanent", func() {
 			mac := one(b, dst.mac(), "02:00:00:00:99:99")
 			if b.once("neigh " + n.name + dst.name) {
-				b.rebuilt(n.name, fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", f.family, dst.addrs[at], mac, dst.side()), "neigh:permanent")
+				b.rebuiltLate(n.name, fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", f.family, dst.addrs[at], mac, dst.side()), "neigh:permanent")
 			}
 		}},
 		{"link:down", func() {
-			if b.chance(40) {
-				b.rebuilt(dst.name, "link set eth0 down", "link:down")
+			if b.chance(25) {
+				b.rebuiltLate(dst.name, "link set eth0 down", "link:down")
 			}
 		}},
 		{"sysctl:disable_ipv6", func() {
@@ -73,15 +86,15 @@ func generateLinks(b *builder) {
 			options,
 			option[func()]{"bridge:isolated", func() {
 				for _, x := range n.pods {
-					b.rebuilt(n.name, fmt.Sprintf("link set %s type bridge_slave isolated on", x.veth), "bridge:isolated")
+					b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave isolated on", x.veth), "bridge:isolated")
 				}
 			}},
 			option[func()]{"bridge:hairpin", func() {
-				b.rebuilt(n.name, fmt.Sprintf("link set %s type bridge_slave hairpin on", dst.veth), "bridge:hairpin")
+				b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave hairpin on", dst.veth), "bridge:hairpin")
 			}},
 			option[func()]{"bridge:state", func() {
 				if b.chance(40) {
-					b.rebuilt(n.name, fmt.Sprintf("link set %s type bridge_slave state %d", dst.veth, one(b, 0, 4)), "bridge:state")
+					b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave state %d", dst.veth, one(b, 0, 4)), "bridge:state")
 				}
 			}},
 			option[func()]{"sysctl:bridge-nf-call", func() {
@@ -103,6 +116,7 @@ func generateNeighbours(b *builder) {
 		return
 	}
 	b.world.Apart = true
+	b.noneFromOutside()
 	b.world.Probes = b.world.Probes[:10]
 	for range 2 {
 		p := one(b, b.pods...)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -286,6 +287,8 @@ type trial struct {
 	probe      *Probe
 	sourcePort uint16
 	round      int
+	// expected is where it is predicted to arrive.
+	expected string
 	// ports are those that translations are predicted to give to the client.
 	ports []uint16
 	// timeout of each part, and of the full-size one.
@@ -371,19 +374,40 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 	if err != nil {
 		return err
 	}
+	for _, t := range trials {
+		b.await(t)
+	}
 	for i := range b.world.Namespaces {
 		if err := b.halfOpen(b.world.Namespaces[i].Name); err != nil {
 			return fmt.Errorf("look for half-open connections: %w", err)
 		}
 	}
 	for _, t := range trials {
-		t.seen.arrivals = b.ears.heard(t.message())
-		if t.probe.Protocol == verdict.TCP {
-			t.seen.arrivals = b.ears.heard(tcpKey(t.sourcePort))
-			for _, port := range t.ports {
-				t.seen.arrivals = append(t.seen.arrivals, b.ears.heard(tcpKey(port))...)
-			}
-		}
+		t.seen.arrivals = b.arrivals(t)
 	}
 	return nil
+}
+
+// arrivals are what has been heard of the trial.
+func (b *built) arrivals(t *trial) []Arrival {
+	if t.probe.Protocol != verdict.TCP {
+		return b.ears.heard(t.message())
+	}
+	list := b.ears.heard(tcpKey(t.sourcePort))
+	for _, port := range t.ports {
+		list = append(list, b.ears.heard(tcpKey(port))...)
+	}
+	return list
+}
+
+// await waits for the arrival that is predicted: the answer may be back before the receiver has told of the request.
+func (b *built) await(t *trial) {
+	if t.expected == "" || t.probe.Protocol == verdict.TCP && t.expected != left {
+		return
+	}
+	for deadline := time.Now().Add(brief); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if slices.ContainsFunc(b.arrivals(t), func(a Arrival) bool { return a.Passing == (t.expected == left) }) {
+			return
+		}
+	}
 }

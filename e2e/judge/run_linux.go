@@ -367,6 +367,7 @@ func (c *verdictCase) trials() []*trial {
 		}
 	}
 	fate, single := c.predicted.single()
+	t.expected = fate.Namespace
 	switch {
 	case !single, c.predicted.unknown():
 		t.timeout, t.full = careful, careful

@@ -50,7 +50,7 @@ const (
 	ToolEarly    Tool = "early-sysctl" // KEY=VALUE, before there are links
 	ToolLink     Tool = "link"         // a line of `ip -batch`
 	ToolIP       Tool = "ip"           // a line of `ip -batch`: addresses, routes, rules, neighbours, next hops
-	ToolBridge   Tool = "bridge"       // a line of `bridge -batch`
+	ToolLate     Tool = "late"         // a line of `ip -batch`, once all links have settled
 	ToolSysctl   Tool = "sysctl"       // KEY=VALUE
 	ToolIPSet    Tool = "ipset"        // a line of `ipset restore`
 	ToolIPTables Tool = "iptables"     // a line of iptables-restore: a chain or a rule
