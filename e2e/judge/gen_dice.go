@@ -44,7 +44,7 @@ func generateDice(b *builder) {
 	if v.hook == "PREROUTING" && !v.reply {
 		options = append(options, option[func()]{"match:statistic-service", func() {
 			// As kube-proxy does: one chain a backend.
-			x.table = "nat"
+			x.table, x.backend = "nat", b.translator
 			first, second := one(b, b.pods...).addrs[at], one(b, b.pods...).addrs[at]
 			m := exact
 			m.text += " -m statistic --mode random --probability 0.5"

@@ -169,6 +169,8 @@ func generateIPTables(b *builder) {
 		}
 	}
 	if x.table == "nat" {
+		// With both, the one that came last is the first to translate, which no dump shows (nf_hook_entries_grow).
+		x.backend = b.translator
 		x.translate()
 		return
 	}

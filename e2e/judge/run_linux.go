@@ -394,6 +394,17 @@ func (c *verdictCase) checkShares() {
 	if n < 2 || c.predicted.unknown() {
 		return
 	}
+	for at := range c.observed {
+		like := 0
+		for i := range c.predicted.Fates {
+			if agrees(c.probe, c.predicted.Fates[i].Fate, &c.observed[at]) {
+				like++
+			}
+		}
+		if like > 1 {
+			return // what was seen does not tell which of them it was
+		}
+	}
 	for i := range c.predicted.Fates {
 		f := &c.predicted.Fates[i]
 		seen := 0

@@ -30,6 +30,7 @@ func Generate(seed, index uint64, features []string) *World {
 		world: &World{Seed: seed, Index: index},
 		only:  features, marks: map[string]uint8{}, used: map[string]bool{},
 	}
+	b.translator = one(b, netstack.BackendLegacy, netstack.BackendNFT)
 	b.stage()
 	b.probes()
 	b.features()
