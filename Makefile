@@ -50,6 +50,11 @@ bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n)
 	@hack/deps.sh test
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) $(PACKAGES)
 
+.PHONY: ratios
+ratios: ## a table: reading 10,000 services against iptables-legacy-restore, and how a packet's cost grows
+	@hack/deps.sh test
+	@$(GO) run ./hack/ratios
+
 .PHONY: judge
 judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match:mark,route); disagreements go to bin/disagreements
 	@hack/deps.sh test
