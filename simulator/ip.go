@@ -335,6 +335,9 @@ func (l *leg) send(h *host) end {
 	if l.route.LoopsBack() {
 		return l.loopBack()
 	}
+	if r := l.route.Route; r != nil && r.MTULocked && l.packet.Family() == netstack.IPv4 {
+		l.packet.DF = false // ip_dont_fragment
+	}
 	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
 		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
 		e.notice = notice{kind: noticeICMP, mtu: mtu, originated: true}
@@ -358,6 +361,9 @@ func (l *leg) fragment() {
 // or ends the leg with the error that the system call returns.
 func (l *leg) outputRoute() (end, bool) {
 	if l.route.Found() && l.route.Unknown == "" {
+		if l.route.Type == netstack.RouteBroadcast || l.packet.Dst.IsMulticast() || l.packet.Dst == limitedBroadcast {
+			return l.sendToMany(), true
+		}
 		l.pickNextHop()
 		return end{}, false
 	}
@@ -368,6 +374,19 @@ func (l *leg) outputRoute() (end, bool) {
 	e := l.drop(f)
 	e.notice = notice{kind: noticeErrno, originated: true, errno: code}
 	return e, true
+}
+
+// sendToMany ends the leg of a packet to a broadcast or multicast address: TCP
+// connects to none, other sockets may if they are set up for it.
+func (l *leg) sendToMany() end {
+	if l.packet.Protocol != netstack.ProtoTCP {
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), evidence(&l.route),
+			"broadcasts and multicasts are not modelled (destination %s)", l.packet.Dst))
+	}
+	e := l.drop(verdict.NewFindingf(verdict.RouteUnreachable, l.host.where(""), evidence(&l.route),
+		"TCP does not connect to %s, which is no unicast address on %s", l.packet.Dst, l.host))
+	e.notice = notice{kind: noticeErrno, originated: true, errno: errNet}
+	return e
 }
 
 // errno is the kernel's error for a packet that it does not send or forward.
@@ -524,8 +543,8 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		return l.dropTelling(f, typ, icmpCode)
 	}
 	l.stepf("route", string(l.route.Type), func() string { return describeRoute(&l.route) })
-	switch l.route.Type {
-	case netstack.RouteLocal, netstack.RouteAnycast:
+	switch {
+	case l.route.Type == netstack.RouteLocal, l.route.Type == netstack.RouteAnycast && family == netstack.IPv6:
 		if f, fails := l.reversePath(in.Name, ""); fails {
 			return l.drop(f)
 		}
@@ -534,14 +553,16 @@ func (l *leg) routeInput(in *netstack.Link) end {
 				"address %s on %s is tentative/disabled", p.Dst, a.Dev))
 		}
 		return l.deliver(in.Name)
-	case netstack.RouteUnicast:
-	default:
+	case l.route.Type == netstack.RouteBroadcast, p.Dst.IsMulticast():
 		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(in.Name), evidence(&l.route),
 			"%s packets are not modelled (destination %s)", l.route.Type, p.Dst))
-	}
-	if !forwarding {
+	case !forwarding:
 		return l.drop(verdict.NewFindingf(verdict.ForwardingDisabled, h.where(in.Name), []string{sysctlLine(h, switchKey)},
 			"IP forwarding is off on %s: packets from %s to %s are not passed on", h, in.Name, p.Dst))
+	case l.route.Type != netstack.RouteUnicast && family == netstack.IPv4:
+		// ip_route_input_slow takes it for a martian destination.
+		return l.drop(verdict.NewFindingf(verdict.MartianSource, h.where(in.Name), evidence(&l.route),
+			"martian destination %s from %s on %s of %s: the route is of type %s", p.Dst, p.Src, in.Name, h, l.route.Type))
 	}
 	l.pickNextHop()
 	if f, fails := l.reversePath(in.Name, l.next.Dev); fails {

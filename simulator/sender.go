@@ -10,8 +10,9 @@ import (
 )
 
 var (
-	loopbackIPv4 = netip.MustParsePrefix("127.0.0.0/8")
-	zeroNet      = netip.MustParsePrefix("0.0.0.0/8")
+	loopbackIPv4     = netip.MustParsePrefix("127.0.0.0/8")
+	limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	zeroNet          = netip.MustParsePrefix("0.0.0.0/8")
 )
 
 // martian says whether the addresses cannot be right on this interface.
@@ -28,7 +29,7 @@ func (l *leg) martian(in *netstack.Link) (verdict.Finding, bool) {
 		return verdict.Finding{}, false
 	}
 	switch {
-	case p.Src.IsMulticast() || p.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || zeroNet.Contains(p.Src):
+	case p.Src.IsMulticast() || p.Src == limitedBroadcast || zeroNet.Contains(p.Src):
 		return made("the source is not a host")
 	case (loopbackIPv4.Contains(p.Src) || loopbackIPv4.Contains(p.Dst)) && !in.Loopback() &&
 		h.confMax(netstack.IPv4, in.Name, "route_localnet") == 0:
@@ -46,17 +47,29 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 	}
 	acceptLocal := h.confMax(netstack.IPv4, dev, "accept_local") != 0
 	mode := h.confMax(netstack.IPv4, dev, "rp_filter")
-	if mode == 0 && acceptLocal {
-		return verdict.Finding{}, false
+	if mode == 0 && !(dev == out && l.sendsRedirects(dev)) {
+		switch {
+		case acceptLocal:
+			return verdict.Finding{}, false
+		case !h.fib.CustomRules() && !h.fib.CustomLocalRoutes():
+			if a, ok := h.owns(p.Src); ok && a.Prefix.Addr().Is4() {
+				return l.ownSource(dev)
+			}
+			return verdict.Finding{}, false
+		}
 	}
 	// The kernel looks up the way back as of a packet that came in where this
 	// one will go out, or from this host.
-	key := fib.Key{Src: p.Dst, Dst: p.Src, IIF: out, TOS: p.TOS, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort}
-	if h.confMax(netstack.IPv4, dev, "src_valid_mark") != 0 {
-		key.Mark = p.Mark
+	key := fib.KeyOf(p, dev)
+	if h.confMax(netstack.IPv4, dev, "src_valid_mark") == 0 {
+		key.Mark = 0
 	}
+	key = key.Reversed(out)
 	res := h.fib.Lookup(key)
 	fail := func() (verdict.Finding, bool) {
+		if mode == 0 {
+			return verdict.Finding{}, false
+		}
 		all, _ := h.ConfSysctl(netstack.IPv4, "all", "rp_filter")
 		name := dev
 		if own, _ := h.ConfSysctl(netstack.IPv4, dev, "rp_filter"); own < all {
@@ -72,9 +85,6 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 	}
 	switch {
 	case !res.Found():
-		if mode == 0 {
-			return verdict.Finding{}, false
-		}
 		return fail()
 	case res.Type == netstack.RouteLocal && !acceptLocal:
 		return l.ownSource(dev)
@@ -83,15 +93,20 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
 			"martian source %s on %s of %s: a %s address", p.Src, dev, h, res.Type), true
 	}
-	if mode == 0 || slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == dev }) {
+	if res.Uses(dev) {
 		return verdict.Finding{}, false
 	}
 	// The loose mode takes a source that any interface leads to, but not on an
 	// interface without addresses.
-	if mode == 2 && slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Dev == dev && a.Prefix.Addr().Is4() }) {
+	if mode != 1 && slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Dev == dev && a.Prefix.Addr().Is4() }) {
 		return verdict.Finding{}, false
 	}
 	return fail()
+}
+
+// sendsRedirects is IN_DEV_TX_REDIRECTS.
+func (l *leg) sendsRedirects(dev string) bool {
+	return l.host.confMax(netstack.IPv4, dev, "send_redirects") != 0
 }
 
 func (l *leg) ownSource(dev string) (verdict.Finding, bool) {
