@@ -163,6 +163,8 @@ func (c *Collector) readPart(ctx context.Context, source source, t *target) Resu
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateOK})
 	case errors.Is(err, ErrNotSupported):
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateUnsupported})
+	case errors.Is(err, errTooLarge):
+		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateMissing, Detail: err.Error()})
 	default:
 		result.Err = err
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateFailed, Detail: err.Error()})

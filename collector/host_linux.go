@@ -36,7 +36,7 @@ func newHostState(proc string) hostState {
 // is built in. Each is looked for only when the module of that name is not
 // loaded.
 var symbols = []string{
-	"nf_tables_newtable", "ip_set_utest", "inet_diag_register", "tcp_diag_dump", "udp_diag_dump", "xfrm_dump_policy",
+	"nf_tables_newtable", "ip_set_utest", "inet_diag_register", "tcp_diag_dump", "udp_diag_dump", "xfrm_dump_policy", "ctnetlink_dump_table",
 }
 
 // has says whether the kernel has a module's code loaded or built in, so that

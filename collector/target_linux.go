@@ -42,6 +42,7 @@ func sources() []source {
 		{netstack.PartIPVS, readIPVS},
 		{netstack.PartTC, readTC},
 		{netstack.PartXFRM, readXFRM},
+		{netstack.PartConntrack, readConntrack},
 		{netstack.PartBPF, readBPF},
 	}
 }

@@ -23,9 +23,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 		return e, true
 	}
 	h, st := l.host, &l.state
-	if l.conntrack[h] == nil {
-		l.conntrack[h] = netfilter.NewConntrack()
-	}
+	l.trackIn(h)
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != "" && at != netfilter.Input
@@ -43,6 +41,7 @@ func (l *leg) rules(at netfilter.Hook, first, last int) (end, bool) {
 	res := l.host.filter.RunBetween(l.packet.Family(), at, first, last, st, l)
 	l.packet.Embedded = st.Inner
 	l.translations = append(l.translations, st.Translations...)
+	l.noteExisting()
 	if e, full := l.conntrackFull(at); full {
 		return e, true
 	}

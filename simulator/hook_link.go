@@ -10,9 +10,7 @@ import (
 func (l *leg) frame(in, out string) *netfilter.State {
 	st := &l.state
 	st.Packet, st.Inner, st.Namespace = &l.packet, l.packet.Embedded, l.host.Name
-	if l.conntrack[l.host] == nil {
-		l.conntrack[l.host] = netfilter.NewConntrack()
-	}
+	l.trackIn(l.host)
 	st.Conntrack = l.conntrack[l.host]
 	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
 	st.Steps = l.steps()

@@ -28,6 +28,10 @@ type walk struct {
 	client       *netstack.Packet
 	sender       *host
 	translations []verdict.Translation
+	// fixedPort says that the query names the client's port, so that the
+	// connections which the hosts know already are its concern.
+	fixedPort bool
+	existing  []existingConn
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with

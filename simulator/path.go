@@ -24,6 +24,8 @@ type flow struct {
 	via    fabric.Port // where it enters when it comes from outside
 	packet netstack.Packet
 	size   int // bytes of the full-size packets; 0: as large as possible
+	// fixedPort says that the client's port is the query's, and not any.
+	fixedPort bool
 }
 
 // conversation walks the legs of one connection and notes what comes of them.
@@ -59,6 +61,7 @@ func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
 			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),
 			owners:    make(map[ownerKey]int),
+			fixedPort: f.fixedPort,
 			learned:   make(map[learnedKey]netstack.MAC),
 			learnt:    make(map[learntKey]*netstack.Link),
 		},
@@ -168,6 +171,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 		}
 		c.path.Hops = l.hops
 	}
+	c.explainEntry()
 	c.astray(l, &e)
 	c.fail(e, verdict.OutcomeTimeout)
 	return 0, false

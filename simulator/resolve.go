@@ -170,7 +170,7 @@ func (w *World) resolveFlow(q *verdict.Query) (*flow, *resolved, *resolved, *ver
 		return nil, nil, nil, unresolvedf("%s and %s have no address of the same IP version", q.From, q.To)
 	}
 	dst, _ := to.addr(ver)
-	out := &flow{size: q.Size}
+	out := &flow{size: q.Size, fixedPort: q.SourcePort != 0}
 	out.packet = netstack.Packet{
 		Dst: dst, DstPort: q.Port, SrcPort: q.SourcePort, TTL: 64, TOS: q.DSCP << 2, Mark: q.Mark, UID: q.UID, DF: true,
 		Protocol: protocolNumber(q.Protocol, ver),

@@ -57,6 +57,7 @@ type host struct {
 	fib      *fib.FIB
 	filter   *netfilter.Ruleset
 	balancer *ipvs.Config
+	entries  *netfilter.Entries // the connections that it knew when it was read
 	opaque   opaque
 	vlans    map[string][]netstack.BridgeVLAN // by port, or bridge
 }
@@ -133,6 +134,9 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
 	}
 	if h.balancer, err = ipvs.Parse(ns.IPVS.File, ns.IPVS.Data); err != nil {
+		return nil, err
+	}
+	if h.entries, err = netfilter.ParseConntrack(ns.Conntrack.File, ns.Conntrack.Data); err != nil {
 		return nil, err
 	}
 	if h.opaque, err = compileOpaque(ns); err != nil {

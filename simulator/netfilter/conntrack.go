@@ -1,7 +1,9 @@
 package netfilter
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -132,10 +134,12 @@ type Conn struct {
 	SrcNAT, DstNAT bool
 	// srcDone and dstDone say that the mapping is decided, translated or not.
 	srcDone, dstDone bool
-	tcp              tcpState
-	zone             uint16
-	labels           u128
-	helper           string
+	// existing says that the kernel knew the connection before the walk.
+	existing bool
+	tcp      tcpState
+	zone     uint16
+	labels   u128
+	helper   string
 }
 
 func (c *Conn) tuple(reply bool) *Tuple {
@@ -148,6 +152,9 @@ func (c *Conn) tuple(reply bool) *Tuple {
 // Conntrack is the connection table of one namespace during one walk.
 type Conntrack struct {
 	conns []*Conn
+	// entries are those that the kernel knew before; nil where they do not
+	// matter, because the query leaves open which port or identifier it uses.
+	entries *Entries
 	// drawn and sets are what else the packets of the walk leave behind: what
 	// was drawn for a flow, and what rules of nftables put into sets.
 	drawn map[drawKey]int
@@ -158,6 +165,42 @@ type Conntrack struct {
 
 // NewConntrack returns an empty table.
 func NewConntrack() *Conntrack { return &Conntrack{} }
+
+// NewConntrackWith returns a table in which a kernel's entries stand already.
+func NewConntrackWith(entries *Entries) *Conntrack { return &Conntrack{entries: entries} }
+
+// Existing says whether the kernel knew the connection before the walk, and so
+// no rule of the nat tables is asked about it.
+func (c *Conn) Existing() bool { return c.existing }
+
+// Destination is where the connection's packets were sent and where they go, if
+// that is translated.
+func (c *Conn) Destination() (from, to string, translated bool) {
+	return c.Original.endpoint(false), c.Reply.endpoint(true), c.DstNAT
+}
+
+// Source is whom the connection's packets were from and whom they are from then,
+// if that is translated.
+func (c *Conn) Source() (from, to string, translated bool) {
+	return c.Original.endpoint(true), c.Reply.endpoint(false), c.SrcNAT
+}
+
+// String renders the connection as `conntrack -L` would, by its tuples.
+func (c *Conn) String() string {
+	return fmt.Sprintf("%s %s > %s, answers %s > %s", netstack.ProtocolName(c.Original.Protocol),
+		c.Original.endpoint(true), c.Original.endpoint(false), c.Reply.endpoint(true), c.Reply.endpoint(false))
+}
+
+func (t *Tuple) endpoint(src bool) string {
+	addr, port := t.Dst, t.DstPort
+	if src {
+		addr, port = t.Src, t.SrcPort
+	}
+	if isICMP(t.Protocol) {
+		return addr.String()
+	}
+	return netip.AddrPortFrom(addr, port).String()
+}
 
 // Conns returns the confirmed connections, oldest first.
 func (t *Conntrack) Conns() []*Conn { return t.conns }
@@ -176,7 +219,18 @@ func (t *Conntrack) find(tuple *Tuple, zone uint16) (c *Conn, reply bool) {
 			return c, true
 		}
 	}
-	return nil, false
+	if c, reply = t.entries.find(tuple, zone); c != nil {
+		t.conns = append(t.conns, c)
+	}
+	return c, reply
+}
+
+// forget removes a connection: nf_ct_kill.
+func (t *Conntrack) forget(c *Conn) {
+	t.conns = slices.DeleteFunc(t.conns, func(other *Conn) bool { return other == c })
+	if c.existing {
+		t.entries = nil // which would bring it back; a walk has one connection
+	}
 }
 
 // ctSettings are the sysctls that connection tracking looks at.
@@ -237,6 +291,12 @@ func (x *traversal) trackError() {
 func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn, CTState, bool) {
 	tuple := tupleOf(p)
 	c, reply := t.find(&tuple, zone)
+	if c != nil && p.Protocol == netstack.ProtoTCP && !reply && tcpKindOf(p.TCPFlags) == tcpSYN && (c.tcp == tcpTimeWait || c.tcp == tcpClose) {
+		// nf_conntrack_tcp_packet takes it for the reopening of a closed
+		// connection, and looks again.
+		t.forget(c)
+		c = nil
+	}
 	if c == nil {
 		inverse, ok := tuple.invert()
 		if !ok || isICMP(p.Protocol) && !icmpQuery(p.Protocol, p.ICMPType) {
