@@ -61,6 +61,7 @@ judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match
 	@$(GO) test -c -o bin/judge ./e2e/judge
 	@cd e2e/judge && ../../bin/judge -test.run '^Test(Judge|Lookups|FlowsSpreadAsTheKernelSpreadsThem)$$' -test.timeout 0 -n $(N) -lookups $(LOOKUPS) -seed $(SEED) -features '$(FEATURES)' \
 		-log ../../bin/judge.log -save ../../bin/disagreements $(JUDGEFLAGS)
+	$(GO) test -count=1 -run TestSetsHoldWhatTheKernelSaysTheyHold ./simulator/netfilter -args -set-tests 100000
 
 .PHONY: clean
 clean:
