@@ -25,9 +25,16 @@ var setTests = flag.Int("set-tests", 20000, "memberships in sets to judge")
 type setKind struct{ typ, dims, options string }
 
 var setKinds = []setKind{
-	{"hash:ip", "i", ""}, {"hash:ip", "i", "netmask 28"}, {"hash:net", "n", ""}, {"hash:ip,port", "ip", ""},
-	{"hash:ip,port,ip", "ipi", ""}, {"hash:ip,port,net", "ipn", ""}, {"hash:net,port", "np", ""}, {"hash:net,iface", "nf", ""},
-	{"bitmap:ip", "i", "range 10.0.0.0/23"}, {"bitmap:ip", "i", "range 10.0.0.0/23 netmask 28"},
+	{"hash:ip", "i", ""},
+	{"hash:ip", "i", "netmask 28"},
+	{"hash:net", "n", ""},
+	{"hash:ip,port", "ip", ""},
+	{"hash:ip,port,ip", "ipi", ""},
+	{"hash:ip,port,net", "ipn", ""},
+	{"hash:net,port", "np", ""},
+	{"hash:net,iface", "nf", ""},
+	{"bitmap:ip", "i", "range 10.0.0.0/23"},
+	{"bitmap:ip", "i", "range 10.0.0.0/23 netmask 28"},
 }
 
 // TestSetsHoldWhatTheKernelSaysTheyHold fills random sets, and tests random
