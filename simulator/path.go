@@ -234,7 +234,7 @@ func errnoOutcome(code errno) verdict.Outcome {
 // reply walks the server's answer, and returns where it ended and the MTU that
 // the server's end knows of.
 func (c *conversation) reply() (e end, mtu int, ok bool) {
-	p := reverse(&c.server.packet)
+	p := c.answer()
 	p.UID = c.server.uid
 	switch p.Protocol {
 	case netstack.ProtoTCP:
@@ -281,6 +281,26 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	}
 	c.path.Findings = append(c.path.Findings, f)
 	return e, mtu, false
+}
+
+// answer is what the server sends back, with the mark of what it answers if its
+// namespace is set up so: sockets by tcp_fwmark_accept (inet_request_mark), the
+// kernel itself by fwmark_reflect (IP4_REPLY_MARK).
+func (c *conversation) answer() netstack.Packet {
+	p := reverse(&c.server.packet)
+	setting := ""
+	switch {
+	case p.Protocol == netstack.ProtoTCP:
+		setting = "net.ipv4.tcp_fwmark_accept"
+	case p.Protocol == netstack.ProtoICMP:
+		setting = "net.ipv4.fwmark_reflect"
+	case p.Protocol == netstack.ProtoICMPv6:
+		setting = "net.ipv6.fwmark_reflect"
+	}
+	if on, _ := c.server.host.Sysctl(setting); on != 0 {
+		p.Mark = c.server.packet.Mark
+	}
+	return p
 }
 
 // reverse is the answer to a packet.
@@ -383,7 +403,7 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 	p := c.client
 	p.MSS = 0
 	if back {
-		p = reverse(&c.server.packet)
+		p = c.answer()
 		p.UID = c.server.uid
 	}
 	p.TCPFlags = netstack.ACK | netstack.PSH

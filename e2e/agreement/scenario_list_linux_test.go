@@ -19,6 +19,20 @@ var scenarios = []scenario{
 	{name: "nobody listens on the pod itself", to: web, port: 81, reason: verdict.NoListener},
 	{name: "a pod connects to itself", to: web},
 
+	// Marks of answers.
+	{name: "a server's answers have no mark by themselves", to: far, change: `
+		shop/api-1 {iptables} -t mangle -A INPUT -j MARK --set-mark 0x77
+		shop/api-1 {ip} rule add fwmark 0x77 prohibit`},
+	{name: "a server's answers have the mark of the request", to: far, reason: verdict.RouteProhibit, change: `
+		shop/api-1 sysctl -qw net.ipv4.tcp_fwmark_accept=1
+		shop/api-1 {iptables} -t mangle -A INPUT -j MARK --set-mark 0x77
+		shop/api-1 {ip} rule add fwmark 0x77 prohibit`},
+	{name: "the answer to an echo request has its mark", to: far, proto: "icmp", reason: verdict.RouteProhibit, change: `
+		shop/api-1 sysctl -qw net.ipv4.fwmark_reflect=1 net.ipv6.fwmark_reflect=1
+		shop/api-1 {iptables} -t mangle -A INPUT -j MARK --set-mark 0x77
+		shop/api-1 {ip} rule add fwmark 0x77 prohibit`},
+	{name: "a connection to a broadcast address", to: "{broadcast}", port: 80, only: netstack.IPv4, reason: verdict.RouteUnreachable},
+
 	// Rules.
 	{name: "a drop in the client's OUTPUT", to: far, reason: verdict.NetfilterDrop, change: `
 		shop/web-0 {iptables} -A OUTPUT -p tcp --dport 8080 -j DROP`},

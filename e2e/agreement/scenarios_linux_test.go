@@ -62,6 +62,7 @@ func words(t *testing.T, l *lab.Lab, f netstack.Family) *strings.Replacer {
 	}
 	add("fabric", l.Spec.Fabric.Addresses[at].Addr())
 	add("nobody", l.Spec.Fabric.Unowned[at])
+	add("broadcast", "255.255.255.255")
 	return strings.NewReplacer(pairs...)
 }
 
