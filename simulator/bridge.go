@@ -104,6 +104,10 @@ func (l *leg) bridgeFinish(bridge, in fabric.Port, vlan uint16, nf bool) end {
 			return e
 		}
 	}
+	// br_netif_receive_skb takes the frame in as one of the bridge.
+	if e, stop := l.throughDevice(bridge.Link.Name, "ingress"); stop {
+		return e
+	}
 	switch {
 	case t.tagged():
 		if upper, ok := l.w.vlanUpper(bridge.Link, t); ok {

@@ -485,6 +485,11 @@ func (l *leg) loopBack() end {
 	if e, stop := l.hook(netfilter.Postrouting, "", "lo", "", ""); stop {
 		return e
 	}
+	for _, direction := range []string{"egress", "ingress"} {
+		if e, stop := l.throughDevice("lo", direction); stop {
+			return e
+		}
+	}
 	// The frame keeps its mark, its connection and its route: the network
 	// layer runs PREROUTING, but looks no route up.
 	if e, stop := l.hook(netfilter.Prerouting, "lo", "", "", ""); stop {

@@ -165,7 +165,7 @@ func (x *nftables) expressions() []option[func() string] {
 	}
 	if v.in != "" && v.hook != "OUTPUT" && v.hook != "POSTROUTING" {
 		options = append(options, option[func() string]{"nft:iifname", func() string { return "iifname " + unlike(15) + x.device1(v.in) }},
-			option[func() string]{"nft:iiftype", always("iiftype ether", "iiftype loopback")})
+			option[func() string]{"nft:iiftype", always("iiftype ether", "iiftype != loopback")})
 	}
 	if v.out != "" && v.hook != "INPUT" && v.hook != "PREROUTING" {
 		options = append(options, option[func() string]{"nft:oifname", func() string { return "oifname " + unlike(15) + x.device1(v.out) }})

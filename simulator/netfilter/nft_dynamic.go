@@ -42,6 +42,39 @@ func (x *traversal) lookup(s *nftSet, key *nftKey) (int, tri) {
 	return i, yes
 }
 
+// misses says whether no element of the set can have the packet's key, of which
+// some parts are not known: as with "meta l4proto . th dport" of an ICMP packet
+// among the ports of TCP services.
+func (x *traversal) misses(k *nftKeyExpr, s *nftSet) bool {
+	if s.unknown != "" || s.catchAll >= 0 || len(k.parts) < 2 {
+		return false
+	}
+	if s.dynamic && x.st.Conntrack != nil && x.st.Conntrack.sets[s] != nil {
+		return false
+	}
+	key, known := k.partly(x)
+	for e := range s.exact {
+		if agrees(&key, &e, &e, &known, len(k.parts)) {
+			return false
+		}
+	}
+	for i := range s.ranges {
+		if agrees(&key, &s.ranges[i].first, &s.ranges[i].last, &known, len(k.parts)) {
+			return false
+		}
+	}
+	return true
+}
+
+func agrees(key, first, last *nftKey, known *[maxConcat]bool, parts int) bool {
+	for i := range parts {
+		if known[i] && !key[i].within(first[i], last[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // nftSetUpdate adds the packet's key to a set, or removes it (nft_dynset_eval).
 type nftSetUpdate struct {
 	key    nftKeyExpr

@@ -188,6 +188,17 @@ func (k *nftKeyExpr) eval(x *traversal, key *nftKey) tri {
 	return result
 }
 
+// partly evaluates a key that eval does not know in whole, and says which of
+// its parts are known.
+func (k *nftKeyExpr) partly(x *traversal) (key nftKey, known [maxConcat]bool) {
+	for i := range k.parts {
+		var res tri
+		key[i], res = k.parts[i].value(x)
+		known[i] = res == yes
+	}
+	return key, known
+}
+
 func (k *nftKeyExpr) types() []nftType {
 	types := make([]nftType, len(k.parts))
 	for i := range k.parts {

@@ -15,8 +15,14 @@ func (l *nftLookup) find(x *traversal) (int, tri) {
 		return x.roll(r, l.set)
 	}
 	var key nftKey
-	if res := l.key.eval(x, &key); res != yes {
-		return -1, res
+	switch l.key.eval(x, &key) {
+	case no:
+		return -1, no
+	case maybe:
+		if x.misses(&l.key, l.set) {
+			return -1, no
+		}
+		return -1, maybe
 	}
 	return x.lookup(l.set, &key)
 }

@@ -34,6 +34,8 @@ func (m *nftMatch) match(x *traversal) tri {
 	switch {
 	case res == yes:
 		return m.compare(x, &key)
+	case res == maybe && m.set != nil && x.misses(&m.key, m.set):
+		return is(m.op == opNotEqual)
 	case res == maybe && m.differs(x):
 		return is(m.op == opNotEqual)
 	}

@@ -91,3 +91,21 @@ func FuzzNFT(f *testing.F) {
 		}
 	})
 }
+
+func TestAKeyOfWhichAPartIsNotKnownMissesWhereTheOthersTell(t *testing.T) {
+	const rules = `{"nftables": [{"table": {"family": "ip", "name": "t"}},
+{"map": {"family": "ip", "table": "t", "name": "m", "type": ["inet_proto", "inet_service"], "map": "verdict", "elem": [[{"concat": ["tcp", 80]}, {"drop": null}]]}},
+{"chain": {"family": "ip", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"rule": {"family": "ip", "table": "t", "chain": "f", "expr": [{"vmap": {"key": {"concat": [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]}, "data": "@m"}}]}}]}`
+	rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(rules)}})
+	env := &fakeEnv{}
+	echo := packet(func(p *netstack.Packet) {
+		p.Protocol, p.SrcPort, p.DstPort, p.ICMPType = netstack.ProtoICMP, 7, 0, 8
+	})
+	if res := rs.Run(netstack.IPv4, Forward, &State{Packet: echo}, env); res.Action != Accept || env.asked != nil {
+		t.Errorf("an echo: %v, asked %q", res, env.asked)
+	}
+	if res := rs.Run(netstack.IPv4, Forward, &State{Packet: packet()}, env); res.Action != Drop {
+		t.Errorf("TCP to port 80: %v", res)
+	}
+}
