@@ -26,7 +26,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	l.trackIn(h)
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
-	st.Bridged = physIn != "" && at != netfilter.Input
+	st.Bridged = physIn != ""
 	st.Steps = l.steps()
 	if l.balances(at) {
 		return l.hookBalanced(at)

@@ -69,11 +69,14 @@ type leg struct {
 	stolen    bool  // IPVS has taken it from its sender, who hears of no error
 	hops      []verdict.Hop
 	state     netfilter.State // in this namespace
-	next      netstack.NextHop
-	route     fib.Result
-	seen      map[place]uint8  // and with which hop limit
-	loop      *verdict.Finding // set once the packet came back to a place
-	taken     []routeTaken
+	// cameBy is the bridge port by which the packet came in, if br_netfilter saw
+	// it there: rules know it until the packet leaves the namespace.
+	cameBy string
+	next   netstack.NextHop
+	route  fib.Result
+	seen   map[place]uint8  // and with which hop limit
+	loop   *verdict.Finding // set once the packet came back to a place
+	taken  []routeTaken
 	// tags are those of the frame, and towards the neighbour that it is for.
 	tags    tags
 	towards netip.Addr
@@ -332,6 +335,7 @@ func (l *leg) send(h *host) end {
 	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
+	l.cameBy = ""
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
 		return e
 	}
@@ -515,10 +519,11 @@ func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 				"address %s on %s is tentative/disabled: IPv6 is off on the interface", p.Dst, in.Name))
 		}
 	}
-	if !hooked {
-		if e, stop := l.hook(netfilter.Prerouting, in.Name, "", physIn, ""); stop {
-			return e
-		}
+	l.cameBy = ""
+	if hooked {
+		l.cameBy = physIn
+	} else if e, stop := l.hook(netfilter.Prerouting, in.Name, "", "", ""); stop {
+		return e
 	}
 	return l.routeInput(in)
 }
@@ -621,7 +626,7 @@ func (l *leg) forward(in *netstack.Link) end {
 		return e
 	}
 	p.TTL--
-	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, "", ""); stop {
+	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, l.cameBy, ""); stop {
 		return e
 	}
 	l.fragment()
@@ -661,7 +666,7 @@ func (l *leg) pathMTU() int {
 
 // postrouting runs the last hook and hands the packet to the device.
 func (l *leg) postrouting(in string) end {
-	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, "", ""); stop {
+	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, l.cameBy, ""); stop {
 		return e
 	}
 	link := l.host.links[l.next.Dev]
@@ -682,7 +687,7 @@ func (l *leg) postrouting(in string) end {
 
 // deliver runs INPUT: after it the packet meets a socket.
 func (l *leg) deliver(in string) end {
-	if e, stop := l.hook(netfilter.Input, in, "", "", ""); stop {
+	if e, stop := l.hook(netfilter.Input, in, "", l.cameBy, ""); stop {
 		return e
 	}
 	if e, stop := l.throughPolicies("in", in); stop {

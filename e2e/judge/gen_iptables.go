@@ -185,6 +185,12 @@ func generateIPTables(b *builder) {
 		{"target:jump", x.subchain},
 		{"target:LOG", x.passOn},
 		{"target:NOTRACK", x.notrack},
+		{"target:TTL", x.rewrite},
+		{"target:HL", x.rewrite},
+		{"target:DSCP", x.rewrite},
+		{"target:TOS", x.rewrite},
+		{"target:TCPMSS", x.rewrite},
+		{"target:SET", x.remember},
 		{"policy:DROP", x.policy},
 	}...)).make()
 }

@@ -149,7 +149,7 @@ func (x *xtables) conditions() []option[func() string] {
 			return fmt.Sprintf("-m owner %s--uid-owner %s", x.not(20), one(x.builder, fmt.Sprint(uid), "0-999", "1000-70000"))
 		}})
 	}
-	return append(list, x.moreConditions()...)
+	return append(append(list, x.moreConditions()...), x.extensions()...)
 }
 
 func (x *xtables) wildcard(dev string) string {
