@@ -94,7 +94,7 @@ func (x *xtables) conditions() []option[func() string] {
 			return fmt.Sprintf("-m dscp %s--dscp %#x", x.not(20), f.DSCP)
 		}},
 		{"match:length", func() string {
-			return "-m length " + x.not(20) + "--length " + one(x.builder, "0:100", "40:1500", "0:1400", "1000:65535")
+			return "-m length " + x.not(20) + "--length " + one(x.builder, "0:300", "40:1500", "0:1400", "1000:65535")
 		}},
 	}
 	if f.family == netstack.IPv4 {

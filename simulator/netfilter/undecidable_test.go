@@ -1,0 +1,116 @@
+package netfilter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
+	for _, c := range []struct{ match, asked string }{
+		{"-m limit --limit 3/min", "match limit"},
+		{"-m hashlimit --hashlimit-upto 1/sec --hashlimit-mode srcip --hashlimit-name x", "match hashlimit"},
+		{"-m connlimit --connlimit-above 5 --connlimit-mask 32 --connlimit-saddr", "match connlimit"},
+		{"-m connbytes --connbytes 10: --connbytes-dir both --connbytes-mode bytes", "match connbytes"},
+		{"-m quota --quota 100", "match quota"},
+		{"-m time --timestart 08:00 --kerneltz", "match time"},
+		{"-m recent --rcheck --seconds 60 --name x", "match recent"},
+		{"-m recent ! --update --name x", "match recent"},
+		{"-m cpu --cpu 1", "match cpu"},
+		{"-m string --string x --algo bm", "match string"},
+		{"-m bpf --bytecode \"1,6 0 0 1\"", "match bpf"},
+		{"-m realm --realm 5", "match realm"},
+		{"-m devgroup --src-group 5", "match devgroup"},
+		{"-m conntrack --ctexpire 1:5", "match conntrack --ctexpire"},
+		{"-p tcp -m tcp --tcp-option 3", "match tcp --tcp-option"},
+		{"-m u32 --u32 \"24=1\"", "match u32"}, // a sequence number
+		{"-m oddity --x 1", "match oddity"},
+		{"-j SYNPROXY", "target SYNPROXY"},
+		{"-j CT --zone-orig 5", "target CT with a zone of one direction"},
+
+		// What is known decides before anything is asked.
+		{"-p udp -m limit --limit 3/min", ""},
+		{"-m esp --espspi 1", ""},
+		{"-m ah --ahspi 1", ""},
+		{"-m u32 --u32 \"9&0xFF000000=0x11000000&&24=1\"", ""},
+		{"-p tcp --dport 81 -m oddity --x 1", ""},
+		{"-m helper --helper ftp", ""},
+		{"-m cgroup --path x", ""}, // of a packet that is not made here
+		{"-m ipvs --ipvs", ""},
+		{"-p sctp -m sctp --chunk-types any INIT", ""},
+	} {
+		rule := c.match + " -j DROP"
+		if strings.HasPrefix(c.match, "-j") {
+			rule = c.match
+		}
+		env := &fakeEnv{}
+		rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*raw\n:PREROUTING ACCEPT\nCOMMIT\n*filter\n:FORWARD ACCEPT\n-A FORWARD "+rule+"\nCOMMIT\n"))
+		st := &State{Packet: packet(), In: "eth0", Out: "eth1"}
+		rs.Run(netstack.IPv4, Prerouting, st, env)
+		rs.Run(netstack.IPv4, Forward, st, env)
+		if asked := strings.Join(slices.Compact(env.asked[:min(len(env.asked), 1)]), ";"); asked != c.asked {
+			t.Errorf("%s: asked about %q, want %q", rule, env.asked, c.asked)
+		}
+	}
+}
+
+func TestOptionsOfTargetsAreChecked(t *testing.T) {
+	for _, c := range []struct{ rule, want string }{
+		{"-j LOG --log-prefxi x", `f:3: unknown option at "--log-prefxi"`},
+		{"-j NFQUEUE --queue-num", `f:3: option needs a value at "--queue-num"`},
+		{"-j CONNMARK --set-mark 1 --left-shift-mark 32", `f:3: invalid number for --left-shift-mark at "32"`},
+		{"-j CT --zone 65536", `f:3: invalid number for --zone at "65536"`},
+		{"-j TCPOPTSTRIP --strip-options mss,x", `f:3: unknown TCP option at "x"`},
+		{"-j ECN", `f:3: target has no operation at "ECN"`},
+		{"-j HL", `f:3: target has no operation at "HL"`},
+		{"-j DSCP", `f:3: target has no operation at "DSCP"`},
+		{"-j CLASSIFY --set-class 1", `f:3: invalid class at "1"`},
+		{"-j HMARK --hmark-offset 1", `f:3: target needs --hmark-mod at "HMARK"`},
+		{"-j SNPT --src-pfx fd00::/48", `f:3: target needs --src-pfx and --dst-pfx at "NPT"`},
+		{"-j SNPT --src-pfx fd00::1/48", `f:3: invalid prefix for --src-pfx at "fd00::1/48"`},
+		{"-j SET --exist", `f:3: target has no operation at "SET"`},
+		{"-j SET --add-set x source", `f:3: a set's direction is src or dst at "source"`},
+		{"-m u32 --u32 6&0xFF -j DROP", `f:3: invalid test for --u32 at ""`},
+		{"-m u32 --u32 6=5:4 -j DROP", `f:3: invalid test for --u32 at "5:4"`},
+		{"-m ecn --ecn-ip-ect 4 -j DROP", `f:3: invalid number for --ecn-ip-ect at "4"`},
+		{"-m cluster --cluster-total-nodes 2 --cluster-local-node 3 -j DROP", `f:3: the local node is not one of the nodes at "cluster"`},
+		{"-m ipv6header --header hop -j DROP", `f:3: no such match in IPv4 at "ipv6header"`},
+		{"-m owner --gid-owner x -j DROP", `f:3: invalid group id at "x"`},
+	} {
+		ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD "+c.rule+"\nCOMMIT\n")
+		ns.IPTables[0].File = "f"
+		if _, err := Compile(ns); err == nil || err.Error() != c.want {
+			t.Errorf("%s:\n got %v\nwant %s", c.rule, err, c.want)
+		}
+	}
+}
+
+// bigSet has 100,000 networks of two addresses, side by side from 10.0.0.0 on.
+func bigSet() string {
+	var b strings.Builder
+	b.WriteString("create big hash:net maxelem 200000\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "add big 10.%d.%d.%d/31\n", i>>15, i>>7&0xff, i<<1&0xff)
+	}
+	return b.String()
+}
+
+func TestALargeSetKnowsItsElements(t *testing.T) {
+	ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD -m set --match-set big dst -j DROP\nCOMMIT\n")
+	ns.IPSet = netstack.Text{File: "s", Data: []byte(bigSet())}
+	rs := mustCompile(t, ns)
+	for i := range 200_100 {
+		p := packet()
+		p.Dst = u128{lo: 10<<24 | uint64(i)}.addr(netstack.IPv4)
+		want := Accept
+		if i < 200_000 {
+			want = Drop
+		}
+		if res := rs.Run(netstack.IPv4, Forward, &State{Packet: p}, &fakeEnv{}); res.Action != want {
+			t.Fatalf("%s: action %d, want %d", p.Dst, res.Action, want)
+		}
+	}
+}
