@@ -27,7 +27,7 @@ func (x *xtables) matches(narrow bool) match {
 	}
 	for range 1 + x.IntN(2) {
 		o := pick(x.builder, x.conditions())
-		if text := o.make(); text != "" && !strings.Contains(m.text, firstWords(text)) {
+		if text := o.make(); text != "" && !strings.Contains(m.text+" ", firstWords(text)) {
 			m.text += " " + text
 			m.features = append(m.features, o.feature)
 		}
