@@ -376,7 +376,7 @@ var ipTunnels = []scenario{
 		n ip link add d0 type dummy
 		n ip link set d0 up
 		n {ip} route add {2/} dev d0`, to: "2.1", reason: verdict.InvalidRoute},
-	{name: "an address on a dummy", needs: []string{"dummy"}, setup: joined + `
+	{name: "an address on a dummy", needs: []string{"dummy"}, protocols: connected, setup: joined + `
 		n ip link add d0 type dummy
 		n ip link set d0 up
 		addr n:d0 8.1`, to: "8.1"},
