@@ -445,11 +445,11 @@ func TestTruncatedMessagesAreErrors(t *testing.T) {
 func TestUnknownSelectorsOfRulesAreNamed(t *testing.T) {
 	body := make([]byte, fibRuleHeader)
 	body[7] = unix.FR_ACT_TO_TBL
-	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.FRA_PRIORITY, Data: []byte{7, 0, 0, 0}}, {Type: fraFlowLabel, Data: []byte{0, 0, 0, 1}}})
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.FRA_PRIORITY, Data: []byte{7, 0, 0, 0}}, {Type: fraDSCPMask + 1, Data: []byte{0, 0, 0, 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "policy rule with priority 7 selects by attribute 26, which is not modelled"
+	const want = "policy rule with priority 7 selects by attribute 31, which is not modelled"
 	if _, err := decodeRule(netstack.IPv6, append(body, attrs...)); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

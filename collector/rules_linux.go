@@ -61,6 +61,7 @@ func decodeRule(family netstack.Family, body []byte) (netstack.Rule, error) {
 	dscp := netstack.MaskedByte{Mask: 0x3f} // before Linux 6.15 there is no mask
 	label := netstack.MaskedLabel{Mask: 0xfffff}
 	var hasDSCP, hasLabel bool
+	var unknown uint16
 	err := attributes(body, fibRuleHeader, func(ad *netlink.AttributeDecoder) error {
 		switch ad.Type() {
 		case unix.FRA_SRC:
@@ -108,18 +109,25 @@ func decodeRule(family netstack.Family, body []byte) (netstack.Rule, error) {
 		case fraDSCPMask:
 			dscp.Mask = ad.Uint8()
 		case fraSPortMask:
-			r.SPortMask = ad.Uint16()
+			r.SPortMask = portMask(ad.Uint16())
 		case fraDPortMask:
-			r.DPortMask = ad.Uint16()
+			r.DPortMask = portMask(ad.Uint16())
 		case fraFlowLabel:
 			label.Value, hasLabel = bigEndian32(ad), true
 		case fraFlowLabelMask:
 			label.Mask = bigEndian32(ad)
+		default:
+			if ad.Type() > fraDSCPMask {
+				unknown = ad.Type() // newer than this program
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return r, fmt.Errorf("policy rule: %w", err)
+	}
+	if unknown != 0 {
+		return r, fmt.Errorf("policy rule with priority %d selects by attribute %d, which is not modelled", r.Priority, unknown)
 	}
 	if hasDSCP {
 		r.DSCP = &dscp
@@ -177,6 +185,15 @@ func bigEndian32(ad *netlink.AttributeDecoder) uint32 {
 		return binary.BigEndian.Uint32(b)
 	}
 	return 0
+}
+
+// portMask leaves out the mask of all bits, which the kernel gives to each single
+// port.
+func portMask(mask uint16) uint16 {
+	if mask == 0xffff {
+		return 0
+	}
+	return mask
 }
 
 func portRange(ad *netlink.AttributeDecoder) *netstack.PortRange {

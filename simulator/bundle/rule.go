@@ -99,6 +99,11 @@ func (r *routeReader) rule(v *value, protocols map[string]uint64, actions map[st
 		SuppressIfGroup:   -1,
 		Protocol:          uint8(r.named(v, "protocol", 8, r.protocols, 0)),
 	}
+	for _, mask := range []*uint16{&rule.SPortMask, &rule.DPortMask} {
+		if *mask == 0xffff {
+			*mask = 0 // a single port
+		}
+	}
 	if m := v.get("ipproto"); m != nil {
 		rule.IPProto = r.ipProto(m, protocols)
 	}
