@@ -63,6 +63,11 @@ judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match
 		-log ../../bin/judge.log -save ../../bin/disagreements $(JUDGEFLAGS)
 	$(GO) test -count=1 -run TestSetsHoldWhatTheKernelSaysTheyHold ./simulator/netfilter -args -set-tests 100000
 
+.PHONY: judge-faults
+judge-faults: ## mistakes put into the simulator one by one, each of which the judge has to find (RUN=regexp)
+	@hack/deps.sh test
+	@$(GO) run ./e2e/judge/faults -run '$(RUN)'
+
 .PHONY: clean
 clean:
 	rm -rf bin
