@@ -142,6 +142,7 @@ func build(ctx context.Context, binary, overlay string) error {
 
 var (
 	summary = regexp.MustCompile(`(\d+) worlds, (\d+) trials in `)
+	broken  = regexp.MustCompile(`(?m)^world \d+/(\d+): `)
 	differs = regexp.MustCompile(`(?m)^world \d+/(\d+), (q\d+: .*)$`)
 	failed  = regexp.MustCompile(`(?m)^    --- FAIL: TestRulesetsOfOtherSoftware/(\S+)`)
 )
@@ -156,7 +157,11 @@ func judge(ctx context.Context, clean, binary string, o options) (*found, error)
 		}
 		trials += n
 		if probe == "" {
-			break
+			if world < next {
+				break
+			}
+			next = world + 1 // could not be built
+			continue
 		}
 		if _, _, same, err := worlds(ctx, clean, o.seed, world, 1); err != nil {
 			return nil, err
@@ -177,6 +182,10 @@ func worlds(ctx context.Context, binary string, seed uint64, from, n int) (trial
 		return 0, 0, "", fmt.Errorf("the judge: %w\n%s", err, out)
 	}
 	trials, _ = strconv.Atoi(string(m[2]))
+	world = -1
+	if w := broken.FindSubmatch(out); w != nil {
+		world, _ = strconv.Atoi(string(w[1]))
+	}
 	if w := differs.FindSubmatch(out); w != nil {
 		world, _ = strconv.Atoi(string(w[1]))
 		probe = string(w[2])
