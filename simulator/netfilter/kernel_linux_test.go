@@ -439,7 +439,9 @@ func (j *judge) rulesOf() *netstack.Namespace {
 // reset empties the router's tables. (Sets may stay in use for a while: tests
 // with sets have a router of their own.)
 func (j *judge) reset() {
-	j.in(judgeRouter, "*raw\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n", "iptables-legacy-restore")
+	for _, tool := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {
+		j.in(judgeRouter, "*raw\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n", tool)
+	}
 	j.in(judgeRouter, "flush ruleset", "nft", "-f", "-")
 	j.in(judgeRouter, "", "conntrack", "-F")
 }
