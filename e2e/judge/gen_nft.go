@@ -141,7 +141,7 @@ func (x *nftables) expressions() []option[func() string] {
 		}},
 		{"nft:meta-length", always("meta length < 100", "meta length 40-1500", "meta length > 1000", "meta length != 60")},
 		{"nft:meta-nfproto", func() string {
-			if strings.HasPrefix(x.table, "inet ") {
+			if strings.HasPrefix(x.table, "inet ") && f.family == netstack.FamilyOf(v.src) {
 				return map[netstack.Family]string{netstack.IPv4: "meta nfproto ipv4", netstack.IPv6: "meta nfproto ipv6"}[f.family]
 			}
 			// Not "meta protocol ip" alone: nft takes it to be implied, and prints it not.
@@ -323,8 +323,7 @@ func (x *nftables) dynamic() {
 	name := fmt.Sprintf("d%d", len(x.world.Elements))
 	typ := map[netstack.Family]string{netstack.IPv4: "ipv4_addr", netstack.IPv6: "ipv6_addr"}[x.v.flow.family]
 	x.nft(x.v.ns, fmt.Sprintf("add set %s %s { type %s; flags dynamic, timeout; timeout 1h; size 100; }", x.table, name, typ))
-	c, features := x.condition()
-	x.rule(x.chain, c, fmt.Sprintf("%s @%s { %s saddr }", one(x.builder, "add", "update"), name, x.ip()), append(features, "nft:dynamic-set")...)
+	x.rule(x.chain, x.selector(), fmt.Sprintf("%s @%s { %s saddr }", one(x.builder, "add", "update"), name, x.ip()), "nft:dynamic-set")
 	x.rule(x.chain, x.selector()+" "+x.ip()+" saddr @"+name, "drop", "nft:dynamic-set")
 }
 

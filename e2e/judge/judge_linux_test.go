@@ -27,6 +27,7 @@ var (
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	logFile  = flag.String("log", "", "file for the report, besides the output")
 	hold     = flag.Bool("hold", false, "build the first world, and keep it until interrupted")
+	witness  = flag.String("witness", "", "save, below -save, a small world for each of these features in which it decides")
 	describe = flag.Bool("describe", false, "print the first world and judge nothing")
 )
 
@@ -62,6 +63,21 @@ func TestJudge(t *testing.T) {
 		}
 		if err := errors.Join(err, b.remove()); err != nil {
 			t.Error(err)
+		}
+		return
+	}
+	if *witness != "" {
+		j := newWorker(98, o)
+		for feature := range strings.SplitSeq(*witness, ",") {
+			s, err := j.witness(ctx, feature)
+			if err != nil {
+				t.Fatalf("%s: %v", feature, err)
+			}
+			dir := filepath.Join(*save, strings.NewReplacer(":", "-", ",", "-").Replace(feature))
+			if err := s.write(dir); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Printf("%s: %s%s\n", dir, &s.world.Probes[0], s.world.describe())
 		}
 		return
 	}

@@ -291,8 +291,8 @@ type trial struct {
 	expected string
 	// ports are those that translations are predicted to give to the client.
 	ports []uint16
-	// timeout of each part, and of the full-size one.
-	timeout, full time.Duration
+	// timeout of the handshake, of what follows, and of the full-size part.
+	timeout, talk, full time.Duration
 	seen          observation
 }
 
@@ -363,7 +363,7 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 				hops = 65 // with the router on its way, it enters as if it had been sent there
 			}
 			t.seen.fate, err = lab.ConnectFrom(ctx, b.netns(p.From), netip.AddrPortFrom(p.To, p.Port), lab.ConnectOptions{
-				Protocol: string(p.Protocol), Timeout: t.timeout, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
+				Protocol: string(p.Protocol), Timeout: t.timeout, TalkTimeout: t.talk, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
 				Source: p.Source, SourcePort: t.sourcePort, Message: t.message(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
 				Unconnected: true, HopLimit: hops,
 			})

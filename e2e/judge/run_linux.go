@@ -370,7 +370,8 @@ func (c *verdictCase) trials() []*trial {
 	t.expected = fate.Namespace
 	switch {
 	case !single, c.predicted.unknown():
-		t.timeout, t.full = careful, careful
+		// Once connected, the dice are cast.
+		t.timeout, t.talk, t.full = careful, patient, patient
 	case fate.silent():
 		t.timeout, t.full = brief, brief
 	case fate.Verdict == verdict.Degraded:

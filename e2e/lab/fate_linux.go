@@ -46,6 +46,8 @@ type ConnectOptions struct {
 	Timeout time.Duration
 	// SourcePort is the client's port; 0 takes any.
 	SourcePort uint16
+	// TalkTimeout is the Timeout of what follows the handshake; the same when 0.
+	TalkTimeout time.Duration
 	// Source is the client's address; the kernel chooses one if it is not valid.
 	Source netip.Addr
 	// FullSize asks for 20 kB to be echoed as well. TCP only.
@@ -375,7 +377,7 @@ func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if err != nil {
 		return err
 	}
-	c.deadline(opts.Timeout)
+	c.deadline(cmp.Or(opts.TalkTimeout, opts.Timeout))
 	greeting, err := c.line()
 	if err != nil {
 		return err
