@@ -381,7 +381,7 @@ func (c *conversation) data(back bool, size int) bool {
 			sender = c.server.host
 		}
 		told, hops := false, []verdict.Hop(nil)
-		if e.kind == dropped && sender != nil {
+		if e.kind == dropped { // a sender outside of the collected world is told, too
 			told, _, hops = c.notify(e, sender, &p)
 		}
 		if told && e.notice.mtu > 0 && e.notice.mtu < size {

@@ -22,7 +22,7 @@ func generators() []generator {
 		{"dice", []string{"match:statistic", "route:multipath"}, 1, generateDice},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
 		{"links", []string{"link", "bridge", "neigh"}, 2, generateLinks},
-		{"neighbours", []string{"ndp"}, 1, generateNeighbours}, // last: it leaves probes out
+		{"neighbours", []string{"ndp", "sysctl:arp_ignore", "sysctl:arp_filter", "sysctl:proxy_arp", "sysctl:accept_local"}, 1, generateNeighbours}, // last: it leaves probes out
 	}
 }
 

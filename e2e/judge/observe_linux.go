@@ -293,7 +293,7 @@ type trial struct {
 	ports []uint16
 	// timeout of the handshake, of what follows, and of the full-size part.
 	timeout, talk, full time.Duration
-	seen          observation
+	seen                observation
 }
 
 // message is what the probe's packets carry: it makes a datagram and an echo request as long as the simulator takes them
