@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -29,7 +30,8 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 		r.Reasons = append(r.Reasons, *finding)
 		return r, nil
 	}
-	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d) })
+	texts := make(netfilter.Texts)
+	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d, texts) })
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.explain()
 	r.Verdict = join(r.Paths)

@@ -17,6 +17,7 @@ import (
 type walk struct {
 	w         *World
 	dice      *dice
+	texts     netfilter.Texts
 	conntrack map[*host]*netfilter.Conntrack
 	ipvs      map[*host]*ipvs.Table
 	multipath map[multipathKey]int

@@ -43,20 +43,20 @@ type conversation struct {
 // converse walks the flow once, along the alternatives that d chooses. Packets of
 // the established connection are only shown when they fail: they leave no trace
 // at first, and if one fails all is walked again the same way.
-func (w *World) converse(f *flow, d *dice) *verdict.Path {
-	c := w.conversation(f, d, true)
+func (w *World) converse(f *flow, d *dice, texts netfilter.Texts) *verdict.Path {
+	c := w.conversation(f, d, texts, true)
 	if c.failed {
 		d.again()
-		c = w.conversation(f, d, false)
+		c = w.conversation(f, d, texts, false)
 	}
 	return c.path
 }
 
-func (w *World) conversation(f *flow, d *dice, quiet bool) *conversation {
+func (w *World) conversation(f *flow, d *dice, texts netfilter.Texts, quiet bool) *conversation {
 	c := &conversation{
 		quiet: quiet,
 		walk: &walk{
-			w: w, dice: d,
+			w: w, dice: d, texts: texts,
 			conntrack: make(map[*host]*netfilter.Conntrack),
 			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),

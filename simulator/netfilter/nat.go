@@ -361,7 +361,7 @@ func (x *traversal) translate(kind natKind, m manip, r natRange) {
 			kind = kindSNAT
 		}
 	}
-	t := verdict.Translation{Kind: string(kind), Where: x.st.Namespace, Rule: x.rule.String()}
+	t := verdict.Translation{Kind: string(kind), Where: x.st.Namespace, Rule: x.text()}
 	if m == manipDst {
 		t.From, t.To = half(&before, before.Dst, before.DstPort), half(x.p, x.p.Dst, x.p.DstPort)
 	} else {

@@ -142,6 +142,9 @@ type State struct {
 	Namespace string
 	// Steps, when not nil, collects what each table and chain did.
 	Steps *[]verdict.Step
+	// Texts, when not nil, keeps the texts of rules: walks of one query meet the
+	// same rules again and again.
+	Texts Texts
 	// Translations collects rewritings if Steps are collected.
 	Translations []verdict.Translation
 
@@ -160,6 +163,10 @@ type FIBQuery struct {
 	IIF      string // of the look-up: that of packets made here when empty
 	Dev      string // that the route has to lead out of; any when empty
 }
+
+// Texts are the texts of rules that were rendered before. They belong to one
+// goroutine.
+type Texts map[*rule]string
 
 // Env answers what rules ask about the world around the packet. The simulator
 // implements it; its Pick and Unknown are where a walk branches.

@@ -53,7 +53,20 @@ func (x *traversal) place() Rule {
 	return Rule{Family: x.chain.family, Backend: x.chain.backend, Table: x.chain.table, Chain: x.chain.name, Number: x.rule.number}
 }
 
-func (x *traversal) ref() Rule { return x.chain.ref(x.rule) }
+func (x *traversal) ref() Rule { return x.chain.ref(x.rule, x.text()) }
+
+// text is the rule as the tool prints it.
+func (x *traversal) text() string {
+	if x.rule.json == "" || x.st.Texts == nil {
+		return x.rule.String()
+	}
+	text, ok := x.st.Texts[x.rule]
+	if !ok {
+		text = x.rule.String()
+		x.st.Texts[x.rule] = text
+	}
+	return text
+}
 
 // Run passes the packet through one hook. It changes st: the packet, its
 // connection, the steps and translations. Result.Rule says which rule or
@@ -249,6 +262,6 @@ func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
 
 func (x *traversal) traceRule(action string, changed bool) {
 	if x.st.Steps != nil {
-		x.trace(x.chain, x.rule.String(), action, changed)
+		x.trace(x.chain, x.text(), action, changed)
 	}
 }

@@ -84,8 +84,8 @@ type chain struct {
 }
 
 // ref names a rule of the chain for reports.
-func (c *chain) ref(r *rule) Rule {
-	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Number: r.number, Text: r.String()}
+func (c *chain) ref(r *rule, text string) Rule {
+	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Number: r.number, Text: text}
 }
 
 func (c *chain) policyRef() Rule {
