@@ -42,7 +42,7 @@ type options struct {
 	check  bool
 }
 
-// found is how a fault was noticed.
+// found is how a fault was noticed first.
 type found struct {
 	trials int    // 0: not by random worlds
 	probe  string // the first to differ
