@@ -247,6 +247,7 @@ func (l *leg) tunnelBalanced(c *ipvs.Conn) end {
 	if !ok {
 		return l.finish(kindOf(f), f)
 	}
+	l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{} // no frame comes out
 	return l.decapsulate(in, e.packet.Mark, e.host)
 }
 

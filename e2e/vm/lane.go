@@ -14,5 +14,5 @@ type entry struct {
 var lane = []entry{
 	{"e2e/links", "Bonds|Tunnels", 10 * time.Minute, "all"},
 	{"collector", "IPVS|Links", time.Minute, "all"},
-	{"e2e/ipvs", ".", 8 * time.Minute, "ipvs"},
+	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs"},
 }
