@@ -451,7 +451,27 @@ func (c *conversation) dataFailed(e end, back bool, size int, told bool, forth, 
 		c.path.Verdict, c.path.Outcome = verdict.Unreachable, verdict.OutcomeTimeout
 		if told && e.notice.kind == noticeReset {
 			c.path.Outcome = verdict.OutcomeReset
+		} else if outcome, heard := c.acknowledged(); heard && !back {
+			c.path.Outcome = outcome
 		}
 	}
 	c.path.Findings = append(c.path.Findings, f)
+}
+
+// acknowledged walks the last packet of the handshake: an ICMP error about it
+// meets a client that is still connecting, and that hears errors as they come.
+func (c *conversation) acknowledged() (outcome verdict.Outcome, heard bool) {
+	p := c.client
+	p.MSS, p.TCPFlags, p.DF = 0, netstack.ACK, true
+	p.Length = tcpHeaders(p.Family()) + 12 // with timestamps
+	l := c.newLeg(p)
+	l.anySource = !c.flow.packet.Src.IsValid()
+	e := c.depart(l)
+	if e.kind != dropped || e.notice.kind != noticeICMP {
+		return "", false
+	}
+	if told, _, _ := c.notify(e, c.flow.from, &p); !told {
+		return "", false
+	}
+	return outcomeOf(e.notice, &c.client), true
 }
