@@ -19,9 +19,9 @@ func (x *xtables) moreConditions() []option[func() string] {
 		}},
 		{"match:u32", func() string {
 			if f.family == netstack.IPv6 {
-				return fmt.Sprintf(`-m u32 --u32 "%s"`, one(x.builder, "4&0xFF00=0x600:0x1100", "0>>28=6", "6&0xFF=6,17,58", "4>>16=0:100"))
+				return fmt.Sprintf(`-m u32 --u32 "%s"`, one(x.builder, "4&0xFF00=0x600:0x1100", "0>>28=6", "6&0xFF=6,17,58", "4>>16=0:50"))
 			}
-			return fmt.Sprintf(`-m u32 --u32 "%s"`, one(x.builder, "0>>28=4", "0>>28=5", "6&0xFF=6,17", "6&0xFF=1", "0&0xFFFF=0:100", "8&0xFF000000=0x3F000000:0x41000000", "12="+hex(v.src), "16="+hex(v.dst)))
+			return fmt.Sprintf(`-m u32 --u32 "%s"`, one(x.builder, "0>>28=4", "0>>28=5", "6&0xFF=6,17", "6&0xFF=1", "0&0xFFFF=0:80", "8&0xFF000000=0x3F000000:0x41000000", "12="+hex(v.src), "16="+hex(v.dst)))
 		}},
 		{"match:policy", func() string {
 			if v.hook == "OUTPUT" || v.hook == "POSTROUTING" {

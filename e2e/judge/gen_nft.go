@@ -139,7 +139,7 @@ func (x *nftables) expressions() []option[func() string] {
 		{"nft:meta-mark", func() string {
 			return fmt.Sprintf("meta mark & %#x %s %#x", one[uint32](x.builder, 0xff, 0x4000, 0xffffffff), one(x.builder, "==", "!="), f.Mark&0xff)
 		}},
-		{"nft:meta-length", always("meta length < 100", "meta length 40-1500", "meta length > 1000", "meta length != 60")},
+		{"nft:meta-length", always("meta length < 81", "meta length 40-1500", "meta length > 1000", "meta length != 60")},
 		{"nft:meta-nfproto", func() string {
 			if strings.HasPrefix(x.table, "inet ") && f.family == netstack.FamilyOf(v.src) {
 				return map[netstack.Family]string{netstack.IPv4: "meta nfproto ipv4", netstack.IPv6: "meta nfproto ipv6"}[f.family]
