@@ -16,6 +16,9 @@ func generateDice(b *builder) {
 	if f.Protocol == verdict.ICMP { // its identifier is another one each time, but its probe has no port to tell
 		return
 	}
+	if f.fromPod == f.toPod && f.fromNode == f.toNode { // a packet to oneself meets the rule more than once
+		return
+	}
 	views := b.views(f)
 	if len(views) == 0 {
 		return
