@@ -105,7 +105,7 @@ func (s *scenario) run(t *testing.T, f *family) {
 		}
 		who, wanted, _ := strings.Cut(line, ":")
 		protocol, client, _ := strings.Cut(who, " ")
-		if version := strings.TrimLeft(protocol, "tcpudpicm"); version != "" && !strings.HasSuffix(f.name, version) {
+		if version := strings.TrimLeft(protocol, "tcpudim"); version != "" && !strings.HasSuffix(f.name, version) {
 			continue
 		}
 		protocol = strings.TrimRight(protocol, "46")

@@ -41,9 +41,6 @@ func (b *built) netns(name string) string {
 	return b.prefix + "-c-" + name
 }
 
-// glob matches the namespaces that the simulator may see.
-func (b *built) glob() string { return b.prefix + "-c-*" }
-
 // build makes a world. Whatever happens, remove has to be called.
 func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 	b := &built{world: w, prefix: prefix, ears: newEars()}

@@ -411,3 +411,46 @@ func (b *built) await(t *trial) {
 		}
 	}
 }
+
+// observed puts together what the client and the receivers saw.
+func (t *trial) observed(w *World) Observed {
+	p, seen := t.probe, &t.seen
+	o := Observed{Fate: Fate{Outcome: verdict.Outcome(seen.fate.Outcome), Verdict: verdict.Unreachable}, Arrivals: seen.arrivals}
+	if seen.fate.Err != nil {
+		o.Err = seen.fate.Err.Error()
+	}
+	for _, a := range seen.arrivals {
+		if a.Passing || w.Namespace(a.Namespace).Hidden {
+			continue
+		}
+		o.Namespace, o.Destination, o.SeenAs = a.Namespace, a.At, a.Seen
+	}
+	switch o.Outcome {
+	case verdict.OutcomeEstablished:
+		o.Namespace, o.Destination, o.SeenAs = seen.fate.Peer, unmapped(seen.fate.At), unmapped(seen.fate.Seen)
+		o.Verdict = verdict.Degraded
+		if seen.fate.FullSize {
+			o.Verdict = verdict.Reachable
+		}
+	case verdict.OutcomeAnswered:
+		o.Verdict = verdict.Reachable
+	case verdict.OutcomeTimeout:
+		if p.Protocol == verdict.UDP && o.Namespace != "" {
+			// Silence is all that the client can see; that the datagram arrived, the receiver alone knows.
+			o.Outcome, o.Verdict = verdict.OutcomeDelivered, verdict.Degraded
+		}
+	}
+	// Each repetition has a port of its own: what was asked about is the first.
+	asked := func(a netip.AddrPort) netip.AddrPort {
+		if a.Port() == t.sourcePort && t.round > 0 {
+			return netip.AddrPortFrom(a.Addr(), p.SourcePort)
+		}
+		return a
+	}
+	o.SeenAs = asked(o.SeenAs)
+	o.Arrivals = slices.Clone(o.Arrivals)
+	for i := range o.Arrivals {
+		o.Arrivals[i].Seen = asked(o.Arrivals[i].Seen)
+	}
+	return o
+}

@@ -175,9 +175,8 @@ func (t *nptTarget) finish(r *ruleParser) (action, error) {
 
 // setTarget is SET.
 type setTarget struct {
-	a   *changeSet
-	m   *mapSet
-	err error
+	a *changeSet
+	m *mapSet
 }
 
 func (t *setTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
