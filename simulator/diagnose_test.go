@@ -426,3 +426,26 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 		})
 	}
 }
+
+// TestAReplyThatLeavesTheWorldMayComeBack gives a node a second uplink, to a wire
+// that nobody collected, and the way to the client by it.
+func TestAReplyThatLeavesTheWorldMayComeBack(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		node := namespace(t, s, "node-2")
+		node.Links = append(node.Links, netstack.Link{
+			Index: 99, Name: "eth9", MAC: netstack.MAC{2, 0, 0, 0, 9, 9}, MTU: 1500, PeerNSID: netstack.NoPeerNS,
+			Flags: netstack.FlagUp | netstack.FlagLowerUp | netstack.FlagRunning | netstack.FlagBroadcast, OperState: "UP",
+		})
+		node.Addresses = append(node.Addresses, netstack.Address{Dev: "eth9", Prefix: netip.MustParsePrefix("192.0.2.7/32")})
+		for i := range node.Routes {
+			r := &node.Routes[i]
+			if r.Dst == netip.MustParsePrefix("10.244.1.0/24") {
+				r.NextHops = []netstack.NextHop{{Dev: "eth9", Gateway: netip.MustParseAddr("192.0.2.1"), Weight: 1, Onlink: true}}
+			}
+		}
+	})
+	r := diagnose(t, w, tcp(web, "pod:shop/db-0", 5432))
+	if r.Verdict != verdict.Unknown || r.Reason() != verdict.SnapshotMissing || r.Reasons[0].Where.Interface != "eth9" {
+		t.Errorf("%s %v, want unknown SnapshotMissing at eth9", r.Verdict, r.Reasons)
+	}
+}

@@ -336,6 +336,11 @@ func (c *conversation) returned(l *leg, e end) end {
 	case len(c.translations) == 0 && e.kind == delivered && e.host != c.flow.from:
 		return l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), []string{e.packet.String()},
 			"%s is owned by %s: the reply from %s does not come back", e.packet.Dst, e.host, e.packet.Src))
+	case e.kind == left && len(c.translations) == 0:
+		at := e.finding.Where
+		return l.undecided(verdict.NewFindingf(verdict.SnapshotMissing, at, e.finding.Evidence,
+			"the reply from %s leaves the collected world through %s of %s: whether it comes back to %s was not collected",
+			e.packet.Src, at.Interface, e.host, e.packet.Dst))
 	case e.kind == left:
 		at := e.finding.Where
 		return l.finish(dropped, verdict.NewFindingf(verdict.ReplyNotTranslated, at, e.finding.Evidence,
