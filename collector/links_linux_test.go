@@ -46,15 +46,15 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 	// Not every kernel is built with multicast snooping and VLAN filtering; where
 	// it is, snooping is on, and VLAN 1 the default.
 	built := inside(t, a, "ls", "/sys/class/net/br0/bridge")
-	snooping, pvid := strings.Contains(built, "multicast_snooping"), uint16(0)
+	snooping, pvid, vlan := strings.Contains(built, "multicast_snooping"), uint16(0), ""
 	if strings.Contains(built, "default_pvid") {
-		pvid = 1
+		pvid, vlan = 1, "802.1Q"
 	}
 	want := map[string]netstack.Link{
 		"lo": {Index: 1, Name: "lo", Kind: "loopback", MTU: 65536, Flags: lo, OperState: "UNKNOWN", PeerNSID: netstack.NoPeerNS},
 		"br0": {
 			Index: index(a, "br0"), Name: "br0", Kind: "bridge", MAC: mac(1), MTU: 1400, Flags: up, OperState: "UP", PeerNSID: netstack.NoPeerNS,
-			Bridge: &netstack.Bridge{NFCallIPTables: true, MulticastSnooping: snooping, DefaultPVID: pvid},
+			Bridge: &netstack.Bridge{NFCallIPTables: true, MulticastSnooping: snooping, DefaultPVID: pvid, VLANProtocol: vlan},
 		},
 		"p0": {
 			Index: index(a, "p0"), Name: "p0", Kind: "veth", MAC: mac(2), MTU: 1400, Flags: p0.Flags, OperState: "UP",
