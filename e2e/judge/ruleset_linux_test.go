@@ -146,7 +146,7 @@ func (j *worker) judgeRuleset(ctx context.Context, r *Ruleset) (s *session, err 
 		s.cases = append(s.cases, c)
 	}
 	for i := range s.cases {
-		trials = append(trials, s.cases[i].trials()...)
+		trials = append(trials, s.cases[i].trials(live)...)
 	}
 	if err := b.observe(ctx, trials); err != nil {
 		return nil, err

@@ -339,7 +339,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		}
 		c.bundle = !c.predicted.same(other)
 		s.cases = append(s.cases, c)
-		trials = append(trials, c.trials()...)
+		trials = append(trials, c.trials(live)...)
 	}
 	observe := b.observe
 	if w.Apart {
@@ -359,7 +359,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 }
 
 // trials are the sendings of the probe, as patient as the prediction calls for.
-func (c *verdictCase) trials() []*trial {
+func (c *verdictCase) trials(live *simulator.World) []*trial {
 	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient}
 	for _, f := range c.predicted.Fates {
 		if port := f.SeenAs.Port(); port != 0 && port != t.sourcePort {
@@ -383,10 +383,22 @@ func (c *verdictCase) trials() []*trial {
 			another := t
 			another.round = round
 			another.sourcePort += uint16(round)
-			list = append(list, &another)
+			if c.alike(live, another.sourcePort) {
+				list = append(list, &another)
+			}
 		}
 	}
 	return list
+}
+
+// alike says whether the simulator expects the same of the probe from another port: rules may look at it.
+func (c *verdictCase) alike(live *simulator.World, port uint16) bool {
+	probe := *c.probe
+	probe.SourcePort = port
+	other, err := predict(live, &probe)
+	return err == nil && slices.EqualFunc(c.predicted.Fates, other.Fates, func(a, b Weighed) bool {
+		return a.Verdict == b.Verdict && a.Outcome == b.Outcome && a.Namespace == b.Namespace && a.Destination == b.Destination
+	})
 }
 
 // checkShares compares how often which fate was seen with how likely it is.
