@@ -148,6 +148,23 @@ func (l *leg) cross(out fabric.Port) end {
 	return l.leave(out.Link.Name)
 }
 
+// leaveBy leaves the collected world for a neighbour that was not collected, past
+// what the device and those below it do with all that is sent.
+func (l *leg) leaveBy(out fabric.Port) end {
+	for at, below := out, true; below; {
+		if e, stop := l.throughDevice(at.Link.Name, "egress"); stop {
+			return e
+		}
+		if at.Link.Kind == "bond" {
+			at, below = l.w.bondSlave(at)
+		} else {
+			at, below = l.w.fabric.Lower(at.Link)
+		}
+		below = below && at.NS == out.NS
+	}
+	return l.leave(out.Link.Name)
+}
+
 // leave ends the leg at the edge of the collected world.
 func (l *leg) leave(dev string) end {
 	l.hop().Out = dev

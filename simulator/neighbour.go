@@ -44,7 +44,7 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 		return l.hidden(segment.stations[at])
 	}
 	if segment.open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
-		return netstack.MAC{}, l.leave(out.Name), true
+		return netstack.MAC{}, l.leaveBy(l.port(out)), true
 	}
 	if f, ok := l.vanished(segment.stations, to); ok {
 		return netstack.MAC{}, l.unresolved(f), true
