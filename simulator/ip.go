@@ -154,10 +154,10 @@ const (
 
 func (l *leg) enter(h *host, in string) {
 	if l.host != h {
-		// Marks and connections belong to a namespace; a socket's mark is there
-		// from the start.
+		// Marks, connections and sockets belong to a namespace; a socket's mark
+		// and user are there from the start.
 		if l.host != nil {
-			l.packet.Mark = 0
+			l.packet.Mark, l.packet.UID = 0, nil
 		}
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
 		l.state.Balanced, l.stolen = false, false

@@ -104,9 +104,13 @@ type Key struct {
 	UID              *uint32
 }
 
-// KeyOf returns the key of a packet; iif is empty for locally made packets.
+// KeyOf returns the key of a packet; iif is empty for locally made packets. Only
+// those have a socket with a user: ip_route_input_slow asks as sock_net_uid.
 func KeyOf(p *netstack.Packet, iif string) Key {
-	k := Key{Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS, Protocol: p.Protocol, UID: p.UID}
+	k := Key{Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS, Protocol: p.Protocol}
+	if iif == "" {
+		k.UID = p.UID
+	}
 	switch {
 	case p.HasPorts():
 		k.SrcPort, k.DstPort = p.SrcPort, p.DstPort
