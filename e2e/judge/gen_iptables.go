@@ -244,9 +244,15 @@ func (x *xtables) mark() {
 		{"target:MARK", fmt.Sprintf("--and-mark %#x", value)},
 		{"target:MARK", fmt.Sprintf("--xor-mark %#x", value)},
 	}).make, "target:MARK"
-	x.rule(x.chain, x.matches(true), "-j MARK "+text, feature)
 	test := x.selector()
-	test.text += fmt.Sprintf(" -m mark --mark %#x/%#x", value&mask, mask)
+	if x.chance(40) { // the mark has another bit already, which the mask is to keep
+		const other = 0x20000
+		x.rule(x.chain, x.selector(), fmt.Sprintf("-j MARK --set-mark %#x", other), "target:MARK")
+		test.text += fmt.Sprintf(" -m mark --mark %#x/%#x", other, other)
+	} else {
+		test.text += fmt.Sprintf(" -m mark --mark %#x/%#x", value&mask, mask)
+	}
+	x.rule(x.chain, x.matches(true), "-j MARK "+text, feature)
 	test.features = append(test.features, "match:mark")
 	if x.chance(25) {
 		test.text = strings.Replace(test.text, "-m mark --mark", "-m mark ! --mark", 1)
