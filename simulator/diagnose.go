@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -30,8 +29,8 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 		r.Reasons = append(r.Reasons, *finding)
 		return r, nil
 	}
-	texts := make(netfilter.Texts)
-	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d, texts) })
+	ws := newWorkspace()
+	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d, ws) })
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.explain()
 	r.Verdict = join(r.Paths)

@@ -45,6 +45,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 		return end{}, false // nothing to ask from is known
 	}
 	request := l.probing(l.host, l.port(out), netstack.Packet{Src: from, Dst: to, SrcMAC: out.MAC, DstMAC: owner.Link.MAC})
+	defer request.done()
 	request.flooded = true
 	if to.Is6() {
 		request.packet.Protocol, request.packet.ICMPType = netstack.ProtoICMPv6, neighbourSolicitation
@@ -56,6 +57,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 		return l.unheard(to, e), true
 	}
 	answer := l.probing(at, owner.Port, netstack.Packet{Src: to, Dst: from, SrcMAC: owner.Link.MAC, DstMAC: out.MAC})
+	defer answer.done()
 	if to.Is6() {
 		answer.packet.Protocol, answer.packet.ICMPType = netstack.ProtoICMPv6, neighbourAdvertisement
 	} else {
@@ -141,10 +143,11 @@ func orZero(a netip.Addr) netip.Addr {
 	return a
 }
 
-// probing is a leg that asks for a neighbour, or answers.
+// probing is a leg that asks for a neighbour, or answers. Nobody reads its steps.
 func (l *leg) probing(h *host, by fabric.Port, p netstack.Packet) *leg {
 	p.Length, p.TTL = neighbourMessageLength, 255
-	probe := &leg{walk: l.walk, probe: true, depth: l.depth, packet: p, towards: p.Dst}
+	probe := l.newLeg(p)
+	probe.probe, probe.quiet, probe.depth, probe.towards = true, true, l.depth, p.Dst
 	probe.enter(h, by.Link.Name)
 	return probe
 }

@@ -27,7 +27,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != ""
-	st.Steps, st.Texts = l.steps(), l.texts
+	st.Steps, st.Texts = l.notes(), l.workspace.rules
 	if l.balances(at) {
 		return l.hookBalanced(at)
 	}
@@ -52,8 +52,8 @@ func (l *leg) rules(at netfilter.Hook, first, last int) (end, bool) {
 	return l.decided(res, at, dev)
 }
 
-// steps is where rules note what they do.
-func (l *leg) steps() *[]verdict.Step {
+// notes is where rules note what they do.
+func (l *leg) notes() *[]verdict.Step {
 	if l.quiet {
 		return nil
 	}
@@ -228,8 +228,8 @@ func (l *leg) FIBDevice(q netfilter.FIBQuery) (dev string, known bool) {
 // OutMTU is the MTU of the packet's way out, or of the way back if that is
 // smaller.
 func (l *leg) OutMTU(_ *netfilter.State) int {
-	back := &leg{walk: l.walk, packet: reverse(&l.packet), host: l.host}
-	return min(l.pathMTU(), back.mtuOf(l.host))
+	back := reverse(&l.packet)
+	return min(l.pathMTU(), l.host.mtuOf(&back))
 }
 
 var _ netfilter.Env = (*leg)(nil)

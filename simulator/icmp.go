@@ -168,7 +168,8 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 			p.Src = noAddr
 		}
 	}
-	l := &leg{walk: wk, packet: p}
+	l := wk.newLeg(p)
+	defer l.done()
 	// nf_ct_attach: the error belongs to the connection of what it answers.
 	if l.state.Conn = e.conn; e.conn != nil {
 		l.state.CT, l.state.Reply = netfilter.CTRelated, !e.reply

@@ -15,9 +15,9 @@ import (
 // walk is one walk of a query: all legs of a connection, along one sequence of
 // alternatives. It carries what the packets leave behind in the namespaces.
 type walk struct {
+	*workspace
 	w         *World
 	dice      *dice
-	texts     netfilter.Texts
 	conntrack map[*host]*netfilter.Conntrack
 	ipvs      map[*host]*ipvs.Table
 	multipath map[multipathKey]int
@@ -73,9 +73,8 @@ type leg struct {
 	// cameBy is the bridge port by which the packet came in, if br_netfilter saw
 	// it there: rules know it until the packet leaves the namespace.
 	cameBy string
-	next   netstack.NextHop
-	route  fib.Result
-	seen   map[place]uint8  // and with which hop limit
+	wayOut // of the host
+	seen   []visit
 	loop   *verdict.Finding // set once the packet came back to a place
 	taken  []routeTaken
 	// tags are those of the frame, and towards the neighbour that it is for.
@@ -91,6 +90,16 @@ type leg struct {
 	depth  int
 	device string
 	quiet  bool // nobody will read what its steps were
+	// opened is the number of the hop that takes steps, from 1, and steps the
+	// memory that is left for them.
+	opened int
+	steps  []verdict.Step
+}
+
+// visit is a place where the packet was, and with which hop limit.
+type visit struct {
+	place
+	ttl uint8
 }
 
 // routeTaken is a way that the packet took out of a namespace.
@@ -172,28 +181,10 @@ func (l *leg) enter(h *host, in string) {
 	case netstack.KindOther:
 		kind = verdict.HopBridge
 	}
-	steps := []verdict.Step{}
-	if !l.quiet {
-		steps = make([]verdict.Step, 0, 8)
-	}
-	if l.hops == nil {
-		l.hops = make([]verdict.Hop, 0, 8)
-	}
-	l.hops = append(l.hops, verdict.Hop{
-		Namespace: h.Name, Kind: kind, Node: h.Node, In: in, Packet: l.packetText(),
-		Steps: steps, Findings: []verdict.Finding{},
-	})
+	l.open(verdict.Hop{Namespace: h.Name, Kind: kind, Node: h.Node, In: in})
 }
 
 func (l *leg) hop() *verdict.Hop { return &l.hops[len(l.hops)-1] }
-
-// packetText is the packet for a hop.
-func (l *leg) packetText() string {
-	if l.quiet {
-		return ""
-	}
-	return l.packet.String()
-}
 
 func (l *leg) step(stage, action, rule string) {
 	if l.quiet {
@@ -313,7 +304,9 @@ func (l *leg) send(h *host) end {
 			return e
 		}
 		l.packet.Src, l.source = src, src
-		l.hop().Packet = l.packetText()
+		if !l.quiet {
+			l.hop().Packet = l.packet.String()
+		}
 		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
@@ -640,30 +633,8 @@ func (l *leg) mtuExceeded(mtu int, dev string) verdict.Finding {
 		"packet of %d bytes exceeds MTU %d of %s on %s", l.packet.Length, mtu, dev, h)
 }
 
-// deviceMTU is the MTU of the next device for the packet's family; 0 when it is
-// not known.
-func (l *leg) deviceMTU() int {
-	link := l.host.links[l.next.Dev]
-	if link == nil {
-		return 0
-	}
-	if own, ok := l.host.ConfSysctl(netstack.IPv6, link.Name, "mtu"); ok && l.packet.Family() == netstack.IPv6 {
-		return min(own, link.MTU)
-	}
-	return link.MTU
-}
-
-// pathMTU is what is known here of the way to the packet's destination: the MTU
-// of the route if it has one, else of the device.
-func (l *leg) pathMTU() int {
-	if l.route.Route != nil && l.route.Route.MTU > 0 {
-		return l.route.Route.MTU
-	}
-	if mtu := l.deviceMTU(); mtu > 0 {
-		return mtu
-	}
-	return 65535
-}
+// pathMTU is what is known here of the way to the packet's destination.
+func (l *leg) pathMTU() int { return l.mtu(l.host, l.packet.Family()) }
 
 // postrouting runs the last hook and hands the packet to the device.
 func (l *leg) postrouting(in string) end {

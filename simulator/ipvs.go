@@ -98,7 +98,7 @@ func (l *leg) fromDestination(at netfilter.Hook) (end, bool) {
 }
 
 func (l *leg) stepBalanced(at netfilter.Hook, action string, c *ipvs.Conn) {
-	if steps := l.steps(); steps != nil {
+	if steps := l.notes(); steps != nil {
 		*steps = append(*steps, verdict.Step{Stage: "ipvs/" + at.String(), Action: action, Rule: c.To.Text, Packet: l.packet.String()})
 	}
 }

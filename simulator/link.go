@@ -3,6 +3,7 @@ package simulator
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -136,10 +137,7 @@ func (l *leg) cross(out fabric.Port) end {
 		if s.receive(p, way{tags: l.tags}); s.station(l.packet.DstMAC) == nil {
 			continue
 		}
-		l.hops = append(l.hops, verdict.Hop{
-			Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name, Packet: l.packetText(),
-			Steps: []verdict.Step{}, Findings: []verdict.Finding{},
-		})
+		l.open(verdict.Hop{Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name})
 		if !p.Link.Up() {
 			return l.drop(l.linkDown(p))
 		}
@@ -274,14 +272,12 @@ func (l *leg) portEvidence(master fabric.Port) []string {
 func (l *leg) comesBack(at fabric.Port) (end, bool) {
 	p := &l.packet
 	here := place{at.Link, l.tags, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Mark}
-	before, again := l.seen[here]
-	if !again {
-		if l.seen == nil {
-			l.seen = make(map[place]uint8)
-		}
-		l.seen[here] = p.TTL
+	again := slices.IndexFunc(l.seen, func(v visit) bool { return v.place == here })
+	if again < 0 {
+		l.seen = append(l.seen, visit{here, p.TTL})
 		return end{}, false
 	}
+	before := l.seen[again].ttl
 	if l.loop != nil {
 		return end{}, false // in the last round
 	}

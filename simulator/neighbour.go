@@ -73,7 +73,9 @@ func (l *leg) fixed(out *netstack.Link, cached *netstack.Neighbour) (netstack.MA
 	segment := l.w.segment(l.port(out), noAddr)
 	owner, other := l.owner(segment.stations, cached, out, cached.IP), segment.station(cached.MAC)
 	if owner != nil && other != nil && owner.barrier == clear && owner.Link.MAC != cached.MAC {
-		at := &leg{walk: l.walk, host: l.w.hosts[other.NS], packet: l.packet}
+		at := l.newLeg(l.packet)
+		defer at.done()
+		at.host = l.w.hosts[other.NS]
 		if forwards, _ := at.forwarding(other.Link.Name); !forwards {
 			return l.stale(out, owner, cached)
 		}
@@ -156,7 +158,9 @@ func (l *leg) owner(stations []station, cached *netstack.Neighbour, out *netstac
 // it like a packet.
 func (l *leg) refusesARP(owner *station, src, to netip.Addr) (verdict.Finding, bool) {
 	at := l.w.hosts[owner.NS]
-	request := &leg{walk: l.walk, host: at, packet: netstack.Packet{Src: src, Dst: to}}
+	request := l.newLeg(netstack.Packet{Src: src, Dst: to})
+	defer request.done()
+	request.host = at
 	if f, martian := request.martian(owner.Link); martian {
 		return f, true
 	}

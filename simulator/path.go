@@ -43,20 +43,20 @@ type conversation struct {
 // converse walks the flow once, along the alternatives that d chooses. Packets of
 // the established connection are only shown when they fail: they leave no trace
 // at first, and if one fails all is walked again the same way.
-func (w *World) converse(f *flow, d *dice, texts netfilter.Texts) *verdict.Path {
-	c := w.conversation(f, d, texts, true)
+func (w *World) converse(f *flow, d *dice, ws *workspace) *verdict.Path {
+	c := w.conversation(f, d, ws, true)
 	if c.failed {
 		d.again()
-		c = w.conversation(f, d, texts, false)
+		c = w.conversation(f, d, ws, false)
 	}
 	return c.path
 }
 
-func (w *World) conversation(f *flow, d *dice, texts netfilter.Texts, quiet bool) *conversation {
+func (w *World) conversation(f *flow, d *dice, ws *workspace, quiet bool) *conversation {
 	c := &conversation{
 		quiet: quiet,
 		walk: &walk{
-			w: w, dice: d, texts: texts,
+			w: w, dice: d, workspace: ws,
 			conntrack: make(map[*host]*netfilter.Conntrack),
 			ipvs:      make(map[*host]*ipvs.Table),
 			multipath: make(map[multipathKey]int),
@@ -119,11 +119,6 @@ func (c *conversation) run() {
 	}
 }
 
-// newLeg starts a leg with a copy of the packet.
-func (c *conversation) newLeg(p netstack.Packet) *leg {
-	return &leg{walk: c.walk, packet: p}
-}
-
 // depart sends the client's packet on its way.
 func (c *conversation) depart(l *leg) end {
 	if c.flow.from != nil {
@@ -145,6 +140,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 		p.Length = max(c.flow.size, 64)
 	}
 	l := c.newLeg(p)
+	defer l.done()
 	l.anySource = !p.Src.IsValid()
 	e := c.depart(l)
 	c.path.Hops = l.hops
@@ -182,7 +178,7 @@ func (c *conversation) clientMSS() uint16 {
 	if c.flow.from == nil {
 		return uint16(c.flow.via.Link.MTU - tcpHeaders(c.flow.packet.Family()))
 	}
-	return c.newLeg(c.flow.packet).mssOf(c.flow.from)
+	return c.flow.from.mssOf(&c.flow.packet)
 }
 
 // clientMTU is the MTU of the client's way out.
@@ -190,7 +186,7 @@ func (c *conversation) clientMTU() int {
 	if c.flow.from == nil {
 		return c.flow.via.Link.MTU
 	}
-	return c.newLeg(c.flow.packet).mtuOf(c.flow.from)
+	return c.flow.from.mtuOf(&c.flow.packet)
 }
 
 // fail notes that a leg which the protocol needs did not get through, and finds
@@ -249,9 +245,10 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 		p.Length = max(c.flow.size, 64)
 	}
 	l := c.newLeg(p)
-	mtu = l.mtuOf(c.server.host)
+	defer l.done()
+	mtu = c.server.host.mtuOf(&p)
 	if p.Protocol == netstack.ProtoTCP {
-		l.packet.MSS = l.mssOf(c.server.host)
+		l.packet.MSS = c.server.host.mssOf(&p)
 	}
 	e = l.send(c.server.host)
 	e = c.returned(l, e)
@@ -373,7 +370,7 @@ func (wk *walk) translator() string {
 // so, it is walked again in the size that the sender then uses.
 func (c *conversation) data(back bool, size int) bool {
 	for range maxPMTURounds {
-		p, l, e := c.established(back, size)
+		p, hops, e := c.established(back, size)
 		if e.kind == delivered {
 			return true
 		}
@@ -385,15 +382,15 @@ func (c *conversation) data(back bool, size int) bool {
 		if back {
 			sender = c.server.host
 		}
-		told, hops := false, []verdict.Hop(nil)
+		told, notice := false, []verdict.Hop(nil)
 		if e.kind == dropped { // a sender outside of the collected world is told, too
-			told, _, hops = c.notify(e, sender, &p)
+			told, _, notice = c.notify(e, sender, &p)
 		}
 		if told && e.notice.mtu > 0 && e.notice.mtu < size {
 			size = e.notice.mtu
 			continue
 		}
-		c.dataFailed(e, back, size, told, l.hops, hops)
+		c.dataFailed(e, back, size, told, hops, notice)
 		return false
 	}
 	return true
@@ -404,7 +401,7 @@ func (c *conversation) data(back bool, size int) bool {
 const smallData = 120
 
 // established walks one packet of the established connection.
-func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, end) {
+func (c *conversation) established(back bool, size int) (netstack.Packet, []verdict.Hop, end) {
 	p := c.client
 	p.MSS = 0
 	if back {
@@ -415,9 +412,11 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 	p.DF = true
 	p.Length = size
 	l := c.newLeg(p)
+	defer l.done()
 	l.quiet = c.quiet
 	if back {
-		return p, l, c.returned(l, l.send(c.server.host))
+		e := c.returned(l, l.send(c.server.host))
+		return p, l.hops, e
 	}
 	l.anySource = !c.flow.packet.Src.IsValid()
 	e := c.depart(l)
@@ -425,7 +424,7 @@ func (c *conversation) established(back bool, size int) (netstack.Packet, *leg, 
 		e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
 			"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
 	}
-	return p, l, e
+	return p, l.hops, e
 }
 
 // passes says whether a packet of the established connection gets through.
@@ -470,6 +469,7 @@ func (c *conversation) acknowledged() (outcome verdict.Outcome, heard bool) {
 	p.MSS, p.TCPFlags, p.DF = 0, netstack.ACK, true
 	p.Length = tcpHeaders(p.Family()) + 12 // with timestamps
 	l := c.newLeg(p)
+	defer l.done()
 	l.anySource = !c.flow.packet.Src.IsValid()
 	e := c.depart(l)
 	if e.kind != dropped || e.notice.kind != noticeICMP {

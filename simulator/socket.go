@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -140,35 +139,3 @@ func (l *leg) firstSource(asked netip.Addr) netip.Addr {
 	}
 	return l.source
 }
-
-// wayOut is the leg's packet about to leave from h, as far as its route.
-func (l *leg) wayOut(h *host) *leg {
-	probe := &leg{walk: l.walk, packet: l.packet, host: h}
-	probe.route = h.fib.Lookup(fib.KeyOf(&probe.packet, ""))
-	if probe.route.Type == netstack.RouteLocal {
-		probe.next = netstack.NextHop{Dev: "lo"} // whatever device has the address
-	} else if len(probe.route.NextHops) > 0 {
-		probe.next = probe.route.NextHops[0]
-	}
-	return probe
-}
-
-// mtuOf is the MTU of the way out that h takes to the leg's destination.
-func (l *leg) mtuOf(h *host) int {
-	probe := l.wayOut(h)
-	if probe.next.Dev == "" {
-		return defaultMTU
-	}
-	return min(probe.pathMTU(), 65535)
-}
-
-// mssOf is the segment size that h announces to the leg's destination.
-func (l *leg) mssOf(h *host) uint16 {
-	if r := l.wayOut(h).route.Route; r != nil && r.AdvMSS > 0 {
-		return uint16(min(r.AdvMSS, 65535))
-	}
-	return uint16(l.mtuOf(h) - tcpHeaders(l.packet.Family()))
-}
-
-// defaultMTU stands for the MTU, in bytes, of a way that is not known.
-const defaultMTU = 1500

@@ -70,9 +70,12 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	if under == l.w.hosts[by.NS] {
 		outer.Mark = l.packet.Mark // skb_scrub_packet keeps it
 	}
-	u := &leg{walk: l.walk, packet: outer, depth: l.depth + 1, device: via, host: under}
+	u := l.newLeg(outer)
+	defer u.done()
+	u.depth, u.device, u.host, u.quiet = l.depth+1, via, under, l.quiet
 	if learns {
-		if mtu := u.wayOut(under).pathMTU() - overhead; l.packet.Length > mtu && l.packet.DF {
+		way := under.wayOut(&outer)
+		if mtu := way.mtu(under, outer.Family()) - overhead; l.packet.Length > mtu && l.packet.DF {
 			return l.tooBig(by, mtu), true
 		}
 	}
