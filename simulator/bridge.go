@@ -37,6 +37,7 @@ func (l *leg) bridgeReceive(bridge, in fabric.Port) end {
 	if !bridge.Link.Up() {
 		return l.drop(l.linkDown(bridge))
 	}
+	l.inbound, l.route = "", fib.Result{}
 	if e, stop := l.hookBridge(netfilter.Prerouting, true, in.Link.Name, ""); stop {
 		return e
 	}

@@ -85,6 +85,9 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", res.Rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
+		if at == netfilter.Prerouting && l.packet.Family() == netstack.IPv4 {
+			e.inbound = "" // nf_reject_fill_skb_dst: it has not been routed as one that came in
+		}
 		if l.origin == h && !l.stolen && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}

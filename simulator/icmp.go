@@ -1,6 +1,9 @@
 package simulator
 
 import (
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -145,6 +148,9 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		return true, nil, nil
 	}
 	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64}
+	if reflects(e.host, p.Family()) {
+		p.Mark = e.packet.Mark
+	}
 	if e.notice.kind == noticeReset {
 		p.Protocol = netstack.ProtoTCP
 		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
@@ -163,9 +169,9 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 			// icmp_send: the TOS of what it answers, with the precedence of control messages.
 			p.TOS = e.packet.TOS&0x1e | 0xc0
 		}
-		// icmp_send answers from the address that was asked, if it is its own.
-		if !e.host.fib.Local(e.packet.Dst) {
-			p.Src = noAddr
+		var says bool
+		if p.Src, says = e.errorSource(); !says {
+			return false, nil, nil
 		}
 	}
 	l := wk.newLeg(p)
@@ -187,6 +193,41 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		return q.Src == original.Src && q.Dst == original.Dst && q.SrcPort == original.SrcPort && q.DstPort == original.DstPort, nil, l.hops
 	}
 	return answers(&back.packet, original), nil, l.hops
+}
+
+// errorSource is the address from which the host complains: the one that was
+// asked, if it is its own. It is invalid where the route back chooses it.
+func (e *end) errorSource() (src netip.Addr, says bool) {
+	h, p := e.host, &e.packet
+	if p.Family() == netstack.IPv6 { // icmp6_send
+		if a, ok := h.owns(p.Dst); ok && a.Usable() {
+			return p.Dst, true
+		}
+		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6})
+		if e.inbound == "" || back.Found() && back.Route.PrefSrc.IsValid() { // icmpv6_rt_has_prefsrc
+			return noAddr, true
+		}
+		src, _ = h.fib.DeviceAddress(e.inbound, noAddr, p.Src)
+		return src, true
+	}
+	if e.local { // icmp_send
+		return p.Dst, h.fib.Local(p.Dst) // else ip_route_output_key refuses the source
+	}
+	if on, _ := h.Sysctl("net.ipv4.icmp_errors_use_inbound_ifaddr"); on != 0 && e.inbound != "" {
+		src, _ = h.fib.LinkAddress(e.inbound, p.Src)
+	}
+	return src, true
+}
+
+// reflects is IP4_REPLY_MARK and IP6_REPLY_MARK: what the kernel itself answers
+// has the mark of what it answers.
+func reflects(h *host, f netstack.Family) bool {
+	key := "net.ipv4.fwmark_reflect"
+	if f == netstack.IPv6 {
+		key = "net.ipv6.fwmark_reflect"
+	}
+	on, _ := h.Sysctl(key)
+	return on != 0
 }
 
 func tcpHeaders(f netstack.Family) int {

@@ -73,10 +73,13 @@ type leg struct {
 	// cameBy is the bridge port by which the packet came in, if br_netfilter saw
 	// it there: rules know it until the packet leaves the namespace.
 	cameBy string
-	wayOut // of the host
-	seen   []visit
-	loop   *verdict.Finding // set once the packet came back to a place
-	taken  []routeTaken
+	// inbound is the device by which the network layer of this namespace took the
+	// packet in; empty for one that was made here, or that a bridge still has.
+	inbound string
+	wayOut  // of the host
+	seen    []visit
+	loop    *verdict.Finding // set once the packet came back to a place
+	taken   []routeTaken
 	// tags are those of the frame, and towards the neighbour that it is for.
 	tags    tags
 	towards netip.Addr
@@ -134,6 +137,8 @@ type end struct {
 	kind    endKind
 	host    *host
 	in      string // interface on which it was delivered
+	inbound string // as of the leg
+	local   bool   // the host's route for it is that of its own addresses
 	packet  netstack.Packet
 	conn    *netfilter.Conn
 	reply   bool    // the packet ran against conn's original direction
@@ -169,7 +174,7 @@ func (l *leg) enter(h *host, in string) {
 			l.packet.Mark, l.packet.UID = 0, nil
 		}
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
-		l.state.Balanced, l.stolen = false, false
+		l.state.Balanced, l.stolen, l.inbound = false, false, ""
 	}
 	l.host = h
 	kind := verdict.HopExternal
@@ -201,11 +206,27 @@ func (l *leg) stepf(stage, action string, rule func() string) {
 	}
 }
 
+func (l *leg) end(kind endKind) end {
+	return end{
+		kind: kind, host: l.host, inbound: l.inbound, local: l.route.Type == netstack.RouteLocal,
+		packet: l.packet, conn: l.state.Conn, reply: l.state.Reply,
+	}
+}
+
+// delivered ends the leg at the host itself.
+func (l *leg) delivered(in string) end {
+	e := l.end(delivered)
+	e.in = in
+	return e
+}
+
 // finish ends the leg with a finding.
 func (l *leg) finish(kind endKind, f verdict.Finding) end {
 	hop := l.hop()
 	hop.Findings = append(hop.Findings, f)
-	return end{kind: kind, host: l.host, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply, finding: &f}
+	e := l.end(kind)
+	e.finding = &f
+	return e
 }
 
 func (l *leg) drop(f verdict.Finding) end { return l.finish(dropped, f) }
@@ -273,7 +294,7 @@ func (l *leg) requireRouting() (end, bool) {
 
 // send lets a socket of h send the leg's packet: ip_queue_xmit and its kin.
 func (l *leg) send(h *host) end {
-	l.origin, l.host = h, h // the packet keeps the mark of its socket
+	l.origin, l.host, l.inbound = h, h, "" // the packet keeps the mark of its socket
 	l.enter(h, "")
 	if e, missing := l.requireRouting(); missing {
 		return e
@@ -513,7 +534,7 @@ func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 				"address %s on %s is tentative/disabled: IPv6 is off on the interface", p.Dst, in.Name))
 		}
 	}
-	l.cameBy = ""
+	l.cameBy, l.inbound, l.route = "", in.Name, fib.Result{}
 	if hooked {
 		l.cameBy = physIn
 	} else if e, stop := l.hook(netfilter.Prerouting, in.Name, "", "", ""); stop {
@@ -668,7 +689,7 @@ func (l *leg) deliver(in string) end {
 	if e, stop := l.throughPrograms(); stop {
 		return e
 	}
-	return end{kind: delivered, host: l.host, in: in, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply}
+	return l.delivered(in)
 }
 
 // port names an interface of the leg's namespace.

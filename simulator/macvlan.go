@@ -193,8 +193,9 @@ func (l *leg) receiveL3S(lower, upper fabric.Port) end {
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
+	l.inbound, l.route = upper.Link.Name, l.host.fib.Lookup(fib.KeyOf(&l.packet, upper.Link.Name))
 	if f, fails := l.reversePath(upper.Link.Name, ""); fails {
 		return l.drop(f)
 	}
-	return end{kind: delivered, host: l.host, in: upper.Link.Name, packet: l.packet, conn: l.state.Conn, reply: l.state.Reply}
+	return l.delivered(upper.Link.Name)
 }

@@ -282,19 +282,15 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 
 // answer is what the server sends back, with the mark of what it answers if its
 // namespace is set up so: sockets by tcp_fwmark_accept (inet_request_mark), the
-// kernel itself by fwmark_reflect (IP4_REPLY_MARK).
+// kernel itself by fwmark_reflect.
 func (c *conversation) answer() netstack.Packet {
 	p := reverse(&c.server.packet)
-	setting := ""
-	switch {
-	case p.Protocol == netstack.ProtoTCP:
-		setting = "net.ipv4.tcp_fwmark_accept"
-	case p.Protocol == netstack.ProtoICMP:
-		setting = "net.ipv4.fwmark_reflect"
-	case p.Protocol == netstack.ProtoICMPv6:
-		setting = "net.ipv6.fwmark_reflect"
+	marked := isICMP(p.Protocol) && reflects(c.server.host, p.Family())
+	if p.Protocol == netstack.ProtoTCP {
+		on, _ := c.server.host.Sysctl("net.ipv4.tcp_fwmark_accept")
+		marked = on != 0
 	}
-	if on, _ := c.server.host.Sysctl(setting); on != 0 {
+	if marked {
 		p.Mark = c.server.packet.Mark
 	}
 	return p

@@ -298,6 +298,51 @@ var scenarios = []scenario{
 		shop/api-1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1
 		node-2 ip -6 neigh flush dev cni0`},
 
+	// Where errors come from, and to whom they go.
+	{name: "an error of a node that may not send from its bridge's address", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {ip} rule add from {gateway-1} prohibit`},
+	{name: "an error of a node that may not send from the address of the inbound interface", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 sysctl -qw net.ipv4.icmp_errors_use_inbound_ifaddr=1
+		node-1 iptables -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 ip rule add from {gateway-1} prohibit`},
+	{name: "an error of a node whose route back has a source", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {ip} route replace {shop/web-0} dev cni0 src {node-1}
+		node-1 {iptables} -A OUTPUT -p {icmp} -s {node-1} -j DROP`},
+	{name: "an error of a node that may not send from its other address", to: far, reason: verdict.RouteUnreachable, change: `
+		node-2 {ip} route add unreachable {shop/api-1}
+		node-2 {ip} route del {pods-1}
+		node-2 {ip} route add {pods-1} via {node-1} src {gateway-2}
+		node-2 {iptables} -A OUTPUT -p {icmp} -s {gateway-2} -j DROP`},
+	{name: "an error has the mark of what it is about", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 sysctl -qw net.ipv4.fwmark_reflect=1 net.ipv6.fwmark_reflect=1
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j MARK --set-mark 0x77
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {ip} rule add fwmark 0x77 to {shop/web-0} prohibit`},
+	{name: "a reset has the mark of what it answers", to: far, port: 81, reason: verdict.NoListener, change: `
+		shop/api-1 sysctl -qw net.ipv4.fwmark_reflect=1 net.ipv6.fwmark_reflect=1
+		shop/api-1 {iptables} -t mangle -A INPUT -p tcp --dport 81 -j MARK --set-mark 0x77
+		shop/api-1 {ip} rule add fwmark 0x77 prohibit`},
+	{name: "a port is unreachable at an address that may not answer", to: far, proto: "udp", port: 81, reason: verdict.NoListener, change: `
+		shop/api-1 {ip} rule add from {shop/api-1} prohibit`},
+	{name: "a reject before the route is known, of a host that may not answer", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		shop/api-1 nft add table inet own
+		shop/api-1 nft add chain inet own early { type filter hook prerouting priority 10 ; }
+		shop/api-1 nft add rule inet own early udp dport 5353 reject
+		shop/api-1 {ip} rule add from {shop/api-1} prohibit`},
+	{name: "an error about a masqueraded packet whose neighbour is missing", from: "node-1", to: far, reason: verdict.NeighbourFailed, change: `
+		node-2 {iptables} -t nat -A POSTROUTING -o cni0 -j MASQUERADE
+		shop/api-1 ip addr flush dev eth0
+		node-2 ip neigh flush dev cni0`},
+	{name: "an error about a masqueraded datagram whose neighbour is missing", to: far, proto: "udp", reason: verdict.NeighbourFailed, change: `
+		node-2 {iptables} -t nat -A POSTROUTING -o cni0 -j MASQUERADE
+		shop/api-1 ip addr flush dev eth0
+		node-2 ip neigh flush dev cni0`},
+	{name: "an error about a masqueraded packet that comes back to where it was masqueraded", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -t nat -A POSTROUTING -s {pods-1} -o eth0 -j MASQUERADE
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT`},
+
 	// Sizes.
 	{name: "a smaller MTU on the way that both senders are told of", to: far, change: `
 		node-1 {ip} route replace {pods-2} via {node-2} mtu 1400

@@ -59,6 +59,12 @@ func (f *FIB) DeviceAddress(dev string, gateway, dst netip.Addr) (netip.Addr, bo
 	return f.selectIPv6(dev, dst)
 }
 
+// LinkAddress is the IPv4 address of dev that errors to dst come from, if they
+// are to come from the device by which their cause came in.
+func (f *FIB) LinkAddress(dev string, dst netip.Addr) (netip.Addr, bool) {
+	return f.selectIPv4(dev, dst, netstack.ScopeLink)
+}
+
 // vrf is the VRF device that the device belongs to; empty for none.
 func (f *FIB) vrf(dev string) string { return f.master(&Key{IIF: dev}) }
 

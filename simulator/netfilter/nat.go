@@ -41,22 +41,22 @@ func (x *traversal) nat(chains []*chain) Result {
 	m := manipOf(x.hook)
 	if x.st.CT == CTRelated && x.st.Inner != nil {
 		x.natError(c, m)
-		return Result{}
-	}
-	if (x.st.CT == CTNew || x.st.CT == CTRelated) && !c.done(m) {
-		for _, ch := range chains {
-			if res := x.runBase(ch); res.Action != Accept {
-				return res
+	} else {
+		if (x.st.CT == CTNew || x.st.CT == CTRelated) && !c.done(m) {
+			for _, ch := range chains {
+				if res := x.runBase(ch); res.Action != Accept {
+					return res
+				}
+				if c.done(m) {
+					break
+				}
 			}
-			if c.done(m) {
-				break
+			if !c.done(m) {
+				x.setupNAT(m, natRange{})
 			}
 		}
-		if !c.done(m) {
-			x.setupNAT(m, natRange{})
-		}
+		x.applyNAT(c, m)
 	}
-	x.applyNAT(c, m)
 	if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.env.Reroute(x.st) {
 		// nf_nat_ipv4_local_fn
 		return Result{Action: Drop, Rule: Rule{Family: familyName(x.family), Table: "nat", Chain: x.hook.String(), Text: "destination translated"}, NoRoute: true}
