@@ -21,6 +21,8 @@ type builder struct {
 	only  []string
 	marks map[string]uint8
 	used  map[string]bool
+	// aimed are the probes that have a subject.
+	aimed map[string]bool
 	// translator is the backend that has nat tables in this world.
 	translator netstack.Backend
 }

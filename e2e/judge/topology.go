@@ -28,11 +28,12 @@ func Generate(seed, index uint64, features []string) *World {
 	b := &builder{
 		Rand:  rand.New(rand.NewPCG(seed, index)),
 		world: &World{Seed: seed, Index: index},
-		only:  features, marks: map[string]uint8{}, used: map[string]bool{},
+		only:  features, marks: map[string]uint8{}, used: map[string]bool{}, aimed: map[string]bool{},
 	}
 	b.translator = one(b, netstack.BackendLegacy, netstack.BackendNFT)
 	b.stage()
 	b.probes()
+	b.subjects()
 	b.features()
 	return b.world
 }
