@@ -480,7 +480,7 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	}
 	buf := make([]byte, 1500)
 	for {
-		n, err := c.file.Read(buf)
+		n, from, err := c.receive(buf)
 		if err != nil {
 			// An unconnected one hears of the errors of others, such as the kernel's own answers to echo requests.
 			if c.unconnected && !errors.Is(err, os.ErrDeadlineExceeded) && !c.readErrors(func(to netip.Addr, quoted []byte) bool {
@@ -490,12 +490,36 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 			}
 			return err
 		}
-		// A raw socket hears all ICMP of its peer.
-		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
+		// A raw socket hears all ICMP, and only whom it asked does it take for an answer.
+		if from == c.to.Addr().WithZone("") && n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
 			fate.Outcome = Answered
 			return nil
 		}
 	}
+}
+
+// receive reads a packet, and tells who sent it.
+func (c *conversation) receive(buf []byte) (n int, from netip.Addr, err error) {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return 0, from, err
+	}
+	var sender unix.Sockaddr
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		n, sender, failed = unix.Recvfrom(int(fd), buf, 0)
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	switch a := sender.(type) {
+	case *unix.SockaddrInet4:
+		from = netip.AddrFrom4(a.Addr)
+	case *unix.SockaddrInet6:
+		from = netip.AddrFrom16(a.Addr)
+	}
+	if err == nil {
+		err = os.NewSyscallError("read", failed)
+	}
+	return n, from, err
 }
 
 func (c *conversation) send(message []byte) (err error) {

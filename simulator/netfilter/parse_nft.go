@@ -52,6 +52,7 @@ type nftParser struct {
 	tables map[[2]string]*nftTable
 	order  []*nftTable
 	bases  []nftBase
+	age    int // of the base chain last seen
 	// table and tracking belong to the rule being compiled.
 	table *nftTable
 	// bits is the width of the expression whose values are read; 0 when it does
@@ -143,8 +144,15 @@ func (p *nftParser) declare(kind string, n *jsonNode) error {
 		p.order = append(p.order, t)
 	case "chain":
 		t, err := p.find(n)
-		if err != nil || t.skip {
+		if err != nil {
 			return err
+		}
+		if n.str("hook") != "" { // nft lists the oldest first
+			p.age += 2
+		}
+		if t.skip {
+			p.c.ages[[3]string{t.family, t.name, n.str("name")}] = p.age
+			return nil
 		}
 		return p.chain(t, n)
 	case "set", "map":
@@ -194,7 +202,7 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
 	if hook == "" {
 		return nil
 	}
-	ch.base = true
+	ch.base, ch.age = true, p.age
 	switch policy := n.str("policy"); policy {
 	case "", "accept":
 	case "drop":
@@ -273,8 +281,6 @@ func (p *nftParser) finish() error {
 			ch.buildIndex()
 		}
 	}
-	// Of base chains with the same priority the youngest runs first
-	// (nf_hook_entries_grow); nft lists the oldest first.
 	for _, b := range slices.Backward(p.bases) {
 		if b.table.dormant {
 			continue

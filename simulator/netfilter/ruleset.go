@@ -78,6 +78,8 @@ type chain struct {
 	uncertain bool
 	// priority orders the chains of nat among each other.
 	priority int
+	// age tells which of two base chains with one priority is the younger: it has the greater age, and runs first.
+	age      int
 	rules    []rule
 	index    *chainIndex // nil: the rules are met one by one
 	visit    uint8       // of findLoop
@@ -136,6 +138,8 @@ type compiler struct {
 	// the JSON of nftables too, with expressions that only iptables reads.
 	owned map[ownedTable]bool
 	nat   [2]bool
+	// ages are those of the base chains of owned tables, by family, table and chain.
+	ages map[[3]string]int
 }
 
 type ownedTable struct {
@@ -146,7 +150,7 @@ type ownedTable struct {
 // Compile builds the rule set of a namespace from its dumps: iptables of each
 // family and backend, nftables and ipset.
 func Compile(ns *netstack.Namespace) (*Ruleset, error) {
-	c := &compiler{rs: &Ruleset{ct: newCTSettings(ns)}, ns: ns, owned: make(map[ownedTable]bool)}
+	c := &compiler{rs: &Ruleset{ct: newCTSettings(ns)}, ns: ns, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
 	for i := range ns.Links {
 		if c.rs.links == nil {
 			c.rs.links = make(map[string]*netstack.Link)
@@ -167,6 +171,7 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 	}
 	c.rs.sets = c.sets
 	c.rs.linkLayer.order()
+	c.age()
 	c.finish()
 	return c.rs, nil
 }
@@ -182,6 +187,46 @@ func (c *compiler) attachNAT(f netstack.Family, hook Hook, ch *chain) {
 	i := familyIndex(f)
 	c.nat[i] = true
 	c.rs.pipelines[i][hook].nat = append(c.rs.pipelines[i][hook].nat, ch)
+}
+
+// age tells the base chains of iptables how old they are: those of the nft backend among all of nftables. The age of legacy
+// tables no dump shows: they are taken for younger than those of the nft backend, and older than what nft made.
+func (c *compiler) age() {
+	legacy := 1
+	for _, age := range c.ages {
+		legacy = max(legacy, age+1)
+	}
+	set := func(ch *chain) {
+		switch {
+		case ch == nil || ch.backend == "":
+		case ch.backend == netstack.BackendNFT:
+			ch.age = c.ages[[3]string{ch.family, ch.table, ch.name}]
+		default:
+			ch.age = legacy
+		}
+	}
+	for i := range c.rs.pipelines {
+		for hook := range numHooks {
+			p := &c.rs.pipelines[i][hook]
+			for _, op := range p.ops {
+				set(op.chain)
+			}
+			for _, ch := range p.nat {
+				set(ch)
+			}
+		}
+	}
+}
+
+// before orders base chains of one priority: the youngest runs first (nf_hook_entries_grow).
+func before(a, b *chain) int {
+	age := func(ch *chain) int {
+		if ch == nil { // an operation of the kernel's own
+			return -1
+		}
+		return ch.age
+	}
+	return cmp.Compare(age(b), age(a))
 }
 
 // finish adds the operations that are not tables, and orders all.
@@ -207,8 +252,10 @@ func (c *compiler) finish() {
 				}
 				p.ops = append(p.ops, hookOp{priority: priority, kind: opNAT})
 			}
-			slices.SortStableFunc(p.nat, func(a, b *chain) int { return cmp.Compare(a.priority, b.priority) })
-			slices.SortStableFunc(p.ops, func(a, b hookOp) int { return cmp.Compare(a.priority, b.priority) })
+			slices.SortStableFunc(p.nat, func(a, b *chain) int { return cmp.Or(cmp.Compare(a.priority, b.priority), before(a, b)) })
+			slices.SortStableFunc(p.ops, func(a, b hookOp) int {
+				return cmp.Or(cmp.Compare(a.priority, b.priority), before(a.chain, b.chain))
+			})
 		}
 	}
 }

@@ -371,3 +371,29 @@ func TestTheRuleThatDecidesIsNamed(t *testing.T) {
 		t.Errorf("steps %q, want %q", got, want)
 	}
 }
+
+// Of two base chains with one priority the youngest runs first, and the list of all tables tells which of iptables-nft's and
+// nftables' that is.
+func TestChainsOfIPTablesAreAsOldAsTheirTables(t *testing.T) {
+	const (
+		iptables = `{"table": {"family": "ip", "name": "filter"}}, {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0}}`
+		own      = `{"table": {"family": "inet", "name": "own"}}, {"chain": {"family": "inet", "table": "own", "name": "c", "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}`
+	)
+	for _, c := range []struct {
+		backend  netstack.Backend
+		nft      string
+		rejected bool
+	}{
+		{netstack.BackendNFT, iptables + ", " + own, false},
+		{netstack.BackendNFT, own + ", " + iptables, true},
+		{netstack.BackendNFT, own, false},
+		{netstack.BackendLegacy, own, false},
+	} {
+		ns := dump(netstack.IPv4, c.backend, "*filter\n:FORWARD ACCEPT\n-A FORWARD -j REJECT\nCOMMIT\n")
+		ns.NFT = netstack.Text{File: "nft.json", Data: []byte(`{"nftables": [` + c.nft + `]}`)}
+		res := mustCompile(t, ns).Run(netstack.IPv4, Forward, &State{Packet: packet()}, &fakeEnv{})
+		if rejected := res.Action == Reject; rejected != c.rejected {
+			t.Errorf("%s beside %s: %v", c.backend, c.nft, res.Rule)
+		}
+	}
+}
