@@ -79,10 +79,10 @@ type chain struct {
 	// priority orders the chains of nat among each other.
 	priority int
 	// age tells which of two base chains with one priority is the younger: it has the greater age, and runs first.
-	age      int
-	rules    []rule
-	index    *chainIndex // nil: the rules are met one by one
-	visit    uint8       // of findLoop
+	age   int
+	rules []rule
+	index *chainIndex // nil: the rules are met one by one
+	visit uint8       // of findLoop
 }
 
 // ref names a rule of the chain for reports.
