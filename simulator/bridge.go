@@ -257,7 +257,7 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 	if in.Link == out.Link && in.Valid() && (out.Link.Port == nil || !out.Link.Port.Hairpin) {
 		return l.drop(verdict.NewFinding(verdict.BridgeHairpinOff, h.where(out.Link.Name), linkEvidence(out.Link), out.Link.Name))
 	}
-	if to := l.w.exit(in, out, way{}); to.barrier != clear {
+	if to := l.w.exit(in, out, way{}); to.barrier != unbarred {
 		return l.barred(to.barrier, to.at, 0)
 	}
 	t, ok := h.release(bridge.Link, out.Link.Name, vlan, l.tags)
@@ -282,7 +282,7 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 			return e
 		}
 	}
-	l.step("bridge", "forward", bridge.Link.Name+" to port "+out.Link.Name)
+	l.stepf("bridge", "forward", func() string { return bridge.Link.Name + " to port " + out.Link.Name })
 	if mtu := out.Link.MTU; in.Valid() && (l.packet.Length > mtu+vlanHeader || nf && l.packet.Length > mtu) {
 		e := l.drop(verdict.NewFindingf(verdict.MTUExceeded, h.where(out.Link.Name), linkEvidence(out.Link),
 			"packet of %d bytes exceeds MTU %d of bridge port %s on %s", l.packet.Length, mtu, out.Link.Name, h))
@@ -321,19 +321,20 @@ func (l *leg) egress(bridge, in fabric.Port, vlan uint16) (out, open fabric.Port
 		if !ok && p.Link != entry {
 			t = l.tags // to find who would be there
 		}
-		behind := l.w.behind(p, t, l.packet.SrcMAC)
+		behind := l.behind(p, t, l.packet.SrcMAC)
 		if behind.open && p.Link != in.Link && (!open.Valid() || p.Link == entry) {
 			open = p
 		}
 		s := behind.station(mac)
 		switch {
 		case s == nil:
-		case (s.barrier != clear || !ok) && !blocked.Valid():
+		case (s.barrier != unbarred || !ok) && !blocked.Valid():
 			blocked = p
-		case s.barrier != clear || !ok:
+		case s.barrier != unbarred || !ok:
 		case !out.Valid() || p.Link == entry:
 			out = p
 		}
+		behind.done()
 	}
 	if !out.Valid() {
 		out = blocked

@@ -78,7 +78,15 @@ func linkEvidence(l *netstack.Link) []string {
 }
 
 func macString(m netstack.MAC) string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+	const digits = "0123456789abcdef"
+	var text [3*len(m) - 1]byte
+	for i, b := range m {
+		if i > 0 {
+			text[3*i-1] = ':'
+		}
+		text[3*i], text[3*i+1] = digits[b>>4], digits[b&15]
+	}
+	return string(text[:])
 }
 
 func neighbourLine(n *netstack.Neighbour) string {

@@ -29,8 +29,8 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 		r.Reasons = append(r.Reasons, *finding)
 		return r, nil
 	}
-	ws := newWorkspace()
-	r.Paths = explore(func(d *dice) *verdict.Path { return w.converse(f, d, ws) })
+	ws := newWorkspace(w)
+	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) })
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.explain()
 	r.Verdict = join(r.Paths)
@@ -81,9 +81,10 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF,
 		netstack.PartNeighbours, netstack.PartFDB, netstack.PartNextHops, netstack.PartBridgeVLAN,
 	}
+	visited := w.visited(r)
 	for _, p := range optional {
 		var lacking []string
-		for _, h := range w.visited(r) {
+		for _, h := range visited {
 			if h.PartStatus(p).State == netstack.StateMissing {
 				lacking = append(lacking, h.String())
 			}

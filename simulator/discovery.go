@@ -10,24 +10,11 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// learnedKey is a neighbour of a host.
+// learnedKey is a neighbour that a host has learned of on this walk.
 type learnedKey struct {
 	host *host
 	dev  string
 	ip   netip.Addr
-}
-
-// known is what the host knows of a neighbour: what was collected, or what it
-// has learned on this walk.
-func (l *leg) known(dev string, ip netip.Addr) *netstack.Neighbour {
-	cached := l.host.neighbour(dev, ip)
-	if cached != nil && cached.Resolved() {
-		return cached
-	}
-	if mac, ok := l.learned[learnedKey{l.host, dev, ip}]; ok {
-		return &netstack.Neighbour{Dev: dev, IP: ip, MAC: mac, State: netstack.NUDReachable}
-	}
-	return cached
 }
 
 // ask walks the request for a neighbour to the station that owns it, and the

@@ -16,7 +16,6 @@ import (
 // alternatives. It carries what the packets leave behind in the namespaces.
 type walk struct {
 	*workspace
-	w         *World
 	dice      *dice
 	conntrack map[*host]*netfilter.Conntrack
 	ipvs      map[*host]*ipvs.Table
@@ -268,28 +267,16 @@ func (l *leg) missing(p netstack.Part) verdict.Finding {
 }
 
 // requireFilter ends the leg when no rules of the packet's family were read.
-func (l *leg) requireFilter() (end, bool) {
-	h := l.host
-	iptables, legacy := netstack.PartIPTables4, netstack.PartIPTables4Legacy
-	if l.packet.Family() == netstack.IPv6 {
-		iptables, legacy = netstack.PartIPTables6, netstack.PartIPTables6Legacy
-	}
-	for _, p := range []netstack.Part{iptables, legacy, netstack.PartNFT} {
-		if h.PartStatus(p).State == netstack.StateFailed {
-			return l.undecided(l.missing(p)), true
-		}
-	}
-	if !h.Known(iptables) && !h.Known(netstack.PartNFT) && !h.Known(legacy) {
-		return l.undecided(l.missing(iptables)), true
-	}
-	return end{}, false
-}
+func (l *leg) requireFilter() (end, bool) { return l.needs(l.lack().filter) }
 
-func (l *leg) requireRouting() (end, bool) {
-	if l.packet.Family() == netstack.IPv6 {
-		return l.require(netstack.PartLinks, netstack.PartAddresses, netstack.PartRules6, netstack.PartRoutes6, netstack.PartSysctls)
+func (l *leg) requireRouting() (end, bool) { return l.needs(l.lack().routing) }
+
+// needs ends the leg when a part is lacking.
+func (l *leg) needs(lacking netstack.Part) (end, bool) {
+	if lacking == "" {
+		return end{}, false
 	}
-	return l.require(netstack.PartLinks, netstack.PartAddresses, netstack.PartRules4, netstack.PartRoutes4, netstack.PartSysctls)
+	return l.undecided(l.missing(lacking)), true
 }
 
 // send lets a socket of h send the leg's packet: ip_queue_xmit and its kin.
@@ -552,7 +539,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 	}
 	l.route = h.fib.Lookup(fib.KeyOf(p, in.Name))
 	family := p.Family()
-	forwarding, switchKey := l.forwarding(in.Name)
+	forwarding := l.forwarding(in.Name)
 	if !l.route.Found() || l.route.Unknown != "" {
 		f, kind, code := l.routeFinding()
 		if kind == undecided {
@@ -571,7 +558,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		}
 		return l.dropTelling(f, typ, icmpCode)
 	}
-	l.stepf("route", string(l.route.Type), func() string { return describeRoute(&l.route) })
+	l.stepf("route", string(l.route.Type), l.routeText)
 	switch {
 	case l.route.Type == netstack.RouteLocal, l.route.Type == netstack.RouteAnycast && family == netstack.IPv6:
 		if f, fails := l.reversePath(in.Name, ""); fails {
@@ -586,7 +573,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(in.Name), evidence(&l.route),
 			"%s packets are not modelled (destination %s)", l.route.Type, p.Dst))
 	case !forwarding:
-		return l.drop(verdict.NewFindingf(verdict.ForwardingDisabled, h.where(in.Name), []string{sysctlLine(h, switchKey)},
+		return l.drop(verdict.NewFindingf(verdict.ForwardingDisabled, h.where(in.Name), []string{sysctlLine(h, l.forwardingKey(in.Name))},
 			"IP forwarding is off on %s: packets from %s to %s are not passed on", h, in.Name, p.Dst))
 	case l.route.Type != netstack.RouteUnicast && family == netstack.IPv4:
 		// ip_route_input_slow takes it for a martian destination.
@@ -600,19 +587,24 @@ func (l *leg) routeInput(in *netstack.Link) end {
 	return l.forward(in)
 }
 
-// forwarding says whether packets from the device are forwarded, and by which
-// setting.
-func (l *leg) forwarding(dev string) (on bool, key string) {
+// forwarding says whether packets from the device are forwarded.
+func (l *leg) forwarding(dev string) bool {
 	h := l.host
 	if l.packet.Family() == netstack.IPv4 {
-		key = netstack.ConfKey(netstack.IPv4, dev, "forwarding")
-		v, _ := h.Sysctl(key)
-		return v != 0, key
+		v, _ := h.ConfSysctl(netstack.IPv4, dev, "forwarding")
+		return v != 0
 	}
-	key = netstack.ConfKey(netstack.IPv6, "all", "forwarding")
-	v, _ := h.Sysctl(key)
+	v, _ := h.ConfSysctl(netstack.IPv6, "all", "forwarding")
 	force, _ := h.ConfSysctl(netstack.IPv6, dev, "force_forwarding")
-	return v != 0 || force != 0, key
+	return v != 0 || force != 0
+}
+
+// forwardingKey is the setting by which packets from the device are forwarded.
+func (l *leg) forwardingKey(dev string) string {
+	if l.packet.Family() == netstack.IPv6 {
+		dev = "all"
+	}
+	return netstack.ConfKey(l.packet.Family(), dev, "forwarding")
 }
 
 // forward passes the packet on: ip_forward, ip6_forward.
@@ -674,7 +666,7 @@ func (l *leg) postrouting(in string) end {
 		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(l.next.Dev), evidence(&l.route), "lightweight tunnel ("+l.next.Encap+")", l.next.Dev))
 	}
 	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
-	l.stepf("route", "via "+l.next.Dev, func() string { return describeRoute(&l.route) })
+	l.stepf("route", "via "+l.next.Dev, l.routeText)
 	return l.transmit(link, to)
 }
 

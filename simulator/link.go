@@ -132,9 +132,7 @@ func (l *leg) cross(out fabric.Port) end {
 			"interface %s is down: nothing is at its other end", out.Link.Name))
 	}
 	for _, p := range wire {
-		s := l.w.search(out, noAddr)
-		s.src = l.packet.SrcMAC
-		if s.receive(p, way{tags: l.tags}); s.station(l.packet.DstMAC) == nil {
+		if !l.leads(out, p) {
 			continue
 		}
 		l.open(verdict.Hop{Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name})

@@ -14,30 +14,31 @@ import (
 // ARP or neighbour discovery would answer on the segment.
 func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, bool) {
 	h := l.host
-	cached := l.known(out.Name, to)
+	cached := h.neighbour(out.Name, to)
 	if cached != nil && cached.Fixed() {
 		return l.fixed(out, cached)
 	}
 	if mac, ok := l.learned[learnedKey{h, out.Name, to}]; ok {
-		l.step("neighbour", macString(mac), fmt.Sprintf("%s was heard on %s", to, out.Name))
+		l.stepNeighbour(mac, func() string { return to.String() + " was heard on " + out.Name })
 		return mac, end{}, false
 	}
-	segment := l.w.segment(l.port(out), to)
+	segment := l.segment(l.port(out), to)
+	defer segment.done()
 	owner := l.owner(segment.stations, cached, out, to)
 	fresh := cached == nil || !cached.Resolved()
-	if owner != nil && owner.barrier == clear {
+	if owner != nil && owner.barrier == unbarred {
 		return l.resolved(out, to, owner, cached)
 	}
 	if len(segment.answers) > 0 && fresh {
 		a := segment.answers[0]
-		l.step("neighbour", macString(a.mac), fmt.Sprintf("%s of %s answers for %s", a.by.Link.Name, l.w.hosts[a.by.NS], to))
+		l.stepNeighbour(a.mac, func() string { return fmt.Sprintf("%s of %s answers for %s", a.by.Link.Name, l.w.hosts[a.by.NS], to) })
 		return a.mac, end{}, false
 	}
 	if owner != nil {
 		return l.hidden(*owner)
 	}
 	if !fresh && (segment.open || segment.station(cached.MAC) != nil) {
-		l.step("neighbour", macString(cached.MAC), neighbourLine(cached))
+		l.stepNeighbour(cached.MAC, func() string { return neighbourLine(cached) })
 		return cached.MAC, end{}, false
 	}
 	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown }); at >= 0 {
@@ -66,21 +67,28 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	return netstack.MAC{}, l.unresolved(f), true
 }
 
+func (l *leg) stepNeighbour(mac netstack.MAC, why func() string) {
+	if !l.quiet {
+		l.step("neighbour", macString(mac), why())
+	}
+}
+
 // fixed takes the address of an entry that nobody is asked for. It is wrong
 // where another station has the neighbour's address, unless that which gets the
 // packet is a router.
 func (l *leg) fixed(out *netstack.Link, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
-	segment := l.w.segment(l.port(out), noAddr)
+	segment := l.segment(l.port(out), noAddr)
+	defer segment.done()
 	owner, other := l.owner(segment.stations, cached, out, cached.IP), segment.station(cached.MAC)
-	if owner != nil && other != nil && owner.barrier == clear && owner.Link.MAC != cached.MAC {
+	if owner != nil && other != nil && owner.barrier == unbarred && owner.Link.MAC != cached.MAC {
 		at := l.newLeg(l.packet)
 		defer at.done()
 		at.host = l.w.hosts[other.NS]
-		if forwards, _ := at.forwarding(other.Link.Name); !forwards {
+		if !at.forwarding(other.Link.Name) {
 			return l.stale(out, owner, cached)
 		}
 	}
-	l.step("neighbour", macString(cached.MAC), neighbourLine(cached))
+	l.stepNeighbour(cached.MAC, func() string { return neighbourLine(cached) })
 	return cached.MAC, end{}, false
 }
 
@@ -112,7 +120,7 @@ func (l *leg) resolved(out *netstack.Link, to netip.Addr, owner *station, cached
 	} else if e, failed := l.ask(out, to, owner); failed {
 		return netstack.MAC{}, e, true
 	}
-	l.step("neighbour", macString(mac), fmt.Sprintf("%s is on %s of %s", to, owner.Link.Name, l.w.hosts[owner.NS]))
+	l.stepNeighbour(mac, func() string { return to.String() + " is on " + owner.Link.Name + " of " + l.w.hosts[owner.NS].name })
 	return mac, end{}, false
 }
 
@@ -128,7 +136,7 @@ func (l *leg) owner(stations []station, cached *netstack.Neighbour, out *netstac
 		says, _ := l.w.answers(s, from, to)
 		switch {
 		case says != replies:
-		case s.barrier == clear:
+		case s.barrier == unbarred:
 			owners = append(owners, s)
 		case barred == nil:
 			barred = s

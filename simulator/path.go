@@ -4,8 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
-	"github.com/plumbline-net/plumbline/simulator/ipvs"
-	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -43,36 +41,27 @@ type conversation struct {
 // converse walks the flow once, along the alternatives that d chooses. Packets of
 // the established connection are only shown when they fail: they leave no trace
 // at first, and if one fails all is walked again the same way.
-func (w *World) converse(f *flow, d *dice, ws *workspace) *verdict.Path {
-	c := w.conversation(f, d, ws, true)
+func (ws *workspace) converse(f *flow, d *dice) *verdict.Path {
+	c := ws.conversation(f, d, true)
 	if c.failed {
 		d.again()
-		c = w.conversation(f, d, ws, false)
+		c = ws.conversation(f, d, false)
 	}
 	return c.path
 }
 
-func (w *World) conversation(f *flow, d *dice, ws *workspace, quiet bool) *conversation {
+func (ws *workspace) conversation(f *flow, d *dice, quiet bool) *conversation {
 	c := &conversation{
 		quiet: quiet,
-		walk: &walk{
-			w: w, dice: d, workspace: ws,
-			conntrack: make(map[*host]*netfilter.Conntrack),
-			ipvs:      make(map[*host]*ipvs.Table),
-			multipath: make(map[multipathKey]int),
-			owners:    make(map[ownerKey]int),
-			fixedPort: f.fixedPort,
-			learned:   make(map[learnedKey]netstack.MAC),
-			learnt:    make(map[learntKey]*netstack.Link),
-		},
-		flow: f,
+		walk:  ws.begin(d),
+		flow:  f,
 		path: &verdict.Path{
 			Verdict: verdict.Reachable,
 			Hops:    []verdict.Hop{}, Reverse: []verdict.Hop{},
 			Findings: []verdict.Finding{},
 		},
 	}
-	c.walk.client, c.walk.sender = &c.client, f.from
+	c.walk.client, c.walk.sender, c.walk.fixedPort = &c.client, f.from, f.fixedPort
 	c.run()
 	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
 	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {

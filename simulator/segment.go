@@ -13,7 +13,7 @@ import (
 type obstacle uint8
 
 const (
-	clear         obstacle = iota
+	unbarred      obstacle = iota
 	linkIsDown             // an interface on the way is down
 	portState              // a bridge port does not forward
 	portIsolated           // both bridge ports are isolated
@@ -43,7 +43,7 @@ type way struct {
 }
 
 func (w way) blocked(by obstacle, at fabric.Port) way {
-	if w.barrier == clear {
+	if w.barrier == unbarred {
 		w.barrier, w.at = by, at
 	}
 	return w
@@ -52,7 +52,7 @@ func (w way) blocked(by obstacle, at fabric.Port) way {
 // search floods a segment, as a request for a neighbour is flooded: a broadcast
 // in IPv4, a multicast in IPv6.
 type search struct {
-	w *World
+	*workspace
 	// src is the sender's address, and wanted the address that is asked for; not
 	// valid when no neighbour is.
 	src      netstack.MAC
@@ -76,13 +76,24 @@ type proxy struct {
 	mac netstack.MAC
 }
 
-func (w *World) search(from fabric.Port, wanted netip.Addr) *search {
-	return &search{w: w, src: from.Link.MAC, wanted: wanted, seen: map[spot]bool{{link: from.Link}: true}}
+// search starts one at an interface; done ends it, and gives its memory back.
+func (ws *workspace) search(from fabric.Port, wanted netip.Addr) *search {
+	s := reused(&ws.searches)
+	if s.seen == nil {
+		s.seen = make(map[spot]bool)
+	}
+	clear(s.seen)
+	s.workspace, s.src, s.wanted, s.open = ws, from.Link.MAC, wanted, false
+	s.stations, s.answers = s.stations[:0], s.answers[:0]
+	s.seen[spot{link: from.Link}] = true
+	return s
 }
 
+func (s *search) done() { s.searches = append(s.searches, s) }
+
 // segment floods what an interface sends.
-func (w *World) segment(from fabric.Port, wanted netip.Addr) *search {
-	s := w.search(from, wanted)
+func (ws *workspace) segment(from fabric.Port, wanted netip.Addr) *search {
+	s := ws.search(from, wanted)
 	s.transmit(from, way{})
 	s.apart(from)
 	return s
@@ -113,14 +124,24 @@ func (s *search) apart(from fabric.Port) {
 
 // behind floods what a port of a bridge sends for a station, to learn who is
 // behind it.
-func (w *World) behind(port fabric.Port, t tags, src netstack.MAC) *search {
-	s := w.search(port, netip.Addr{})
+func (ws *workspace) behind(port fabric.Port, t tags, src netstack.MAC) *search {
+	s := ws.search(port, noAddr)
 	s.src = src
-	if bridge, ok := w.fabric.Bridge(port.Link); ok {
+	if bridge, ok := ws.w.fabric.Bridge(port.Link); ok {
 		s.seen[spot{link: bridge.Link, tags: t, inside: true}] = true
 	}
 	s.transmit(port, way{tags: t})
 	return s
+}
+
+// leads says whether the frame's destination is behind an interface that takes in
+// what another one sends.
+func (l *leg) leads(out, in fabric.Port) bool {
+	s := l.search(out, noAddr)
+	defer s.done()
+	s.src = l.packet.SrcMAC
+	s.receive(in, way{tags: l.tags})
+	return s.station(l.packet.DstMAC) != nil
 }
 
 // station returns the one with the address, a reachable one first.
@@ -130,7 +151,7 @@ func (s *search) station(mac netstack.MAC) *station {
 		st := &s.stations[i]
 		switch {
 		case st.Link.MAC != mac:
-		case st.barrier == clear:
+		case st.barrier == unbarred:
 			return st
 		case barred == nil:
 			barred = st
@@ -318,7 +339,7 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 		to = to.blocked(portLocked, in)
 	}
 	suppressed := s.suppress(h, bridge, in, vlan)
-	barred := to.barrier != clear
+	barred := to.barrier != unbarred
 	if in.Valid() {
 		up := to
 		if t, ok := h.release(bridge.Link, bridge.Link.Name, vlan, inner); ok {

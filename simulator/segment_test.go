@@ -61,7 +61,7 @@ func said(stations []station) []string {
 	var list []string
 	for _, s := range stations {
 		text := s.NS.Name + "/" + s.Link.Name
-		if s.barrier != clear {
+		if s.barrier != unbarred {
 			text += ": " + words[s.barrier] + " at " + s.at.NS.Name + "/" + s.at.Link.Name
 		}
 		list = append(list, text)
@@ -137,7 +137,7 @@ func TestStationsOfASegment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := w.segment(find(t, list, test.ns, test.dev), noAddr)
+			s := newWorkspace(w).segment(find(t, list, test.ns, test.dev), noAddr)
 			if diff := cmp.Diff(test.stations, said(s.stations)); diff != "" || s.open != test.open {
 				t.Errorf("open %v, want %v; stations (-want +got):\n%s", s.open, test.open, diff)
 			}

@@ -115,9 +115,7 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 			ends, known := l.w.remoteEnds(out, r)
 			open = open || !known
 			for _, p := range ends {
-				s := l.w.search(out, noAddr)
-				s.src = l.packet.SrcMAC
-				if s.receive(p, way{tags: l.tags}); s.station(l.packet.DstMAC) != nil {
+				if l.leads(out, p) {
 					chosen = i
 				}
 			}

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -9,21 +10,72 @@ import (
 // workspace is what the walks of one query share: texts that they show again and
 // again, and memory that they use again.
 type workspace struct {
-	rules netfilter.Texts
-	legs  []*leg // that have ended
+	w        *World
+	walk     *walk     // the one that is under way, or was
+	searches []*search // that have ended
+	rules    netfilter.Texts
+	routes   map[*netstack.Route]string
+	legs     []*leg // that have ended
 }
 
-func newWorkspace() *workspace {
-	return &workspace{rules: make(netfilter.Texts)}
+func newWorkspace(w *World) *workspace {
+	return &workspace{w: w, routes: make(map[*netstack.Route]string)}
+}
+
+// begin starts a walk, which ends the one before.
+func (ws *workspace) begin(d *dice) *walk {
+	wk := ws.walk
+	if wk == nil {
+		wk = &walk{
+			conntrack: make(map[*host]*netfilter.Conntrack),
+			ipvs:      make(map[*host]*ipvs.Table),
+			multipath: make(map[multipathKey]int),
+			owners:    make(map[ownerKey]int),
+			learned:   make(map[learnedKey]netstack.MAC),
+			learnt:    make(map[learntKey]*netstack.Link),
+		}
+		ws.walk = wk
+	}
+	clear(wk.conntrack)
+	clear(wk.ipvs)
+	clear(wk.multipath)
+	clear(wk.owners)
+	clear(wk.learned)
+	clear(wk.learnt)
+	wk.workspace, wk.dice = ws, d
+	wk.translations, wk.existing = nil, nil
+	return wk
+}
+
+// routeText is describeRoute of the leg's route.
+func (l *leg) routeText() string {
+	r := l.route.Route
+	if r == nil {
+		return describeRoute(&l.route)
+	}
+	text, ok := l.routes[r]
+	if !ok {
+		text = describeRoute(&l.route)
+		l.routes[r] = text
+	}
+	return text
+}
+
+// reused takes a value from those that have ended, or a new one.
+func reused[T any](list *[]*T) *T {
+	n := len(*list)
+	if n == 0 {
+		return new(T)
+	}
+	v := (*list)[n-1]
+	*list = (*list)[:n-1]
+	return v
 }
 
 // newLeg starts a leg with a copy of the packet. Whoever starts one ends it with
 // done, once nothing of it is needed any more.
 func (wk *walk) newLeg(p netstack.Packet) *leg {
-	l := &leg{}
-	if n := len(wk.legs); n > 0 {
-		l, wk.legs = wk.legs[n-1], wk.legs[:n-1]
-	}
+	l := reused(&wk.legs)
 	l.walk, l.packet = wk, p
 	return l
 }

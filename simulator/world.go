@@ -53,6 +53,8 @@ type World struct {
 // host is one compiled network namespace.
 type host struct {
 	*netstack.Namespace
+	name     string  // for people
+	lacks    [2]lack // by family: IPv4, IPv6
 	links    map[string]*netstack.Link
 	fib      *fib.FIB
 	filter   *netfilter.Ruleset
@@ -120,6 +122,8 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 	}
 	h := &host{
 		Namespace: ns,
+		name:      hostName(ns),
+		lacks:     [2]lack{lackOf(ns, netstack.IPv4), lackOf(ns, netstack.IPv6)},
 		links:     make(map[string]*netstack.Link, len(ns.Links)),
 		fib:       fib.Compile(ns),
 		filter:    filter,
@@ -157,14 +161,53 @@ func (h *host) where(dev string) verdict.Where {
 }
 
 // String names the namespace for people, by what it belongs to.
-func (h *host) String() string {
+func (h *host) String() string { return h.name }
+
+func hostName(ns *netstack.Namespace) string {
 	switch {
-	case h.Pod != "":
-		return "pod " + h.Pod
-	case h.Kind == netstack.KindNode && h.Node != "":
-		return "node " + h.Node
+	case ns.Pod != "":
+		return "pod " + ns.Pod
+	case ns.Kind == netstack.KindNode && ns.Node != "":
+		return "node " + ns.Node
 	}
-	return "namespace " + h.Name
+	return "namespace " + ns.Name
+}
+
+// lack names the parts of a namespace's state that were not read, and that routes
+// and rules of a family need: the first of each; empty when there is none.
+type lack struct{ routing, filter netstack.Part }
+
+func lackOf(ns *netstack.Namespace, f netstack.Family) (l lack) {
+	rules, routes := netstack.PartRules4, netstack.PartRoutes4
+	iptables, legacy := netstack.PartIPTables4, netstack.PartIPTables4Legacy
+	if f == netstack.IPv6 {
+		rules, routes = netstack.PartRules6, netstack.PartRoutes6
+		iptables, legacy = netstack.PartIPTables6, netstack.PartIPTables6Legacy
+	}
+	for _, p := range []netstack.Part{netstack.PartLinks, netstack.PartAddresses, rules, routes, netstack.PartSysctls} {
+		if !ns.Known(p) {
+			l.routing = p
+			break
+		}
+	}
+	if !ns.Known(iptables) && !ns.Known(netstack.PartNFT) && !ns.Known(legacy) {
+		l.filter = iptables
+	}
+	for _, p := range []netstack.Part{iptables, legacy, netstack.PartNFT} {
+		if ns.PartStatus(p).State == netstack.StateFailed {
+			l.filter = p
+			break
+		}
+	}
+	return l
+}
+
+// lack is what is missing for packets of the leg's family.
+func (l *leg) lack() *lack {
+	if l.packet.Family() == netstack.IPv6 {
+		return &l.host.lacks[1]
+	}
+	return &l.host.lacks[0]
 }
 
 // owns says whether addr is an address of one of the namespace's interfaces,

@@ -35,8 +35,10 @@ func (l *linkLayer) attach(b nftBase) bool {
 	hook, known := nftHooks[b.hook]
 	switch {
 	case b.hook == "ingress" && (b.table.family == "netdev" || b.table.family == "inet"):
+		hook = Ingress
 		l.device[0] = append(l.device[0], c)
 	case b.hook == "egress" && (b.table.family == "netdev" || b.table.family == "inet"):
+		hook = Egress
 		l.device[1] = append(l.device[1], c)
 	case known && b.table.family == "bridge":
 		l.bridge[hook] = append(l.bridge[hook], c)
@@ -45,6 +47,7 @@ func (l *linkLayer) attach(b nftBase) bool {
 	default:
 		return false
 	}
+	c.setStage(hook)
 	return true
 }
 

@@ -144,7 +144,7 @@ type State struct {
 	Steps *[]verdict.Step
 	// Texts, when not nil, keeps the texts of rules: walks of one query meet the
 	// same rules again and again.
-	Texts Texts
+	Texts *Texts
 	// Translations collects rewritings if Steps are collected.
 	Translations []verdict.Translation
 
@@ -164,9 +164,25 @@ type FIBQuery struct {
 	Dev      string // that the route has to lead out of; any when empty
 }
 
-// Texts are the texts of rules that were rendered before. They belong to one
-// goroutine.
-type Texts map[*rule]string
+// Texts are the texts of rules and of what they do that were made before. They
+// belong to one goroutine. The zero value has none.
+type Texts struct {
+	rules   map[*rule]string
+	actions map[*verdictAction]string
+}
+
+// keep returns what the map has for key, which make makes if it has nothing.
+func keep[K comparable](texts *map[K]string, key K, make func(K) string) string {
+	text, ok := (*texts)[key]
+	if !ok {
+		text = make(key)
+		if *texts == nil {
+			*texts = map[K]string{}
+		}
+		(*texts)[key] = text
+	}
+	return text
+}
 
 // Env answers what rules ask about the world around the packet. The simulator
 // implements it; its Pick and Unknown are where a walk branches.

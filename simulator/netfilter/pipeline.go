@@ -20,6 +20,7 @@ type traversal struct {
 	// chain and rule are being evaluated.
 	chain *chain
 	rule  *rule
+	stage string // of its base chain
 	// acted counts the actions that were done, and steps the rules that were
 	// met.
 	acted, steps int
@@ -60,12 +61,7 @@ func (x *traversal) text() string {
 	if x.rule.json == "" || x.st.Texts == nil {
 		return x.rule.String()
 	}
-	text, ok := x.st.Texts[x.rule]
-	if !ok {
-		text = x.rule.String()
-		x.st.Texts[x.rule] = text
-	}
-	return text
+	return keep(&x.st.Texts.rules, x.rule, (*rule).String)
 }
 
 // Run passes the packet through one hook. It changes st: the packet, its
@@ -137,6 +133,7 @@ func (x *traversal) runBase(c *chain) Result {
 	if c.uncertain && !x.env.Unknown(c.policyRef(), "a table of which the snapshot does not tell whether it is dormant") {
 		return Result{}
 	}
+	x.stage = c.stage
 	out := x.run(c)
 	switch out.kind {
 	case outAccept:
@@ -156,7 +153,11 @@ func (x *traversal) runBase(c *chain) Result {
 	}
 	// The end of the chain, or a return from it.
 	if x.st.Steps != nil && (c.policy != Accept || len(c.rules) > 0) {
-		x.trace(c, "", "policy "+c.policyRef().Text, false)
+		action := "policy ACCEPT"
+		if c.policy == Drop {
+			action = "policy DROP"
+		}
+		x.trace(c, "", action, false)
 	}
 	if c.policy == Drop {
 		return Result{Action: Drop, Rule: c.policyRef()}
@@ -253,7 +254,7 @@ func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
 	if x.traced++; x.traced > maxTraced {
 		return
 	}
-	s := verdict.Step{Stage: c.table + "/" + x.hook.String(), Chain: c.name, Rule: ruleText, Action: action}
+	s := verdict.Step{Stage: x.stage, Chain: c.name, Rule: ruleText, Action: action}
 	if changed {
 		s.Packet = x.p.String()
 	}

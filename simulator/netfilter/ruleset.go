@@ -74,6 +74,7 @@ type chain struct {
 	name    string
 	base    bool
 	policy  Action // of a base chain
+	stage   string // of a base chain, as reports call it
 	// uncertain says that the base chain's table may be dormant.
 	uncertain bool
 	// priority orders the chains of nat among each other.
@@ -84,6 +85,8 @@ type chain struct {
 	index *chainIndex // nil: the rules are met one by one
 	visit uint8       // of findLoop
 }
+
+func (c *chain) setStage(at Hook) { c.stage = c.table + "/" + at.String() }
 
 // ref names a rule of the chain for reports.
 func (c *chain) ref(r *rule, text string) Rule {
@@ -178,12 +181,14 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 
 // attach hangs a base chain at a hook.
 func (c *compiler) attach(f netstack.Family, hook Hook, op hookOp) {
+	op.chain.setStage(hook)
 	p := &c.rs.pipelines[familyIndex(f)][hook]
 	p.ops = append(p.ops, op)
 }
 
 // attachNAT hangs a chain into the nat operation of a hook.
 func (c *compiler) attachNAT(f netstack.Family, hook Hook, ch *chain) {
+	ch.setStage(hook)
 	i := familyIndex(f)
 	c.nat[i] = true
 	c.rs.pipelines[i][hook].nat = append(c.rs.pipelines[i][hook].nat, ch)

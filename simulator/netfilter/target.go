@@ -55,7 +55,15 @@ func (a *verdictAction) String() string {
 
 func (a *verdictAction) do(x *traversal) outcome {
 	if x.st.Steps != nil {
-		x.traceRule(a.String(), false)
+		text := a.text
+		switch {
+		case text != "":
+		case x.st.Texts != nil:
+			text = keep(&x.st.Texts.actions, a, (*verdictAction).String)
+		default:
+			text = a.String()
+		}
+		x.traceRule(text, false)
 	}
 	return outcome{kind: a.kind, chain: a.chain, rejectWith: a.rejectWith}
 }
