@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
@@ -85,35 +86,7 @@ func startLab(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
 
 func collect(t *testing.T, l *lab.Lab) *simulator.Snapshot {
 	t.Helper()
-	snapshot, err := collector.New(collector.Options{
-		Namespaces:  []string{l.Prefix + "-*"},
-		ManifestDir: l.ClusterDir(),
-	}).Collect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(snapshot.Failures) > 0 {
-		t.Fatalf("collectors failed: %v", snapshot.Failures)
-	}
-	return snapshot
-}
-
-func compile(t *testing.T, s *simulator.Snapshot) *simulator.World {
-	t.Helper()
-	w, err := simulator.Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func diagnose(t *testing.T, w *simulator.World, q verdict.Query) *verdict.Report {
-	t.Helper()
-	r, err := w.Diagnose(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return against.Collect(t, collector.Options{Namespaces: []string{l.Prefix + "-*"}, ManifestDir: l.ClusterDir()})
 }
 
 // cell is one entry of the table: one fault, one family, one way to a backend.
@@ -233,7 +206,7 @@ func judge(t *testing.T, l *lab.Lab, fault lab.Fault) []cell {
 		}()
 	}
 	snapshot := collect(t, l)
-	world := compile(t, snapshot)
+	world := against.Compile(t, snapshot)
 	cells := make([][]cell, 2)
 	var group errgroup.Group
 	for at, ipv6 := range []bool{false, true} {
@@ -338,9 +311,9 @@ func sameFromBundle(t *testing.T, snapshot *simulator.Snapshot, live *simulator.
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := compile(t, read)
+	stored := against.Compile(t, read)
 	for _, q := range queries(l) {
-		want, got := diagnose(t, live, q), diagnose(t, stored, q)
+		want, got := against.Diagnose(t, live, q), against.Diagnose(t, stored, q)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s -> %s: the bundle is diagnosed differently (-live +bundle):\n%s", q.From, q.To, diff)
 		}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -38,10 +39,10 @@ func TestAnOldConnectionGoesWhereItWent(t *testing.T) {
 	}
 	judge := func(what string, source uint16, pod string, reason verdict.Code) {
 		t.Helper()
-		world := compile(t, collect(t, l))
+		world := against.Compile(t, collect(t, l))
 		for _, f := range bothFamilies {
 			to := netip.AddrPortFrom(netip.MustParseAddr(words(t, l, f).Replace("{nobody}")), port)
-			report := diagnose(t, world, verdict.Query{From: client.String(), To: to.Addr().String(), Port: port, Protocol: verdict.UDP, SourcePort: source})
+			report := against.Diagnose(t, world, verdict.Query{From: client.String(), To: to.Addr().String(), Port: port, Protocol: verdict.UDP, SourcePort: source})
 			fate, err := l.Connect(t.Context(), client, to, lab.ConnectOptions{Protocol: "udp", SourcePort: source})
 			if err != nil {
 				t.Fatal(err)
@@ -50,7 +51,7 @@ func TestAnOldConnectionGoesWhereItWent(t *testing.T) {
 				t.Fatalf("%s, %s: %d paths: %v", what, f, len(report.Paths), report.Reasons)
 			}
 			path := &report.Paths[0]
-			agree(t, what+", "+f.String(), reason, "udp", fate, path)
+			against.Agree(t, what+", "+f.String(), "udp", fate, path, reason)
 			if got := path.Destination.IP; got != backends[f][pod].Addr().String() {
 				t.Errorf("%s, %s: simulated to %s, want %s", what, f, got, backends[f][pod])
 			}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -59,17 +60,17 @@ func TestEveryRejectIsHeardAsTheKernelTellsIt(t *testing.T) {
 			}
 		}
 	}
-	world := compile(t, collect(t, l))
+	world := against.Compile(t, collect(t, l))
 	client := lab.PodEndpoint(web)
 	for _, a := range attempts {
 		fate, err := l.Connect(t.Context(), client, a.to, lab.ConnectOptions{Protocol: a.proto})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := diagnose(t, world, verdict.Query{From: client.String(), To: a.to.Addr().String(), Port: a.to.Port(), Protocol: verdict.Protocol(a.proto)})
+		r := against.Diagnose(t, world, verdict.Query{From: client.String(), To: a.to.Addr().String(), Port: a.to.Port(), Protocol: verdict.Protocol(a.proto)})
 		if len(r.Paths) != 1 {
 			t.Fatalf("%s: %d paths", a.name, len(r.Paths))
 		}
-		agree(t, a.name, verdict.NetfilterReject, a.proto, fate, &r.Paths[0])
+		against.Agree(t, a.name, a.proto, fate, &r.Paths[0], verdict.NetfilterReject)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -164,7 +165,7 @@ func TestScenarios(t *testing.T) {
 // what becomes of it with the diagnosis.
 func judgeScenario(t *testing.T, l *lab.Lab, s *scenario, families []netstack.Family) {
 	t.Helper()
-	world := compile(t, collect(t, l))
+	world := against.Compile(t, collect(t, l))
 	var group errgroup.Group
 	for _, f := range families {
 		group.Go(func() error { return s.judge(t, l, world, f) })
@@ -208,7 +209,7 @@ func (s *scenario) judge(t *testing.T, l *lab.Lab, world *simulator.World, f net
 		if len(report.Paths) != 1 {
 			return fmt.Errorf("%s: %d paths: %v", f, len(report.Paths), report.Reasons)
 		}
-		agree(t, f.String(), s.reason, proto, fate, &report.Paths[0])
+		against.Agree(t, f.String(), proto, fate, &report.Paths[0], s.reason)
 		return nil
 	}
 	fates, err := l.ConnectEach(t.Context(), client, to, backends, options)
@@ -220,38 +221,9 @@ func (s *scenario) judge(t *testing.T, l *lab.Lab, world *simulator.World, f net
 		if path == nil {
 			return fmt.Errorf("no path to %s: %v", backend, report.Reasons)
 		}
-		agree(t, backend.String(), s.reason, proto, fates[backend], path)
+		against.Agree(t, backend.String(), proto, fates[backend], path, s.reason)
 	}
 	return nil
-}
-
-// agree compares the simulated path with the fate of the real connection.
-func agree(t *testing.T, name string, reason verdict.Code, proto string, fate lab.Fate, path *verdict.Path) {
-	t.Helper()
-	want := verdict.Unreachable
-	switch {
-	case fate.Outcome == lab.Established && !fate.FullSize:
-		want = verdict.Degraded
-	case fate.Outcome == lab.Established, fate.Outcome == lab.Answered:
-		want = verdict.Reachable
-	}
-	outcome := fate.Outcome
-	if proto == "udp" && path.Outcome == verdict.OutcomeDelivered && outcome == lab.Timeout {
-		// Silence is all that the client can see; that the datagram arrives, the
-		// listener alone knows.
-		outcome, want = string(verdict.OutcomeDelivered), verdict.Degraded
-	}
-	if string(path.Outcome) != outcome || path.Verdict != want {
-		t.Errorf("%s: simulated %s, %s; the kernel made it %s (full size: %v, %v): %v",
-			name, path.Outcome, path.Verdict, fate.Outcome, fate.FullSize, fate.Err, path.Findings)
-	}
-	var first verdict.Code
-	if len(path.Findings) > 0 {
-		first = path.Findings[0].Code
-	}
-	if first != reason {
-		t.Errorf("%s: first reason %q, want %q: %v", name, first, reason, path.Findings)
-	}
 }
 
 // target is where the scenario connects to, and the backends if it is a service.

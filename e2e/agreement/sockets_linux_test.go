@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -134,12 +135,12 @@ func TestSocketsTakeConnectionsAsTheKernelLetsThem(t *testing.T) {
 			for range test.occupants {
 				inside(t, l, web, func() error { return occupy(t, netip.AddrPortFrom(four, test.sock.port)) })
 			}
-			world := compile(t, collect(t, l))
+			world := against.Compile(t, collect(t, l))
 			for _, try := range []struct {
 				to   netip.Addr
 				want verdict.Code
 			}{{four, test.four}, {six, test.six}} {
-				r := diagnose(t, world, verdict.Query{From: "pod:" + web, To: try.to.String(), Port: test.sock.port, Protocol: verdict.TCP})
+				r := against.Diagnose(t, world, verdict.Query{From: "pod:" + web, To: try.to.String(), Port: test.sock.port, Protocol: verdict.TCP})
 				outcome := handshake(t, l, netip.AddrPortFrom(try.to, test.sock.port))
 				if len(r.Paths) != 1 {
 					t.Fatalf("%d paths: %v", len(r.Paths), r.Reasons)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -42,14 +43,14 @@ func TestOneOfTwoWaysIsDead(t *testing.T) {
 	apply(t, l, `
 		node-1 sysctl -qw net.ipv4.fib_multipath_hash_policy=1 net.ipv6.fib_multipath_hash_policy=1
 		node-1 {ip} route replace {pods-2} nexthop via {node-2} nexthop via {nobody}`, bothFamilies)
-	world := compile(t, collect(t, l))
+	world := against.Compile(t, collect(t, l))
 	for at, f := range bothFamilies {
 		pod, err := l.Spec.Pod(far)
 		if err != nil {
 			t.Fatal(err)
 		}
 		to := netip.AddrPortFrom(pod.Addresses[at], 8080)
-		r := diagnose(t, world, verdict.Query{From: "pod:" + web, To: to.Addr().String(), Port: to.Port(), Protocol: verdict.TCP})
+		r := against.Diagnose(t, world, verdict.Query{From: "pod:" + web, To: to.Addr().String(), Port: to.Port(), Protocol: verdict.TCP})
 		simulated := map[string]bool{}
 		for _, p := range r.Paths {
 			simulated[string(p.Outcome)] = true
@@ -85,7 +86,7 @@ func TestAPartOfTheClusterIsCollected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	world := compile(t, snapshot)
+	world := against.Compile(t, snapshot)
 	for _, test := range []struct {
 		name, to string
 		port     uint16
@@ -103,7 +104,7 @@ func TestAPartOfTheClusterIsCollected(t *testing.T) {
 		{"a public address, with a private source", "8.8.8.8", 443, verdict.Unreachable, verdict.EgressNotTranslated, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := diagnose(t, world, verdict.Query{From: "pod:" + web, To: test.to, Port: test.port, Protocol: verdict.TCP})
+			r := against.Diagnose(t, world, verdict.Query{From: "pod:" + web, To: test.to, Port: test.port, Protocol: verdict.TCP})
 			if r.Verdict != test.want || r.Reason() != test.reason || r.Boundary != test.boundary {
 				t.Errorf("%s %v, boundary %v; want %s %s, %v", r.Verdict, r.Reasons, r.Boundary, test.want, test.reason, test.boundary)
 			}
@@ -115,7 +116,7 @@ func TestAPartOfTheClusterIsCollected(t *testing.T) {
 func TestANodePortOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	l := startQuick(t, "nodeport", nil)
-	world := compile(t, collect(t, l))
+	world := against.Compile(t, collect(t, l))
 	for at, f := range bothFamilies {
 		for _, from := range []string{web, "node-1"} {
 			client, err := l.ParseEndpoint(from)
@@ -127,12 +128,12 @@ func TestANodePortOfAnotherNode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := diagnose(t, world, verdict.Query{From: client.String(), To: to.Addr().String(), Port: to.Port(), Protocol: verdict.TCP})
+			r := against.Diagnose(t, world, verdict.Query{From: client.String(), To: to.Addr().String(), Port: to.Port(), Protocol: verdict.TCP})
 			if len(r.Paths) != 2 {
 				t.Fatalf("%s from %s: %d paths, want one for each backend: %v", f, from, len(r.Paths), r.Reasons)
 			}
 			for i := range r.Paths {
-				agree(t, fmt.Sprintf("%s from %s to backend %s", f, from, r.Paths[i].Destination.IP), "", "tcp", fate, &r.Paths[i])
+				against.Agree(t, fmt.Sprintf("%s from %s to backend %s", f, from, r.Paths[i].Destination.IP), "tcp", fate, &r.Paths[i], "")
 			}
 		}
 	}

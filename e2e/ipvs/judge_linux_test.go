@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -213,12 +214,7 @@ func trace(r *verdict.Report) string {
 	for i := range r.Paths {
 		p := &r.Paths[i]
 		fmt.Fprintf(&text, "path %s %s %v\n", p.Verdict, p.Outcome, p.Findings)
-		for _, h := range slices.Concat(p.Hops, p.Reverse) {
-			fmt.Fprintf(&text, "  %s: %s -> %s: %s\n", h.Namespace, h.In, h.Out, h.Packet)
-			for _, step := range h.Steps {
-				fmt.Fprintf(&text, "    %s %s %s %s %s\n", step.Stage, step.Chain, step.Action, step.Rule, step.Packet)
-			}
-		}
+		text.WriteString(against.Trace(p))
 	}
 	return text.String()
 }

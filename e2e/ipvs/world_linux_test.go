@@ -6,7 +6,6 @@ package ipvs
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -16,9 +15,9 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
-	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // The world: a node n that balances, with two servers and a client on its
@@ -201,23 +200,5 @@ func answer(c net.PacketConn, name string) {
 
 func (f *family) collect(t *testing.T) *simulator.World {
 	t.Helper()
-	snapshot, err := collector.New(collector.Options{Namespaces: []string{f.netns("*")}}).Collect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(snapshot.Failures) > 0 {
-		t.Fatalf("collectors failed: %v", snapshot.Failures)
-	}
-	for _, ns := range snapshot.Namespaces {
-		for part, status := range ns.Parts {
-			if status.State == netstack.StateFailed {
-				t.Fatalf("the %s of %s could not be read: %s", part, ns.Name, status.Detail)
-			}
-		}
-	}
-	w, err := simulator.Compile(snapshot)
-	if err != nil {
-		t.Fatal(fmt.Errorf("compile: %w", err))
-	}
-	return w
+	return against.Compile(t, against.Collect(t, collector.Options{Namespaces: []string{f.netns("*")}}))
 }

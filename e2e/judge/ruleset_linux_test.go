@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 )
@@ -114,7 +115,7 @@ func (j *worker) judgeRuleset(ctx context.Context, r *Ruleset) (s *session, err 
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	stored, err := throughBundle(s.snapshot)
+	stored, err := against.ThroughBundle(s.snapshot)
 	if err != nil {
 		return nil, err
 	}

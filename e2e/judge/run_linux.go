@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -319,7 +320,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	stored, err := throughBundle(s.snapshot)
+	stored, err := against.ThroughBundle(s.snapshot)
 	if err != nil {
 		return nil, err
 	}

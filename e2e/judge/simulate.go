@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plumbline-net/plumbline/simulator"
-	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -173,19 +171,6 @@ func addrPortOf(ip string, port uint16) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(addr, port)
-}
-
-// throughBundle writes the snapshot as a bundle and reads it back.
-func throughBundle(s *simulator.Snapshot) (*simulator.Snapshot, error) {
-	var buf bytes.Buffer
-	if err := bundle.WriteArchive(&buf, s); err != nil {
-		return nil, fmt.Errorf("write bundle: %w", err)
-	}
-	read, err := bundle.ReadArchive(&buf)
-	if err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
-	}
-	return read, nil
 }
 
 // objects are the Kubernetes objects by which the collector knows whose namespace is whose.

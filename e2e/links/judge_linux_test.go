@@ -1,7 +1,6 @@
 package links
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -11,9 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
-	"github.com/plumbline-net/plumbline/simulator"
-	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -63,8 +61,12 @@ func (s *scenario) run(t *testing.T, name string) {
 	w.apply(s.setup, families)
 	w.settle()
 	snapshot := w.collect()
-	live := compile(t, snapshot)
-	stored := compile(t, throughBundle(t, snapshot))
+	live := against.Compile(t, snapshot)
+	read, err := against.ThroughBundle(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := against.Compile(t, read)
 	protocols := s.protocols
 	if protocols == nil {
 		protocols = []string{"tcp", "udp", "icmp"}
@@ -81,8 +83,8 @@ func (s *scenario) run(t *testing.T, name string) {
 			if proto == "icmp" {
 				query.Port = 0
 			}
-			report := diagnose(t, live, query)
-			if diff := cmp.Diff(report, diagnose(t, stored, query)); diff != "" {
+			report := against.Diagnose(t, live, query)
+			if diff := cmp.Diff(report, against.Diagnose(t, stored, query)); diff != "" {
 				t.Errorf("%s %s: the report of a bundle differs (-live +bundle):\n%s", f, proto, diff)
 			}
 			group.Go(func() error {
@@ -124,85 +126,18 @@ func (s *scenario) agree(t *testing.T, name, proto string, fate lab.Fate, report
 		return
 	}
 	path := &report.Paths[0]
-	var first verdict.Code
-	if len(path.Findings) > 0 {
-		first = path.Findings[0].Code
-	}
 	reason := s.reason
 	if s.small != nil && proto != "tcp" {
 		reason = *s.small
 	}
-	if first != reason {
-		t.Errorf("%s: first reason %q, want %q: %v\n%s", name, first, reason, path.Findings, trace(path))
-	}
 	if s.opaque {
+		against.FirstReason(t, name, path, reason)
 		if path.Verdict != verdict.Unknown {
 			t.Errorf("%s: verdict %s where it cannot be known (the kernel made it %s): %v", name, path.Verdict, fate.Outcome, path.Findings)
 		}
 		return
 	}
-	want := verdict.Unreachable
-	switch {
-	case fate.Outcome == lab.Established && !fate.FullSize:
-		want = verdict.Degraded
-	case fate.Outcome == lab.Established, fate.Outcome == lab.Answered:
-		want = verdict.Reachable
-	}
-	outcome := fate.Outcome
-	if proto == "udp" && path.Outcome == verdict.OutcomeDelivered && outcome == lab.Timeout {
-		// Silence is all that the client can see.
-		outcome, want = string(verdict.OutcomeDelivered), verdict.Degraded
-	}
-	if string(path.Outcome) != outcome || path.Verdict != want {
-		t.Errorf("%s: simulated %s, %s; the kernel made it %s (full size: %v, %v): %v\n%s",
-			name, path.Outcome, path.Verdict, fate.Outcome, fate.FullSize, fate.Err, path.Findings, trace(path))
-	}
-}
-
-func trace(p *verdict.Path) string {
-	var text bytes.Buffer
-	for _, hops := range [][]verdict.Hop{p.Hops, p.Reverse} {
-		for _, h := range hops {
-			fmt.Fprintf(&text, "%s: %s -> %s: %s\n", h.Namespace, h.In, h.Out, h.Packet)
-			for _, step := range h.Steps {
-				fmt.Fprintf(&text, "\t%s %s %s %s\n", step.Stage, step.Chain, step.Action, step.Rule)
-			}
-		}
-		text.WriteString("--\n")
-	}
-	return text.String()
-}
-
-func compile(t *testing.T, s *simulator.Snapshot) *simulator.World {
-	t.Helper()
-	w, err := simulator.Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func diagnose(t *testing.T, w *simulator.World, q verdict.Query) *verdict.Report {
-	t.Helper()
-	r, err := w.Diagnose(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// throughBundle writes the snapshot as a bundle and reads it again.
-func throughBundle(t *testing.T, s *simulator.Snapshot) *simulator.Snapshot {
-	t.Helper()
-	var archive bytes.Buffer
-	if err := bundle.WriteArchive(&archive, s); err != nil {
-		t.Fatal(err)
-	}
-	read, err := bundle.ReadArchive(&archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return read
+	against.Agree(t, name, proto, fate, path, reason)
 }
 
 // runAll runs the scenarios of one kind at once.

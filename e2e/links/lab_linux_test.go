@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -242,14 +243,7 @@ func (w *world) settle() {
 
 func (w *world) collect() *simulator.Snapshot {
 	w.t.Helper()
-	snapshot, err := collector.New(collector.Options{Namespaces: []string{w.netns("*")}}).Collect(w.t.Context())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if len(snapshot.Failures) > 0 {
-		w.t.Fatalf("collectors failed: %v", snapshot.Failures)
-	}
-	return snapshot
+	return against.Collect(w.t, collector.Options{Namespaces: []string{w.netns("*")}})
 }
 
 func TestMain(m *testing.M) {
