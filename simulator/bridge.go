@@ -126,14 +126,22 @@ func (l *leg) bridgeFinish(bridge, in fabric.Port, vlan uint16, nf bool) end {
 
 // bridgeTranslated goes on with a bridged packet that PREROUTING translated:
 // br_nf_pre_routing_finish. It stays on the bridge when its new destination is
-// reached through the bridge, which needs no forwarding; else it is routed.
+// reached through the bridge, else it is routed. Either way IPv4 routes it as a
+// packet that came in, and ends it where the bridge's host does not forward.
 func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 	h := l.host
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
 	res := h.fib.Lookup(fib.KeyOf(&l.packet, bridge.Link.Name))
-	if res.Type == netstack.RouteUnicast && len(res.NextHops) == 1 && res.NextHops[0].Dev == bridge.Link.Name {
+	six := l.packet.Family() == netstack.IPv6
+	if six && !res.Found() {
+		l.route = res
+		f, kind, _ := l.routeFinding()
+		return l.finish(kind, f) // and nobody is told
+	}
+	forwards, _ := l.forwarding(bridge.Link.Name)
+	if (six || forwards) && res.Type == netstack.RouteUnicast && len(res.NextHops) == 1 && res.NextHops[0].Dev == bridge.Link.Name {
 		if f, fails := l.reversePath(bridge.Link.Name, bridge.Link.Name); fails {
 			return l.drop(f)
 		}

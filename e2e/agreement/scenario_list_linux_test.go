@@ -118,6 +118,21 @@ var scenarios = []scenario{
 		node-1 sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`},
 	{name: "bridged pods talk to each other without br_netfilter", to: near, change: `
 		node-1 sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`},
+	{name: "bridged packets masqueraded to the bridge's address", to: near, change: `
+		node-1 {iptables} -t nat -A POSTROUTING -s {shop/web-0} -d {shop/api-0} -j MASQUERADE`},
+	{name: "bridged packets masqueraded to the address of a bridge that does not forward", to: near, only: netstack.IPv4, reason: verdict.ForwardingDisabled, change: `
+		node-1 sysctl -qw net.ipv4.conf.cni0.forwarding=0
+		node-1 iptables -t nat -A POSTROUTING -s {shop/web-0} -d {shop/api-0} -j MASQUERADE`},
+	{name: "bridged packets masqueraded on a node that does not forward IPv6", to: near, only: netstack.IPv6, change: `
+		node-1 sysctl -qw net.ipv6.conf.all.forwarding=0
+		node-1 ip6tables -t nat -A POSTROUTING -s {shop/web-0} -d {shop/api-0} -j MASQUERADE`},
+	{name: "bridged packets translated on a node that does not forward", to: svc + "/near", only: netstack.IPv4, reason: verdict.ForwardingDisabled, change: `
+		node-1 sysctl -qw net.ipv4.ip_forward=0`},
+	{name: "bridged packets translated on a node that does not forward IPv6", to: svc + "/near", only: netstack.IPv6, change: `
+		node-1 sysctl -qw net.ipv6.conf.all.forwarding=0`},
+	{name: "bridged packets translated to an address that a routing rule prohibits", to: "{nobody}", port: 80, reason: verdict.RouteProhibit, change: `
+		node-1 {iptables} -t nat -A PREROUTING -s {shop/web-0} -d {nobody} -j DNAT --to-destination {shop/api-0}
+		node-1 {ip} rule add to {shop/api-0} iif cni0 prohibit`},
 	{name: "a pod reaches itself through its service when its port has hairpin", from: near, to: svc + "/near", change: `
 		node-1 bridge link set dev {veth shop/api-0} hairpin on`},
 	{name: "a pod does not reach itself through its service when its port has no hairpin", from: near, to: svc + "/near", reason: verdict.BridgeHairpinOff, change: `
