@@ -114,12 +114,36 @@ func (b *builder) sysctl(ns, key, value, fallback string, features ...string) {
 
 // route adds a route, policy rule or next hop under test: text is what follows `ip -4 route add` and the like. The
 // protocol number, which nothing else in the namespace has, finds it in the collected state.
+//
+// The kernel has no two of the same: what is there already is not added.
 func (b *builder) route(ns string, family netstack.Family, object, text string, features ...string) {
+	key := fmt.Sprintf("%s %s %d %s", object, ns, family, text)
+	if object == "route" {
+		key = routeKey(ns, text)
+	}
+	if !b.once(key) {
+		return
+	}
 	mark := b.mark(ns)
 	b.add(Element{
 		Namespace: ns, Tool: ToolIP, Family: family, Mark: mark, Features: features,
 		Text: fmt.Sprintf("-%d %s add %s proto %d", family, object, text, mark),
 	})
+}
+
+// routeKey is what no two routes of a namespace have in common: prefix, table and metric.
+func routeKey(ns, text string) string {
+	words := strings.Fields(text)
+	if words[0] != "default" && !strings.ContainsAny(words[0], ".:") {
+		words = words[1:] // its type
+	}
+	value := func(name string) string {
+		if at := slices.Index(words, name); at >= 0 && at+1 < len(words) {
+			return words[at+1]
+		}
+		return ""
+	}
+	return strings.Join([]string{"route", ns, words[0], value("table"), value("metric")}, " ")
 }
 
 // mark is a protocol number that nothing else in the namespace has.

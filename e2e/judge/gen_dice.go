@@ -63,7 +63,7 @@ func generateDice(b *builder) {
 		prefix, _ := p.dst.Prefix(p.dst.BitLen())
 		third := b.third(f)
 		// Which way IPv6 takes depends on what it knows of the neighbours, too (rt6_check_neigh).
-		if f.family == netstack.IPv6 || third == nil || p.dev != "eth0" || b.used[routeKey(p.ns, prefix, "")] {
+		if f.family == netstack.IPv6 || third == nil || p.dev != "eth0" || b.used[routeKey(p.ns, prefix.String())] {
 			continue
 		}
 		options = append(options, option[func()]{"route:multipath", func() {
@@ -72,7 +72,7 @@ func generateDice(b *builder) {
 			if !via.IsValid() {
 				via = p.dst
 			}
-			b.once(routeKey(p.ns, prefix, ""))
+			b.taken(p.ns, prefix)
 			b.sysctl(p.ns, fmt.Sprintf("net.ipv%d.fib_multipath_hash_policy", f.family), "1", "0", "sysctl:fib_multipath_hash_policy")
 			mark := b.mark(p.ns)
 			b.add(Element{

@@ -58,15 +58,11 @@ func generateLinks(b *builder) {
 			}
 		}},
 		{"route:mtu", func() {
-			if b.once(routeKey(p.ns, prefix, "")) {
-				lock := one(b, "", "", "lock ")
-				b.route(p.ns, f.family, "route", fmt.Sprintf("%s %s mtu %s%d", prefix, p.hop(), lock, one(b, 1300, 1400)), "route:mtu")
-			}
+			lock := one(b, "", "", "lock ")
+			b.route(p.ns, f.family, "route", fmt.Sprintf("%s %s mtu %s%d", prefix, p.hop(), lock, one(b, 1300, 1400)), "route:mtu")
 		}},
 		{"route:advmss", func() {
-			if b.once(routeKey(p.ns, prefix, "")) {
-				b.route(p.ns, f.family, "route", fmt.Sprintf("%s %s advmss 700", prefix, p.hop()), "route:advmss")
-			}
+			b.route(p.ns, f.family, "route", fmt.Sprintf("%s %s advmss 700", prefix, p.hop()), "route:advmss")
 		}},
 		{"neigh:permanent", func() {
 			mac := one(b, dst.mac(), "02:00:00:00:99:99")
@@ -142,7 +138,7 @@ func generateNeighbours(b *builder) {
 				if x == n.name {
 					// There is no way back to a pod, or another one.
 					prefix, _ := p.addrs[0].Prefix(32)
-					if p.node != n && b.once(routeKey(n.name, prefix, "")) {
+					if p.node != n {
 						b.route(n.name, netstack.IPv4, "route", fmt.Sprintf("%s dev %s", prefix, n.pods[0].side()), "route:detour")
 					}
 				}

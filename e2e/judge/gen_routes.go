@@ -3,7 +3,6 @@ package judge
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -89,13 +88,7 @@ func generateRoutes(b *builder) {
 	bits := one(b, p.dst.BitLen(), p.dst.BitLen(), p.dst.BitLen()-1, p.dst.BitLen()-8)
 	prefix, _ := p.dst.Prefix(bits)
 	route := func(text string, features ...string) {
-		metric := ""
-		if _, after, ok := strings.Cut(text, "metric "); ok {
-			metric = after
-		}
-		if b.once(routeKey(p.ns, prefix, metric)) {
-			b.route(p.ns, f.family, "route", text, features...)
-		}
+		b.route(p.ns, f.family, "route", text, features...)
 	}
 	table := 100 + b.IntN(5)
 	in := "iif lo "
@@ -104,10 +97,7 @@ func generateRoutes(b *builder) {
 	}
 	drop := func() string { // a table in which the packet ends
 		kind := one(b, "blackhole", "unreachable", "prohibit")
-		text := fmt.Sprintf("%s %s table %d", kind, prefix, table)
-		if b.once("table " + p.ns + text) {
-			b.route(p.ns, f.family, "route", text, "route:"+kind, "route:table")
-		}
+		b.route(p.ns, f.family, "route", fmt.Sprintf("%s %s table %d", kind, prefix, table), "route:"+kind, "route:table")
 		return fmt.Sprintf("lookup %d", table)
 	}
 	rule := func(selector, feature string) {

@@ -184,3 +184,25 @@ func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
 		}
 	}
 }
+
+// TestWorldsAddNothingTwice draws worlds and looks for routes and rules that the kernel would refuse, as it has them.
+func TestWorldsAddNothingTwice(t *testing.T) {
+	for index := range uint64(600) {
+		w, seen := Generate(21, index, nil), make(map[string]string)
+		for i := range w.Elements {
+			e := &w.Elements[i]
+			text := strings.TrimPrefix(e.Text, fmt.Sprintf("-%d ", e.Family))
+			text, _, _ = strings.Cut(text, " proto ")
+			key := e.Namespace + " " + text
+			if route, ok := strings.CutPrefix(text, "route add "); ok {
+				key = routeKey(e.Namespace, route)
+			} else if !strings.HasPrefix(text, "rule add ") {
+				continue
+			}
+			if before, twice := seen[key]; twice {
+				t.Errorf("world %d, %s: %q after %q", index, e.Namespace, e.Text, before)
+			}
+			seen[key] = e.Text
+		}
+	}
+}

@@ -108,12 +108,8 @@ func (b *builder) stage() {
 // taken remembers the routes of the stage, which generators must not make again.
 func (b *builder) taken(ns string, prefixes ...netip.Prefix) {
 	for _, p := range prefixes {
-		b.once(routeKey(ns, p, ""))
+		b.once(routeKey(ns, p.String()))
 	}
-}
-
-func routeKey(ns string, p netip.Prefix, metric string) string {
-	return fmt.Sprintf("route %s %s %s", ns, p, metric)
 }
 
 func (b *builder) stageNode(i int) {
