@@ -140,7 +140,7 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 		f, kind, _ := l.routeFinding()
 		return l.finish(kind, f) // and nobody is told
 	}
-	forwards, _ := l.forwarding(bridge.Link.Name)
+	forwards := l.forwarding(bridge.Link.Name)
 	if (six || forwards) && res.Type == netstack.RouteUnicast && len(res.NextHops) == 1 && res.NextHops[0].Dev == bridge.Link.Name {
 		if f, fails := l.reversePath(bridge.Link.Name, bridge.Link.Name); fails {
 			return l.drop(f)
