@@ -89,7 +89,11 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		}
 	}
 	s.metrics.published(report)
-	return c.JSON(http.StatusOK, report)
+	data, err := report.AppendJSON(nil)
+	if err != nil {
+		return err
+	}
+	return c.JSONBlob(http.StatusOK, append(data, '\n'))
 }
 
 // queryOf reads a query from URL parameters. All of them must be known, and

@@ -210,8 +210,8 @@ func fateOf(p *verdict.Path) fate {
 
 func notWalked() verdict.Path {
 	return verdict.Path{
-		Verdict:  verdict.Unknown,
-		Outcome:  verdict.OutcomeUnknown,
+		Verdict: verdict.Unknown, Outcome: verdict.OutcomeUnknown,
+		Translations: []verdict.Translation{}, Hops: []verdict.Hop{}, Reverse: []verdict.Hop{},
 		Findings: []verdict.Finding{verdict.NewFinding(verdict.TooManyBranches, verdict.Where{}, nil, maxWalks)},
 	}
 }

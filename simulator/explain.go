@@ -56,7 +56,10 @@ func (e *explainer) explainPath(p *verdict.Path) {
 			last = append(last, f)
 		}
 	}
-	p.Findings = append(append(first, p.Findings...), last...)
+	p.Findings = slices.Concat(first, p.Findings, last)
+	if p.Findings == nil {
+		p.Findings = []verdict.Finding{}
+	}
 }
 
 // explains says whether the state of an object is the cause of what the

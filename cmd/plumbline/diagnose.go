@@ -234,7 +234,12 @@ func (o *diagnoseOptions) print(w io.Writer, r *verdict.Report) error {
 	if o.output == "text" {
 		return r.WriteText(w)
 	}
-	return json.NewEncoder(w).Encode(r)
+	data, err := r.AppendJSON(nil)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(data, '\n'))
+	return err
 }
 
 // batch answers a file of queries line by line, in order. A line that is no
