@@ -25,6 +25,7 @@ var (
 	workers  = flag.Int("workers", 4, "worlds to judge at once")
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
+	record   = flag.String("record", "", "directory for recordings of all worlds; what their features decide is not looked at")
 	logFile  = flag.String("log", "", "file for the report, besides the output")
 	hold     = flag.Bool("hold", false, "build the first world, and keep it until interrupted")
 	witness  = flag.String("witness", "", "save, below -save, a small world for each of these features in which it decides")
@@ -40,7 +41,7 @@ func needRoot(t *testing.T) {
 
 // TestJudge judges random worlds. Its flags follow -args: see the target judge of the Makefile.
 func TestJudge(t *testing.T) {
-	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Save: *save, Shrink: !*noShrink, Log: os.Stdout}
+	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
 	if *features != "" {
 		o.Features = strings.Split(*features, ",")
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	Save string
 	// Shrink makes a disagreement small before it is saved.
 	Shrink bool
+	// Record is the directory for recordings of all worlds; none is made when empty.
+	Record string
 	Log    io.Writer
 }
 
@@ -257,6 +259,9 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 				r.unstable = append(r.unstable, d)
 			}
 		}
+	}
+	if j.options.Record != "" {
+		return r, first.record(j.options.Record, wrong)
 	}
 	first.decide(r, wrong)
 	for i := range w.Elements {
