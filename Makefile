@@ -66,7 +66,7 @@ judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match
 .PHONY: judge-faults
 judge-faults: ## mistakes put into the simulator one by one, each of which the judge has to find (RUN=regexp)
 	@hack/deps.sh test
-	@$(GO) run ./e2e/judge/faults -run '$(RUN)'
+	@$(GO) run ./e2e/judge/faults -run '$(RUN)' -seed $(SEED) $(FAULTSFLAGS)
 
 .PHONY: clean
 clean:

@@ -3,30 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 )
 
-// sound is the judge without a fault.
-func (s *shop) sound() string { return filepath.Join(s.dir, "judge.test") }
-
-// prepareLive makes it.
-func (s *shop) prepareLive(ctx context.Context) error {
-	_, err := s.buildJudge(ctx, s.dir)
-	return err
-}
-
-// live has worlds built until the judge finds what it would not without the fault. It returns nil if there is nothing.
-func (s *shop) live(ctx context.Context, dir string) (*found, error) {
-	binary, err := s.buildJudge(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
+// judge has worlds built until the judge finds what it would not without the fault. It returns nil if there is nothing.
+func (s *shop) judge(ctx context.Context, fault int) (*found, error) {
 	trials := 0
 	for next := 0; trials < s.trials; {
-		n, world, probe, err := s.worlds(ctx, binary, next, s.trials-trials)
+		n, world, probe, err := s.first(ctx, fault, next, s.trials-trials)
 		if err != nil {
 			return nil, err
 		}
@@ -38,7 +23,7 @@ func (s *shop) live(ctx context.Context, dir string) (*found, error) {
 			next = world + 1 // could not be built
 			continue
 		}
-		if _, _, same, err := s.worlds(ctx, s.sound(), world, 1); err != nil {
+		if _, _, same, err := s.first(ctx, 0, world, 1); err != nil {
 			return nil, err
 		} else if same == "" {
 			return &found{trials, 1, fmt.Sprintf("world %d/%d, %s", s.seed, world, probe)}, nil
@@ -49,14 +34,13 @@ func (s *shop) live(ctx context.Context, dir string) (*found, error) {
 }
 
 var (
-	summary = regexp.MustCompile(`(\d+) worlds, (\d+) trials in `)
 	broken  = regexp.MustCompile(`(?m)^world \d+/(\d+): `)
 	differs = regexp.MustCompile(`(?m)^world \d+/(\d+), (q\d+: .*)$`)
 )
 
-// worlds judges random worlds until there are enough trials, or one differs.
-func (s *shop) worlds(ctx context.Context, binary string, from, n int) (trials, world int, probe string, err error) {
-	out, err := s.test(ctx, binary, "-n", strconv.Itoa(n), "-seed", strconv.FormatUint(s.seed, 10), "-first", strconv.Itoa(from), "-stop", "-no-shrink")
+// first judges random worlds until there are enough trials, or one differs.
+func (s *shop) first(ctx context.Context, fault, from, n int) (trials, world int, probe string, err error) {
+	out, err := s.worlds(ctx, fault, s.binary, from, n, "-stop", "-no-shrink")
 	m := summary.FindSubmatch(out)
 	if m == nil {
 		return 0, 0, "", fmt.Errorf("the judge: %w\n%s", err, out)
@@ -73,9 +57,10 @@ func (s *shop) worlds(ctx context.Context, binary string, from, n int) (trials, 
 	return trials, world, probe, nil
 }
 
-// test runs the judge over random worlds.
-func (s *shop) test(ctx context.Context, binary string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.run", "^TestJudge$", "-test.timeout", "0"}, args...)...)
-	cmd.Dir = filepath.Join(s.root, "e2e", "judge")
-	return cmd.CombinedOutput()
+// worlds runs the judge over n trials of random worlds.
+func (s *shop) worlds(ctx context.Context, fault int, binary string, from, n int, more ...string) ([]byte, error) {
+	return s.run(ctx, fault, binary, append([]string{
+		"-test.run", "^TestJudge$", "-test.timeout", "0", "-first", strconv.Itoa(from), "-n", strconv.Itoa(n),
+		"-seed", strconv.FormatUint(s.seed, 10),
+	}, more...)...)
 }

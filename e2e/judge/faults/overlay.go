@@ -4,11 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
+
+// variable is the one of the environment that says which fault is on: its number in the list, from 1.
+const variable = "PLUMBLINE_FAULT"
 
 // module finds the source.
 func module(ctx context.Context) (string, error) {
@@ -19,64 +26,118 @@ func module(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// put writes the file with the fault to a new directory, and what makes the compiler take it.
-func (s *shop) put(f *fault, dir string) error {
-	source := filepath.Join(s.root, f.file)
-	text, err := os.ReadFile(source)
+// overlay writes the faulty files to dir, and the list of them for the compiler. One binary has all faults, of which one
+// is on: a function with a fault is there twice, and the sound one begins with a call of the other.
+func overlay(root, dir string, faults []fault) (string, error) {
+	replace := map[string]string{}
+	write := func(path, text string) error {
+		file := filepath.Join(dir, fmt.Sprintf("overlay%d.go", len(replace)))
+		replace[filepath.Join(root, path)] = file
+		return os.WriteFile(file, []byte(text), 0o644)
+	}
+	byFile := map[string][]int{}
+	for i := range faults {
+		byFile[faults[i].file] = append(byFile[faults[i].file], i)
+	}
+	for path, list := range byFile {
+		source, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			return "", err
+		}
+		text, pkg, err := twice(string(source), faults, list)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
+		}
+		which := filepath.Join(filepath.Dir(path), "fault_on.go")
+		err = write(path, text)
+		if err == nil && replace[filepath.Join(root, which)] == "" {
+			err = write(which, fmt.Sprintf("package %s\n\nimport (\n\t\"os\"\n\t\"strconv\"\n)\n\nvar faultOn, _ = strconv.Atoi(os.Getenv(%q))\n", pkg, variable))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	data, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return err
+		return "", err
 	}
-	if n := strings.Count(string(text), f.old); n != 1 {
-		return fmt.Errorf("%s has the place for it %d times, want once: %q", f.file, n, f.old)
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	changed := filepath.Join(dir, "fault.go")
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), f.old, f.instead, 1)), 0o644); err != nil {
-		return err
-	}
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{source: changed}})
+	file := filepath.Join(dir, "overlay.json")
+	return file, os.WriteFile(file, data, 0o644)
+}
+
+// twice is the source of a file with those of the faults that are listed.
+func twice(source string, faults []fault, list []int) (text, pkg string, err error) {
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, "", source, parser.SkipObjectResolution)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	return os.WriteFile(overlay(dir), list, 0o644)
+	offset := func(p token.Pos) int { return fset.Position(p).Offset }
+	calls := map[int]string{} // by where they are put
+	var copies strings.Builder
+	for _, i := range list {
+		f := &faults[i]
+		if n := strings.Count(source, f.old); n != 1 {
+			return "", "", fmt.Errorf("%q has its place there %d times, want once: %q", f.name, n, f.old)
+		}
+		at := strings.Index(source, f.old)
+		n := slices.IndexFunc(file.Decls, func(d ast.Decl) bool { return offset(d.Pos()) <= at && at+len(f.old) <= offset(d.End()) })
+		decl, ok := ast.Decl(nil), false
+		if n >= 0 {
+			decl = file.Decls[n]
+		}
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok || at < offset(fn.Body.Pos()) {
+			return "", "", fmt.Errorf("%q is not in the body of a function", f.name)
+		}
+		name := fmt.Sprintf("%sFault%d", fn.Name.Name, i+1)
+		call, err := callOf(fn, name)
+		if err != nil {
+			return "", "", fmt.Errorf("%q: %w", f.name, err)
+		}
+		calls[offset(fn.Body.Lbrace)+1] += fmt.Sprintf("\n\tif faultOn == %d {\n\t\t%s\n\t}\n", i+1, call)
+		copies.WriteString("\n" + source[offset(fn.Pos()):offset(fn.Name.Pos())] + name +
+			source[offset(fn.Name.End()):at] + f.instead + source[at+len(f.old):offset(fn.End())] + "\n")
+	}
+	var b strings.Builder
+	last := 0
+	places := make([]int, 0, len(calls))
+	for at := range calls {
+		places = append(places, at)
+	}
+	slices.Sort(places)
+	for _, at := range places {
+		b.WriteString(source[last:at] + calls[at])
+		last = at
+	}
+	b.WriteString(source[last:] + copies.String())
+	return b.String(), file.Name.Name, nil
 }
 
-// overlay is the file that names what the compiler takes instead.
-func overlay(dir string) string { return filepath.Join(dir, "overlay.json") }
-
-// build runs the go command that makes a binary in dir, with the fault that was put there, if any.
-func (s *shop) build(ctx context.Context, dir, binary string, command ...string) (string, error) {
-	binary = filepath.Join(dir, binary)
-	command = append(command, "-o", binary)
-	if _, err := os.Stat(overlay(dir)); err == nil {
-		command = append(command, "-overlay", overlay(dir))
+// callOf is the statement that does what the function does by calling another with the same arguments.
+func callOf(fn *ast.FuncDecl, name string) (string, error) {
+	if fn.Recv != nil {
+		if len(fn.Recv.List[0].Names) == 0 {
+			return "", fmt.Errorf("the receiver of %s has no name", fn.Name.Name)
+		}
+		name = fn.Recv.List[0].Names[0].Name + "." + name
 	}
-	kind := "./e2e/judge/faults/replay"
-	if command[0] == "test" {
-		kind = "./e2e/judge"
+	var args []string
+	for _, field := range fn.Type.Params.List {
+		dots := ""
+		if _, ok := field.Type.(*ast.Ellipsis); ok {
+			dots = "..."
+		}
+		for _, n := range field.Names {
+			args = append(args, n.Name+dots)
+		}
+		if len(field.Names) == 0 || slices.ContainsFunc(field.Names, func(n *ast.Ident) bool { return n.Name == "_" }) {
+			return "", fmt.Errorf("a parameter of %s has no name", fn.Name.Name)
+		}
 	}
-	cmd := exec.CommandContext(ctx, "go", append(command, kind)...)
-	cmd.Dir = s.root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
+	call := name + "(" + strings.Join(args, ", ") + ")"
+	if fn.Type.Results == nil {
+		return call + "\n\t\treturn", nil
 	}
-	return binary, nil
-}
-
-// buildReplay makes the command that replays a recording.
-func (s *shop) buildReplay(ctx context.Context, dir string) (string, error) {
-	return s.build(ctx, dir, "replay", "build")
-}
-
-// buildJudge makes the judge.
-func (s *shop) buildJudge(ctx context.Context, dir string) (string, error) {
-	return s.build(ctx, dir, "judge.test", "test", "-c", "-vet=off")
-}
-
-// compile sees whether the simulator compiles with the fault.
-func (s *shop) compile(ctx context.Context, dir string) (*found, error) {
-	_, err := s.buildReplay(ctx, dir)
-	return nil, err
+	return "return " + call, nil
 }

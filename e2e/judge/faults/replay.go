@@ -4,19 +4,20 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 
 	"github.com/plumbline-net/plumbline/e2e/judge"
 )
 
-// prepareReplay has the judge make the recording, unless there is one, and sees that the simulator agrees with it.
-func (s *shop) prepareReplay(ctx context.Context) error {
+var summary = regexp.MustCompile(`(\d+) worlds, (\d+) trials in `)
+
+// record has the judge make the recording, unless there is one, and sees that the simulator agrees with it.
+func (s *shop) record(ctx context.Context) (err error) {
 	if s.recording == "" {
 		s.recording = filepath.Join(s.dir, "recording")
 	}
-	var err error
 	if s.recording, err = filepath.Abs(s.recording); err != nil {
 		return err
 	}
@@ -25,32 +26,25 @@ func (s *shop) prepareReplay(ctx context.Context) error {
 		return err
 	}
 	if len(files) == 0 {
-		binary, err := s.buildJudge(ctx, s.dir)
+		binary, err := s.build(ctx, "judge.test", "./e2e/judge", "test", "-c")
 		if err != nil {
 			return err
 		}
-		out, err := s.test(ctx, binary, "-n", strconv.Itoa(s.trials), "-seed", strconv.FormatUint(s.seed, 10), "-record", s.recording)
+		out, err := s.worlds(ctx, 0, binary, 0, s.trials, "-record", s.recording)
 		if summary.Find(out) == nil {
 			return fmt.Errorf("the judge: %w\n%s", err, out)
 		}
 	}
-	hit, err := s.replay(ctx, s.dir)
-	if err != nil {
-		return err
+	hit, err := s.replay(ctx, 0)
+	if err == nil && hit != nil {
+		err = fmt.Errorf("the recording does not fit the simulator as it is: %s", hit.first)
 	}
-	if hit != nil {
-		return fmt.Errorf("the recording does not fit the simulator as it is: %s", hit.first)
-	}
-	return nil
+	return err
 }
 
-// replay holds the simulator against the recording.
-func (s *shop) replay(ctx context.Context, dir string) (*found, error) {
-	binary, err := s.buildReplay(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	out, err := exec.CommandContext(ctx, binary, s.recording).Output()
+// replay holds the simulator with a fault against the recording. It returns nil if there is nothing to see of it.
+func (s *shop) replay(ctx context.Context, fault int) (*found, error) {
+	out, err := s.run(ctx, fault, s.binary, s.recording)
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
@@ -61,12 +55,13 @@ func (s *shop) replay(ctx context.Context, dir string) (*found, error) {
 		if err != nil {
 			return nil, fmt.Errorf("replay: %q", line)
 		}
-		if hit == nil && n <= s.trials {
+		if hit == nil {
+			if n > s.trials {
+				break
+			}
 			hit = &found{after: n, first: string(text)}
 		}
-		if hit != nil {
-			hit.times++
-		}
+		hit.times++
 	}
 	return hit, nil
 }
