@@ -76,6 +76,9 @@ type Result struct {
 	Namespace string
 	Duration  time.Duration
 	Err       error // nil when read, or when the kernel has no such thing
+	// Note says why a part was not read in the usual way: why a tool had to be
+	// asked for what is otherwise read from the kernel.
+	Note string
 }
 
 // Collector collects snapshots of this host. It may be used by several

@@ -156,8 +156,12 @@ func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns) (*ne
 // readPart runs one source and records how it went.
 func (c *Collector) readPart(ctx context.Context, source source, t *target) Result {
 	start := time.Now()
+	t.note = ""
 	err := source.read(ctx, t)
-	result := Result{Collector: string(source.part), Namespace: t.ns.Name, Duration: time.Since(start)}
+	result := Result{Collector: string(source.part), Namespace: t.ns.Name, Duration: time.Since(start), Note: t.note}
+	if t.note != "" {
+		c.log.Debug("part of a network namespace was read in another way", "namespace", t.ns.Name, "collector", source.part, "reason", t.note)
+	}
 	switch {
 	case err == nil:
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateOK})

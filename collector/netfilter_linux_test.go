@@ -137,14 +137,45 @@ func TestAnUnchangedRuleSetIsReadOnce(t *testing.T) {
 	}
 	first := collectSnapshot(t, c).Namespaces[0]
 	second := collectSnapshot(t, c).Namespaces[0]
-	same(t, "tools run", "iptables-nft-save\nnft\n", count())
+	same(t, "tools run", "iptables-nft-save\n", count())
 	same(t, "rules", first.IPTables, second.IPTables)
 	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "DROP")
 	third := collectSnapshot(t, c).Namespaces[0]
-	same(t, "tools run", "iptables-nft-save\nnft\niptables-nft-save\nnft\n", count())
+	same(t, "tools run", "iptables-nft-save\niptables-nft-save\n", count())
 	if rules := ruleLines(dumpOf(t, third, netstack.IPv4, netstack.BackendNFT).Data); rules[len(rules)-2] != "-A INPUT -j DROP" {
 		t.Errorf("the change is not in %q", rules)
 	}
+}
+
+// The kernel is asked first, and the tool for what is not understood.
+func TestTheToolIsAskedForWhatIsNotUnderstood(t *testing.T) {
+	ns := newNetns(t, "a")
+	collect := func() (*netstack.Namespace, string, bool) {
+		c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartNFT}})
+		asked := false
+		c.state.tools.look = func(name string) (string, error) {
+			asked = true
+			return lookPath(name)
+		}
+		got := collectSnapshot(t, c).Namespaces[0]
+		return got, find(t, "nft", c.Results(), func(r *Result) bool { return r.Collector == "nft" }).Note, asked
+	}
+	script(t, ns, `
+		nft add table inet t
+		nft add chain inet t c
+		nft add rule inet t c tcp dport 22 accept
+	`)
+	want := inside(t, ns, "nft", "-j", "list", "ruleset")
+	got, note, asked := collect()
+	same(t, "rule set", want, string(got.NFT.Data))
+	same(t, "note", "", note)
+	same(t, "tool", false, asked)
+	inside(t, ns, "nft", "add", "rule", "inet", "t", "c", "sctp", "chunk", "data", "exists")
+	want = inside(t, ns, "nft", "-j", "list", "ruleset")
+	got, note, asked = collect()
+	same(t, "rule set", want, string(got.NFT.Data))
+	same(t, "note", "asked nft: list the rules of nftables: rule with handle 3 of inet t c: extension header 3, 0 is not understood", note)
+	same(t, "tool", true, asked)
 }
 
 func TestAMissingToolFailsItsPartAlone(t *testing.T) {

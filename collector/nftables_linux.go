@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/mdlayher/netlink"
@@ -110,9 +111,10 @@ func queryNFT(conn *netlink.Conn) (*nftState, error) {
 	return state, err
 }
 
-// nftDump returns the output of a tool that prints nftables, from the cache if
-// the rule set is still the one that was printed.
-func (t *target) nftDump(ctx context.Context, tool string, args ...string) ([]byte, error) {
+// nftDump returns what read does of nftables, from the cache if the rule set is
+// still the one that was read. What was read while the rule set changed is read
+// again, also when it failed.
+func (t *target) nftDump(name string, read func() ([]byte, error)) ([]byte, error) {
 	for range nftRetries {
 		before, err := t.nftables()
 		if err != nil {
@@ -121,38 +123,44 @@ func (t *target) nftDump(ctx context.Context, tool string, args ...string) ([]by
 		if t.rules.generation != before.generation || t.rules.dumps == nil {
 			t.rules.generation, t.rules.dumps = before.generation, make(map[string][]byte)
 		}
-		if data, ok := t.rules.dumps[tool]; ok {
+		if data, ok := t.rules.dumps[name]; ok {
 			return data, nil
 		}
-		data, err := t.host.tools.run(ctx, tool, args...)
-		if err != nil {
-			return nil, err
-		}
-		if tool == "nft" {
-			if data, err = completeNFT(data); err != nil {
-				return nil, err
-			}
-		}
+		data, readErr := read()
 		t.nft = nil
 		after, err := t.nftables()
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(readErr, err)
 		}
 		if after.generation == before.generation {
-			t.rules.dumps[tool] = data
-			return data, nil
+			if readErr == nil {
+				t.rules.dumps[name] = data
+			}
+			return data, readErr
 		}
 	}
 	return nil, errInterrupted
 }
 
-// completeNFT adds to the tool's output what its release leaves out.
-func completeNFT(data []byte) ([]byte, error) {
+// ruleSet returns the whole rule set as "nft -j list ruleset" prints it. It
+// asks the kernel itself; for what is not understood of its answer it asks the
+// tool, which may be newer, and adds what its release leaves out.
+func (t *target) ruleSet(ctx context.Context) ([]byte, error) {
 	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
+	data, err := nftjson.Live(conn, t.deviceName)
+	var unknown *nftjson.NotUnderstood
+	if !errors.As(err, &unknown) {
+		return data, err
+	}
+	t.note = "asked nft: " + err.Error()
+	data, toolErr := t.host.tools.run(ctx, "nft", "-j", "list", "ruleset")
+	if toolErr != nil {
+		return nil, errors.Join(err, toolErr)
+	}
 	tables, chains, err := nftjson.Read(conn)
 	if err != nil {
 		return nil, err
@@ -160,7 +168,17 @@ func completeNFT(data []byte) ([]byte, error) {
 	return nftjson.Complete(data, tables, chains)
 }
 
-// readNFT prints the whole rule set, if there is any.
+// deviceName names an interface for rules; "" if there is none with that index.
+func (t *target) deviceName(index int) string {
+	if t.names == nil {
+		if i, err := net.InterfaceByIndex(index); err == nil {
+			return i.Name
+		}
+	}
+	return t.names[index]
+}
+
+// readNFT reads the whole rule set, if there is any.
 func readNFT(ctx context.Context, t *target) error {
 	t.ns.NFT.File = t.file("nft.json")
 	state, err := t.nftables()
@@ -170,7 +188,7 @@ func readNFT(ctx context.Context, t *target) error {
 	if len(state.tables) == 0 {
 		return nil
 	}
-	t.ns.NFT.Data, err = t.nftDump(ctx, "nft", "-j", "list", "ruleset")
+	t.ns.NFT.Data, err = t.nftDump("nft", func() ([]byte, error) { return t.ruleSet(ctx) })
 	return err
 }
 
@@ -194,7 +212,7 @@ func readIPTablesNFT(family netstack.Family) func(context.Context, *target) erro
 		if slices.ContainsFunc(state.tables, func(table nftTable) bool {
 			return table.family == protocol && slices.Contains(iptablesTables, table.name)
 		}) {
-			if dump.Data, err = t.nftDump(ctx, tool); err != nil {
+			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.host.tools.run(ctx, tool) }); err != nil {
 				return err
 			}
 		}

@@ -57,6 +57,8 @@ type target struct {
 	names map[int]string
 	// nft says which tables nftables has, asked for once in a run.
 	nft *nftState
+	// note is what the source that runs has to say although it succeeds.
+	note string
 
 	route *netlink.Conn // lazily opened
 }

@@ -1,9 +1,9 @@
-// Package nftjson completes what "nft -j list ruleset" prints with what the
-// kernel says over netlink: releases of nft up to 1.0.8 leave the devices of
-// chains out, and those up to 1.0.6 print garbage for the flags of tables.
-//
-// It has no opinion about rules, and leaves every other byte as it is.
 package nftjson
+
+// This file completes what "nft -j list ruleset" prints with what the kernel
+// says over netlink: releases of nft up to 1.0.8 leave the devices of chains
+// out, and those up to 1.0.6 print garbage for the flags of tables. It leaves
+// every other byte as it is.
 
 import (
 	"bytes"

@@ -35,7 +35,7 @@ func Read(conn *netlink.Conn) (tables []Table, chains []Chain, err error) {
 			case unix.NFTA_TABLE_NAME:
 				t.Name = ad.String()
 			case nftaTableFlags:
-				t.Flags = number(ad)
+				t.Flags = uint32Of(ad)
 			}
 		}
 		tables = append(tables, t)
@@ -92,7 +92,7 @@ func devices(hook *netlink.AttributeDecoder) (names []string) {
 	return names
 }
 
-func number(ad *netlink.AttributeDecoder) uint32 {
+func uint32Of(ad *netlink.AttributeDecoder) uint32 {
 	if b := ad.Bytes(); len(b) == 4 {
 		return binary.BigEndian.Uint32(b)
 	}

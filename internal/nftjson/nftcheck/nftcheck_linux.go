@@ -1,0 +1,167 @@
+// Package nftcheck holds, in tests, what nftjson reads over netlink against
+// what the tool prints.
+package nftcheck
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/nftjson"
+)
+
+// Namespace gives the test's goroutine a thread in a network namespace of its
+// own, which ends with it, and skips the test where that is not allowed.
+func Namespace(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("network namespaces need root: %v", err)
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
+	}
+	Run(t, "", "ip", "link", "set", "lo", "up")
+}
+
+// Run runs a command in the namespace.
+func Run(t testing.TB, input, name string, args ...string) []byte {
+	t.Helper()
+	out, err := run(input, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func run(input, name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(input)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, errors.Join(err, errors.New(strings.TrimSpace(stderr.String())))
+	}
+	return stdout.Bytes(), nil
+}
+
+// Load replaces the rule set of the namespace.
+func Load(rules string) error {
+	if _, err := run("", "nft", "flush", "ruleset"); err != nil {
+		return err
+	}
+	_, err := run(rules, "nft", "-f", "-")
+	return err
+}
+
+// Tool is what the tool prints, with what its releases leave out.
+func Tool(t testing.TB) []byte {
+	t.Helper()
+	out := Run(t, "", "nft", "-j", "list", "ruleset")
+	conn := dial(t)
+	defer conn.Close()
+	tables, chains, err := nftjson.Read(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = nftjson.Complete(out, tables, chains); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func dial(t testing.TB) *netlink.Conn {
+	t.Helper()
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// Live is what nftjson reads.
+func Live(t testing.TB) ([]byte, error) {
+	t.Helper()
+	conn := dial(t)
+	defer conn.Close()
+	return nftjson.Live(conn, func(index int) string {
+		if i, err := net.InterfaceByIndex(index); err == nil {
+			return i.Name
+		}
+		return ""
+	})
+}
+
+// Difference is how what nftjson reads differs from what the tool prints,
+// object by object; "" if it does not. A rule set that is not understood is the
+// error.
+func Difference(t testing.TB) (string, error) {
+	t.Helper()
+	live, err := Live(t)
+	if err != nil {
+		return "", err
+	}
+	return Compare(t, Tool(t), live), nil
+}
+
+// Compare is how two rule sets differ.
+func Compare(t testing.TB, want, got []byte) string {
+	t.Helper()
+	a, b := objects(t, want), objects(t, got)
+	var out strings.Builder
+	for i := range max(len(a), len(b)) {
+		var x, y any
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if diff := cmp.Diff(x, y); diff != "" {
+			wantText, _ := json.Marshal(x)
+			gotText, _ := json.Marshal(y)
+			out.WriteString("tool " + string(wantText) + "\nlive " + string(gotText) + "\n")
+		}
+	}
+	return out.String()
+}
+
+func objects(t testing.TB, data []byte) []any {
+	t.Helper()
+	var document struct {
+		List []any `json:"nftables"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&document); err != nil {
+		t.Fatalf("%v in\n%s", err, data)
+	}
+	for _, object := range document.List {
+		timeless(object)
+	}
+	return document.List
+}
+
+// timeless removes what passes.
+func timeless(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		delete(v, "expires")
+		for _, e := range v {
+			timeless(e)
+		}
+	case []any:
+		for _, e := range v {
+			timeless(e)
+		}
+	}
+}
