@@ -66,8 +66,10 @@ func (f *finisher) statement(s *statement) {
 		}
 	case rejectStatement:
 		f.reject(s)
-	case tproxyStatement:
-		s.number = uint64(f.family)
+	case tproxyStatement, natStatement:
+		if s.kind == tproxyStatement {
+			s.number = uint64(f.family)
+		}
 		f.expr(&s.left)
 		if s.expr != nil {
 			f.dependency = dependencies{}

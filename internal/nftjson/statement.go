@@ -109,11 +109,15 @@ func (d *decoder) nat(a *attributes) {
 	case familyIPv4:
 		typ = typeIPv4
 	case familyIPv6:
+	case familyInet:
+		// Of ports only.
+		if a[3] != nil || a[4] != nil {
+			d.fail("NAT of addresses of either family")
+		}
 	default:
 		d.fail("NAT of family %d", family)
-		return
 	}
-	if d.table.family == familyInet {
+	if family != familyInet && d.table.family == familyInet {
 		s.family = family
 	}
 	s.flags = d.natFlags(a.u32(7))
