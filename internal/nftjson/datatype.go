@@ -48,22 +48,50 @@ var (
 	typeProtocol = &dataType{id: 12, name: "inet_proto", size: 8, write: writeProtocol}
 	typeService  = &dataType{id: 13, name: "inet_service", order: orderNetwork, size: 16}
 	typeICMPType = &dataType{id: 14, name: "icmp_type", order: orderNetwork, size: 8, symbols: []symbol{
-		{"echo-reply", 0}, {"destination-unreachable", 3}, {"source-quench", 4}, {"redirect", 5}, {"echo-request", 8},
-		{"router-advertisement", 9}, {"router-solicitation", 10}, {"time-exceeded", 11}, {"parameter-problem", 12},
-		{"timestamp-request", 13}, {"timestamp-reply", 14}, {"info-request", 15}, {"info-reply", 16},
-		{"address-mask-request", 17}, {"address-mask-reply", 18},
+		{"echo-reply", 0},
+		{"destination-unreachable", 3},
+		{"source-quench", 4},
+		{"redirect", 5},
+		{"echo-request", 8},
+		{"router-advertisement", 9},
+		{"router-solicitation", 10},
+		{"time-exceeded", 11},
+		{"parameter-problem", 12},
+		{"timestamp-request", 13},
+		{"timestamp-reply", 14},
+		{"info-request", 15},
+		{"info-reply", 16},
+		{"address-mask-request", 17},
+		{"address-mask-reply", 18},
 	}}
 	typeTCPFlag = &dataType{id: 15, name: "tcp_flag", order: orderNetwork, size: 8, bitmask: true, symbols: []symbol{
 		{"fin", 1}, {"syn", 2}, {"rst", 4}, {"psh", 8}, {"ack", 16}, {"urg", 32}, {"ecn", 64}, {"cwr", 128},
 	}}
 	typeDCCPType = &dataType{id: 16, name: "dccp_pkttype", size: 4, symbols: []symbol{
-		{"request", 0}, {"response", 1}, {"data", 2}, {"ack", 3}, {"dataack", 4}, {"closereq", 5}, {"close", 6},
-		{"reset", 7}, {"sync", 8}, {"syncack", 9},
+		{"request", 0},
+		{"response", 1},
+		{"data", 2},
+		{"ack", 3},
+		{"dataack", 4},
+		{"closereq", 5},
+		{"close", 6},
+		{"reset", 7},
+		{"sync", 8},
+		{"syncack", 9},
 	}}
 	typeMHType = &dataType{id: 17, name: "mh_type", order: orderNetwork, size: 8, symbols: []symbol{
-		{"binding-refresh-request", 0}, {"home-test-init", 1}, {"careof-test-init", 2}, {"home-test", 3}, {"careof-test", 4},
-		{"binding-update", 5}, {"binding-acknowledgement", 6}, {"binding-error", 7}, {"fast-binding-update", 8},
-		{"fast-binding-acknowledgement", 9}, {"fast-binding-advertisement", 10}, {"experimental-mobility-header", 11},
+		{"binding-refresh-request", 0},
+		{"home-test-init", 1},
+		{"careof-test-init", 2},
+		{"home-test", 3},
+		{"careof-test", 4},
+		{"binding-update", 5},
+		{"binding-acknowledgement", 6},
+		{"binding-error", 7},
+		{"fast-binding-update", 8},
+		{"fast-binding-acknowledgement", 9},
+		{"fast-binding-advertisement", 10},
+		{"experimental-mobility-header", 11},
 		{"home-agent-switch-message", 12},
 	}}
 	typeTime    = &dataType{id: 18, name: "time", order: orderHost, size: 32, write: func(w *writer, n *node) { w.uint(n.value.low / 1000) }}
@@ -84,11 +112,24 @@ var (
 		{"expected", 1}, {"seen-reply", 2}, {"assured", 4}, {"confirmed", 8}, {"snat", 16}, {"dnat", 32}, {"dying", 512},
 	}}
 	typeICMPv6Type = &dataType{id: 29, name: "icmpv6_type", order: orderNetwork, size: 8, symbols: []symbol{
-		{"destination-unreachable", 1}, {"packet-too-big", 2}, {"time-exceeded", 3}, {"parameter-problem", 4},
-		{"echo-request", 128}, {"echo-reply", 129}, {"mld-listener-query", 130}, {"mld-listener-report", 131},
-		{"mld-listener-done", 132}, {"nd-router-solicit", 133}, {"nd-router-advert", 134}, {"nd-neighbor-solicit", 135},
-		{"nd-neighbor-advert", 136}, {"nd-redirect", 137}, {"router-renumbering", 138}, {"ind-neighbor-solicit", 141},
-		{"ind-neighbor-advert", 142}, {"mld2-listener-report", 143},
+		{"destination-unreachable", 1},
+		{"packet-too-big", 2},
+		{"time-exceeded", 3},
+		{"parameter-problem", 4},
+		{"echo-request", 128},
+		{"echo-reply", 129},
+		{"mld-listener-query", 130},
+		{"mld-listener-report", 131},
+		{"mld-listener-done", 132},
+		{"nd-router-solicit", 133},
+		{"nd-router-advert", 134},
+		{"nd-neighbor-solicit", 135},
+		{"nd-neighbor-advert", 136},
+		{"nd-redirect", 137},
+		{"router-renumbering", 138},
+		{"ind-neighbor-solicit", 141},
+		{"ind-neighbor-advert", 142},
+		{"mld2-listener-report", 143},
 	}}
 	typeCTLabel = &dataType{id: 30, name: "ct_label", order: orderHost, size: 128, bitmask: true, write: func(w *writer, n *node) {
 		w.uint(uint64(n.value.lowestOne(0)))
@@ -97,8 +138,14 @@ var (
 		{"host", 0}, {"broadcast", 1}, {"multicast", 2}, {"other", 3},
 	}}
 	typeICMPCode = &dataType{id: 32, name: "icmp_code", order: orderNetwork, size: 8, symbols: []symbol{
-		{"net-unreachable", 0}, {"host-unreachable", 1}, {"prot-unreachable", 2}, {"port-unreachable", 3},
-		{"net-prohibited", 9}, {"host-prohibited", 10}, {"admin-prohibited", 13}, {"frag-needed", 4},
+		{"net-unreachable", 0},
+		{"host-unreachable", 1},
+		{"prot-unreachable", 2},
+		{"port-unreachable", 3},
+		{"net-prohibited", 9},
+		{"host-prohibited", 10},
+		{"admin-prohibited", 13},
+		{"frag-needed", 4},
 	}}
 	typeICMPv6Code = &dataType{id: 33, name: "icmpv6_code", order: orderNetwork, size: 8, symbols: []symbol{
 		{"no-route", 0}, {"admin-prohibited", 1}, {"addr-unreachable", 3}, {"port-unreachable", 4}, {"policy-fail", 5}, {"reject-route", 6},
@@ -108,26 +155,68 @@ var (
 	}}
 	typeDevGroup = &dataType{id: 35, name: "devgroup", order: orderHost, size: 32, prefix: true, symbols: []symbol{{"default", 0}}}
 	typeDSCP     = &dataType{id: 36, name: "dscp", order: orderNetwork, size: 6, symbols: []symbol{
-		{"cs0", 0}, {"cs1", 0x08}, {"cs2", 0x10}, {"cs3", 0x18}, {"cs4", 0x20}, {"cs5", 0x28}, {"cs6", 0x30}, {"cs7", 0x38},
-		{"lephb", 0x01}, {"af11", 0x0a}, {"af12", 0x0c}, {"af13", 0x0e}, {"af21", 0x12}, {"af22", 0x14}, {"af23", 0x16},
-		{"af31", 0x1a}, {"af32", 0x1c}, {"af33", 0x1e}, {"af41", 0x22}, {"af42", 0x24}, {"af43", 0x26}, {"va", 0x2c}, {"ef", 0x2e},
+		{"cs0", 0},
+		{"cs1", 0x08},
+		{"cs2", 0x10},
+		{"cs3", 0x18},
+		{"cs4", 0x20},
+		{"cs5", 0x28},
+		{"cs6", 0x30},
+		{"cs7", 0x38},
+		{"lephb", 0x01},
+		{"af11", 0x0a},
+		{"af12", 0x0c},
+		{"af13", 0x0e},
+		{"af21", 0x12},
+		{"af22", 0x14},
+		{"af23", 0x16},
+		{"af31", 0x1a},
+		{"af32", 0x1c},
+		{"af33", 0x1e},
+		{"af41", 0x22},
+		{"af42", 0x24},
+		{"af43", 0x26},
+		{"va", 0x2c},
+		{"ef", 0x2e},
 	}}
 	typeECN = &dataType{id: 37, name: "ecn", order: orderNetwork, size: 2, symbols: []symbol{
 		{"not-ect", 0}, {"ect1", 1}, {"ect0", 2}, {"ce", 3},
 	}}
 	typeFIBAddr = &dataType{id: 38, name: "fib_addrtype", order: orderHost, size: 32, symbols: []symbol{
-		{"unspec", 0}, {"unicast", 1}, {"local", 2}, {"broadcast", 3}, {"anycast", 4}, {"multicast", 5}, {"blackhole", 6},
-		{"unreachable", 7}, {"prohibit", 8}, {"throw", 9}, {"nat", 10}, {"xresolve", 11},
+		{"unspec", 0},
+		{"unicast", 1},
+		{"local", 2},
+		{"broadcast", 3},
+		{"anycast", 4},
+		{"multicast", 5},
+		{"blackhole", 6},
+		{"unreachable", 7},
+		{"prohibit", 8},
+		{"throw", 9},
+		{"nat", 10},
+		{"xresolve", 11},
 	}}
 	typeBoolean = &dataType{id: 39, name: "boolean", size: 1, write: func(w *writer, n *node) { w.bool(!n.value.zero()) }}
 	typeCTEvent = &dataType{id: 40, name: "ct_event", order: orderHost, size: 32, bitmask: true, symbols: []symbol{
-		{"new", 1}, {"related", 2}, {"destroy", 4}, {"reply", 8}, {"assured", 16}, {"protoinfo", 32}, {"helper", 64},
-		{"mark", 128}, {"seqadj", 256}, {"secmark", 512}, {"label", 1024},
+		{"new", 1},
+		{"related", 2},
+		{"destroy", 4},
+		{"reply", 8},
+		{"assured", 16},
+		{"protoinfo", 32},
+		{"helper", 64},
+		{"mark", 128},
+		{"seqadj", 256},
+		{"secmark", 512},
+		{"label", 1024},
 	}}
 	typeIfName   = &dataType{id: 41, name: "ifname", order: orderHost, size: 128, text: true}
 	typeIGMPType = &dataType{id: 42, name: "igmp_type", order: orderNetwork, size: 8, symbols: []symbol{
-		{"membership-query", 0x11}, {"membership-report-v1", 0x12}, {"membership-report-v2", 0x16},
-		{"leave-group", 0x17}, {"membership-report-v3", 0x22},
+		{"membership-query", 0x11},
+		{"membership-report-v1", 0x12},
+		{"membership-report-v2", 0x16},
+		{"leave-group", 0x17},
+		{"membership-report-v3", 0x22},
 	}}
 	typeDate = &dataType{id: 43, name: "time", order: orderHost, size: 64, write: writeDate}
 	typeHour = &dataType{id: 44, name: "hour", order: orderHost, size: 32, write: writeHour}

@@ -165,8 +165,17 @@ type timeoutState struct {
 // timeoutStates are those of a protocol, from the kernel's attribute 1 on.
 var timeoutStates = map[uint64][]timeoutState{
 	6: {
-		{"syn_sent", 120}, {"syn_recv", 60}, {"established", 432000}, {"fin_wait", 120}, {"close_wait", 60}, {"last_ack", 30},
-		{"time_wait", 120}, {"close", 10}, {"syn_sent2", 120}, {"retrans", 300}, {"unack", 300},
+		{"syn_sent", 120},
+		{"syn_recv", 60},
+		{"established", 432000},
+		{"fin_wait", 120},
+		{"close_wait", 60},
+		{"last_ack", 30},
+		{"time_wait", 120},
+		{"close", 10},
+		{"syn_sent2", 120},
+		{"retrans", 300},
+		{"unack", 300},
 	},
 	17: {{"unreplied", 30}, {"replied", 180}},
 }
