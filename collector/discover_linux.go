@@ -53,8 +53,9 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	}
 
 	// The first process shares the host's namespaces; where it may not be
-	// looked at, this process is the best guess.
-	for _, pid := range []string{"1", "self"} {
+	// looked at, this process is the best guess. Its first thread may be in
+	// another namespace for a while, as those that read the others are.
+	for _, pid := range []string{"1", "thread-self"} {
 		path := filepath.Join(proc, pid, "ns", "net")
 		if key, err := statNS(path); err == nil {
 			get(key, path).host = true
