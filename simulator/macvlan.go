@@ -78,6 +78,9 @@ func (l *leg) toUpper(at fabric.Port) fabric.Port {
 		}
 		switch {
 		case c.Link.Mode == "passthru":
+			if l.flooded && l.w.hosts[at.NS].fib.Local(l.towards) {
+				return fabric.Port{} // a request passes on to the device's own host, too
+			}
 			return c
 		case c.Link.Mode == "source" && slices.Contains(c.Link.SourceMACs, l.packet.SrcMAC) && c.Link.MAC == l.packet.DstMAC:
 			return c

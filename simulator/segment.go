@@ -58,6 +58,7 @@ type search struct {
 	src      netstack.MAC
 	wanted   netip.Addr
 	seen     map[spot]bool
+	sender   *netstack.Link // which is no station; nil once a frame has come back to it
 	stations []station
 	answers  []proxy
 	open     bool // part of the segment was not collected
@@ -83,7 +84,7 @@ func (ws *workspace) search(from fabric.Port, wanted netip.Addr) *search {
 		s.seen = make(map[spot]bool)
 	}
 	clear(s.seen)
-	s.workspace, s.src, s.wanted, s.open = ws, from.Link.MAC, wanted, false
+	s.workspace, s.src, s.wanted, s.sender, s.open = ws, from.Link.MAC, wanted, nil, false
 	s.stations, s.answers = s.stations[:0], s.answers[:0]
 	s.seen[spot{link: from.Link}] = true
 	return s
@@ -94,6 +95,7 @@ func (s *search) done() { s.searches = append(s.searches, s) }
 // segment floods what an interface sends.
 func (ws *workspace) segment(from fabric.Port, wanted netip.Addr) *search {
 	s := ws.search(from, wanted)
+	s.sender = from.Link
 	s.transmit(from, way{})
 	s.apart(from)
 	return s
@@ -264,6 +266,10 @@ func (s *search) tunnel(out fabric.Port, to way) {
 func (s *search) receive(in fabric.Port, to way) {
 	at := spot{link: in.Link, tags: to.tags}
 	if s.seen[at] {
+		if in.Link == s.sender && !to.tags.tagged() { // a switch has sent it back
+			s.sender = nil
+			s.uppers(in, to)
+		}
 		return
 	}
 	s.seen[at] = true

@@ -322,11 +322,18 @@ var macvlans = []scenario{
 	{name: "the host of a device and a macvlan on it", needs: []string{"macvlan"}, setup: sharing("bridge"), from: "n", to: "0.1", reason: verdict.BridgePortIsolated},
 	{name: "a macvlan and the host of its device, on a switch that sends back", needs: []string{"macvlan"}, setup: sharing("bridge") + `
 		m bridge link set dev pn hairpin on`, to: "0.100"},
+	{name: "the host of a device and a macvlan on it, on a switch that sends back", needs: []string{"macvlan"}, setup: sharing("vepa") + `
+		m bridge link set dev pn hairpin on`, from: "n", to: "0.1"},
 	{name: "a macvlan of mode passthru", needs: []string{"macvlan"}, setup: shared + `
 		n ip addr flush dev eth0
 		n ip link add link eth0 name ma netns {a} type macvlan mode passthru
 		a ip link set dev ma name eth0 up
 		addr a:eth0 0.1`, to: "0.3"},
+	{name: "a macvlan of mode passthru takes what is for the host of its device", needs: []string{"macvlan"}, only: netstack.IPv4, setup: shared + `
+		n ip link add link eth0 name ma netns {a} type macvlan mode passthru
+		a ip link set dev ma name eth0 up
+		a sysctl -qw net.ipv4.ip_forward=0
+		addr a:eth0 0.1`, from: "c", to: "0.100", reason: verdict.ForwardingDisabled},
 	{name: "a macvlan of mode source takes what its list names", needs: []string{"macvlan"}, setup: shared + `
 		mac MACC c:eth0
 		n ip link add link eth0 name ma netns {a} type macvlan mode source
