@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
 // errNotSupported is what a kernel without a feature says to a scenario that
@@ -56,17 +58,19 @@ func supported(feature string) error {
 	}
 	probe, _ := probed.LoadOrStore(feature, sync.OnceValue(func() error {
 		ns := fmt.Sprintf("%s-has-%s", prefix, feature)
-		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
-			return fmt.Errorf("probe %s: %w: %s", feature, err, out)
+		if err := lab.NewNetns(ns); err != nil {
+			return fmt.Errorf("probe %s: %w", feature, err)
 		}
-		defer exec.Command("ip", "netns", "del", ns).Run()
-		for line := range strings.Lines("ip link add v0 type veth peer name v1\n" + commands) {
-			args := append([]string{"netns", "exec", ns}, strings.Fields(line)...)
-			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-				return fmt.Errorf("%s: %w: %s: %s", feature, errNotSupported, strings.TrimSpace(line), strings.TrimSpace(string(out)))
+		err := lab.InNetns(ns, func() error {
+			for line := range strings.Lines("ip link add v0 type veth peer name v1\n" + commands) {
+				words := strings.Fields(line)
+				if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+					return fmt.Errorf("%s: %w: %s: %s", feature, errNotSupported, strings.TrimSpace(line), strings.TrimSpace(string(out)))
+				}
 			}
-		}
-		return nil
+			return nil
+		})
+		return errors.Join(err, lab.RemoveNetns(ns))
 	}))
 	return probe.(func() error)()
 }

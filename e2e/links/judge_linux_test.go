@@ -114,8 +114,12 @@ const (
 )
 
 func hasty(fate lab.Fate, report *verdict.Report) bool {
-	return fate.Outcome == lab.Timeout && len(report.Paths) == 1 && report.Paths[0].Outcome != verdict.OutcomeTimeout &&
-		report.Paths[0].Outcome != verdict.OutcomeDelivered && report.Verdict != verdict.Unknown
+	if len(report.Paths) != 1 || report.Verdict == verdict.Unknown {
+		return false
+	}
+	path := &report.Paths[0]
+	return fate.Outcome == lab.Timeout && path.Outcome != verdict.OutcomeTimeout && path.Outcome != verdict.OutcomeDelivered ||
+		fate.Outcome == lab.Established && !fate.FullSize && path.Verdict == verdict.Reachable
 }
 
 // agree compares the report with the fate of the real connection.

@@ -6,7 +6,6 @@
 package links
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
@@ -14,11 +13,14 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/against"
@@ -44,21 +46,19 @@ func newWorld(t *testing.T, name string, shorts ...string) *world {
 	w := &world{t: t, name: name, names: shorts}
 	for _, short := range shorts {
 		ns := w.netns(short)
-		exec.Command("ip", "netns", "del", ns).Run() // what a crash has left
-		w.command("", "ip", "netns", "add", ns)
+		_ = lab.RemoveNetns(ns) // what a crash has left
+		if err := lab.NewNetns(ns); err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() {
-			var err error
-			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-				if err = exec.Command("ip", "netns", "del", ns).Run(); err == nil {
-					return
-				}
+			if err := lab.RemoveNetns(ns); err != nil {
+				t.Error(err)
 			}
-			t.Errorf("delete %s: %v", ns, err)
 		})
 		w.command(short, "sysctl", "-qw",
 			"net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.router_solicitations=0",
 			"net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
-		w.command(short, "ip", "link", "set", "lo", "up")
+		w.up(short, "lo")
 		w.serve(short)
 	}
 	return w
@@ -89,16 +89,80 @@ func (w *world) serve(short string) {
 	}
 }
 
+// command runs a command in a namespace. Settings are written here: a process for each would take most of the time in a
+// virtual machine.
 func (w *world) command(short string, argv ...string) []byte {
 	w.t.Helper()
-	if short != "" {
-		argv = append([]string{"ip", "netns", "exec", w.netns(short)}, argv...)
-	}
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	var out []byte
+	err := lab.InNetns(w.netns(short), func() (err error) {
+		if argv[0] == "sysctl" {
+			return setSysctls(argv[1:])
+		}
+		out, err = exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		return err
+	})
 	if err != nil {
-		w.t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
+		w.t.Fatalf("%s: %s: %v\n%s", short, strings.Join(argv, " "), err, out)
 	}
 	return out
+}
+
+// setSysctls does what sysctl -qw does.
+func setSysctls(settings []string) error {
+	for _, s := range settings {
+		key, value, ok := strings.Cut(s, "=")
+		if !ok {
+			continue
+		}
+		path := "/proc/sys/" + strings.NewReplacer(".", "/", "/", ".").Replace(key)
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rtnl calls fn with a netlink socket of a namespace.
+func (w *world) rtnl(short string, fn func(*netlink.Handle) error) {
+	w.t.Helper()
+	err := lab.InNetns(w.netns(short), func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return fn(h)
+	})
+	if err != nil {
+		w.t.Fatalf("%s: %v", short, err)
+	}
+}
+
+// up sets a link up.
+func (w *world) up(short, dev string) {
+	w.t.Helper()
+	w.rtnl(short, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(link)
+	})
+}
+
+// wire joins two namespaces with a veth.
+func (w *world) wire(a, dev, b, peer string) {
+	w.t.Helper()
+	at, err := netns.GetFromName(w.netns(b))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer at.Close()
+	w.rtnl(a, func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: dev}, PeerName: peer, PeerNamespace: netlink.NsFd(at)})
+	})
+	w.up(a, dev)
+	w.up(b, peer)
 }
 
 // address is SUBNET.HOST in a family.
@@ -173,23 +237,36 @@ func (w *world) apply(setup string, families []netstack.Family) {
 		case "wire":
 			a, dev, _ := strings.Cut(fields[1], ":")
 			b, peer, _ := strings.Cut(fields[2], ":")
-			w.command(a, "ip", "link", "add", dev, "type", "veth", "peer", "name", peer, "netns", w.netns(b))
-			w.command(a, "ip", "link", "set", dev, "up")
-			w.command(b, "ip", "link", "set", peer, "up")
+			w.wire(a, dev, b, peer)
 		case "addr":
 			a, dev, _ := strings.Cut(fields[1], ":")
-			for _, f := range families {
-				bits, nodad := "/24", []string(nil)
-				if f == netstack.IPv6 {
-					bits, nodad = "/64", []string{"nodad"}
+			w.rtnl(a, func(h *netlink.Handle) error {
+				link, err := h.LinkByName(dev)
+				if err != nil {
+					return err
 				}
-				w.command(a, append([]string{"ip", "addr", "add", address(fields[2], f) + bits, "dev", dev}, nodad...)...)
-			}
+				for _, f := range families {
+					own := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(address(fields[2], f)), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
+					if f == netstack.IPv4 {
+						own.Mask, own.Flags = net.CIDRMask(24, 32), 0
+					}
+					if err := h.AddrAdd(link, own); err != nil {
+						return fmt.Errorf("%s: %w", line, err)
+					}
+				}
+				return nil
+			})
 		case "settle":
 			w.settle()
 		case "mac":
 			a, dev, _ := strings.Cut(fields[2], ":")
-			macs[fields[1]] = strings.TrimSpace(string(w.command(a, "cat", "/sys/class/net/"+dev+"/address")))
+			w.rtnl(a, func(h *netlink.Handle) error {
+				link, err := h.LinkByName(dev)
+				if err == nil {
+					macs[fields[1]] = link.Attrs().HardwareAddr.String()
+				}
+				return err
+			})
 		default:
 			if !words.MatchString(line) {
 				w.command(fields[0], fields[1:]...)
@@ -208,37 +285,38 @@ func (w *world) apply(setup string, families []netstack.Family) {
 func (w *world) settle() {
 	w.t.Helper()
 	for _, short := range w.names {
-		deadline := time.Now().Add(20 * time.Second)
-		for {
-			var links []struct {
-				Flags []string
-				State string `json:"operstate"`
-				Name  string `json:"ifname"`
-			}
-			if err := json.Unmarshal(w.command(short, "ip", "-j", "link"), &links); err != nil {
-				w.t.Fatal(err)
-			}
-			pending := ""
-			for _, l := range links {
-				carrier := slices.Contains(l.Flags, "UP") && slices.Contains(l.Flags, "LOWER_UP")
-				if carrier && l.State != "UP" && l.State != "UNKNOWN" || !carrier && l.State == "UP" {
-					pending = l.Name
+		w.rtnl(short, func(h *netlink.Handle) error {
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				pending, err := lab.Unsettled(h)
+				switch {
+				case err != nil:
+					return err
+				case pending == "":
+					return hasten(h)
+				case time.Now().After(deadline):
+					return fmt.Errorf("does not settle: %s", pending)
 				}
 			}
-			tentative := w.command(short, "ip", "-6", "addr", "show", "tentative")
-			if pending == "" && len(strings.TrimSpace(string(tentative))) == 0 {
-				for _, l := range links {
-					// Connections do not wait long for a neighbour to be given up.
-					v4, v6 := "net.ipv4.neigh."+strings.ReplaceAll(l.Name, ".", "/"), "net.ipv6.neigh."+strings.ReplaceAll(l.Name, ".", "/")
-					w.command(short, "sysctl", "-qw", v4+".retrans_time_ms=200", v6+".retrans_time_ms=200", v4+".mcast_solicit=5", v6+".mcast_solicit=5")
+		})
+	}
+}
+
+// hasten has neighbours given up soon: connections do not wait long.
+func hasten(h *netlink.Handle) error {
+	links, err := h.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		for _, dir := range []string{"/proc/sys/net/ipv4/neigh/", "/proc/sys/net/ipv6/neigh/"} {
+			for name, value := range map[string]string{"/retrans_time_ms": "200", "/mcast_solicit": "5"} {
+				if err := os.WriteFile(dir+l.Attrs().Name+name, []byte(value), 0); err != nil {
+					return err
 				}
-				break
-			}
-			if time.Now().After(deadline) {
-				w.t.Fatalf("%s: %s does not settle\n%s", short, pending, w.command(short, "ip", "addr"))
 			}
 		}
 	}
+	return nil
 }
 
 func (w *world) collect() *simulator.Snapshot {
