@@ -9,13 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -45,7 +40,7 @@ func (b *built) netns(name string) string {
 func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 	b := &built{world: w, prefix: prefix, ears: newEars()}
 	for i := range w.Namespaces {
-		if err := makeNetns(b.netns(w.Namespaces[i].Name)); err != nil {
+		if err := lab.NewNetns(b.netns(w.Namespaces[i].Name)); err != nil {
 			return b, err
 		}
 	}
@@ -55,10 +50,13 @@ func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 	}{
 		{ToolEarly, b.sysctls},
 		{ToolLink, b.batch("ip")},
+		{ToolTun, b.tun},
 		{"", b.quick},
 		{ToolIP, b.batch("ip")},
 		{"", b.settle},
+		{ToolBridge, b.batch("bridge")},
 		{ToolLate, b.batch("ip")},
+		{"", b.settle},
 		{ToolSysctl, b.sysctls},
 		{ToolIPSet, b.ipsets},
 		{ToolIPTables, b.iptables},
@@ -91,38 +89,9 @@ func (b *built) remove() error {
 	b.ears.close()
 	var errs []error
 	for i := range b.world.Namespaces {
-		errs = append(errs, removeNetns(b.netns(b.world.Namespaces[i].Name)))
+		errs = append(errs, lab.RemoveNetns(b.netns(b.world.Namespaces[i].Name)))
 	}
 	return errors.Join(errs...)
-}
-
-func makeNetns(name string) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread stays in the new namespace, and ends here
-		h, err := netns.NewNamed(name)
-		if err != nil {
-			done <- fmt.Errorf("make network namespace %s: %w", name, err)
-			return
-		}
-		done <- h.Close()
-	}()
-	return <-done
-}
-
-func removeNetns(name string) error {
-	path := filepath.Join(netnsDir, name)
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		err := unix.Unmount(path, unix.MNT_DETACH)
-		if errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if err := os.Remove(path); err == nil || errors.Is(err, os.ErrNotExist) {
-			return nil
-		} else if time.Now().After(deadline) {
-			return fmt.Errorf("remove network namespace %s: %w", name, err)
-		}
-	}
 }
 
 // removeStale removes what judges have left that were killed.
@@ -139,7 +108,7 @@ func removeStale() error {
 	for _, e := range entries {
 		if m := name.FindStringSubmatch(e.Name()); m != nil {
 			if _, err := os.Stat("/proc/" + m[1]); errors.Is(err, os.ErrNotExist) {
-				errs = append(errs, removeNetns(e.Name()))
+				errs = append(errs, lab.RemoveNetns(e.Name()))
 			}
 		}
 	}

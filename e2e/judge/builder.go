@@ -18,9 +18,10 @@ type builder struct {
 	nodes []*node
 	pods  []*pod
 	// only are the features asked for; empty for all.
-	only  []string
-	marks map[string]uint8
-	used  map[string]bool
+	only   []string
+	kernel Kernel
+	marks  map[string]uint8
+	used   map[string]bool
 	// aimed are the probes that have a subject.
 	aimed map[string]bool
 	// translator is the backend that has nat tables in this world.

@@ -46,7 +46,13 @@ func TestJudge(t *testing.T) {
 		o.Features = strings.Split(*features, ",")
 	}
 	if *describe {
-		w := Generate(*seed, *first, o.Features)
+		if os.Geteuid() == 0 {
+			var err error
+			if o.Kernel, err = AskKernel(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := Generate(*seed, *first, o.Features, o.Kernel)
 		for i := range w.Probes {
 			fmt.Println(&w.Probes[i])
 		}
@@ -56,8 +62,13 @@ func TestJudge(t *testing.T) {
 	needRoot(t)
 	ctx, cancel := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	kernel, err := AskKernel(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Kernel = kernel
 	if *hold {
-		b, err := Generate(*seed, *first, o.Features).build(ctx, fmt.Sprintf("%s%d.0", namePrefix, os.Getpid()))
+		b, err := Generate(*seed, *first, o.Features, kernel).build(ctx, fmt.Sprintf("%s%d.0", namePrefix, os.Getpid()))
 		if err == nil {
 			fmt.Println("built as", b.prefix)
 			<-ctx.Done()
@@ -179,7 +190,7 @@ func TestRegressionsLive(t *testing.T) {
 // TestWorldsAreTheSameForTheSameSeed compares two drawings.
 func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
 	for index := range uint64(20) {
-		a, b := fmt.Sprintf("%+v", Generate(1, index, nil)), fmt.Sprintf("%+v", Generate(1, index, nil))
+		a, b := fmt.Sprintf("%+v", Generate(1, index, nil, nil)), fmt.Sprintf("%+v", Generate(1, index, nil, nil))
 		if a == "" || len(a) != len(b) {
 			t.Fatalf("world %d differs", index)
 		}
@@ -189,7 +200,7 @@ func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
 // TestWorldsAddNothingTwice draws worlds and looks for routes and rules that the kernel would refuse, as it has them.
 func TestWorldsAddNothingTwice(t *testing.T) {
 	for index := range uint64(600) {
-		w, seen := Generate(21, index, nil), make(map[string]string)
+		w, seen := Generate(21, index, nil, nil), make(map[string]string)
 		for i := range w.Elements {
 			e := &w.Elements[i]
 			text := strings.TrimPrefix(e.Text, fmt.Sprintf("-%d ", e.Family))

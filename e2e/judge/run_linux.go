@@ -29,7 +29,8 @@ type Options struct {
 	Trials int
 	Seed   uint64
 	// First is the index of the first world.
-	First uint64
+	First  uint64
+	Kernel Kernel // what worlds cannot have
 	// Features restrict what worlds are made of: "match:mark", "route", "iptables".
 	Features []string
 	// Stop ends the run at the first disagreement.
@@ -55,6 +56,7 @@ type Summary struct {
 	// Doubts count what the simulator did not know, by its first reason.
 	Doubts   map[string]int
 	coverage coverage
+	kernel   Kernel
 	Elapsed  time.Duration
 }
 
@@ -98,7 +100,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sum := &Summary{coverage: coverage{}, Doubts: map[string]int{}}
+	sum := &Summary{coverage: coverage{}, kernel: o.Kernel, Doubts: map[string]int{}}
 	start := time.Now()
 	var mu sync.Mutex
 	next := o.First
@@ -116,7 +118,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 				if done {
 					return
 				}
-				w := Generate(o.Seed, index, o.Features)
+				w := Generate(o.Seed, index, o.Features, o.Kernel)
 				r, err := j.judge(ctx, w)
 				if ctx.Err() != nil {
 					return
@@ -180,6 +182,7 @@ func (s *Summary) Failed() bool {
 func (s *Summary) Print(w io.Writer) {
 	s.coverage.print(w)
 	fmt.Fprintln(w)
+	s.kernel.print(w)
 	for _, d := range slices.SortedFunc(maps.Keys(s.Doubts), func(a, b string) int { return s.Doubts[b] - s.Doubts[a] }) {
 		fmt.Fprintf(w, "unknown %d times: %s\n", s.Doubts[d], d)
 	}

@@ -49,7 +49,7 @@ func (j *worker) disagrees(ctx context.Context, w *World) bool {
 // that fate: a regression test of something that the kernel and the simulator agree on.
 func (j *worker) witness(ctx context.Context, feature string) (*session, error) {
 	for index := j.options.First; ctx.Err() == nil; index++ {
-		w := Generate(j.options.Seed, index, []string{feature})
+		w := Generate(j.options.Seed, index, []string{feature}, j.options.Kernel)
 		s, err := j.sit(ctx, w)
 		if err != nil {
 			return nil, err

@@ -23,12 +23,15 @@ var (
 
 const closedPort = 81
 
-// Generate draws a world. The same seed, index and features yield the same world.
-func Generate(seed, index uint64, features []string) *World {
+// Generate draws a world of what the kernel has. The same seed, index and features yield the same world.
+func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 	b := &builder{
 		Rand:  rand.New(rand.NewPCG(seed, index)),
 		world: &World{Seed: seed, Index: index},
-		only:  features, marks: map[string]uint8{}, used: map[string]bool{}, aimed: map[string]bool{},
+		only:  features, kernel: kernel, marks: map[string]uint8{}, used: map[string]bool{}, aimed: map[string]bool{},
+	}
+	if b.kinds() {
+		return b.world
 	}
 	b.translator = one(b, netstack.BackendLegacy, netstack.BackendNFT)
 	b.stage()

@@ -50,6 +50,8 @@ const (
 	ToolEarly    Tool = "early-sysctl" // KEY=VALUE, before there are links
 	ToolLink     Tool = "link"         // a line of `ip -batch`
 	ToolIP       Tool = "ip"           // a line of `ip -batch`: addresses, routes, rules, neighbours, next hops
+	ToolTun      Tool = "tun"          // NAME of a tun or tap device whose packets are read, so that it has a carrier
+	ToolBridge   Tool = "bridge"       // a line of `bridge -batch`
 	ToolLate     Tool = "late"         // a line of `ip -batch`, once all links have settled
 	ToolSysctl   Tool = "sysctl"       // KEY=VALUE
 	ToolIPSet    Tool = "ipset"        // a line of `ipset restore`
@@ -81,6 +83,8 @@ type Element struct {
 	Instead string `json:"instead,omitempty"`
 	// Rebuild says that only a world built without the element shows what it decides.
 	Rebuild bool `json:"rebuild,omitempty"`
+	// Otherwise takes the place of the text in a world without the element, where others could not be made without it.
+	Otherwise string `json:"otherwise,omitempty"`
 }
 
 // Probe is a packet, or connection, to be tried.
@@ -138,7 +142,17 @@ func (w *World) Namespace(name string) *Namespace {
 // Without is the world without the elements that drop names, and with those probes only that keep names.
 func (w *World) Without(drop func(*Element) bool, keep func(*Probe) bool) *World {
 	c := *w
-	c.Elements = slices.DeleteFunc(slices.Clone(w.Elements), func(e Element) bool { return drop(&e) })
+	c.Elements = nil
+	for i := range w.Elements {
+		e := w.Elements[i]
+		if drop(&w.Elements[i]) {
+			if e.Otherwise == "" {
+				continue
+			}
+			e.Text, e.Otherwise, e.Features, e.Rebuild = e.Otherwise, "", nil, false
+		}
+		c.Elements = append(c.Elements, e)
+	}
 	c.Probes = slices.DeleteFunc(slices.Clone(w.Probes), func(p Probe) bool { return !keep(&p) })
 	return &c
 }
