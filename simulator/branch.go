@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -54,6 +55,47 @@ func (d *dice) again() {
 		d.script[i] = d.log[i].taken
 	}
 	d.log, d.full = d.log[:0], false
+}
+
+// draws says which packets of a connection share what is drawn for them: one
+// after the other would ask the same again, and double the walks.
+type draws uint8
+
+const (
+	drawsAlone draws = iota
+	drawsForth       // a segment of the established connection
+	drawsBack
+)
+
+// drawKey is a question about a segment of the established connection: the nth
+// of its kind.
+type drawKey struct {
+	draws draws
+	host  *host
+	rule  netfilter.Rule
+	what  string
+	nth   int
+}
+
+// draw asks the dice, unless a segment before this one has.
+func (l *leg) draw(key drawKey, c choice) int {
+	if l.draws == drawsAlone {
+		return l.dice.ask(c)
+	}
+	key.draws, key.host = l.draws, l.host
+	asked := key
+	for i := range l.asked {
+		if l.asked[i] == asked {
+			key.nth++
+		}
+	}
+	l.asked = append(l.asked, asked)
+	taken, known := l.drawn[key]
+	if !known {
+		taken = l.dice.ask(c)
+		l.drawn[key] = taken
+	}
+	return taken
 }
 
 // branch is a node of the tree of alternatives: a question with its answers,

@@ -138,8 +138,8 @@ func (l *leg) conntrackFull(at netfilter.Hook) (end, bool) {
 // (netfilter.Env).
 
 // Pick chooses an alternative of a rule that rolls dice.
-func (l *leg) Pick(_ netfilter.Rule, weights []float64) int {
-	return l.dice.ask(choice{alternatives: len(weights), weights: weights})
+func (l *leg) Pick(rule netfilter.Rule, weights []float64) int {
+	return l.draw(drawKey{rule: rule}, choice{alternatives: len(weights), weights: weights})
 }
 
 // Unknown decides whether something that is not modelled matches.

@@ -32,6 +32,7 @@ type walk struct {
 	// connections which the hosts know already are its concern.
 	fixedPort bool
 	existing  []existingConn
+	drawn     map[drawKey]int
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with
@@ -96,6 +97,10 @@ type leg struct {
 	// memory that is left for them.
 	opened int
 	steps  []verdict.Step
+	// draws says with which packets the leg shares what is drawn, and asked what
+	// was.
+	draws draws
+	asked []drawKey
 }
 
 // visit is a place where the packet was, and with which hop limit.
@@ -242,7 +247,7 @@ func (l *leg) undecided(f verdict.Finding) end { return l.finish(undecided, f) }
 // doubt asks whether something that cannot be known interferes: the walk is
 // repeated with the other answer.
 func (l *leg) doubt(f verdict.Finding) bool {
-	return l.dice.ask(choice{alternatives: 2, doubt: &f}) == 1
+	return l.draw(drawKey{what: string(f.Code) + f.Message}, choice{alternatives: 2, doubt: &f}) == 1
 }
 
 // require ends the leg when a part of the namespace's state is not known.

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
@@ -36,6 +37,7 @@ type conversation struct {
 	// quiet says that packets of the established connection leave no trace, and
 	// failed that one did not arrive.
 	quiet, failed bool
+	talked        bool // a message got through, and its answer
 }
 
 // converse walks the flow once, along the alternatives that d chooses. Packets of
@@ -103,9 +105,7 @@ func (c *conversation) run() {
 	if c.flow.size > 0 {
 		forth, back = min(forth, c.flow.size), min(back, c.flow.size)
 	}
-	if c.data(false, forth) {
-		c.data(true, back)
-	}
+	c.exchange(forth, back)
 }
 
 // depart sends the client's packet on its way.
@@ -123,10 +123,10 @@ func (c *conversation) request() (mtu int, ok bool) {
 	c.client = p
 	if p.Protocol == netstack.ProtoTCP {
 		p.TCPFlags = netstack.SYN
-		p.Length = tcpHeaders(p.Family()) + 20
+		p.Length = tcpHeaders(p.Family()) + optionsOf(c.flow.from).opening()
 		p.MSS = c.clientMSS()
 	} else {
-		p.Length = max(c.flow.size, 64)
+		p.Length = cmp.Or(c.flow.size, datagramLength(&p))
 	}
 	l := c.newLeg(p)
 	defer l.done()
@@ -224,14 +224,14 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	switch p.Protocol {
 	case netstack.ProtoTCP:
 		p.TCPFlags = netstack.SYN | netstack.ACK
-		p.Length = tcpHeaders(p.Family()) + 20
+		p.Length = tcpHeaders(p.Family()) + optionsOf(c.flow.from).with(optionsOf(c.server.host)).opening()
 	case netstack.ProtoICMP:
 		p.ICMPType, p.ICMPCode = 0, 0
 	case netstack.ProtoICMPv6:
 		p.ICMPType, p.ICMPCode = 129, 0
 	}
 	if p.Length == 0 {
-		p.Length = max(c.flow.size, 64)
+		p.Length = cmp.Or(c.flow.size, datagramLength(&p))
 	}
 	l := c.newLeg(p)
 	defer l.done()
@@ -348,120 +348,4 @@ func (wk *walk) translator() string {
 		return "its way"
 	}
 	return wk.translations[0].Where
-}
-
-// data walks a full-size packet of the established connection, from the client
-// or, with back, from the server. When it is too large and the sender is told
-// so, it is walked again in the size that the sender then uses.
-func (c *conversation) data(back bool, size int) bool {
-	for range maxPMTURounds {
-		p, hops, e := c.established(back, size)
-		if e.kind == delivered {
-			return true
-		}
-		if c.quiet {
-			c.failed = true
-			return false
-		}
-		sender := c.flow.from
-		if back {
-			sender = c.server.host
-		}
-		told, notice := false, []verdict.Hop(nil)
-		if e.kind == dropped { // a sender outside of the collected world is told, too
-			told, _, notice = c.notify(e, sender, &p)
-		}
-		if told && e.notice.mtu > 0 && e.notice.mtu < size {
-			size = e.notice.mtu
-			continue
-		}
-		c.dataFailed(e, back, size, told, hops, notice)
-		return false
-	}
-	return true
-}
-
-// smallData is the size in bytes of a packet of an established connection that
-// carries a short message.
-const smallData = 120
-
-// established walks one packet of the established connection.
-func (c *conversation) established(back bool, size int) (netstack.Packet, []verdict.Hop, end) {
-	p := c.client
-	p.MSS = 0
-	if back {
-		p = c.answer()
-		p.UID = c.server.uid
-	}
-	p.TCPFlags = netstack.ACK | netstack.PSH
-	p.DF = true
-	p.Length = size
-	l := c.newLeg(p)
-	defer l.done()
-	l.quiet = c.quiet
-	if back {
-		e := c.returned(l, l.send(c.server.host))
-		return p, l.hops, e
-	}
-	l.anySource = !c.flow.packet.Src.IsValid()
-	e := c.depart(l)
-	if e.kind == delivered && e.host != c.server.host {
-		e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
-			"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
-	}
-	return p, l.hops, e
-}
-
-// passes says whether a packet of the established connection gets through.
-func (c *conversation) passes(back bool, size int) bool {
-	_, _, e := c.established(back, size)
-	return e.kind == delivered
-}
-
-// dataFailed notes what became of a connection that opens, but carries no
-// data, or no full-size packets.
-func (c *conversation) dataFailed(e end, back bool, size int, told bool, forth, notice []verdict.Hop) {
-	if back {
-		c.path.Reverse = forth
-	} else {
-		c.path.Hops = forth
-		if len(notice) > 0 {
-			c.path.Reverse = notice
-		}
-	}
-	f := *e.finding
-	switch {
-	case e.kind == undecided:
-		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
-	case f.Code == verdict.MTUExceeded, size > smallData && c.passes(back, smallData):
-		f.Severity = verdict.SeverityPartial
-		c.path.Verdict = verdict.Degraded // small messages pass
-	default:
-		c.path.Verdict, c.path.Outcome = verdict.Unreachable, verdict.OutcomeTimeout
-		if told && e.notice.kind == noticeReset {
-			c.path.Outcome = verdict.OutcomeReset
-		} else if outcome, heard := c.acknowledged(); heard && !back {
-			c.path.Outcome = outcome
-		}
-	}
-	c.path.Findings = append(c.path.Findings, f)
-}
-
-// acknowledged walks the last packet of the handshake: an ICMP error about it
-// meets a client that is still connecting, and that hears errors as they come.
-func (c *conversation) acknowledged() (outcome verdict.Outcome, heard bool) {
-	p := c.client
-	p.MSS, p.TCPFlags, p.DF = 0, netstack.ACK, true
-	p.Length = tcpHeaders(p.Family()) + 12 // with timestamps
-	l := c.newLeg(p)
-	defer l.done()
-	l.anySource = !c.flow.packet.Src.IsValid()
-	e := c.depart(l)
-	if e.kind != dropped || e.notice.kind != noticeICMP {
-		return "", false
-	}
-	if told, _, _ := c.notify(e, c.flow.from, &p); !told {
-		return "", false
-	}
-	return outcomeOf(e.notice, &c.client), true
 }

@@ -33,6 +33,7 @@ func (ws *workspace) begin(d *dice) *walk {
 			owners:    make(map[ownerKey]int),
 			learned:   make(map[learnedKey]netstack.MAC),
 			learnt:    make(map[learntKey]*netstack.Link),
+			drawn:     make(map[drawKey]int),
 		}
 		ws.walk = wk
 	}
@@ -42,6 +43,7 @@ func (ws *workspace) begin(d *dice) *walk {
 	clear(wk.owners)
 	clear(wk.learned)
 	clear(wk.learnt)
+	clear(wk.drawn)
 	wk.workspace, wk.dice = ws, d
 	wk.translations, wk.existing = nil, nil
 	return wk

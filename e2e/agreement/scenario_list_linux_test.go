@@ -54,6 +54,52 @@ var scenarios = []scenario{
 		shop/api-1 {iptables} -A INPUT -p tcp --dport 8080 -j DROP`},
 	{name: "a drop in the server's OUTPUT", to: far, reason: verdict.NetfilterDrop, change: `
 		shop/api-1 {iptables} -A OUTPUT -p tcp --sport 8080 -j DROP`},
+
+	// Segments of one connection that rules tell apart.
+	{name: "the last packet of the handshake is dropped, and all without data", to: far, reason: verdict.NetfilterDrop, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags ALL ACK -m length --length 0:100 -j DROP`},
+	{name: "the last packet of the handshake is rejected", to: far, reason: verdict.NetfilterReject, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags ALL ACK -m length --length 0:100 -j REJECT`},
+	{name: "the last packet of the handshake is reset", to: far, reason: verdict.NetfilterReject, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags ALL ACK -m length --length 0:100 -j REJECT --reject-with tcp-reset`},
+	{name: "acknowledgements of the server are dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --sport 8080 --tcp-flags ALL ACK -m length --length 0:100 -j DROP`},
+	{name: "acknowledgements are dropped, but not those that say what was sent twice", to: far, only: netstack.IPv4, change: `
+		shop/api-1 sysctl -qw net.ipv4.tcp_timestamps=0
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 40 -j DROP`},
+	{name: "short segments of a connection without timestamps are dropped", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
+		shop/api-1 sysctl -qw net.ipv4.tcp_timestamps=0 net.ipv4.tcp_sack=0
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 40 -j DROP`},
+	{name: "a SYN of a client without timestamps is dropped by its length", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
+		shop/web-0 sysctl -qw net.ipv4.tcp_timestamps=0
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 52 -j DROP`},
+	{name: "the server's answer without timestamps and SACK is dropped by its length", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
+		shop/web-0 sysctl -qw net.ipv4.tcp_sack=0
+		shop/api-1 sysctl -qw net.ipv4.tcp_timestamps=0
+		node-1 {iptables} -I FORWARD -p tcp --sport 8080 -m length --length 48 -j DROP`},
+	{name: "segments that push are dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags PSH PSH -j DROP`},
+	{name: "segments that do not push are dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags SYN,PSH NONE -j DROP`},
+	{name: "messages are dropped by their length", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 180:200 -j DROP`},
+	{name: "messages are let pass by their length", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length ! --length 52:200 -j DROP`},
+	{name: "answers are dropped by their length", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -I FORWARD -p tcp --sport 8080 -m length --length 180:200 -j DROP`},
+	{name: "answers are reset by their length", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --sport 8080 -m length --length 180:200 -j REJECT --reject-with tcp-reset`},
+	{name: "all that is said after the handshake is reset by its length, and the client sends again", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --sport 8080 -m length --length 0:200 --tcp-flags SYN,RST NONE -j REJECT --reject-with tcp-reset`},
+	{name: "a full-size segment marks its connection, and the mark is dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		shop/api-1 {iptables} -t mangle -A OUTPUT -p tcp --sport 8080 -m connmark --mark 0x20 -j DROP
+		shop/api-1 {iptables} -t mangle -A OUTPUT -p tcp --sport 8080 -m length --length 1000: -j CONNMARK --set-mark 0x20`},
+	{name: "a datagram is dropped by its length", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
+		node-2 {iptables} -I FORWARD -p udp -m length --length 156:176 -j DROP`},
+	{name: "a datagram is let pass by its length", to: far, proto: "udp", change: `
+		node-2 {iptables} -I FORWARD -p udp -m length ! --length 156:176 -j DROP`},
+	{name: "an echo request is let pass by its length", to: far, proto: "icmp", change: `
+		node-2 {iptables} -I FORWARD -p {icmp} -d {shop/api-1} -m length ! --length 84:104 -j DROP`},
 	{name: "a policy of DROP that RELATED and ESTABLISHED do not help", to: far, reason: verdict.NetfilterDrop, change: `
 		node-2 {iptables} -P FORWARD DROP`},
 	{name: "replies are dropped on the client's node", to: far, reason: verdict.NetfilterDrop, change: `

@@ -183,6 +183,15 @@ func TestRegressionsLive(t *testing.T) {
 			for _, d := range r.disagreements {
 				t.Errorf("%s%s", &d, w.describe())
 			}
+			if *update {
+				s, err := j.sit(context.WithoutCancel(t.Context()), w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.write(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
 		})
 	}
 }

@@ -144,7 +144,7 @@ func (e *ears) serveTCP(ns string, l net.Listener) {
 			defer c.Close()
 			a := Arrival{Namespace: ns, Seen: addrPort(c.RemoteAddr()), At: addrPort(c.LocalAddr())}
 			e.note(tcpKey(a.Seen.Port()), a)
-			lab.Greet(c, ns)
+			lab.Answer(c, ns)
 		})
 	}
 }
@@ -171,7 +171,7 @@ func (e *ears) serveUDP(ns string, c *net.UDPConn) {
 			to = local.AddrPort().Addr()
 		}
 		e.note(string(buf[:n]), Arrival{Namespace: ns, Seen: netip.AddrPortFrom(from.Addr().WithZone(""), from.Port()), At: netip.AddrPortFrom(to, uint16(local.Port))})
-		_, _, _ = c.WriteMsgUDPAddrPort(append([]byte(ns+" "), buf[:n]...), control, from)
+		_, _, _ = c.WriteMsgUDPAddrPort(lab.AnswerTo(buf[:n], ns), control, from)
 	}
 }
 
@@ -296,17 +296,9 @@ type trial struct {
 	seen                observation
 }
 
-// message is what the probe's packets carry: it makes a datagram and an echo request as long as the simulator takes them
-// to be when a query names no size.
-func (t *trial) message() string {
-	const headers, packet = 8, 64
-	length := packet - headers - 20
-	if t.probe.To.Is6() {
-		length = packet - headers - 40
-	}
-	m := fmt.Sprintf("%s.%d", t.probe.ID, t.round)
-	return m + strings.Repeat(".", length-len(m))
-}
+// name tells the trial from others, and message is what its packets carry.
+func (t *trial) name() string    { return fmt.Sprintf("%s.%d", t.probe.ID, t.round) }
+func (t *trial) message() string { return lab.Payload(string(t.probe.Protocol), t.name()) }
 
 // observeApart sends one trial after the other. What a namespace has learned of its neighbours is forgotten in between: it
 // depends on who talked before, and the simulator knows the state before any of them.
@@ -364,7 +356,7 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 			}
 			t.seen.fate, err = lab.ConnectFrom(ctx, b.netns(p.From), netip.AddrPortFrom(p.To, p.Port), lab.ConnectOptions{
 				Protocol: string(p.Protocol), Timeout: t.timeout, TalkTimeout: t.talk, FullTimeout: t.full, FullSize: p.Protocol == verdict.TCP,
-				Source: p.Source, SourcePort: t.sourcePort, Message: t.message(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
+				Source: p.Source, SourcePort: t.sourcePort, Message: t.name(), Mark: p.Mark, DSCP: p.DSCP, UID: p.UID,
 				Unconnected: true, HopLimit: hops,
 			})
 			return err

@@ -33,8 +33,13 @@ const (
 	Unknown = "unknown"
 )
 
-// fullSize is the payload, in bytes, that fills packets to the MTU.
-const fullSize = 20_000
+// What is said, in bytes of payload: a message and its answer over TCP and UDP, an echo request as ping sends it, and, in
+// full-size segments, more than a window that nobody acknowledges (TCP_INIT_CWND).
+const (
+	messageSize  = 128
+	echoSize     = 56
+	fullSegments = 16
+)
 
 // ConnectOptions says what to try.
 type ConnectOptions struct {
@@ -50,11 +55,11 @@ type ConnectOptions struct {
 	TalkTimeout time.Duration
 	// Source is the client's address; the kernel chooses one if it is not valid.
 	Source netip.Addr
-	// FullSize asks for 20 kB to be echoed as well. TCP only.
+	// FullSize asks for as much data in each direction as takes several full-size segments. TCP only.
 	FullSize bool
 	// FullTimeout is the Timeout of that; the same when 0.
 	FullTimeout time.Duration
-	// Message is what a datagram carries, or the client says first; "hello" when empty. That of ICMP has an even length.
+	// Message is what a datagram carries, or the client says first, filled up with Payload; "hello" when empty.
 	Message string
 	// Unconnected makes ICMP send as ping does, from a socket that is not connected. It hears the errors of any request of its
 	// namespace.
@@ -69,9 +74,9 @@ type ConnectOptions struct {
 
 // Fate is what became of a real connection.
 type Fate struct {
-	// Outcome of the handshake and one small message, with its echo.
+	// Outcome of the handshake and one small message, with its answer.
 	Outcome string
-	// FullSize tells that 20 kB were echoed too. Silence about UDP and ICMP: they do not try.
+	// FullSize tells that full-size segments were exchanged, too. Silence about UDP and ICMP: they do not try.
 	FullSize bool
 	// Peer is the pod that answered, and "" if none did.
 	Peer string
@@ -195,7 +200,6 @@ type conversation struct {
 	unconnected bool
 	// forbidden: an ICMP error said so.
 	forbidden bool
-	pending   []byte
 }
 
 // openConversation opens a socket in the calling thread's network namespace and begins to connect it.
@@ -369,80 +373,71 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 }
 
-// talkTCP reads the listener's greeting and has a message echoed.
+// Payload is a message as it is sent: filled up to the size that messages of the protocol have.
+func Payload(protocol, message string) string {
+	size := messageSize
+	if protocol == "icmp" {
+		size = echoSize
+	}
+	message = cmp.Or(message, "hello")
+	return message + strings.Repeat(".", max(size-len(message), 0))
+}
+
+// talkTCP says a message, reads the listener's answer, and exchanges full-size segments: first its own, then the
+// listener's, so that each direction has to be acknowledged by segments without data.
 func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	// What TCP takes for transient is so once there is a connection.
 	var err error
-	c.control(func(fd int) { err = c.hearErrors(fd, false) })
+	segment := 0
+	c.control(func(fd int) {
+		if err = c.hearErrors(fd, false); err == nil {
+			segment, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
+		}
+	})
 	if err != nil {
 		return err
+	}
+	size := 0
+	if opts.FullSize {
+		size = fullSegments * segment
 	}
 	c.deadline(cmp.Or(opts.TalkTimeout, opts.Timeout))
-	greeting, err := c.line()
-	if err != nil {
+	if _, err := io.WriteString(c.file, Payload("tcp", fmt.Sprintf("%s %d ", cmp.Or(opts.Message, "hello"), size))); err != nil {
 		return err
 	}
-	words := strings.Fields(greeting)
-	if len(words) < 2 {
-		return fmt.Errorf("the greeting %q names no address", greeting)
+	answer := make([]byte, messageSize)
+	if _, err := io.ReadFull(c.file, answer); err != nil {
+		return err
+	}
+	words := strings.Fields(string(answer))
+	if len(words) < 3 {
+		return fmt.Errorf("the answer %q names no addresses", answer)
 	}
 	if fate.Seen, err = netip.ParseAddrPort(words[1]); err != nil {
-		return fmt.Errorf("the greeting %q names no address: %w", greeting, err)
+		return fmt.Errorf("the answer %q names no address: %w", answer, err)
 	}
-	if len(words) > 2 {
-		if fate.At, err = netip.ParseAddrPort(words[2]); err != nil {
-			return fmt.Errorf("the greeting %q: %w", greeting, err)
-		}
-	}
-	if err := c.echo([]byte(cmp.Or(opts.Message, "hello") + "\n")); err != nil {
-		return err
+	if fate.At, err = netip.ParseAddrPort(words[2]); err != nil {
+		return fmt.Errorf("the answer %q names no second address: %w", answer, err)
 	}
 	fate.Peer, fate.Outcome = words[0], Established
 	if !opts.FullSize {
 		return nil
 	}
 	c.deadline(cmp.Or(opts.FullTimeout, opts.Timeout))
-	if err := c.echo(bytes.Repeat([]byte{'x'}, fullSize)); err != nil {
+	if _, err := c.file.Write(make([]byte, size)); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(io.Discard, c.file, int64(size)); err != nil {
 		return err
 	}
 	fate.FullSize = true
 	return nil
 }
 
-func (c *conversation) line() (string, error) {
-	buf := make([]byte, 512)
-	for {
-		if line, rest, ok := bytes.Cut(c.pending, []byte{'\n'}); ok {
-			c.pending = rest
-			return string(line), nil
-		}
-		n, err := c.file.Read(buf)
-		if err != nil {
-			return "", err
-		}
-		c.pending = append(c.pending, buf[:n]...)
-	}
-}
-
-func (c *conversation) echo(message []byte) error {
-	if _, err := c.file.Write(message); err != nil {
-		return err
-	}
-	got := make([]byte, len(message))
-	if _, err := io.ReadFull(io.MultiReader(bytes.NewReader(c.pending), c.file), got); err != nil {
-		return err
-	}
-	c.pending = nil
-	if !bytes.Equal(got, message) {
-		return errors.New("the echo differs from what was sent")
-	}
-	return nil
-}
-
-// talkUDP expects a datagram back that holds the pod's name and what was sent.
+// talkUDP expects a datagram back that holds the pod's name and, in the room left, what was sent.
 func talkUDP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	c.deadline(opts.Timeout)
-	message := []byte(cmp.Or(opts.Message, "hello"))
+	message := []byte(Payload("udp", opts.Message))
 	if _, err := c.file.Write(message); err != nil {
 		return err
 	}
@@ -452,7 +447,7 @@ func talkUDP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		return err
 	}
 	peer, payload, _ := bytes.Cut(buf[:n], []byte{' '})
-	if !bytes.Equal(payload, message) {
+	if n != len(message) || !bytes.HasPrefix(message, payload) {
 		return fmt.Errorf("the answer %q does not hold what was sent", buf[:n])
 	}
 	fate.Peer, fate.Outcome = string(peer), Answered
@@ -465,12 +460,12 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if c.to.Addr().Is6() {
 		request, reply, header = 128, 129, 0
 	}
-	message := make([]byte, 8, 16)
+	message := make([]byte, 8, 8+echoSize)
 	message[0], message[7] = request, 1
 	if _, err := rand.Read(message[4:6]); err != nil {
 		return err
 	}
-	message = append(message, cmp.Or(opts.Message, "plumblin")...)
+	message = append(message, Payload("icmp", opts.Message)...)
 	if !c.to.Addr().Is6() { // the kernel fills in that of ICMPv6
 		binary.BigEndian.PutUint16(message[2:], checksum(message))
 	}

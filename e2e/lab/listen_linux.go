@@ -93,7 +93,7 @@ func serve(args []string) error {
 	return <-failed
 }
 
-// ServeTCP greets and echoes. It returns when l is closed.
+// ServeTCP answers clients. It returns when l is closed.
 func ServeTCP(l net.Listener, pod string) error {
 	for {
 		c, err := l.Accept()
@@ -102,18 +102,45 @@ func ServeTCP(l net.Listener, pod string) error {
 		}
 		go func() {
 			defer c.Close()
-			Greet(c, pod)
+			Answer(c, pod)
 		}()
 	}
 }
 
-// Greet says the listener's name, and both ends' addresses as the listener sees them, the client's first; then it echoes.
-func Greet(c net.Conn, name string) {
-	fmt.Fprintf(c, "%s %s %s\n", name, c.RemoteAddr(), c.LocalAddr())
-	io.Copy(c, c)
+// maxData bounds what a client may ask for: full-size segments of the loopback device.
+const maxData = fullSegments << 16
+
+// Answer reads the client's message and says the listener's name, and both ends' addresses as the listener sees them, the
+// client's first. Then it takes as much data as the message tells of, and sends as much.
+func Answer(c net.Conn, name string) {
+	message := make([]byte, messageSize)
+	if _, err := io.ReadFull(c, message); err != nil {
+		return
+	}
+	if _, err := io.WriteString(c, Payload("tcp", fmt.Sprintf("%s %s %s ", name, c.RemoteAddr(), c.LocalAddr()))); err != nil {
+		return
+	}
+	var said string
+	var size int64
+	if _, err := fmt.Sscan(string(message), &said, &size); err != nil || size < 0 || size > maxData {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, c, size); err != nil {
+		return
+	}
+	if _, err := c.Write(make([]byte, size)); err != nil {
+		return
+	}
+	io.Copy(io.Discard, c) // until the client closes: it must not hear a reset before it has read all
 }
 
-// ServeUDP answers a datagram with the pod's name, a space, and the datagram.
+// AnswerTo is what a listener answers to a datagram: its name, a space, and as much of the datagram as makes it as long.
+func AnswerTo(datagram []byte, name string) []byte {
+	answer := append([]byte(name+" "), datagram...)
+	return answer[:max(len(datagram), len(name)+1)]
+}
+
+// ServeUDP answers datagrams. It returns when c is closed.
 func ServeUDP(c net.PacketConn, pod string) error {
 	buf := make([]byte, 1<<16)
 	for {
@@ -124,7 +151,7 @@ func ServeUDP(c net.PacketConn, pod string) error {
 		if err != nil {
 			continue // such as the port unreachable that an earlier answer met
 		}
-		c.WriteTo(append([]byte(pod+" "), buf[:n]...), from)
+		c.WriteTo(AnswerTo(buf[:n], pod), from)
 	}
 }
 

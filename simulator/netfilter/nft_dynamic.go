@@ -140,6 +140,7 @@ func (b *nftRuleBuilder) updateSet(kind string, n *jsonNode) error {
 		return err
 	}
 	s.dynamic = true
+	b.p.c.tellsSegmentsApart()
 	b.act(&nftSetUpdate{key: key, set: s, remove: n.str("op") == "delete"})
 	return b.perElement(n.get("stmt"), "set "+name)
 }

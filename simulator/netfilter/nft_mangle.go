@@ -71,6 +71,7 @@ func (b *nftRuleBuilder) mangle(n *jsonNode) error {
 func (b *nftRuleBuilder) mangleKey(kind string, n *jsonNode) (func(x *traversal, v u128), nftType, error) {
 	onConn := func(set func(c *Conn, v u128)) func(x *traversal, v u128) {
 		b.p.needTracking()
+		b.p.c.tellsSegmentsApart()
 		return func(x *traversal, v u128) {
 			if x.st.Conn != nil {
 				set(x.st.Conn, v)

@@ -57,6 +57,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		e.typ, e.bits = nftEtherType, 16
 		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.etherType())) }
 	case "length":
+		p.c.tellsSegmentsApart()
 		return number(32, func(x *traversal) (u128, tri) { return word(x.length()) })
 	case "pkttype":
 		e.typ = nftPacketType

@@ -229,6 +229,7 @@ func (p *nftParser) payloadField(n *jsonNode) (f nftField, name string, err erro
 		if length > 128 || offset+length > 8*maxHeader {
 			return f, name, notModelled(name)
 		}
+		p.c.looksAt(&f)
 		return f, name, nil
 	}
 	name = protocol + " " + field
@@ -236,6 +237,7 @@ func (p *nftParser) payloadField(n *jsonNode) (f nftField, name string, err erro
 	if !ok {
 		return f, name, notModelled(name)
 	}
+	p.c.looksAt(&f)
 	return f, name, nil
 }
 

@@ -264,6 +264,7 @@ func compileConnlabel(r *ruleParser, o options) (matcher, error) {
 	}
 	m := &connlabelMatch{label: u128{lo: 1}.shiftLeft(uint(n)), invert: label.invert}
 	if o.get("--set") != nil {
+		r.p.c.tellsSegmentsApart()
 		r.before = append(r.before, &setLabel{m.label})
 		m.set = true
 	}
@@ -325,6 +326,7 @@ func compileU32(r *ruleParser, o options) (matcher, error) {
 		}
 		return r.errorf(at, "invalid test for --u32")
 	}
+	r.p.c.tellsSegmentsApart()
 	m := &u32Match{invert: opt.invert}
 	rest := strings.Join(strings.Fields(text), "")
 	number := func() (uint32, bool) {

@@ -194,6 +194,7 @@ func (t *setTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 			t.m = &mapSet{from: m}
 			return true, nil
 		}
+		r.p.c.tellsSegmentsApart()
 		if t.a == nil {
 			t.a = &changeSet{}
 		}

@@ -148,6 +148,7 @@ func (m portModule) option(r *ruleParser, name string, invert bool) (bool, error
 		if !ok {
 			return true, r.errorf(setText, "unknown TCP flag")
 		}
+		r.p.c.looksAtFlags(mask)
 		r.add(&tcpFlagsMatch{mask: mask, set: set, invert: invert})
 	case m.proto == netstack.ProtoTCP && name == "--syn":
 		r.add(&tcpFlagsMatch{mask: netstack.SYN | netstack.RST | netstack.ACK | netstack.FIN, set: netstack.SYN, invert: invert})
@@ -677,6 +678,7 @@ func (fieldModule) option(r *ruleParser, name string, invert bool) (bool, error)
 		if err != nil {
 			return true, err
 		}
+		r.p.c.tellsSegmentsApart()
 		r.add(&lengthMatch{first: int(first), last: int(last), invert: invert})
 	case "--mss":
 		first, last, err := r.numberRange(name, 65535)

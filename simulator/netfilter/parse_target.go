@@ -280,6 +280,9 @@ func (t *connmarkTarget) finish(r *ruleParser) (action, error) {
 	default:
 		return nil, r.errorf("CONNMARK", "target has no operation")
 	}
+	if a.op != connmarkRestore {
+		r.p.c.tellsSegmentsApart()
+	}
 	return a, nil
 }
 

@@ -15,6 +15,7 @@ type Ruleset struct {
 	// registers its hooks when the first rule needs them.
 	tracking          [2]bool
 	ct                ctSettings
+	segments          bool // TellsSegmentsApart
 	rules, unmodelled int
 	sets              map[string]*ipset
 	linkLayer         linkLayer
