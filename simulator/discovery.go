@@ -24,7 +24,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	from := l.asker(out, to)
 	if to.Is4() && from.IsValid() {
 		if f, refused := l.refusesARP(owner, from, to); refused {
-			return l.unresolved(f), true
+			return l.unresolved(notFound(to, f)), true
 		}
 	}
 	at := l.w.hosts[owner.NS]
@@ -174,15 +174,19 @@ func (l *leg) discovered(in *netstack.Link, physIn string, hooked bool) end {
 	return end{kind: delivered, host: l.host, in: in.Name, packet: l.packet}
 }
 
+// notFound is what stopped a request for a neighbour, or the answer.
+func notFound(to netip.Addr, f verdict.Finding) verdict.Finding {
+	f.Message = fmt.Sprintf("neighbour %s is not found: %s", to, f.Message)
+	return f
+}
+
 // unheard ends the leg: its request, or the answer, came to an end elsewhere.
 func (l *leg) unheard(to netip.Addr, e end) end {
 	switch {
 	case e.kind == undecided:
 		return l.undecided(*e.finding)
 	case e.kind == dropped && e.finding != nil:
-		f := *e.finding
-		f.Message = fmt.Sprintf("neighbour %s is not found: %s", to, f.Message)
-		return l.unresolved(f)
+		return l.unresolved(notFound(to, *e.finding))
 	}
 	dev := l.hop().Out
 	return l.unresolved(verdict.NewFindingf(verdict.NeighbourFailed, l.host.where(dev), nil,

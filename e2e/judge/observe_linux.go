@@ -293,12 +293,31 @@ type trial struct {
 	ports []uint16
 	// timeout of the handshake, of what follows, and of the full-size part.
 	timeout, talk, full time.Duration
-	seen                observation
+	// alone says that what others have taught the neighbours decides.
+	alone bool
+	seen  observation
 }
 
 // name tells the trial from others, and message is what its packets carry.
 func (t *trial) name() string    { return fmt.Sprintf("%s.%d", t.probe.ID, t.round) }
 func (t *trial) message() string { return lab.Payload(string(t.probe.Protocol), t.name()) }
+
+// observeInTurn sends those trials apart of which the simulator expects that neighbours do not find each other, and then the
+// others at once: any of those may teach neighbours what they do not find out by themselves.
+func (b *built) observeInTurn(ctx context.Context, trials []*trial) error {
+	var alone, others []*trial
+	for _, t := range trials {
+		if t.alone {
+			alone = append(alone, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	if err := b.observeApart(ctx, alone); err != nil {
+		return err
+	}
+	return b.observe(ctx, others)
+}
 
 // observeApart sends one trial after the other. What a namespace has learned of its neighbours is forgotten in between: it
 // depends on who talked before, and the simulator knows the state before any of them.

@@ -350,7 +350,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		s.cases = append(s.cases, c)
 		trials = append(trials, c.trials(live)...)
 	}
-	observe := b.observe
+	observe := b.observeInTurn
 	if w.Apart {
 		observe = b.observeApart
 	}
@@ -369,7 +369,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 
 // trials are the sendings of the probe, as patient as the prediction calls for.
 func (c *verdictCase) trials(live *simulator.World) []*trial {
-	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient}
+	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient, alone: c.predicted.unresolved()}
 	for _, f := range c.predicted.Fates {
 		if port := f.SeenAs.Port(); port != 0 && port != t.sourcePort {
 			t.ports = append(t.ports, port)
@@ -406,7 +406,9 @@ func (c *verdictCase) alike(live *simulator.World, port uint16) bool {
 	probe.SourcePort = port
 	other, err := predict(live, &probe)
 	return err == nil && slices.EqualFunc(c.predicted.Fates, other.Fates, func(a, b Weighed) bool {
-		return a.Verdict == b.Verdict && a.Outcome == b.Outcome && a.Namespace == b.Namespace && a.Destination == b.Destination
+		// Connections that are given the same port do not stand beside each other.
+		apart := c.probe.AnyPort || a.SeenAs != b.SeenAs || a.SeenAs.Port() == 0
+		return apart && a.Verdict == b.Verdict && a.Outcome == b.Outcome && a.Namespace == b.Namespace && a.Destination == b.Destination
 	})
 }
 

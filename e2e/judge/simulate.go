@@ -82,6 +82,11 @@ func (p *Prediction) unknown() bool {
 	return len(p.Fates) == 0 || slices.ContainsFunc(p.Fates, func(w Weighed) bool { return w.unknown() })
 }
 
+// unresolved says whether neighbours are expected not to find each other.
+func (p *Prediction) unresolved() bool {
+	return slices.ContainsFunc(p.Reasons, func(reason string) bool { return strings.Contains(reason, "(neighbour ") })
+}
+
 // doubt is why it is unknown, without what differs from world to world.
 func (p *Prediction) doubt() string {
 	if len(p.Reasons) == 0 {
