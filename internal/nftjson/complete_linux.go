@@ -70,12 +70,12 @@ func Read(conn *netlink.Conn) (tables []Table, chains []Chain, err error) {
 
 // devices reads where a base chain hangs: one device, or a list.
 func devices(hook *netlink.AttributeDecoder) (names []string) {
+	one := ""
 	for hook.Next() {
 		switch hook.Type() {
 		case nftaHookDevice:
-			names = append(names, hook.String())
-		case nftaHookDevices:
-			names = nil // which has the one device, too
+			one = hook.String()
+		case nftaHookDevices: // which has the one device, too
 			hook.Nested(func(list *netlink.AttributeDecoder) error {
 				for list.Next() {
 					switch list.Type() {
@@ -88,6 +88,9 @@ func devices(hook *netlink.AttributeDecoder) (names []string) {
 				return nil
 			})
 		}
+	}
+	if names == nil && one != "" {
+		return []string{one}
 	}
 	return names
 }

@@ -57,6 +57,7 @@ var refusedLine = regexp.MustCompile(`/dev/stdin:(\d+):`)
 // load loads as many of the rules as are taken, each into a chain of its own,
 // and returns those, by chain.
 func load(t *testing.T, into string, rules []string) map[string]string {
+	t.Helper()
 	family, hook, base := strings.Cut(into, " ")
 	rules = slices.Clone(rules)
 	for len(rules) > 0 {
@@ -85,8 +86,7 @@ func load(t *testing.T, into string, rules []string) map[string]string {
 			return byChain
 		}
 		refused := make(map[int]bool)
-		for _, m := range refusedLine.FindAllStringSubmatch(err.Error(), -1) {
-			line, _ := strconv.Atoi(m[1])
+		for _, line := range refusedLines(err) {
 			if i, ok := lines[line]; ok {
 				refused[i] = true
 			}
@@ -177,4 +177,66 @@ func differences(t *testing.T, rules map[string]string) {
 		}
 		t.Errorf("%s:\ntool %s", rule, entry)
 	}
+}
+
+// refusedLines are those of which the tool complains.
+func refusedLines(err error) []int {
+	var lines []int
+	for _, m := range refusedLine.FindAllStringSubmatch(err.Error(), -1) {
+		line, _ := strconv.Atoi(m[1])
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// loadLines loads a rule set without the lines that are not taken.
+func loadLines(t *testing.T, text string) (lines []string) {
+	t.Helper()
+	lines = strings.Split(text, "\n")
+	for {
+		err := nftcheck.Load(strings.Join(lines, "\n"))
+		if err == nil {
+			return lines
+		}
+		refused := refusedLines(err)
+		if len(refused) == 0 {
+			t.Fatal(err)
+		}
+		for _, line := range refused {
+			t.Logf("not taken: %s", lines[line-1])
+			lines[line-1] = ""
+		}
+	}
+}
+
+func TestSetsAndObjectsAreWrittenAsNftDoes(t *testing.T) {
+	nftcheck.Namespace(t)
+	nftcheck.Run(t, "", "ip", "link", "add", "c0", "type", "veth", "peer", "name", "s0")
+	text, err := os.ReadFile("testdata/sets.nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loadLines(t, string(text))
+	differences(t, nil)
+}
+
+// Rules of iptables-nft have matches and targets that the kernel shares with
+// iptables: nft prints their names.
+func TestTablesOfIPTablesAreWrittenAsNftDoes(t *testing.T) {
+	nftcheck.Namespace(t)
+	nftcheck.Run(t, "", "iptables-nft", "-N", "sub")
+	for _, rule := range []string{
+		"-A INPUT -p tcp --dport 80 -m comment --comment hi -j ACCEPT",
+		"-A INPUT -m statistic --mode random --probability 0.5 -j DROP",
+		"-t nat -A POSTROUTING -s 10.0.0.0/8 -o eth+ -j MASQUERADE --random-fully",
+		"-A FORWARD -m conntrack --ctstate NEW -m mark --mark 0x1/0xff -j LOG --log-prefix xx",
+		"-A FORWARD -p tcp --tcp-flags SYN,ACK SYN -d 1.2.3.4 ! -i lo -j REJECT",
+		"-A FORWARD -p icmp --icmp-type 8 -m limit --limit 3/s -j RETURN",
+		"-A FORWARD -p udp -m multiport --dports 1,2,3:9 -g sub",
+		"-t mangle -A OUTPUT ! -d 10.0.0.0/9 -m tos --tos 0x10 -j MARK --set-xmark 0x1/0xff",
+		"-t raw -A PREROUTING -f -s 1.2.3.0/23 -j CT --notrack",
+	} {
+		nftcheck.Run(t, "", "iptables-nft", strings.Fields(rule)...)
+	}
+	differences(t, nil)
 }

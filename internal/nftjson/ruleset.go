@@ -18,11 +18,10 @@ package nftjson
 
 // table is a table with what was read of it.
 type table struct {
-	family  uint8
-	name    string
-	handle  uint64
-	flags   uint32
-	comment string
+	family uint8
+	name   string
+	handle uint64
+	flags  uint32
 
 	sets     map[string]*set
 	setOrder []*set
@@ -68,9 +67,9 @@ func (s *assembler) table(family uint8, body []byte) error {
 	if t.familyName() == "" || t.flags >= 1<<len(tableFlags) {
 		return unknownf("table %s of family %d with flags %#x", t.name, family, t.flags)
 	}
-	var err error
-	// The release of nft that made the table is no part of it.
-	if t.comment, err = commentOf(a[6], "a table", 1, 2); err != nil {
+	// nft 1.0.6 does not print the comment of a table. The release of nft that
+	// made the table is no part of it.
+	if _, err := commentOf(a[6], "a table", 1, 2); err != nil {
 		return err
 	}
 	for _, w := range []*writer{&t.objects, &t.flowtables, &t.chains, &t.rules} {
@@ -124,8 +123,8 @@ func (s *assembler) chain(family uint8, body []byte) error {
 	if flags := a.u32(chainFlags); flags&^(base|offload) != 0 {
 		return unknownf("chain flags %#x", flags)
 	}
-	comment, err := commentOf(a[chainUserData], "a chain")
-	if err != nil {
+	// nft 1.0.6 does not print the comment of a chain.
+	if _, err := commentOf(a[chainUserData], "a chain"); err != nil {
 		return err
 	}
 	w := &t.chains
@@ -136,9 +135,6 @@ func (s *assembler) chain(family uint8, body []byte) error {
 	w.text("table", t.name)
 	w.text("name", a.text(chainName))
 	w.integer("handle", a.uint(chainHandle))
-	if comment != "" {
-		w.text("comment", comment)
-	}
 	if a[chainHook] != nil {
 		var hook attributes
 		if err := hook.parse(a[chainHook], "hook", known(1, 2, 3, 4)); err != nil {
@@ -361,9 +357,6 @@ func (s *assembler) result() ([]byte, error) {
 		w.integer("handle", t.handle)
 		if t.flags != 0 {
 			w.list("flags", names(t.flags, tableFlags...))
-		}
-		if t.comment != "" {
-			w.text("comment", t.comment)
 		}
 		w.closeBoth()
 		w.part(&t.objects)

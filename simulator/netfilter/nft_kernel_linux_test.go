@@ -7,10 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
-
-	"github.com/plumbline-net/plumbline/internal/nftjson"
+	"github.com/plumbline-net/plumbline/internal/nftjson/nftcheck"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -37,18 +34,15 @@ func (j *judge) links() []netstack.Link {
 	return links
 }
 
-// nft reads the router's nftables.
+// nft reads the router's nftables, from the kernel, which has to say what the
+// tool prints.
 func (j *judge) nft() []byte {
-	data := []byte(j.in(judgeRouter, "", "nft", "-j", "list", "ruleset"))
-	err := within(judgeRouter, func() error {
-		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		tables, chains, err := nftjson.Read(conn)
-		if err == nil {
-			data, err = nftjson.Complete(data, tables, chains)
+	var data []byte
+	err := within(judgeRouter, func() (err error) {
+		if data, err = nftcheck.Live(j.t); err == nil {
+			if diff := nftcheck.Compare(j.t, nftcheck.Tool(j.t), data); diff != "" {
+				j.t.Errorf("what is read is not what nft prints:\n%s", diff)
+			}
 		}
 		return err
 	})
