@@ -72,12 +72,17 @@ func TestRulesOfOtherSoftwareAreReadOverNetlinkAsNftPrintsThem(t *testing.T) {
 // The rule sets of random worlds, many at once: each has a table of its own.
 func TestRandomRulesAreReadOverNetlinkAsNftPrintsThem(t *testing.T) {
 	const worlds, batch = 500, 10
+	needRoot(t)
+	kernel, err := AskKernel(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	nftcheck.Namespace(t)
 	made, loaded := make(map[string]bool), 0
 	for first := 0; first < worlds; first += batch {
 		var text strings.Builder
 		for index := first; index < first+batch; index++ {
-			w := Generate(7, uint64(index), []string{"nft"})
+			w := Generate(7, uint64(index), []string{"nft"}, kernel)
 			for n := range w.Namespaces {
 				for i := range w.Elements {
 					if e := &w.Elements[i]; e.Tool == ToolNFT && e.Namespace == w.Namespaces[n].Name {
