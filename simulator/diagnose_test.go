@@ -427,6 +427,23 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 	}
 }
 
+// TestAnAddressThatIsNotAnsweredForMayBeAnothers has a node keep silent about an address, as a server behind a balancer does: on
+// a wire with others, they may answer.
+func TestAnAddressThatIsNotAnsweredForMayBeAnothers(t *testing.T) {
+	shared := netip.MustParseAddr("172.30.0.200")
+	w := world(t, func(s *simulator.Snapshot) {
+		without(s, "fabric")
+		node := namespace(t, s, "node-2")
+		node.Addresses = append(node.Addresses, netstack.Address{Dev: "lo", Prefix: netip.PrefixFrom(shared, 32)})
+		node.Routes = append(node.Routes, netstack.Route{Family: netstack.IPv4, Dst: netip.PrefixFrom(shared, 32), Table: 255, Type: netstack.RouteLocal, NextHops: []netstack.NextHop{{Dev: "lo"}}})
+		node.Sysctls["net.ipv4.conf.all.arp_ignore"] = "1"
+	})
+	r := diagnose(t, w, tcp("node:node-1", shared.String(), 443))
+	if r.Verdict != verdict.Unknown || r.Reason() != verdict.SnapshotMissing || r.Reasons[0].Where.Node != "node-2" {
+		t.Errorf("%s %v, want unknown SnapshotMissing at node-2", r.Verdict, r.Reasons)
+	}
+}
+
 // TestAReplyThatLeavesTheWorldMayComeBack gives a node a second uplink, to a wire
 // that nobody collected, and the way to the client by it.
 func TestAReplyThatLeavesTheWorldMayComeBack(t *testing.T) {

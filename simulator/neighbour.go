@@ -44,18 +44,19 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown }); at >= 0 {
 		return l.hidden(segment.stations[at])
 	}
+	filtered, isFiltered := l.filtered(segment.stations, l.asker(out, to), to)
 	if segment.open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
+		if isFiltered { // as the servers behind a balancer do, which has the address, too
+			return netstack.MAC{}, l.undecided(verdict.NewFindingf(verdict.SnapshotMissing, filtered.Where, filtered.Evidence,
+				"%s: whether another does, which was not collected, is not known", filtered.Message)), true
+		}
 		return netstack.MAC{}, l.leaveBy(l.port(out)), true
 	}
 	if f, ok := l.vanished(segment.stations, to); ok {
 		return netstack.MAC{}, l.unresolved(f), true
 	}
-	from := l.asker(out, to)
-	for i := range segment.stations {
-		s := &segment.stations[i]
-		if says, setting := l.w.answers(s, from, to); says == filtered {
-			return netstack.MAC{}, l.unresolved(l.arpFiltered(s, setting, to)), true
-		}
+	if isFiltered {
+		return netstack.MAC{}, l.unresolved(filtered), true
 	}
 	var ev []string
 	if cached != nil {
@@ -71,6 +72,17 @@ func (l *leg) stepNeighbour(mac netstack.MAC, why func() string) {
 	if !l.quiet {
 		l.step("neighbour", macString(mac), why())
 	}
+}
+
+// filtered finds a station that has the address, and does not answer for it.
+func (l *leg) filtered(stations []station, from, to netip.Addr) (verdict.Finding, bool) {
+	for i := range stations {
+		s := &stations[i]
+		if says, setting := l.w.answers(s, from, to); says == filtered {
+			return l.arpFiltered(s, setting, to), true
+		}
+	}
+	return verdict.Finding{}, false
 }
 
 // fixed takes the address of an entry that nobody is asked for. It is wrong

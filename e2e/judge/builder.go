@@ -22,6 +22,8 @@ type builder struct {
 	kernel Kernel
 	marks  map[string]uint8
 	used   map[string]bool
+	// turn are the subjects of this world.
+	turn []subject
 	// aimed are the probes that have a subject.
 	aimed map[string]bool
 	// translator is the backend that has nat tables in this world.
@@ -116,20 +118,21 @@ func (b *builder) sysctl(ns, key, value, fallback string, features ...string) {
 // route adds a route, policy rule or next hop under test: text is what follows `ip -4 route add` and the like. The
 // protocol number, which nothing else in the namespace has, finds it in the collected state.
 //
-// The kernel has no two of the same: what is there already is not added.
-func (b *builder) route(ns string, family netstack.Family, object, text string, features ...string) {
+// The kernel has no two of the same: what is there already is not added, and then it says so.
+func (b *builder) route(ns string, family netstack.Family, object, text string, features ...string) bool {
 	key := fmt.Sprintf("%s %s %d %s", object, ns, family, text)
 	if object == "route" {
 		key = routeKey(ns, text)
 	}
 	if !b.once(key) {
-		return
+		return false
 	}
 	mark := b.mark(ns)
 	b.add(Element{
 		Namespace: ns, Tool: ToolIP, Family: family, Mark: mark, Features: features,
 		Text: fmt.Sprintf("-%d %s add %s proto %d", family, object, text, mark),
 	})
+	return true
 }
 
 // routeKey is what no two routes of a namespace have in common: prefix, table and metric.

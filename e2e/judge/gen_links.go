@@ -112,12 +112,9 @@ func generateLinks(b *builder) {
 // generateNeighbours makes who answers for an address decide. What neighbours have learned from each other does so too,
 // so that the probes are sent one after the other.
 func generateNeighbours(b *builder) {
-	if len(b.only) == 0 && !b.chance(12) {
+	if !b.world.Apart {
 		return
 	}
-	b.world.Apart = true
-	b.noneFromOutside()
-	b.world.Probes = b.world.Probes[:10]
 	for range 2 {
 		p := one(b, b.pods...)
 		n := one(b, b.nodes...)

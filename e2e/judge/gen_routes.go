@@ -9,12 +9,9 @@ import (
 
 // place is where a packet of a flow is routed: a namespace on its way, and how to go on from there.
 type place struct {
-	ns       string
-	dst, src netip.Addr
-	via      netip.Addr // the way it goes without us; invalid for one on link
-	dev      string
-	in       string // where it came from; empty if it was sent here
-	flow     *flow
+	view
+	via netip.Addr // the way it goes without us; invalid for one on link
+	dev string
 }
 
 // places lists where the request or the reply of a flow is routed.
@@ -23,9 +20,9 @@ func (b *builder) places(f *flow) []place {
 	for _, v := range b.views(f) {
 		switch v.hook {
 		case "OUTPUT":
-			list = append(list, place{ns: v.ns, dst: v.dst, src: v.src, dev: v.out, flow: f})
+			list = append(list, place{view: v, dev: v.out})
 		case "FORWARD":
-			list = append(list, place{ns: v.ns, dst: v.dst, src: v.src, dev: v.out, in: v.in, flow: f})
+			list = append(list, place{view: v, dev: v.out})
 		}
 	}
 	for i := range list {

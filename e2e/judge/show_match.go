@@ -91,7 +91,7 @@ func matchSubjects() []subject {
 			return "-m conntrack " + one(x.builder, options...)
 		}},
 	} {
-		list = append(list, subject{c.feature, func(b *builder) bool {
+		list = append(list, subject{feature: c.feature, show: func(b *builder) bool {
 			x := b.xtSpot(c.tables, c.fits)
 			if x == nil {
 				return false

@@ -15,7 +15,7 @@ func rejectSubjects() []subject {
 		"icmp-net-unreachable", "icmp-host-unreachable", "icmp-port-unreachable", "icmp-proto-unreachable", "icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited",
 		"icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable",
 	} {
-		list = append(list, subject{"reject:" + kind, func(b *builder) bool {
+		list = append(list, subject{feature: "reject:" + kind, show: func(b *builder) bool {
 			x := b.xtSpot([]string{"filter"}, func(v *view) bool {
 				switch {
 				case kind == "default":

@@ -12,25 +12,25 @@ func targetSubjects() []subject {
 	filters := []string{"filter", "mangle"}
 	mangle := []string{"mangle"}
 	list := []subject{
-		{"target:RETURN", func(b *builder) bool { return b.xtSpot(filters, nil).returns() }},
-		{"target:goto", func(b *builder) bool { return b.xtSpot(filters, nil).goesTo() }},
-		{"target:jump", func(b *builder) bool { return b.xtSpot(filters, nil).jumps() }},
-		{"target:NOTRACK", func(b *builder) bool { return b.xtSpot([]string{"raw"}, nil).untracks("NOTRACK") }},
-		{"target:CT", func(b *builder) bool { return b.xtSpot([]string{"raw"}, nil).untracks("CT --notrack") }},
-		{"target:LOG", passing(filters, "-j LOG --log-prefix judge", nil)},
-		{"target:NFLOG", passing(filters, "-j NFLOG --nflog-group 7", nil)},
-		{"target:none", passing(filters, "", nil)},
-		{"target:AUDIT", passing(filters, "-j AUDIT --type drop", nil)},
-		{"target:TRACE", passing([]string{"raw"}, "-j TRACE", nil)},
-		{"target:CLASSIFY", passing(mangle, "-j CLASSIFY --set-class 1:2", func(v *view) bool { return v.at("FORWARD", "OUTPUT", "POSTROUTING") })},
-		{"target:CHECKSUM", passing(mangle, "-j CHECKSUM --checksum-fill", nil)},
-		{"target:MARK", func(b *builder) bool { return b.xtSpot(mangle, nil).marks() }},
-		{"target:CONNMARK", func(b *builder) bool { return b.xtSpot(mangle, nil).marksConnection() }},
-		{"target:TEE", func(b *builder) bool { return b.xtSpot(mangle, nil).tees() }},
-		{"target:MASQUERADE", func(b *builder) bool { return b.leaving().translates("MASQUERADE") }},
-		{"target:SNAT", func(b *builder) bool { return b.leaving().translates("SNAT") }},
-		{"target:NETMAP", func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).mapsNetwork() }},
-		{"target:REDIRECT", func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).redirects() }},
+		{feature: "target:RETURN", show: func(b *builder) bool { return b.xtSpot(filters, nil).returns() }},
+		{feature: "target:goto", show: func(b *builder) bool { return b.xtSpot(filters, nil).goesTo() }},
+		{feature: "target:jump", show: func(b *builder) bool { return b.xtSpot(filters, nil).jumps() }},
+		{feature: "target:NOTRACK", show: func(b *builder) bool { return b.xtSpot([]string{"raw"}, nil).untracks("NOTRACK") }},
+		{feature: "target:CT", show: func(b *builder) bool { return b.xtSpot([]string{"raw"}, nil).untracks("CT --notrack") }},
+		{feature: "target:LOG", show: passing(filters, "-j LOG --log-prefix judge", nil)},
+		{feature: "target:NFLOG", show: passing(filters, "-j NFLOG --nflog-group 7", nil)},
+		{feature: "target:none", show: passing(filters, "", nil)},
+		{feature: "target:AUDIT", show: passing(filters, "-j AUDIT --type drop", nil)},
+		{feature: "target:TRACE", show: passing([]string{"raw"}, "-j TRACE", nil)},
+		{feature: "target:CLASSIFY", show: passing(mangle, "-j CLASSIFY --set-class 1:2", func(v *view) bool { return v.at("FORWARD", "OUTPUT", "POSTROUTING") })},
+		{feature: "target:CHECKSUM", show: passing(mangle, "-j CHECKSUM --checksum-fill", nil)},
+		{feature: "target:MARK", show: func(b *builder) bool { return b.xtSpot(mangle, nil).marks() }},
+		{feature: "target:CONNMARK", show: func(b *builder) bool { return b.xtSpot(mangle, nil).marksConnection() }},
+		{feature: "target:TEE", show: func(b *builder) bool { return b.xtSpot(mangle, nil).tees() }},
+		{feature: "target:MASQUERADE", show: func(b *builder) bool { return b.leaving().translates("MASQUERADE") }},
+		{feature: "target:SNAT", show: func(b *builder) bool { return b.leaving().translates("SNAT") }},
+		{feature: "target:NETMAP", show: func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).mapsNetwork() }},
+		{feature: "target:REDIRECT", show: func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).redirects() }},
 	}
 	for _, c := range []struct {
 		feature, target, test string
@@ -47,7 +47,7 @@ func targetSubjects() []subject {
 		{"target:TCPMSS", "TCPMSS --set-mss 1000", "-m tcpmss --mss 1000", 0, true},
 		{"target:TCPOPTSTRIP", "TCPOPTSTRIP --strip-options mss", "-m tcp ! --tcp-option 2", 0, true},
 	} {
-		list = append(list, subject{c.feature, func(b *builder) bool {
+		list = append(list, subject{feature: c.feature, show: func(b *builder) bool {
 			x := b.xtSpot(mangle, func(v *view) bool {
 				return (c.family == 0 || c.family == v.flow.family) && (!c.tcp || v.flow.Protocol == verdict.TCP && v.at("FORWARD", "OUTPUT", "POSTROUTING"))
 			})

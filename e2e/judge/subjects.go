@@ -3,6 +3,8 @@ package judge
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -13,43 +15,84 @@ type subject struct {
 	feature string
 	// show puts the feature in the way of a flow, so that it decides what becomes of it. It says whether it found a place.
 	show func(*builder) bool
+	// bridged says that it takes a node with two pods on its bridge.
+	bridged bool
+	// apart says that it touches more than a flow, or what neighbours know: it has a world with few probes.
+	apart bool
 }
 
 // subjects lists all of them, in the files show_NAME.go.
 func subjects() []subject {
-	var list []subject
-	for _, part := range [][]subject{rejectSubjects(), targetSubjects(), matchSubjects()} {
-		list = append(list, part...)
-	}
-	return list
+	return slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects())
 }
 
 const (
 	// subjectsOfWorld is how many subjects a world has, and showings how often each is shown in it.
 	subjectsOfWorld = 4
 	showings        = 3
+	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
+	apartWorlds          = 6
+	subjectsOfApartWorld = 2
+	probesOfApartWorld   = 6
 )
 
-// subjects shows those whose turn it is, or those that are asked for: all come round equally often, in ever other company.
-func (b *builder) subjects() {
-	list := subjects()
-	if len(b.only) > 0 {
-		var wanted []subject
-		for _, s := range list {
-			if b.wants(s.feature) {
-				wanted = append(wanted, s)
+// chooseSubjects draws those whose turn it is, of all or of those that are asked for. All come round equally often, in ever
+// other company.
+func (b *builder) chooseSubjects() {
+	var list [2][]subject
+	for _, s := range subjects() {
+		if b.wants(s.feature) {
+			at := 0
+			if s.apart {
+				at = 1
 			}
+			list[at] = append(list[at], s)
 		}
-		list = wanted
 	}
-	for turn := range min(subjectsOfWorld, len(list)) {
-		n := b.world.Index*subjectsOfWorld + uint64(turn)
-		round := rand.New(rand.NewPCG(b.world.Seed, n/uint64(len(list)))).Perm(len(list))
-		s := list[round[n%uint64(len(list))]]
+	at, turn, count := 0, b.world.Index-b.world.Index/apartWorlds, uint64(subjectsOfWorld)
+	switch {
+	case len(list[1]) == 0:
+		turn = b.world.Index
+	case b.world.Index%apartWorlds == apartWorlds-1:
+		at, turn, count = 1, b.world.Index/apartWorlds, subjectsOfApartWorld
+	case len(list[0]) == 0:
+		at, turn, count = 1, b.world.Index, subjectsOfApartWorld
+	}
+	total := uint64(len(list[at]))
+	for n := turn * count; n < turn*count+min(count, total); n++ {
+		round := rand.New(rand.NewPCG(b.world.Seed, n/total)).Perm(int(total))
+		b.turn = append(b.turn, list[at][round[n%total]])
+	}
+	b.world.Apart = at == 1 && total > 0
+}
+
+// showSubjects shows the subjects of the world.
+func (b *builder) showSubjects() {
+	if b.world.Apart {
+		b.noneFromOutside()
+		b.world.Probes = b.world.Probes[:min(len(b.world.Probes), probesOfApartWorld)]
+	}
+	for _, s := range b.turn {
+		if s.apart {
+			s.show(b)
+			continue
+		}
 		for range showings {
 			s.show(b)
 		}
 	}
+}
+
+// ask adds a probe that a subject needs.
+func (b *builder) ask(from string, to netip.Addr, protocol verdict.Protocol) *flow {
+	i := len(b.world.Probes)
+	for slices.ContainsFunc(b.world.Probes, func(p Probe) bool { return p.ID == fmt.Sprintf("q%d", i) }) {
+		i++
+	}
+	p := Probe{ID: fmt.Sprintf("q%d", i), From: from, To: to, Protocol: protocol, Port: one(b, openPorts...), SourcePort: uint16(20001 + i*40)}
+	b.world.Probes = append(b.world.Probes, p)
+	b.aimed[p.ID] = true
+	return b.flowOf(&b.world.Probes[len(b.world.Probes)-1])
 }
 
 // spot finds a flow and a place on its way that fit. No two subjects share a flow.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -34,9 +35,10 @@ func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 		return b.world
 	}
 	b.translator = one(b, netstack.BackendLegacy, netstack.BackendNFT)
+	b.chooseSubjects()
 	b.stage()
 	b.probes()
-	b.subjects()
+	b.showSubjects()
 	b.features()
 	return b.world
 }
@@ -121,6 +123,10 @@ func (b *builder) stageNode(i int) {
 		addrs:  [2]netip.Addr{netip.AddrFrom4([4]byte{172, 30, 0, byte(10 + i)}), netip.MustParseAddr(fmt.Sprintf("fd00:172:30::1%d", i))},
 		ranges: [2]netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24), netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", i))},
 	}
+	pods := 1 + b.IntN(2)
+	if i == 1 && slices.ContainsFunc(b.turn, func(s subject) bool { return s.bridged }) {
+		n.routed, pods = false, 2
+	}
 	b.nodes = append(b.nodes, n)
 	b.namespace(Namespace{Name: n.name, Kind: netstack.KindNode, Addresses: n.addrs[:]})
 	b.link(router, "link add port%d type veth peer name eth0 netns @%s", i, n.name)
@@ -137,7 +143,7 @@ func (b *builder) stageNode(i int) {
 		b.ip(n.name, "addr add %s/24 dev cni0", n.ranges[0].Addr().Next())
 		b.ip(n.name, "-6 addr add %s/64 dev cni0 nodad", n.ranges[1].Addr().Next())
 	}
-	for j := range 1 + b.IntN(2) {
+	for j := range pods {
 		b.stagePod(n, j)
 	}
 }

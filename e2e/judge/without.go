@@ -3,6 +3,7 @@ package judge
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +26,8 @@ func without(s *simulator.Snapshot, e *Element) (*simulator.Snapshot, bool) {
 		found = dropRule(&ns, e)
 	case ToolIP:
 		found = dropRoute(&ns, e)
+	case ToolLate, ToolBridge:
+		found = dropRoute(&ns, e) || resetPort(&ns, e)
 	case ToolSysctl:
 		found = resetSysctl(&ns, e)
 	case ToolNFT:
@@ -68,9 +71,12 @@ func dropRule(ns *netstack.Namespace, e *Element) bool {
 				line = ":" + chain + " ACCEPT [0:0]\n"
 			case !policy && comment.MatchString(strings.TrimRight(line, "\n")):
 				found = true
-				at := max(strings.LastIndex(line, " -j "), strings.LastIndex(line, " -g "))
-				if e.Instead == "" || at < 0 {
+				if e.Instead == "" {
 					continue
+				}
+				at := max(strings.LastIndex(line, " -j "), strings.LastIndex(line, " -g "))
+				if at < 0 { // a rule without a target
+					at = len(line) - 1
 				}
 				line = line[:at] + " -j " + e.Instead + "\n"
 			}
@@ -91,6 +97,46 @@ func dropRoute(ns *netstack.Namespace, e *Element) bool {
 	found := len(routes) < len(ns.Routes) || len(rules) < len(ns.Rules)
 	ns.Routes, ns.Rules = routes, rules
 	return found
+}
+
+// resetPort undoes `link set PORT type bridge_slave SETTING VALUE` and `fdb add MAC dev PORT …`.
+func resetPort(ns *netstack.Namespace, e *Element) bool {
+	words := strings.Fields(e.Text)
+	if words[0] == "fdb" {
+		before := len(ns.FDB)
+		ns.FDB = slices.DeleteFunc(slices.Clone(ns.FDB), func(f netstack.FDBEntry) bool {
+			return net.HardwareAddr(f.MAC[:]).String() == words[2] && f.Dev == words[4]
+		})
+		return len(ns.FDB) < before
+	}
+	at := slices.IndexFunc(ns.Links, func(l netstack.Link) bool { return len(words) == 7 && l.Name == words[2] && l.Port != nil })
+	if at < 0 {
+		return false
+	}
+	port := *ns.Links[at].Port
+	switch words[5] {
+	case "hairpin":
+		port.Hairpin = false
+	case "isolated":
+		port.Isolated = false
+	case "state":
+		port.State = netstack.BRStateForwarding
+	case "locked":
+		port.Locked = false
+	case "flood":
+		port.Flood = true
+	case "learning":
+		port.Learning = true
+	case "bcast_flood":
+		port.NoBroadcastFlood = false
+	case "mcast_flood":
+		port.NoMulticastFlood = false
+	default:
+		return false
+	}
+	ns.Links = slices.Clone(ns.Links)
+	ns.Links[at].Port = &port
+	return true
 }
 
 // resetSysctl gives a setting its former value. Some settings are copied to every device when they are set.
@@ -124,8 +170,14 @@ func copied(from, to string) bool {
 	return strings.HasPrefix(to, family) && strings.HasSuffix(to, name) || to == "net.ipv4.ip_forward" && family == "net.ipv4.conf."
 }
 
-// dropNFT removes the rule that bears the element's id as its comment.
+// dropNFT removes the rule that bears the element's id as its comment. A policy becomes accept again.
 func dropNFT(ns *netstack.Namespace, e *Element) bool {
+	if words := strings.Fields(e.Text); words[1] == "chain" {
+		policy := regexp.MustCompile(`("name": "` + words[4] + `", [^}]*"policy": )"drop"`)
+		found := policy.Match(ns.NFT.Data)
+		ns.NFT.Data = policy.ReplaceAll(ns.NFT.Data, []byte(`$1"accept"`))
+		return found
+	}
 	if !bytes.Contains(ns.NFT.Data, []byte(`"`+e.ID+`"`)) {
 		return false
 	}
