@@ -15,9 +15,9 @@ type generator struct {
 // generators lists all of them. One file each: gen_NAME.go.
 func generators() []generator {
 	return []generator{
-		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 14, generateIPTables},
+		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 12, generateIPTables},
 		{"routes", []string{"route", "rule", "nexthop"}, 3, generateRoutes},
-		{"nft", []string{"nft"}, 8, generateNFT},
+		{"nft", []string{"nft"}, 7, generateNFT},
 		{"ipset", []string{"set"}, 3, generateIPSet},
 		{"dice", []string{"match:statistic", "route:multipath"}, 1, generateDice},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},

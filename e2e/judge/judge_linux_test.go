@@ -22,7 +22,7 @@ var (
 	first    = flag.Uint64("first", 0, "index of the first world")
 	features = flag.String("features", "", "restrict worlds to these features or generators: match:mark,route,iptables")
 	stop     = flag.Bool("stop", false, "stop at the first disagreement")
-	workers  = flag.Int("workers", 4, "worlds to judge at once")
+	workers  = flag.Int("workers", 6, "worlds to judge at once")
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	record   = flag.String("record", "", "directory for recordings of all worlds; what their features decide is not looked at")

@@ -20,6 +20,8 @@ func bridgeSubjects() []subject {
 	// port changes a port, and asks for what has to pass it, in both families.
 	port := func(feature string, settings ...string) {
 		add(feature, func(b *builder, n *node, client, server *pod) {
+			// Or a timer has ports that listen or learn forward after a while.
+			b.link(n.name, "link set cni0 type bridge forward_delay 0")
 			for _, s := range settings {
 				b.late(n.name, fmt.Sprintf("link set %s type bridge_slave %s", server.veth, s), feature)
 			}

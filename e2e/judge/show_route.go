@@ -49,7 +49,12 @@ func routeSubjects() []subject {
 			n := one(b, b.nodes...)
 			at := b.IntN(2)
 			to := [2]netip.Addr{netip.AddrFrom4([4]byte{10, 96, 1, byte(len(b.world.Probes))}), netip.MustParseAddr(fmt.Sprintf("fd00:10:96::%x", len(b.world.Probes)))}[at]
-			b.ask(one(b, n.pods...).name, to, one(b, verdict.TCP, verdict.UDP))
+			// A datagram's answer cannot come from an IPv6 address that no device has (ip6_datagram_send_ctl).
+			protocol := verdict.TCP
+			if at == 0 {
+				protocol = one(b, verdict.TCP, verdict.UDP)
+			}
+			b.ask(one(b, n.pods...).name, to, protocol)
 			b.route(n.name, families[at], "route", fmt.Sprintf("local %s dev lo table local", to), "route:local")
 			return true
 		}},

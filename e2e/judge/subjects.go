@@ -28,7 +28,7 @@ func subjects() []subject {
 
 const (
 	// subjectsOfWorld is how many subjects a world has, and showings how often each is shown in it.
-	subjectsOfWorld = 4
+	subjectsOfWorld = 6
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
 	apartWorlds          = 6

@@ -206,7 +206,7 @@ func (b *builder) probes() {
 	}
 	beyond := end{outside, outsideAddrs}
 	pinged := map[string]bool{}
-	for len(b.world.Probes) < 32 {
+	for len(b.world.Probes) < 36 {
 		from, to := one(b, inside...), one(b, inside...)
 		switch {
 		case b.chance(8):
