@@ -22,7 +22,7 @@ func routeSubjects() []subject {
 			})
 		}},
 		{feature: "nexthop:object", show: func(b *builder) bool {
-			return b.better(nil, func(p *place) (string, []string) {
+			return b.better(func(p *place) bool { return p.via.IsValid() }, func(p *place) (string, []string) {
 				return fmt.Sprintf("nhid %d", b.nexthop(p)), []string{"nexthop:object"}
 			})
 		}},

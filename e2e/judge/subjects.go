@@ -31,7 +31,7 @@ const (
 	subjectsOfWorld = 6
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
-	apartWorlds          = 6
+	apartWorlds          = 7
 	subjectsOfApartWorld = 2
 	probesOfApartWorld   = 6
 )
