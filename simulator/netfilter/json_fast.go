@@ -12,18 +12,32 @@ import (
 type fastJSON struct {
 	text  string
 	at    int
-	nodes slab[jsonNode]
-	keys  slab[string]
+	nodes arena[jsonNode]
+	keys  arena[string]
 	// Members and keys of the objects and arrays that are open.
 	openNodes []jsonNode
 	openKeys  []string
 }
 
+// reset goes to another place in a text, and uses the memory of the values read
+// before again.
+func (p *fastJSON) reset(text string, at int) {
+	p.text, p.at = text, at
+	p.nodes.reset()
+	p.keys.reset()
+	p.openNodes, p.openKeys = p.openNodes[:0], p.openKeys[:0]
+}
+
 // parse reads one value and nothing after it.
 func (p *fastJSON) parse() (jsonNode, bool) {
 	n, ok := p.value(0)
+	return n, p.ends() && ok
+}
+
+// ends says whether nothing comes any more.
+func (p *fastJSON) ends() bool {
 	p.space()
-	return n, ok && p.at == len(p.text)
+	return p.at == len(p.text)
 }
 
 func (p *fastJSON) space() {
@@ -45,6 +59,16 @@ func (p *fastJSON) take(c byte) bool {
 		return true
 	}
 	return false
+}
+
+// takeKey is take for the key of an object's member.
+func (p *fastJSON) takeKey(key string) bool {
+	p.space()
+	if p.at == len(p.text) || p.text[p.at] != '"' {
+		return false
+	}
+	text, ok := p.string()
+	return ok && text == key && p.take(':')
 }
 
 func (p *fastJSON) value(depth int) (n jsonNode, ok bool) {
@@ -147,14 +171,10 @@ func (p *fastJSON) string() (string, bool) {
 		switch c := p.text[i]; {
 		case c == '"':
 			p.at = i + 1
-			text := p.text[start:i]
 			if plain {
-				return text, true
+				return p.text[start:i], true
 			}
-			if !utf8.ValidString(text) || json.Unmarshal([]byte(p.text[start-1:p.at]), &text) != nil {
-				return "", false
-			}
-			return text, true
+			return unquote(p.text[start-1 : p.at])
 		case c == '\\':
 			i++
 			plain = false
@@ -165,6 +185,11 @@ func (p *fastJSON) string() (string, bool) {
 		}
 	}
 	return "", false
+}
+
+func unquote(quoted string) (text string, ok bool) {
+	ok = utf8.ValidString(quoted) && json.Unmarshal([]byte(quoted), &text) == nil
+	return text, ok
 }
 
 // integer reads a number without a fraction: nft has no others.

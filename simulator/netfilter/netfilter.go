@@ -167,6 +167,7 @@ type FIBQuery struct {
 // Texts are the texts of rules and of what they do that were made before. They
 // belong to one goroutine. The zero value has none.
 type Texts struct {
+	reader  fastJSON // of rules of nftables
 	rules   map[*rule]string
 	actions map[*verdictAction]string
 }

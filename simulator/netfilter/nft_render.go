@@ -6,6 +6,7 @@ import "strings"
 // handle by which nft deletes it.
 func renderRule(n *jsonNode) string {
 	var b strings.Builder
+	b.Grow(128)
 	if expr := n.get("expr"); expr != nil {
 		for i := range expr.list {
 			if i > 0 {

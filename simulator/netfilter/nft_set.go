@@ -50,7 +50,7 @@ type nftData struct {
 }
 
 func newNFTSet(name string) *nftSet {
-	return &nftSet{name: name, exact: make(map[nftKey]int), catchAll: -1}
+	return &nftSet{name: name, catchAll: -1}
 }
 
 // setType reads the type of a set's keys: names of types, or since nftables
@@ -88,6 +88,7 @@ func (p *nftParser) fillSet(s *nftSet, list *jsonNode) error {
 	if list.kind != jsonArray {
 		return p.errorf(list, "elements are not a list")
 	}
+	s.data = slices.Grow(s.data, len(list.list))
 	for i := range list.list {
 		n := &list.list[i]
 		key := n
@@ -165,6 +166,9 @@ func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
 		first[i], last[i] = span.first, span.last
 	}
 	if first == last {
+		if s.exact == nil {
+			s.exact = make(map[nftKey]int)
+		}
 		s.exact[first] = index
 	} else {
 		s.ranges = append(s.ranges, nftRange{first: first, last: last, index: index})

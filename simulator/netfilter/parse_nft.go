@@ -1,9 +1,9 @@
 package netfilter
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -45,14 +45,23 @@ type nftBase struct {
 
 // nftParser compiles the output of "nft -j list ruleset".
 type nftParser struct {
-	c      *compiler
-	file   string
-	data   []byte
-	text   string // the same
-	tables map[[2]string]*nftTable
-	order  []*nftTable
-	bases  []nftBase
-	age    int // of the base chain last seen
+	c    *compiler
+	file string
+	data []byte
+	text string // the same
+	// Objects of the rule set are elements of list, or, where that is nil, at
+	// places in the text, from where reader reads them again: all of them at once
+	// would need many times the memory.
+	list   []jsonNode
+	reader fastJSON
+	object jsonNode // that was read last
+	// sets and rules are where objects are that refer to others: sets and maps to
+	// chains, rules to both, which are known once all objects have been seen.
+	sets, rules []int
+	tables      map[[2]string]*nftTable
+	order       []*nftTable
+	bases       []nftBase
+	age         int // of the base chain last seen
 	// table and tracking belong to the rule being compiled.
 	table *nftTable
 	// bits is the width of the expression whose values are read; 0 when it does
@@ -76,31 +85,99 @@ type notModelled string
 func (e notModelled) Error() string { return string(e) }
 
 func (c *compiler) nftables(text *netstack.Text) error {
-	if len(strings.TrimSpace(string(text.Data))) == 0 {
+	if len(bytes.TrimSpace(text.Data)) == 0 {
 		return nil
 	}
-	root, err := parseJSON(text.File, text.Data)
+	p := newNFTParser(c, text)
+	ok, err := p.stream()
+	if !ok {
+		p = newNFTParser(c, text)
+		err = p.tree()
+	}
 	if err != nil {
 		return err
 	}
-	p := &nftParser{c: c, file: text.File, data: text.Data, text: string(text.Data), tables: make(map[[2]string]*nftTable)}
+	return p.resolve()
+}
+
+// resolve reads what refers to other objects, now that all are declared.
+func (p *nftParser) resolve() error {
+	for _, at := range p.sets {
+		if err := p.elements(p.at(at).only()); err != nil {
+			return err
+		}
+	}
+	for _, at := range p.rules {
+		if err := p.rule(p.at(at).only()); err != nil {
+			return err
+		}
+	}
+	return p.finish()
+}
+
+func newNFTParser(c *compiler, text *netstack.Text) *nftParser {
+	return &nftParser{c: c, file: text.File, data: text.Data, text: string(text.Data), tables: make(map[[2]string]*nftTable)}
+}
+
+// stream reads the objects one by one, as long as the JSON is such as nft writes
+// it: it says false for any other, and then nothing of it counts. An error is that
+// of an object, in JSON that is well-formed to its end.
+func (p *nftParser) stream() (ok bool, err error) {
+	r := &p.reader
+	r.reset(p.text, 0)
+	if !r.take('{') || !r.takeKey("nftables") || !r.take('[') {
+		return false, nil
+	}
+	for first := true; !r.take(']'); first = false {
+		if !first && !r.take(',') {
+			return false, nil
+		}
+		at := r.at
+		n, ok := p.read(at)
+		if !ok {
+			return false, nil
+		}
+		if err == nil {
+			err = p.declare(at, n)
+		}
+	}
+	return r.take('}') && r.ends(), err
+}
+
+// tree reads any JSON.
+func (p *nftParser) tree() error {
+	root, err := parseJSON(p.file, p.data)
+	if err != nil {
+		return err
+	}
 	list := root.get("nftables")
 	if list == nil || list.kind != jsonArray {
 		return p.errorf(&root, `expected an object with the list "nftables"`)
 	}
-	// Maps and rules refer to chains, and rules to sets, in any order.
-	for _, pass := range []func(kind string, n *jsonNode) error{p.declare, p.elements, p.rule} {
-		for i := range list.list {
-			kind, n, ok := list.list[i].only()
-			if !ok {
-				return p.errorf(&list.list[i], "expected an object with one member")
-			}
-			if err := pass(kind, n); err != nil {
-				return err
-			}
+	p.list = list.list
+	for i := range p.list {
+		if err := p.declare(i, &p.list[i]); err != nil {
+			return err
 		}
 	}
-	return p.finish()
+	return nil
+}
+
+// at returns an object, which is there until the next one is asked for.
+func (p *nftParser) at(place int) *jsonNode {
+	if p.list != nil {
+		return &p.list[place]
+	}
+	n, _ := p.read(place)
+	return n
+}
+
+// read reads an object of the text.
+func (p *nftParser) read(at int) (*jsonNode, bool) {
+	p.reader.reset(p.text, at)
+	var ok bool
+	p.object, ok = p.reader.value(2)
+	return &p.object, ok
 }
 
 // find returns the table that an object belongs to; nil when it is skipped.
@@ -113,8 +190,14 @@ func (p *nftParser) find(n *jsonNode) (*nftTable, error) {
 }
 
 // declare reads tables, chains and the heads of sets.
-func (p *nftParser) declare(kind string, n *jsonNode) error {
+func (p *nftParser) declare(place int, object *jsonNode) error {
+	kind, n, ok := object.only()
+	if !ok {
+		return p.errorf(object, "expected an object with one member")
+	}
 	switch kind {
+	case "rule":
+		p.rules = append(p.rules, place)
 	case "table":
 		t := &nftTable{
 			family: n.str("family"), name: n.str("name"),
@@ -160,6 +243,7 @@ func (p *nftParser) declare(kind string, n *jsonNode) error {
 		if err != nil || t.skip {
 			return err
 		}
+		p.sets = append(p.sets, place)
 		return p.set(t, kind, n)
 	case "ct helper":
 		t, err := p.find(n)
@@ -220,13 +304,10 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
 	return nil
 }
 
-// elements reads the elements of named sets and maps.
-func (p *nftParser) elements(kind string, n *jsonNode) error {
-	if kind != "set" && kind != "map" {
-		return nil
-	}
+// elements reads the elements of a named set or map.
+func (p *nftParser) elements(kind string, n *jsonNode, _ bool) error {
 	t, err := p.find(n)
-	if err != nil || t.skip {
+	if err != nil {
 		return err
 	}
 	p.table = t
@@ -235,13 +316,16 @@ func (p *nftParser) elements(kind string, n *jsonNode) error {
 		s.dataType = n.str("map")
 		s.isMap = true
 	}
-	return p.fillSet(s, n.get("elem"))
+	if err := p.fillSet(s, n.get("elem")); err != nil {
+		return err
+	}
+	if s.isMap && s.dataType != "verdict" {
+		p.reader = fastJSON{} // whose memory the values of the map are in
+	}
+	return nil
 }
 
-func (p *nftParser) rule(kind string, n *jsonNode) error {
-	if kind != "rule" {
-		return nil
-	}
+func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
 	t, err := p.find(n)
 	if err != nil || t.skip {
 		return err

@@ -1,7 +1,9 @@
 package netfilter
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,6 +80,77 @@ func TestMalformedNftIsRefusedByFileLineAndToken(t *testing.T) {
 	}
 }
 
+// readNFT compiles a rule set object by object, or from the tree of all of them,
+// and lists its rules. It says false for JSON that is not read object by object.
+func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
+	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, owned: make(map[ownedTable]bool)}
+	p := newNFTParser(c, &netstack.Text{File: "f", Data: data})
+	if tree {
+		ok, err = true, p.tree()
+	} else {
+		ok, err = p.stream()
+	}
+	if !ok || err != nil {
+		return nil, ok, err
+	}
+	if err := p.resolve(); err != nil {
+		return nil, true, err
+	}
+	list = append(list, fmt.Sprint(c.rs.rules, c.rs.unmodelled, c.rs.tracking, c.rs.linkLayer.tracking))
+	for _, t := range p.order {
+		for _, s := range t.sets {
+			list = append(list, fmt.Sprint(t.name, " ", s.name, s.types, s.unknown, s.isMap, s.count, s.ranges, s.exact))
+		}
+		slices.Sort(list)
+		for _, c := range t.order {
+			for i := range c.rules {
+				list = append(list, fmt.Sprint(c.ref(&c.rules[i], c.rules[i].String()), len(c.rules[i].steps)))
+			}
+		}
+	}
+	return list, true, nil
+}
+
+// checkStream holds rule sets that are read object by object against the same
+// ones read as a whole: the same rules, or the same error.
+func checkStream(t *testing.T, data []byte) (streamed bool) {
+	t.Helper()
+	got, ok, err := readNFT(data, false)
+	if !ok {
+		return false
+	}
+	want, _, wantErr := readNFT(data, true)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) || !slices.Equal(got, want) {
+		t.Fatalf("%q is read as %v, %q\nnot %v, %q", data, err, got, wantErr, want)
+	}
+	return true
+}
+
+func TestRulesAreReadOneByOneAsTheyAreTogether(t *testing.T) {
+	statements, err := os.ReadFile("testdata/every-statement.nft.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		string(statements), string(services(20).NFTablesJSON()), `{"nftables":[]}`, " { \"nftables\" : [ ] }\n",
+		`{"nftables":[{"table":{"family":"ip","name":"t"}},{"rule":{"family":"ip","table":"t","chain":"c","expr":[]}}]}`,
+		`{"nftables":[{"table":{"family":"ip","name":"t"}},{"a":1,"b":2}]}`,
+		`{"nftables":[{"chain":{"family":"ip","table":"t","name":"c"}},7]}`,
+	} {
+		if !checkStream(t, []byte(text)) {
+			t.Errorf("not read one by one: %.80s", text)
+		}
+	}
+	for _, text := range []string{
+		`{"nftables":[{}],"other":1}`, `{"other":1,"nftables":[]}`, `{"nftables":{}}`, `{"nftables":[{"a":1.5}]}`, `[]`,
+		`{"nftables":[{}{}]}`, `{"nftables":[{},]}`, `{"nftables":[,{}]}`, `{"nftables":[]} 1`, `{"nftables":[`, `{nftables`,
+	} {
+		if checkStream(t, []byte(text)) {
+			t.Errorf("read one by one: %s", text)
+		}
+	}
+}
+
 func FuzzNFT(f *testing.F) {
 	data, err := os.ReadFile("testdata/every-statement.nft.json")
 	if err != nil {
@@ -85,7 +158,8 @@ func FuzzNFT(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"nftables": [{"table": {"family": "ip", "name": "t"}}, {"chain": {"family": "ip", "table": "t", "name": "c", "type": "nat", "hook": "input", "prio": 0}}, {"rule": {"family": "ip", "table": "t", "chain": "c", "expr": [{"snat": {"addr": "1.1.1.1"}}]}}]}`))
-	f.Fuzz(func(_ *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		checkStream(t, data)
 		if rs, err := Compile(&netstack.Namespace{NFT: netstack.Text{File: "f", Data: data}}); err == nil {
 			runEverything(rs)
 		}

@@ -117,8 +117,13 @@ func (r *rule) String() string {
 	if r.json == "" {
 		return r.text
 	}
-	p := fastJSON{text: r.json}
-	n, ok := p.value(0)
+	return new(Texts).render(r)
+}
+
+// render reads a rule of nftables again, and writes it for people.
+func (t *Texts) render(r *rule) string {
+	t.reader.reset(r.json, 0)
+	n, ok := t.reader.value(0)
 	if !ok {
 		n, _ = parseJSONCarefully("", firstJSON(r.json))
 	}
