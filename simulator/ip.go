@@ -33,6 +33,7 @@ type walk struct {
 	fixedPort bool
 	existing  []existingConn
 	drawn     map[drawKey]int
+	copies    []end // of the first packet, of which its sender may be told
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with
@@ -65,6 +66,7 @@ type leg struct {
 	source netip.Addr // that the sending host chose
 	// anySource says that the sending socket was not bound to an address.
 	anySource bool
+	copied    bool  // rules may send copies of it
 	host      *host // where the packet is
 	origin    *host // where it was made; nil when it came from outside
 	stolen    bool  // IPVS has taken it from its sender, who hears of no error
@@ -159,6 +161,7 @@ type notice struct {
 	mtu        int   // bytes, with "fragmentation needed" and "packet too big"
 	originated bool  // the packet never left the host that made it
 	errno      errno // with noticeErrno
+	late       bool  // only once the kernel has waited for a neighbour
 }
 
 type noticeKind uint8

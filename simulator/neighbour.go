@@ -230,7 +230,9 @@ func (l *leg) vanished(stations []station, to netip.Addr) (verdict.Finding, bool
 // once the kernel gave up (arp_error_report, ndisc_error_report).
 func (l *leg) unresolved(f verdict.Finding) end {
 	typ, code := unreachable(l.packet.Family(), errHost)
-	return l.dropTelling(f, typ, code)
+	e := l.dropTelling(f, typ, code)
+	e.notice.late = true
+	return e
 }
 
 func (h *host) neighbour(dev string, ip netip.Addr) *netstack.Neighbour {

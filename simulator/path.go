@@ -37,6 +37,7 @@ type conversation struct {
 	// quiet says that packets of the established connection leave no trace, and
 	// failed that one did not arrive.
 	quiet, failed bool
+	answered      bool // the client has heard from the server
 	talked        bool // a message got through, and its answer
 }
 
@@ -65,6 +66,7 @@ func (ws *workspace) conversation(f *flow, d *dice, quiet bool) *conversation {
 	}
 	c.walk.client, c.walk.sender, c.walk.fixedPort = &c.client, f.from, f.fixedPort
 	c.run()
+	c.hearOfCopies()
 	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
 	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {
 		c.path.Source.Port = 0
@@ -130,7 +132,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	}
 	l := c.newLeg(p)
 	defer l.done()
-	l.anySource = !p.Src.IsValid()
+	l.anySource, l.copied = !p.Src.IsValid(), true
 	e := c.depart(l)
 	c.path.Hops = l.hops
 	c.client.Src = l.firstSource(p.Src)
@@ -243,6 +245,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	e = c.returned(l, e)
 	c.path.Reverse = l.hops
 	if e.kind == delivered {
+		c.answered = true
 		switch p.Protocol {
 		case netstack.ProtoTCP:
 			c.path.Outcome = verdict.OutcomeEstablished

@@ -45,7 +45,7 @@ func (ws *workspace) begin(d *dice) *walk {
 	clear(wk.learnt)
 	clear(wk.drawn)
 	wk.workspace, wk.dice = ws, d
-	wk.translations, wk.existing = nil, nil
+	wk.translations, wk.existing, wk.copies = nil, nil, nil
 	return wk
 }
 

@@ -100,6 +100,27 @@ var scenarios = []scenario{
 		node-2 {iptables} -I FORWARD -p udp -m length ! --length 156:176 -j DROP`},
 	{name: "an echo request is let pass by its length", to: far, proto: "icmp", change: `
 		node-2 {iptables} -I FORWARD -p {icmp} -d {shop/api-1} -m length ! --length 84:104 -j DROP`},
+
+	// Copies of packets.
+	{name: "a copy finds no neighbour, and the packet is dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j TEE --gateway {nobody}
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j DROP`},
+	{name: "a copy of nftables finds no neighbour, and the datagram is dropped", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
+		node-1 nft add table {nft} copies
+		node-1 nft add chain {nft} copies c { type filter hook prerouting priority -150 ; }
+		node-1 nft add rule {nft} copies c udp dport 5353 dup to {nobody} device eth0
+		node-1 nft add rule {nft} copies c udp dport 5353 drop`},
+	{name: "a copy finds no neighbour, and the packet is answered", to: far, change: `
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j TEE --gateway {nobody}`},
+	{name: "a copy of a datagram finds no neighbour, and it is answered", to: far, proto: "udp", change: `
+		node-1 {iptables} -t mangle -A PREROUTING -p udp --dport 5353 -j TEE --gateway {nobody}`},
+	{name: "a copy arrives, and the packet is dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j TEE --gateway {shop/web-0}
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j DROP`},
+	{name: "a copy is rejected on the host that makes it, and the packet is dropped", to: far, reason: verdict.NetfilterDrop, change: `
+		node-1 {iptables} -A OUTPUT -p tcp --dport 8080 -j REJECT
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j TEE --gateway {shop/web-0}
+		node-1 {iptables} -t mangle -A PREROUTING -p tcp --dport 8080 -j DROP`},
 	{name: "a policy of DROP that RELATED and ESTABLISHED do not help", to: far, reason: verdict.NetfilterDrop, change: `
 		node-2 {iptables} -P FORWARD DROP`},
 	{name: "replies are dropped on the client's node", to: far, reason: verdict.NetfilterDrop, change: `

@@ -43,9 +43,9 @@ const (
 // words are what a family calls the things of a scenario.
 func words(t *testing.T, l *lab.Lab, f netstack.Family) *strings.Replacer {
 	t.Helper()
-	at, pairs := 0, []string{"{iptables}", "iptables", "{ip}", "ip -4", "{icmp}", "icmp", "{ipset}", "inet", "{single}", "32", "{too-big}", "--icmp-type fragmentation-needed"}
+	at, pairs := 0, []string{"{iptables}", "iptables", "{ip}", "ip -4", "{icmp}", "icmp", "{nft}", "ip", "{ipset}", "inet", "{single}", "32", "{too-big}", "--icmp-type fragmentation-needed"}
 	if f == netstack.IPv6 {
-		at, pairs = 1, []string{"{iptables}", "ip6tables", "{ip}", "ip -6", "{icmp}", "ipv6-icmp", "{ipset}", "inet6", "{single}", "128", "{too-big}", "--icmpv6-type packet-too-big"}
+		at, pairs = 1, []string{"{iptables}", "ip6tables", "{ip}", "ip -6", "{icmp}", "ipv6-icmp", "{nft}", "ip6", "{ipset}", "inet6", "{single}", "128", "{too-big}", "--icmpv6-type packet-too-big"}
 	}
 	add := func(word string, value any) { pairs = append(pairs, "{"+word+"}", fmt.Sprint(value)) }
 	for _, p := range l.Spec.Pods {

@@ -21,6 +21,7 @@ type fakeEnv struct {
 	asked    []string
 	weights  []float64
 	rerouted int
+	copies   []string
 }
 
 func (e *fakeEnv) Pick(_ Rule, weights []float64) int {
@@ -63,7 +64,10 @@ func (e *fakeEnv) Reroute(*State) bool {
 func (e *fakeEnv) FIBDevice(FIBQuery) (string, bool) { return "", true }
 
 func (e *fakeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return e.socket, true }
-func (e *fakeEnv) OutMTU(*State) int                               { return e.mtu }
+func (e *fakeEnv) Duplicate(_ Hook, to netip.Addr, dev string) {
+	e.copies = append(e.copies, to.String()+" "+dev)
+}
+func (e *fakeEnv) OutMTU(*State) int { return e.mtu }
 
 // packet is a TCP SYN from 10.0.0.1:40000 to 10.0.1.2:80, changed by edit.
 func packet(edit ...func(*netstack.Packet)) *netstack.Packet {

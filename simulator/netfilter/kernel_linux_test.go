@@ -303,6 +303,7 @@ func (e *judgeEnv) Reroute(st *State) bool {
 }
 
 func (e *judgeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return false, true }
+func (e *judgeEnv) Duplicate(Hook, netip.Addr, string)              {}
 func (e *judgeEnv) OutMTU(*State) int                               { return 1500 }
 
 // passRouter walks a packet through the router, and says where it ends.

@@ -221,4 +221,7 @@ type Env interface {
 	// back to its source (TCPMSS --clamp-mss-to-pmtu uses the smaller one); 0
 	// when not known.
 	OutMTU(st *State) int
+	// Duplicate sends a copy of the packet to a neighbour, by dev if that is not
+	// empty (nf_dup_ipv4, nf_dup_ipv6).
+	Duplicate(hook Hook, to netip.Addr, dev string)
 }

@@ -59,7 +59,15 @@ func (b *nftRuleBuilder) compile(kind string, n *jsonNode) error {
 		return nil
 	case "counter":
 		return b.mappedObject(kind, n)
-	case "log", "dup", "secmark", "ct timeout", "ct expectation":
+	case "dup":
+		to, err := netip.ParseAddr(n.str("addr"))
+		if err != nil { // another packet may go elsewhere, or the copy to a device, as what it is
+			b.act(&noEffect{name: kind})
+			return nil
+		}
+		b.act(&duplicate{name: kind, dev: n.str("dev"), to: to})
+		return nil
+	case "log", "secmark", "ct timeout", "ct expectation":
 		b.act(&noEffect{name: kind})
 		return nil
 	case "flow":

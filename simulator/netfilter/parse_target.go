@@ -58,6 +58,8 @@ func newTarget(name string) targetModule {
 		return &hmarkTarget{}
 	case "SNPT", "DNPT":
 		return &nptTarget{dst: name == "DNPT"}
+	case "TEE":
+		return &teeTarget{}
 	case "CLASSIFY":
 		return &classifyTarget{}
 	case "SYNPROXY", "CLUSTERIP":
@@ -76,7 +78,7 @@ var spectators = map[string]map[string]int{
 	"NFLOG": values("--nflog-group", "--nflog-prefix", "--nflog-range", "--nflog-size", "--nflog-threshold"),
 	"ULOG":  values("--ulog-nlgroup", "--ulog-prefix", "--ulog-cprange", "--ulog-qthreshold"),
 	"TRACE": nil, "AUDIT": values("--type"), "CHECKSUM": withFlags(values(), "--checksum-fill"),
-	"TEE": values("--gateway", "--oif"), "SECMARK": values("--selctx"), "CONNSECMARK": withFlags(values(), "--save", "--restore"),
+	"SECMARK": values("--selctx"), "CONNSECMARK": withFlags(values(), "--save", "--restore"),
 	"IDLETIMER": withFlags(values("--timeout", "--label"), "--alarm"), "RATEEST": values("--rateest-name", "--rateest-interval", "--rateest-ewmalog"),
 	"LED": withFlags(values("--led-trigger-id", "--led-delay"), "--led-always-blink"),
 }

@@ -289,6 +289,58 @@ func TestSegmentsOfAConnection(t *testing.T) {
 	}
 }
 
+func TestCopiesAreSentAndThePacketGoesOn(t *testing.T) {
+	env := &fakeEnv{}
+	res := forward(t, "-A FORWARD -p tcp --dport 80 -j TEE --gateway 10.0.0.9 --oif e0\n-A FORWARD -p udp -j TEE --gateway 10.0.0.8\n", &State{Packet: packet()}, env)
+	if res.Action != Accept || !slices.Equal(env.copies, []string{"10.0.0.9 e0"}) {
+		t.Errorf("%+v, copies to %q", res, env.copies)
+	}
+}
+
+func TestWhichRulesTellSegmentsApart(t *testing.T) {
+	for rule, want := range map[string]bool{
+		"-p tcp --dport 80 -m conntrack --ctstate ESTABLISHED -j ACCEPT": false,
+		"-p tcp --syn -j DROP":                          false,
+		"-p tcp --tcp-flags ALL ACK -j DROP":            true,
+		"-m length --length 0:100 -j DROP":              true,
+		`-m u32 --u32 "0>>28=4" -j DROP`:                true,
+		"-m connmark --mark 1 -j DROP":                  false,
+		"-j CONNMARK --restore-mark":                    false,
+		"-j CONNMARK --save-mark":                       true,
+		"-m connlabel --label 3 --set -j ACCEPT":        true,
+		"-m statistic --mode random --probability 0.5":  false,
+		"-m string --string x --algo bm -j DROP":        false,
+		"-m conntrack --ctdir REPLY -m mark --mark 0x1": false,
+	} {
+		rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*mangle\n:FORWARD ACCEPT\n-A FORWARD "+rule+"\nCOMMIT\n"))
+		if got := rs.TellsSegmentsApart(); got != want {
+			t.Errorf("%s: %t, want %t", rule, got, want)
+		}
+	}
+	for rule, want := range map[string]bool{
+		`{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":80}}`:                                   false,
+		`{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"ttl"}},"right":64}}`:                                      false,
+		`{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"length"}},"right":64}}`:                                   true,
+		`{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"flags"}},"right":"syn"}}`:                                true,
+		`{"match":{"op":"==","left":{"payload":{"base":"nh","offset":0,"len":32}},"right":64}}`:                                    true,
+		`{"match":{"op":"==","left":{"meta":{"key":"length"}},"right":64}}`:                                                        true,
+		`{"match":{"op":"==","left":{"ct":{"key":"mark"}},"right":64}}`:                                                            false,
+		`{"mangle":{"key":{"ct":{"key":"mark"}},"value":1}}`:                                                                       true,
+		`{"mangle":{"key":{"meta":{"key":"mark"}},"value":1}}`:                                                                     false,
+		`{"set":{"op":"add","elem":{"payload":{"protocol":"ip","field":"saddr"}},"set":"@s"}}`:                                     true,
+		`{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"10.0.0.1"}},{"log":null},{"drop":null}`: false,
+	} {
+		ns := &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(`{"nftables":[
+			{"table":{"family":"ip","name":"t","handle":1}},
+			{"set":{"family":"ip","name":"s","table":"t","type":"ipv4_addr","handle":2,"flags":["dynamic"]}},
+			{"chain":{"family":"ip","table":"t","name":"c","handle":3,"type":"filter","hook":"forward","prio":0,"policy":"accept"}},
+			{"rule":{"family":"ip","table":"t","chain":"c","handle":4,"expr":[` + rule + `]}}]}`)}}
+		if got := mustCompile(t, ns).TellsSegmentsApart(); got != want {
+			t.Errorf("%s: %t, want %t", rule, got, want)
+		}
+	}
+}
+
 func TestOutputIsRoutedAgainAfterAChange(t *testing.T) {
 	const mark = "*mangle\n:OUTPUT ACCEPT\n-A OUTPUT -p tcp --dport 80 -j MARK --set-mark 1\nCOMMIT\n"
 	const dnat = "*nat\n:OUTPUT ACCEPT\n-A OUTPUT -p tcp --dport 80 -j DNAT --to-destination 10.0.9.9\nCOMMIT\n"

@@ -68,6 +68,8 @@ func TestOptionsOfTargetsAreChecked(t *testing.T) {
 		{"-j HL", `f:3: target has no operation at "HL"`},
 		{"-j DSCP", `f:3: target has no operation at "DSCP"`},
 		{"-j CLASSIFY --set-class 1", `f:3: invalid class at "1"`},
+		{"-j TEE --oif e0", `f:3: target needs --gateway at "TEE"`},
+		{"-j TEE --gateway nobody", `f:3: invalid IPv4 address at "nobody"`},
 		{"-j HMARK --hmark-offset 1", `f:3: target needs --hmark-mod at "HMARK"`},
 		{"-j SNPT --src-pfx fd00::/48", `f:3: target needs --src-pfx and --dst-pfx at "NPT"`},
 		{"-j SNPT --src-pfx fd00::1/48", `f:3: invalid prefix for --src-pfx at "fd00::1/48"`},
