@@ -129,11 +129,10 @@ func (l *leg) bridgeFinish(bridge, in fabric.Port, vlan uint16, nf bool) end {
 // reached through the bridge, else it is routed. Either way IPv4 routes it as a
 // packet that came in, and ends it where the bridge's host does not forward.
 func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
-	h := l.host
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
-	res := h.fib.Lookup(fib.KeyOf(&l.packet, bridge.Link.Name))
+	res := l.lookup(fib.KeyOf(&l.packet, bridge.Link.Name))
 	six := l.packet.Family() == netstack.IPv6
 	if six && !res.Found() {
 		l.route = res

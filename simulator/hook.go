@@ -184,7 +184,7 @@ func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
 
 // Reroute looks the route of a locally made packet up again.
 func (l *leg) Reroute(st *netfilter.State) bool {
-	l.route = l.host.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
 	if !l.route.Found() || l.route.Unknown != "" {
 		return false
 	}

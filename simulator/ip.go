@@ -298,12 +298,12 @@ func (l *leg) send(h *host) end {
 	if l.anySource && l.packet.Family() == netstack.IPv6 {
 		key.Src = noAddr // the socket keeps the route that it found first
 	}
-	l.route = h.fib.Lookup(key)
+	l.route = l.lookup(key)
 	if !l.route.Found() && l.route.Unknown == "" && !l.packet.Src.IsValid() && l.packet.Family() == netstack.IPv6 {
 		// ip6_dst_lookup_tail: routes and rules may ask for a source.
 		if src, ok := h.fib.AnySource(l.packet.Dst); ok {
 			key.Src = src
-			if res := h.fib.Lookup(key); res.Found() {
+			if res := l.lookup(key); res.Found() {
 				l.route, l.packet.Src, l.source = res, src, src
 			}
 		}
@@ -326,7 +326,7 @@ func (l *leg) send(h *host) end {
 		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
-			l.route = h.fib.Lookup(fib.KeyOf(&l.packet, ""))
+			l.route = l.lookup(fib.KeyOf(&l.packet, ""))
 			if e, failed := l.outputRoute(); failed {
 				return e
 			}
@@ -442,19 +442,24 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 		"no route to host %s on %s", l.packet.Dst, h), dropped, errNet
 }
 
-// pickNextHop chooses among the next hops of the route as the kernel's hash
-// would: the same for all packets of a flow.
+// lookup finds the route of the packet, which came in by a device or was made here.
+func (l *leg) lookup(key fib.Key) fib.Result { return l.host.fib.LookupWay(key, l.way) }
+
+// pickNextHop takes one of the next hops of the route.
 func (l *leg) pickNextHop() {
-	hops := l.route.NextHops
-	switch len(hops) {
-	case 0:
-		l.next = netstack.NextHop{}
-		return
-	case 1:
-		l.next = hops[0]
-		return
+	l.next = netstack.NextHop{}
+	if len(l.route.NextHops) > 0 {
+		l.next = l.route.NextHops[l.way(&l.route)]
 	}
-	key := l.multipathKey()
+}
+
+// way chooses among the next hops of a route as the kernel's hash would: the same
+// for all packets of a flow.
+func (l *leg) way(route *fib.Result) int {
+	if len(route.NextHops) == 1 {
+		return 0
+	}
+	key := l.multipathKey(route.Route)
 	at, known := l.multipath[key]
 	if !known {
 		var src netip.Addr
@@ -463,7 +468,7 @@ func (l *leg) pickNextHop() {
 		}
 		var ways []int
 		var weights []float64
-		for i, share := range l.host.fib.Shares(&l.route, src) {
+		for i, share := range l.host.fib.Shares(route, src) {
 			if share > 0 {
 				ways, weights = append(ways, i), append(weights, share)
 			}
@@ -474,12 +479,12 @@ func (l *leg) pickNextHop() {
 		}
 		l.multipath[key] = at
 	}
-	l.next = hops[min(at, len(hops)-1)]
+	return min(at, len(route.NextHops)-1)
 }
 
 // multipathKey is what the kernel hashes (fib_multipath_hash, rt6_multipath_hash).
-func (l *leg) multipathKey() multipathKey {
-	key := multipathKey{host: l.host, route: l.route.Route, src: l.packet.Src, dst: l.packet.Dst}
+func (l *leg) multipathKey(route *netstack.Route) multipathKey {
+	key := multipathKey{host: l.host, route: route, src: l.packet.Src, dst: l.packet.Dst}
 	policy := "net.ipv4.fib_multipath_hash_policy"
 	if l.packet.Family() == netstack.IPv6 {
 		policy = "net.ipv6.fib_multipath_hash_policy"
@@ -545,7 +550,7 @@ func (l *leg) routeInput(in *netstack.Link) end {
 	if f, martian := l.martian(in); martian {
 		return l.drop(f)
 	}
-	l.route = h.fib.Lookup(fib.KeyOf(p, in.Name))
+	l.route = l.lookup(fib.KeyOf(p, in.Name))
 	family := p.Family()
 	forwarding := l.forwarding(in.Name)
 	if !l.route.Found() || l.route.Unknown != "" {

@@ -161,7 +161,7 @@ func (l *leg) routeIPVLAN(lower fabric.Port) end {
 		return e
 	}
 	l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{}
-	l.route = l.host.fib.Lookup(fib.KeyOf(&l.packet, ""))
+	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
 	if !l.route.Found() || l.route.Unknown != "" {
 		f, kind, _ := l.routeFinding()
 		return l.finish(kind, f)

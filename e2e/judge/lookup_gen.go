@@ -17,10 +17,12 @@ type lookupGenerator struct {
 	v4       []netip.Addr // addresses of the namespace
 	v6       []netip.Addr
 	nextHops int // ids in use
+	// shared is what the IPv6 routes of one prefix and metric have in common.
+	shared map[string]string
 }
 
 func drawLookups(seed, index uint64) (*lookupGenerator, []string) {
-	g := &lookupGenerator{Rand: rand.New(rand.NewPCG(seed, index))}
+	g := &lookupGenerator{Rand: rand.New(rand.NewPCG(seed, index)), shared: make(map[string]string)}
 	g.links()
 	g.addresses()
 	for range 12 + g.IntN(40) {
@@ -203,18 +205,27 @@ func (g *lookupGenerator) route(six bool) {
 	if g.chance(15) && six {
 		options += " from " + g.pick("fd00::/32", "fd00:1::/32", "fd00:1::/64", "fd00:2::1", "fd00:3::/48")
 	}
-	if g.chance(10) && six {
-		options += " pref " + g.pick("high", "low", "medium")
-	}
 	source := ""
+	if g.chance(10) && six {
+		source = " pref " + g.pick("high", "low", "medium")
+	}
 	if g.chance(15) {
-		source = fmt.Sprintf(" src 10.%d.0.1", g.IntN(4))
 		if six {
-			source = fmt.Sprintf(" src fd00:%d::1", g.IntN(4))
+			source += fmt.Sprintf(" src fd00:%d::1", g.IntN(4))
+		} else {
+			source += fmt.Sprintf(" src 10.%d.0.1", g.IntN(4))
 		}
 	}
 	if g.chance(15) {
 		source += fmt.Sprintf(" mtu %d", 1280+g.IntN(200))
+	}
+	if six {
+		// They become ways of one route, and the kernel shows of the first alone what
+		// else it has (rt6_fill_node).
+		if before, ok := g.shared[dst+options]; ok {
+			source = before
+		}
+		g.shared[dst+options] = source
 	}
 	switch g.IntN(14) {
 	case 0:
@@ -223,7 +234,11 @@ func (g *lookupGenerator) route(six bool) {
 		if six {
 			g.add("%s%s %s dev %s%s", line, g.pick("local", "anycast"), dst, g.dev(), options)
 		} else if dst != "0.0.0.0/0" { // which would make every sender a martian
-			g.add("%s%s %s dev %s%s", line, g.pick("local", "broadcast", "anycast", "multicast"), dst, g.dev(), options)
+			typ := g.pick("local", "broadcast", "anycast", "multicast")
+			if typ == "local" && holdsGateway(netip.MustParsePrefix(dst)) {
+				typ = "anycast" // whether a gateway was local when a route was made, nothing shows
+			}
+			g.add("%s%s %s dev %s%s", line, typ, dst, g.dev(), options)
 		}
 	case 2, 3:
 		hops := ""
@@ -239,6 +254,18 @@ func (g *lookupGenerator) route(six bool) {
 	default:
 		g.add("%s%s %s%s%s", line, dst, g.way(six), source, options)
 	}
+}
+
+// holdsGateway says whether one of the gateways of way and nextHop is in the prefix.
+func holdsGateway(p netip.Prefix) bool {
+	for i := range 4 {
+		for _, host := range []byte{5, 6, 7, 9} {
+			if p.Contains(netip.AddrFrom4([4]byte{10, byte(i), 0, host})) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (g *lookupGenerator) rule(six bool) {

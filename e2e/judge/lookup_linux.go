@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -31,11 +32,13 @@ type lookupWorld struct {
 
 	state *netstack.Namespace
 	fib   *fib.FIB
-	index map[string]int
-	names map[int]string
-	sock  int
-	buf   []byte
-	seq   uint32
+	// stored is the same out of a bundle.
+	stored *fib.FIB
+	index  map[string]int
+	names  map[int]string
+	sock   int
+	buf    []byte
+	seq    uint32
 }
 
 // open makes the namespace, collects it, and opens a netlink socket in it.
@@ -68,6 +71,11 @@ func (w *lookupWorld) collect(ctx context.Context) error {
 			return fmt.Errorf("%d namespaces collected instead of %s", len(snapshot.Namespaces), w.Name)
 		}
 		if w.load(snapshot.Namespaces[0]); w.settled() {
+			stored, err := against.ThroughBundle(snapshot)
+			if err != nil {
+				return err
+			}
+			w.stored = fib.Compile(stored.Namespaces[0])
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -141,9 +149,14 @@ func (w *lookupWorld) load(state *netstack.Namespace) {
 	w.buf = make([]byte, 32<<10)
 }
 
-// has says whether the namespace has the address.
-func (w *lookupWorld) has(a netip.Addr) bool {
-	return slices.ContainsFunc(w.state.Addresses, func(own netstack.Address) bool { return own.Prefix.Addr() == a })
+// sends says whether packets of the key are in this namespace: one that came in
+// by a device which is there, or that has no address which the kernel refused.
+func (w *lookupWorld) sends(k *fib.Key) bool {
+	if k.IIF != "" {
+		return w.index[k.IIF] != 0
+	}
+	return !k.Src.IsValid() ||
+		slices.ContainsFunc(w.state.Addresses, func(own netstack.Address) bool { return own.Prefix.Addr() == k.Src })
 }
 
 func (w *lookupWorld) close() error {
@@ -328,14 +341,58 @@ func eachAttribute(b []byte, read func(kind uint16, data []byte)) error {
 	return nil
 }
 
-// simulate looks a key up in the simulator: the answers that the kernel may
-// give, and how often.
-func (w *lookupWorld) simulate(k fib.Key) (answers []string, shares []float64, res fib.Result) {
-	res = w.fib.Lookup(k)
+// simulated is what the simulator says of a look-up: the answers that the kernel
+// may give, and how often.
+type simulated struct {
+	answers []string
+	shares  []float64
+	unknown string
+}
+
+// simulate looks a key up in the simulator, for all ways that its flow may take.
+func simulate(f *fib.FIB, k fib.Key) (s simulated) {
+	var own netip.Addr
+	if k.IIF == "" {
+		own = k.Src
+	}
+	// A look-up may ask, of several routes, which way the flow takes. Those of the
+	// first routes are given, the others take their first way, and then each other.
+	var walk func(given []int)
+	walk = func(given []int) {
+		taken, share, asked := slices.Clone(given), 1.0, map[*netstack.Route]int{}
+		var ways []int
+		res := f.LookupWay(k, func(res *fib.Result) int {
+			if way, known := asked[res.Route]; known {
+				return way
+			}
+			if len(asked) == len(taken) {
+				taken, ways = append(taken, 0), append(ways, len(res.NextHops))
+			}
+			way := taken[len(asked)]
+			asked[res.Route] = way
+			share *= f.Shares(res, own)[way]
+			return way
+		})
+		if share > 0 {
+			s.add(f, &k, &res, own, share, asked)
+		}
+		for i, n := range ways {
+			for way := 1; way < n; way++ {
+				walk(append(slices.Clone(taken[:len(given)+i]), way))
+			}
+		}
+	}
+	walk(nil)
+	return s
+}
+
+// add adds the answers of one way.
+func (s *simulated) add(f *fib.FIB, k *fib.Key, res *fib.Result, own netip.Addr, share float64, asked map[*netstack.Route]int) {
 	code := ""
 	switch {
 	case res.Unknown != "":
-		return []string{"unknown: " + res.Unknown}, nil, res
+		s.unknown = res.Unknown
+		return
 	case res.Type == netstack.RouteBlackhole:
 		code = "EINVAL"
 	case res.Type == netstack.RouteProhibit:
@@ -348,20 +405,21 @@ func (w *lookupWorld) simulate(k fib.Key) (answers []string, shares []float64, r
 		code = "EINVAL" // a martian destination
 	}
 	if code != "" {
-		return []string{"error " + code}, nil, res
+		s.answers, s.shares = append(s.answers, "error "+code), append(s.shares, share)
+		return
 	}
-	var own netip.Addr
-	if k.IIF == "" {
-		own = k.Src
+	parts := f.Shares(res, own)
+	if way, known := asked[res.Route]; known {
+		clear(parts)
+		parts[way] = 1
 	}
-	parts := w.fib.Shares(&res, own)
 	for i, hop := range res.NextHops {
 		if parts[i] == 0 {
 			continue
 		}
 		src := k.Src
 		if !src.IsValid() && k.IIF == "" {
-			src, _ = w.fib.SourceAddress(&res, hop, k.Dst)
+			src, _ = f.SourceAddress(res, hop, k.Dst)
 		}
 		dev, table, gateway, mtu := hop.Dev, res.Route.Table, hop.Gateway, res.Route.MTU
 		if k.IIF != "" && k.Dst.Is4() && res.Type == netstack.RouteBroadcast {
@@ -370,13 +428,12 @@ func (w *lookupWorld) simulate(k fib.Key) (answers []string, shares []float64, r
 		if k.Dst.Is6() && res.LoopsBack() {
 			dev = "lo" // ip6_rt_get_dev_rcu
 		}
-		if k.Dst.Is4() && table == netstack.TableLocal && !w.fib.CustomRules() {
+		if k.Dst.Is4() && table == netstack.TableLocal && !f.CustomRules() {
 			table = netstack.TableMain // the kernel has both in one
 		}
-		answers = append(answers, answer(res.Type, dev, gateway, src, table, mtu))
-		shares = append(shares, parts[i])
+		s.answers = append(s.answers, answer(res.Type, dev, gateway, src, table, mtu))
+		s.shares = append(s.shares, share*parts[i])
 	}
-	return answers, shares, res
 }
 
 // judge compares one look-up; it returns "" if they agree.
@@ -385,14 +442,16 @@ func (w *lookupWorld) judge(k fib.Key) (disagreement, kernel string, err error) 
 	if err != nil {
 		return "", "", err
 	}
-	answers, _, res := w.simulate(k)
-	if slices.Contains(answers, kernel) {
+	s, stored := simulate(w.fib, k), simulate(w.stored, k)
+	switch {
+	case s.unknown != stored.unknown || !slices.Equal(s.answers, stored.answers):
+		return fmt.Sprintf("%s: the simulator says %q %s, from a bundle %q %s", describeKey(&k), s.answers, s.unknown, stored.answers, stored.unknown), kernel, nil
+	case slices.Contains(s.answers, kernel):
 		return "", kernel, nil
+	case s.unknown != "":
+		return "", "unknown: " + s.unknown, nil
 	}
-	if res.Unknown != "" {
-		return "", "unknown: " + res.Unknown, nil
-	}
-	return fmt.Sprintf("%s: the kernel says %q, the simulator %q", describeKey(&k), kernel, answers), kernel, nil
+	return fmt.Sprintf("%s: the kernel says %q, the simulator %q", describeKey(&k), kernel, s.answers), kernel, nil
 }
 
 // describeKey is the command that asks for the key.

@@ -12,7 +12,7 @@ func (j *worker) shrink(ctx context.Context, w *World) *World {
 	return shrinkWhile(ctx, w, func(smaller *World) bool { return j.disagrees(ctx, smaller) })
 }
 
-// shrinkWhile is delta debugging: halves first, then ever smaller parts.
+// shrinkWhile leaves out elements under test.
 func shrinkWhile(ctx context.Context, w *World, holds func(*World) bool) *World {
 	var under []string
 	for i := range w.Elements {
@@ -20,20 +20,27 @@ func shrinkWhile(ctx context.Context, w *World, holds func(*World) bool) *World 
 			under = append(under, w.Elements[i].ID)
 		}
 	}
-	for size := max(1, len(under)/2); ; {
+	with := func(left []string) *World {
+		return w.Without(func(e *Element) bool { return slices.Contains(under, e.ID) && !slices.Contains(left, e.ID) }, func(*Probe) bool { return true })
+	}
+	return with(shrinkList(ctx, under, func(left []string) bool { return holds(with(left)) }))
+}
+
+// shrinkList is delta debugging: it leaves out halves first, then ever smaller
+// parts, as long as something holds of what is left.
+func shrinkList(ctx context.Context, list []string, holds func([]string) bool) []string {
+	for size := max(1, len(list)/2); ; {
 		progress := false
-		for at := 0; at < len(under) && ctx.Err() == nil; {
-			part := under[at:min(at+size, len(under))]
-			smaller := w.Without(func(e *Element) bool { return slices.Contains(part, e.ID) }, func(*Probe) bool { return true })
+		for at := 0; at < len(list) && ctx.Err() == nil; {
+			smaller := slices.Delete(slices.Clone(list), at, min(at+size, len(list)))
 			if holds(smaller) {
-				w, progress = smaller, true
-				under = slices.Delete(slices.Clone(under), at, at+len(part))
+				list, progress = smaller, true
 				continue
 			}
 			at += size
 		}
 		if size == 1 && !progress || ctx.Err() != nil {
-			return w
+			return list
 		}
 		size = max(1, size/2)
 	}

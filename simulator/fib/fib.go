@@ -27,6 +27,8 @@ type FIB struct {
 	linkdown [2]map[string]bool // devices on which routes without carrier are ignored
 	forwards bool               // net.ipv6.conf.all.forwarding
 	useNeigh bool               // net.ipv4.fib_multipath_use_neigh
+	// ownGateway are the routes whose gateway is an address of this host.
+	ownGateway map[*netstack.Route]bool
 }
 
 func familyIndex(f netstack.Family) int {
@@ -40,9 +42,10 @@ func familyIndex(f netstack.Family) int {
 // afterwards.
 func Compile(ns *netstack.Namespace) *FIB {
 	f := &FIB{
-		ns:      ns,
-		objects: make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
-		links:   make(map[string]*netstack.Link, len(ns.Links)),
+		ns:         ns,
+		objects:    make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
+		ownGateway: make(map[*netstack.Route]bool),
+		links:      make(map[string]*netstack.Link, len(ns.Links)),
 	}
 	for i := range ns.NextHops {
 		f.objects[ns.NextHops[i].ID] = &ns.NextHops[i]
@@ -88,6 +91,7 @@ func Compile(ns *netstack.Namespace) *FIB {
 			f.linkdown[i][dev] = own != 0 || all != 0 && family == netstack.IPv4
 		}
 	}
+	f.findOwnGateways()
 	return f
 }
 
@@ -169,16 +173,26 @@ func (r *Result) Uses(dev string) bool {
 	return slices.ContainsFunc(r.all, func(h netstack.NextHop) bool { return h.Dev == dev })
 }
 
-// Lookup finds the route for a packet.
-func (f *FIB) Lookup(k Key) Result {
+// Lookup finds the route for a packet. It is unknown where that depends on which
+// of several ways the flow takes.
+func (f *FIB) Lookup(k Key) Result { return f.LookupWay(k, nil) }
+
+// LookupWay is Lookup for a flow of which it is known which way out of a route it
+// takes: the index of one of its NextHops.
+func (f *FIB) LookupWay(k Key, way func(*Result) int) Result {
 	at := familyIndex(netstack.FamilyOf(k.Dst))
-	q := query{Key: &k, src: keyOf(k.Src), dst: keyOf(k.Dst), master: f.master(&k)}
+	q := query{Key: &k, src: keyOf(k.Src), dst: keyOf(k.Dst), master: f.master(&k), way: way}
 	if q.OIF != "" && q.OIF == q.master {
 		// l3mdev_update_flow: bound to the VRF device itself.
 		k.OIF = ""
 	}
+	return f.find(at, &q)
+}
+
+// find looks up in the tables that the rules lead to.
+func (f *FIB) find(at int, q *query) Result {
 	if at == 0 && f.merged != nil {
-		res := f.merged.lookup(f, at, &q)
+		res := f.merged.lookup(f, at, q)
 		if res.Route != nil && res.Type != netstack.RouteThrow {
 			res.Rule = f.rules[0][1].Rule
 			if res.Route.Table == netstack.TableLocal {
@@ -187,14 +201,14 @@ func (f *FIB) Lookup(k Key) Result {
 			return res
 		}
 		// What main throws does not come to local any more (fib_lookup).
-		res = f.lookupTable(at, netstack.TableDefault, &q)
+		res = f.lookupTable(at, netstack.TableDefault, q)
 		if res.Route == nil || res.Type == netstack.RouteThrow {
 			return Result{}
 		}
 		res.Rule = f.rules[0][2].Rule
 		return res
 	}
-	return f.consult(at, &q)
+	return f.consult(at, q)
 }
 
 // query is a look-up under way.
@@ -202,6 +216,8 @@ type query struct {
 	*Key
 	src, dst key128
 	master   string // VRF device that the packet belongs to
+	way      func(*Result) int
+	scope    netstack.Scope // of the routes looked for, at least (IPv4)
 }
 
 // master is the VRF of a look-up: l3mdev_update_flow.

@@ -58,7 +58,60 @@ func (f *FIB) useIPv4(r *netstack.Route, q *query) (Result, bool) {
 	if len(usable) == 0 {
 		return Result{}, false
 	}
+	if f.ownGateway[r] {
+		return Result{Type: r.Type, Route: r, Unknown: "whether its gateway, an address of this host, was one when the route was made"}, true
+	}
 	return Result{Type: r.Type, Route: r, NextHops: usable, all: hops}, true
+}
+
+// findOwnGateways notes the IPv4 routes whose gateway is an address of this host.
+// If it was one when the route was made, the kernel sends to the destination itself
+// (fib_check_nh, rt_set_nexthop); nothing shows whether it was.
+func (f *FIB) findOwnGateways() {
+	type asked struct {
+		table   uint32
+		dev     string
+		gateway netip.Addr
+	}
+	known := make(map[asked]bool)
+	for i := range f.ns.Routes {
+		r := &f.ns.Routes[i]
+		if r.Family != netstack.IPv4 || r.Cached {
+			continue
+		}
+		table := r.Table
+		if r.NextHopID != 0 {
+			table = netstack.TableMain
+		}
+		hops, _, _ := f.hops(r)
+		for _, h := range hops {
+			if !h.Gateway.Is4() || h.Onlink {
+				continue
+			}
+			key := asked{table, h.Dev, h.Gateway}
+			own, seen := known[key]
+			if !seen {
+				own = f.isOwn(h.Gateway, h.Dev, table)
+				known[key] = own
+			}
+			if own {
+				f.ownGateway[r] = true
+			}
+		}
+	}
+}
+
+// isOwn is the look-up of fib_check_nh_v4_gw: in the route's own table first.
+func (f *FIB) isOwn(gateway netip.Addr, dev string, table uint32) bool {
+	q := query{Key: &Key{Dst: gateway, OIF: dev}, dst: keyOf(gateway), scope: netstack.ScopeLink}
+	var res Result
+	if table != netstack.TableMain {
+		res = f.lookupTable(0, table, &q)
+	}
+	if res.Route == nil || dropping(res.Type) {
+		res = f.find(0, &q)
+	}
+	return res.Type == netstack.RouteLocal
 }
 
 func dropping(t netstack.RouteType) bool {

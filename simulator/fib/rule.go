@@ -76,7 +76,7 @@ func (f *FIB) consult(at int, q *query) Result {
 				id = f.links[q.master].VRFTable
 			}
 			res := f.lookupTable(at, id, q)
-			if res.Route == nil || res.Type == netstack.RouteThrow || f.suppressed(r, &res) {
+			if res.Route == nil || res.Type == netstack.RouteThrow || f.suppressed(r, &res, q) {
 				continue
 			}
 			res.Rule = r.Rule
@@ -88,7 +88,7 @@ func (f *FIB) consult(at int, q *query) Result {
 
 // suppressed is fib4_rule_suppress and fib6_rule_suppress. IPv6 looks at the
 // device of the way that the flow takes, IPv4 at that of the first.
-func (f *FIB) suppressed(r *rule, res *Result) bool {
+func (f *FIB) suppressed(r *rule, res *Result, q *query) bool {
 	if !res.Found() {
 		return false
 	}
@@ -98,18 +98,25 @@ func (f *FIB) suppressed(r *rule, res *Result) bool {
 	if r.SuppressIfGroup < 0 || len(res.NextHops) == 0 {
 		return false
 	}
-	first := f.inGroup(res.all[0].Dev, r.SuppressIfGroup)
+	if slices.ContainsFunc(res.all, func(h netstack.NextHop) bool {
+		link := f.links[h.Dev]
+		return link != nil && link.Group == netstack.UnknownGroup
+	}) {
+		res.Unknown = "the number of a device's group"
+		return false
+	}
 	if r.Family == netstack.IPv4 {
+		return f.inGroup(res.all[0].Dev, r.SuppressIfGroup)
+	}
+	in := func(h netstack.NextHop) bool { return f.inGroup(h.Dev, r.SuppressIfGroup) }
+	switch first := in(res.NextHops[0]); {
+	case !slices.ContainsFunc(res.NextHops, func(h netstack.NextHop) bool { return in(h) != first }):
 		return first
+	case q.way == nil:
+		res.Unknown = "suppress_ifgroup for one of several ways"
+		return false
 	}
-	first = f.inGroup(res.NextHops[0].Dev, r.SuppressIfGroup)
-	for _, h := range res.NextHops[1:] {
-		if f.inGroup(h.Dev, r.SuppressIfGroup) != first {
-			res.Unknown = "suppress_ifgroup for one of several ways"
-			return false
-		}
-	}
-	return first
+	return in(res.NextHops[q.way(res)])
 }
 
 func (f *FIB) inGroup(dev string, group int) bool {

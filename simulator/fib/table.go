@@ -120,7 +120,7 @@ func (t *table) lookupIPv4(f *FIB, q *query) Result {
 		l := &t.levels[i]
 		routes := l.routes[dst.and(l.mask)]
 		for j, r := range routes {
-			if r.TOS != 0 && r.TOS != q.TOS&legacyTOS {
+			if r.TOS != 0 && r.TOS != q.TOS&legacyTOS || r.Scope < q.scope {
 				continue
 			}
 			if res, ok := f.useIPv4(r, q); ok {

@@ -46,6 +46,7 @@ var judgeMatches4 = []string{
 	"-m set --match-set bmport src", "-m set --match-set bmip dst", "-m set --match-set list src", "-m set --match-set ipport src", "-m set --match-set mask src", "-m set --match-set portip dst,dst,src",
 	"-m policy --dir in --pol none", "-m policy --dir in --pol ipsec", "-m recent --set --name x", "-m comment --comment \"quoted \\\" text\"",
 	"-m physdev --physdev-in c0", "-m physdev ! --physdev-is-bridged",
+	"-m devgroup --src-group 5", "-m devgroup ! --src-group 5", "-m devgroup --src-group 0x4/0x6 --dst-group 0x16", "-m devgroup --src-group 5 ! --dst-group 0x10/0xf0", "-m devgroup --dst-group default",
 
 	"-m ecn --ecn-ip-ect 0", "-m ecn ! --ecn-ip-ect 0", "-m ecn --ecn-tcp-ece", "-m ecn ! --ecn-tcp-ece", "-m ecn ! --ecn-tcp-cwr --ecn-ip-ect 0",
 	"-m tcp --tcp-option 2", "-m tcp ! --tcp-option 2",

@@ -90,6 +90,7 @@ func newJudge(t *testing.T) *judge {
 		j.in(ns, "", "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
 			"net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 	}
+	groups := map[string]string{"c0": "5", "s0": "0x16", "eth0": "default"}
 	for _, side := range []struct{ ns, dev, net4, net6 string }{
 		{judgeClient, "c0", "10.77.1.", "fd77:1::"}, {judgeServer, "s0", "10.77.2.", "fd77:2::"},
 	} {
@@ -97,7 +98,7 @@ func newJudge(t *testing.T) *judge {
 		for _, end := range []struct{ ns, dev, host string }{{judgeRouter, side.dev, "1"}, {side.ns, "eth0", "2"}} {
 			j.in(end.ns, "", "ip", "addr", "add", side.net4+end.host+"/24", "dev", end.dev)
 			j.in(end.ns, "", "ip", "addr", "add", side.net6+end.host+"/64", "dev", end.dev, "nodad")
-			j.in(end.ns, "", "ip", "link", "set", end.dev, "up")
+			j.in(end.ns, "", "ip", "link", "set", end.dev, "up", "group", groups[end.dev])
 		}
 		j.in(side.ns, "", "ip", "route", "add", "default", "via", side.net4+"1")
 		j.in(side.ns, "", "ip", "-6", "route", "add", "default", "via", side.net6+"1")

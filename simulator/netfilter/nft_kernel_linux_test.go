@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ func (j *judge) links() []netstack.Link {
 		Index   int    `json:"ifindex"`
 		Name    string `json:"ifname"`
 		Address string `json:"address"`
+		Group   string `json:"group"`
 	}
 	if err := json.Unmarshal([]byte(j.in(judgeRouter, "", "ip", "-j", "link")), &list); err != nil {
 		j.t.Fatal(err)
@@ -26,6 +28,9 @@ func (j *judge) links() []netstack.Link {
 		link := netstack.Link{Index: l.Index, Name: l.Name, Kind: "veth"}
 		if l.Name == "lo" {
 			link.Kind, link.Flags = "loopback", netstack.FlagLoopback
+		}
+		if group, err := strconv.ParseUint(l.Group, 0, 32); err == nil {
+			link.Group = uint32(group)
 		}
 		mac, _ := net.ParseMAC(l.Address)
 		copy(link.MAC[:], mac)
@@ -74,7 +79,7 @@ func judgeConditions(clientMAC string) []condition {
 	all = append(all, conditions(0, "",
 		// Every look at the packet and what carries it.
 		"meta iif c0", "meta iif s0", "meta iif 99", "meta oif != c0", `meta iifname "c*"`, `meta iifname "c\*"`, `meta oifname { "lo", "s*" }`, `meta oifname != { "lo", "s*" }`,
-		"meta iiftype ether", "meta oiftype loopback", `meta iifkind "veth"`, `meta oifkind "bridge"`, `meta sdifname "x"`, "meta ipsec missing", "meta ipsec exists", "meta skuid 0", "meta skgid != 0",
+		"meta iiftype ether", "meta oiftype loopback", "meta iifgroup 5", "meta iifgroup != 5", "meta oifgroup { 22, 23 }", "meta oifgroup default", "meta iifgroup & 4 == 4", "meta iifgroup 1-6", `meta iifkind "veth"`, `meta oifkind "bridge"`, `meta sdifname "x"`, "meta ipsec missing", "meta ipsec exists", "meta skuid 0", "meta skgid != 0",
 		"meta cgroup 0", "meta l4proto tcp", "meta l4proto != { udp, icmp }", "meta nfproto ipv4", "meta protocol ip6", "meta pkttype host", "meta pkttype { broadcast, multicast }",
 		"meta priority 0", "meta mark 0x15", "meta mark & 0xf == 0x5", "meta mark & 0xf != 0x5", "meta mark and 0x1f == { 0x15, 0x16 }", "meta mark 0x10-0x20", "meta mark < 0x15", "meta mark >= 0x15",
 		"meta mark ^ 0x15 == 0", "meta mark | 0x2a == 0x3f", "meta length < 100", "meta random >= 0", "meta random > 4294967295",

@@ -212,6 +212,12 @@ func (p *nftParser) ifaceProperty(key string) (nftExpr, error) {
 		}
 	case "group":
 		e.typ = nftDeviceGroup
+		property = func(l *netstack.Link) (u128, tri) {
+			if l.Group == netstack.UnknownGroup {
+				return u128{}, maybe
+			}
+			return word(uint64(l.Group))
+		}
 	case "kind":
 		e.typ, e.bits = nftText, 128
 		property = func(l *netstack.Link) (u128, tri) {

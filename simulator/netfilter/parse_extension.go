@@ -94,12 +94,11 @@ var extensions = map[string]extension{
 	"cpu": {options: values("--cpu")},
 
 	// What is in no packet of the model.
-	"string":   {options: withFlags(values("--string", "--hex-string", "--algo", "--from", "--to"), "--icase"), unmodelled: true},
-	"bpf":      {options: values("--bytecode", "--object-pinned"), unmodelled: true},
-	"osf":      {options: values("--genre", "--ttl", "--log"), unmodelled: true},
-	"realm":    {options: values("--realm"), unmodelled: true},
-	"devgroup": {options: values("--src-group", "--dst-group"), unmodelled: true},
-	"l2tp":     {options: values("--tid", "--sid", "--pversion", "--type"), unmodelled: true},
+	"string": {options: withFlags(values("--string", "--hex-string", "--algo", "--from", "--to"), "--icase"), unmodelled: true},
+	"bpf":    {options: values("--bytecode", "--object-pinned"), unmodelled: true},
+	"osf":    {options: values("--genre", "--ttl", "--log"), unmodelled: true},
+	"realm":  {options: values("--realm"), unmodelled: true},
+	"l2tp":   {options: values("--tid", "--sid", "--pversion", "--type"), unmodelled: true},
 
 	// Other protocols, of which a packet that has them shows no more.
 	"esp":    {options: values("--espspi"), compile: onlyOf(netstack.ProtoESP, "esp")},
@@ -122,6 +121,7 @@ var extensions = map[string]extension{
 	"ipv6header": {options: withFlags(values("--header"), "--soft"), compile: compileIPv6Header, family: netstack.IPv6},
 	"eui64":      {compile: func(*ruleParser, options) (matcher, error) { return eui64Match{}, nil }, family: netstack.IPv6},
 
+	"devgroup":  {options: values("--src-group", "--dst-group"), compile: compileDevgroup},
 	"ecn":       {options: withFlags(values("--ecn-ip-ect"), "--ecn-tcp-cwr", "--ecn-tcp-ece"), compile: compileECN},
 	"u32":       {options: values("--u32"), compile: compileU32},
 	"helper":    {options: values("--helper"), compile: compileHelper, tracking: true},

@@ -23,7 +23,7 @@ func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
 		{"-m string --string x --algo bm", "match string"},
 		{"-m bpf --bytecode \"1,6 0 0 1\"", "match bpf"},
 		{"-m realm --realm 5", "match realm"},
-		{"-m devgroup --src-group 5", "match devgroup"},
+		{"-m devgroup --src-group uplinks", "match devgroup"},
 		{"-m conntrack --ctexpire 1:5", "match conntrack --ctexpire"},
 		{"-p tcp -m tcp --tcp-option 3", "match tcp --tcp-option"},
 		{"-m u32 --u32 \"24=1\"", "match u32"}, // a sequence number
