@@ -146,12 +146,7 @@ func (t *target) nftDump(name string, read func() ([]byte, error)) ([]byte, erro
 // asks the kernel itself; for what is not understood of its answer it asks the
 // tool, which may be newer, and adds what its release leaves out.
 func (t *target) ruleSet(ctx context.Context) ([]byte, error) {
-	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	data, err := nftjson.Live(conn, t.deviceName)
+	data, err := nftjson.Live(t.deviceName)
 	var unknown *nftjson.NotUnderstood
 	if !errors.As(err, &unknown) {
 		return data, err
@@ -161,6 +156,11 @@ func (t *target) ruleSet(ctx context.Context) ([]byte, error) {
 	if toolErr != nil {
 		return nil, errors.Join(err, toolErr)
 	}
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
 	tables, chains, err := nftjson.Read(conn)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package nftjson
 
 import (
+	"bytes"
 	"fmt"
 )
 
@@ -26,6 +27,10 @@ func unknownf(format string, args ...any) error {
 // on here, and 0 stands for that of the verdict.
 const maxRegisters = 16
 
+// maxNodes bounds how much the expressions of one rule may grow, as what is in
+// registers is copied to others.
+const maxNodes = 1 << 16
+
 // decoder reads the expressions of one rule: loads fill registers, and what
 // looks at them becomes a statement.
 type decoder struct {
@@ -34,9 +39,11 @@ type decoder struct {
 	err       error
 	registers [maxRegisters + 1]*node
 	list      []statement
-	// nested is set while the expressions of set elements and of statements that
-	// fill sets are read.
-	nested bool
+	// frames are the attributes of the expression that is read, and of one inside
+	// of it.
+	frames [2]attributes
+	depth  int
+	names  map[string]string
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -91,6 +98,10 @@ func (d *decoder) source(a *attributes, number int) *node { return d.read(d.regi
 func (d *decoder) clone(n *node) *node {
 	if n == nil {
 		return nil
+	}
+	if d.used > maxNodes {
+		d.fail("a rule that is so large")
+		return n
 	}
 	c := d.copy(n)
 	c.left, c.right = d.clone(n.left), d.clone(n.right)
@@ -221,18 +232,38 @@ func (d *decoder) expression(b []byte) {
 		d.keep(err)
 		return
 	}
-	name, data := cString(e[1]), e[2]
+	name, data := d.name(e[1]), e[2]
 	last, decode := format(name)
 	if decode == nil {
 		d.fail("expression %q", name)
 		return
 	}
-	var a attributes
+	if d.depth == len(d.frames) {
+		d.fail("an expression in an expression in another")
+		return
+	}
+	a := &d.frames[d.depth]
+	d.depth++
+	defer func() { d.depth-- }()
 	if err := a.parse(data, name, 1<<(last+1)-2); err != nil {
 		d.keep(err)
 		return
 	}
-	decode(d, &a)
+	decode(d, a)
+}
+
+// name is the name of an expression. There are few of them.
+func (d *decoder) name(b []byte) string {
+	b = bytes.TrimSuffix(b, []byte{0})
+	if s, ok := d.names[string(b)]; ok {
+		return s
+	}
+	if d.names == nil {
+		d.names = make(map[string]string)
+	}
+	s := string(b)
+	d.names[s] = s
+	return s
 }
 
 // format says how many attributes an expression may have, all those of

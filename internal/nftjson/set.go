@@ -1,6 +1,9 @@
 package nftjson
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Flags of sets (enum nft_set_flags).
 const (
@@ -190,7 +193,7 @@ func readSet(a *attributes) (*set, error) {
 	case s.flags&setObject != 0:
 		s.data = []keyPart{{typ: typeString}}
 	}
-	if s.statements = a[setExprsAttr]; s.statements == nil && a[setExprAttr] != nil {
+	if s.statements = bytes.Clone(a[setExprsAttr]); s.statements == nil && a[setExprAttr] != nil {
 		s.statements = nest(1, a[setExprAttr])
 	}
 	return s, nil
@@ -305,6 +308,22 @@ const (
 )
 
 var elementAttributes = known(elemKey, elemData, elemFlags, elemTimeout, elemExpiration, elemUserData, elemExpr, 8, elemObjRef, elemKeyEnd, elemExpressions)
+
+// Attributes of a message with elements (NFTA_SET_ELEM_LIST_*).
+const (
+	elemListTable    = 1
+	elemListSet      = 2
+	elemListElements = 3
+)
+
+// readMessage reads the elements in a message, and keeps parts of it.
+func (s *set) readMessage(body []byte) error {
+	var a attributes
+	if err := a.parse(body, "elements", known(elemListTable, elemListSet, elemListElements)); err != nil {
+		return err
+	}
+	return s.readElements(a[elemListElements])
+}
 
 // readElements reads a list of elements.
 func (s *set) readElements(list []byte) error {

@@ -91,9 +91,7 @@ func dial(t testing.TB) *netlink.Conn {
 // Live is what nftjson reads.
 func Live(t testing.TB) ([]byte, error) {
 	t.Helper()
-	conn := dial(t)
-	defer conn.Close()
-	return nftjson.Live(conn, func(index int) string {
+	return nftjson.Live(func(index int) string {
 		if i, err := net.InterfaceByIndex(index); err == nil {
 			return i.Name
 		}
