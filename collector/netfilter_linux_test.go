@@ -240,9 +240,10 @@ func TestFiltersOfTCAndPoliciesOfXFRM(t *testing.T) {
 		ip xfrm policy add dir out src 10.9.0.0/24 dst 10.8.0.0/24 priority 4 tmpl src 1.1.1.1 dst 2.2.2.2 proto esp reqid 9 mode tunnel
 	`)
 	got := collectNetns(t, ns)
-	const u32 = `{"dev":"e0","kind":"u32","handle":"%","parent":"egress","protocol":"ip","pref":7}`
+	const u32 = `{"dev":"e0","kind":"u32","parent":"egress","protocol":"ip","pref":7%}`
 	same(t, "tc", `[{"dev":"e0","kind":"clsact","handle":"ffff:","parent":"ffff:fff1"},`+
-		strings.Replace(u32, "%", "0x0", 1)+","+strings.Replace(u32, "%", "0x80000000", 1)+","+strings.Replace(u32, "%", "0x80000800", 1)+"]", string(got.TC.Data))
+		strings.Replace(u32, "%", "", 1)+","+strings.Replace(u32, "%", `,"options":{"fh":"800:","ht_divisor":1}`, 1)+","+
+		strings.Replace(u32, "%", `,"options":{"fh":"800::800","key_ht":"800","bkt":"0","match":{"value":"0","mask":"0","offmask":"","off":0}}`, 1)+"]", string(got.TC.Data))
 	same(t, "xfrm", "src 10.9.0.0/24 dst 10.8.0.0/24\n\tdir out action allow priority 4\n"+
 		"\ttmpl src 1.1.1.1 dst 2.2.2.2\n\t\tproto esp reqid 9 mode tunnel\n", string(got.XFRM.Data))
 }

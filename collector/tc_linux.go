@@ -27,11 +27,14 @@ type tcEntry struct {
 	Dev string `json:"dev"`
 	// Kind is "clsact", "bpf", "flower", …
 	Kind   string `json:"kind"`
-	Handle string `json:"handle,omitempty"`
+	Handle string `json:"handle,omitempty"` // of qdiscs
 	Parent string `json:"parent,omitempty"`
 	// Protocol and Pref are those of filters: a qdisc has none.
 	Protocol string `json:"protocol,omitempty"`
 	Pref     uint16 `json:"pref,omitempty"`
+	Chain    uint32 `json:"chain,omitempty"`
+	// Options are those of filters.
+	Options tcOptions `json:"options,omitempty"`
 
 	index  int
 	handle uint32
@@ -40,8 +43,7 @@ type tcEntry struct {
 // classless are qdiscs that take no filters: the usual ones.
 var classless = []string{"noqueue", "pfifo_fast", "pfifo", "bfifo", "mq", "tbf", "netem", "noop"}
 
-// readTC notes the filters of tc and the qdiscs that they hang on. It does not
-// say what they do: the simulator must not see through them.
+// readTC notes the filters of tc and the qdiscs that they hang on.
 func readTC(_ context.Context, t *target) error {
 	t.ns.TC.File = t.file("tc.json")
 	conn, err := t.rtnetlink()
@@ -68,6 +70,9 @@ func readTC(_ context.Context, t *target) error {
 			found, err := t.listTC(conn, unix.RTM_GETTFILTER, qdisc.index, parent)
 			if err != nil {
 				return fmt.Errorf("read filters of %s: %w", qdisc.Dev, err)
+			}
+			for i := range found { // a shared block belongs to no device
+				found[i].Dev, found[i].Parent = qdisc.Dev, tcParent(parent)
 			}
 			filters = append(filters, found...)
 		}
@@ -98,9 +103,15 @@ func (t *target) listTC(conn executor, request uint16, index int, parent uint32)
 	var out []tcEntry
 	err := dump(conn, request, body, func() { out = nil }, func(body []byte) error {
 		var e tcEntry
+		var options []byte
 		err := attributes(body, tcmsg, func(ad *netlink.AttributeDecoder) error {
-			if ad.Type() == nl.TCA_KIND {
+			switch ad.Type() {
+			case nl.TCA_KIND:
 				e.Kind = ad.String()
+			case nl.TCA_CHAIN:
+				e.Chain = ad.Uint32()
+			case nl.TCA_OPTIONS:
+				options = ad.Bytes()
 			}
 			return nil
 		})
@@ -115,7 +126,9 @@ func (t *target) listTC(conn executor, request uint16, index int, parent uint32)
 			info := binary.NativeEndian.Uint32(body[16:])
 			e.Pref = uint16(info >> 16)
 			e.Protocol = etherType(info)
-			e.Handle = fmt.Sprintf("%#x", e.handle)
+			if e.Options, err = t.filterOptions(e.Kind, e.handle, options); err != nil {
+				return fmt.Errorf("%s filter %#x of %s: %w", e.Kind, e.handle, e.Dev, err)
+			}
 		} else {
 			e.Handle = fmt.Sprintf("%x:", e.handle>>16)
 		}
@@ -156,5 +169,8 @@ func tcParent(parent uint32) string {
 	case parentEgress:
 		return "egress"
 	}
-	return fmt.Sprintf("%x:%x", parent>>16, parent&0xffff)
+	if minor := parent & 0xffff; minor != 0 {
+		return fmt.Sprintf("%x:%x", parent>>16, minor)
+	}
+	return fmt.Sprintf("%x:", parent>>16)
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
@@ -73,17 +74,21 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		e.notice = l.sendError(code)
 		return e, true
 	}
+	if res.Action == netfilter.Accept {
+		return end{}, false
+	}
+	rule := ruleAt(&res.Rule, at, dev)
 	switch res.Action {
 	case netfilter.Drop:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
-			"packet dropped by %s on %s", res.Rule, h))
-		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting) {
+			"packet dropped by %s on %s", rule, h))
+		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting || at == netfilter.Egress && dev == l.next.Dev) {
 			e.notice = l.sendError(errPermission)
 		}
 		return e, true
 	case netfilter.Reject:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
-			"packet rejected by %s on %s", res.Rule, h))
+			"packet rejected by %s on %s", rule, h))
 		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
 		if at == netfilter.Prerouting && l.packet.Family() == netstack.IPv4 {
 			e.inbound = "" // nf_reject_fill_skb_dst: it has not been routed as one that came in
@@ -94,18 +99,33 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		return e, true
 	case netfilter.Queue:
 		return l.undecided(verdict.NewFindingf(verdict.UserspaceDecides, h.where(dev), []string{res.Rule.Text},
-			"a program in user space decides on %s: %s", h, res.Rule)), true
+			"a program in user space decides on %s: %s", h, rule)), true
 	case netfilter.Consume:
 		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
-			"%s is redirected to a proxy on %s by %s", &l.packet, h, res.Rule)
+			"%s is redirected to a proxy on %s by %s", &l.packet, h, rule)
 		return l.undecided(f), true
 	case netfilter.Exhausted:
 		return l.undecided(verdict.NewFindingf(verdict.TooManyBranches, h.where(dev), []string{res.Rule.Text},
-			"the chains of %s branch too often: given up on %s at %s", res.Rule.Table, h, res.Rule)), true
+			"the chains of %s branch too often: given up on %s at %s", res.Rule.Table, h, rule)), true
 	case netfilter.Divert:
 		return l.divert(res, dev), true
 	}
 	return end{}, false
+}
+
+// ruleAt names a rule for people: one of nftables by its family, hook and device,
+// too, which the names of its table and chain do not tell.
+func ruleAt(r *netfilter.Rule, at netfilter.Hook, dev string) string {
+	if r.Backend != "" {
+		return r.String()
+	}
+	hook := strings.ToLower(at.String())
+	if at == netfilter.Ingress || at == netfilter.Egress {
+		hook += " of " + dev
+	}
+	where := *r
+	where.Chain += " at " + hook
+	return r.Family + " " + where.String()
 }
 
 // sendError is the error that a socket gets for a packet which fails after the
@@ -201,7 +221,7 @@ func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bo
 	if transparent || !l.host.Known(netstack.PartSockets) {
 		return false, false
 	}
-	return l.host.socket(p, "") != nil || l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client), true
+	return l.host.socket(p, "", "") != nil || l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client), true
 }
 
 // answers says whether p is what the socket that sent q waits for.

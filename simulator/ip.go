@@ -78,7 +78,8 @@ type leg struct {
 	// inbound is the device by which the network layer of this namespace took the
 	// packet in; empty for one that was made here, or that a bridge still has.
 	inbound string
-	wayOut  // of the host
+	slave   string // port of the VRF inbound by which it came
+	wayOut         // of the host
 	seen    []visit
 	loop    *verdict.Finding // set once the packet came back to a place
 	taken   []routeTaken
@@ -95,6 +96,11 @@ type leg struct {
 	depth  int
 	device string
 	quiet  bool // nobody will read what its steps were
+	// redirects is how often filters have passed the frame on, in a row; skipEgress
+	// says that chains of a device do not see it leave after that, and forHost that
+	// it is taken in whatever its address.
+	redirects           int
+	skipEgress, forHost bool
 	// opened is the number of the hop that takes steps, from 1, and steps the
 	// memory that is left for them.
 	opened int
@@ -144,6 +150,8 @@ type end struct {
 	host    *host
 	in      string // interface on which it was delivered
 	inbound string // as of the leg
+	slave   string
+	bound   string // device that the answer is bound to
 	local   bool   // the host's route for it is that of its own addresses
 	packet  netstack.Packet
 	conn    *netfilter.Conn
@@ -178,10 +186,10 @@ func (l *leg) enter(h *host, in string) {
 		// Marks, connections and sockets belong to a namespace; a socket's mark
 		// and user are there from the start.
 		if l.host != nil {
-			l.packet.Mark, l.packet.UID = 0, nil
+			l.packet.Mark, l.packet.UID, l.packet.Bound = 0, nil, ""
 		}
 		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
-		l.state.Balanced, l.stolen, l.inbound = false, false, ""
+		l.state.Balanced, l.stolen, l.inbound, l.slave = false, false, "", ""
 	}
 	l.host = h
 	kind := verdict.HopExternal
@@ -215,7 +223,7 @@ func (l *leg) stepf(stage, action string, rule func() string) {
 
 func (l *leg) end(kind endKind) end {
 	return end{
-		kind: kind, host: l.host, inbound: l.inbound, local: l.route.Type == netstack.RouteLocal,
+		kind: kind, host: l.host, inbound: l.inbound, slave: l.slave, local: l.route.Type == netstack.RouteLocal,
 		packet: l.packet, conn: l.state.Conn, reply: l.state.Reply,
 	}
 }
@@ -289,7 +297,7 @@ func (l *leg) needs(lacking netstack.Part) (end, bool) {
 
 // send lets a socket of h send the leg's packet: ip_queue_xmit and its kin.
 func (l *leg) send(h *host) end {
-	l.origin, l.host, l.inbound = h, h, "" // the packet keeps the mark of its socket
+	l.origin, l.host, l.inbound, l.slave = h, h, "", "" // the packet keeps the mark of its socket
 	l.enter(h, "")
 	if e, missing := l.requireRouting(); missing {
 		return e
@@ -346,6 +354,9 @@ func (l *leg) send(h *host) end {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	l.cameBy = ""
+	if e, stop := l.leaveByVRF(); stop {
+		return e
+	}
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
 		return e
 	}
@@ -534,10 +545,14 @@ func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 				"address %s on %s is tentative/disabled: IPv6 is off on the interface", p.Dst, in.Name))
 		}
 	}
-	l.cameBy, l.inbound, l.route = "", in.Name, fib.Result{}
+	l.cameBy, l.inbound, l.slave, l.route = "", in.Name, "", fib.Result{}
 	if hooked {
 		l.cameBy = physIn
 	} else if e, stop := l.hook(netfilter.Prerouting, in.Name, "", "", ""); stop {
+		return e
+	}
+	in, e, stop := l.enterVRF(in)
+	if stop {
 		return e
 	}
 	return l.routeInput(in)
@@ -692,6 +707,9 @@ func (l *leg) deliver(in string) end {
 		return e
 	}
 	if e, stop := l.throughPrograms(); stop {
+		return e
+	}
+	if e, stop := l.refusedByVRF(); stop {
 		return e
 	}
 	return l.delivered(in)

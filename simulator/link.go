@@ -115,6 +115,7 @@ const vlanHeader = 4
 
 // cross carries the frame over a pair or a wire to the other end.
 func (l *leg) cross(out fabric.Port) end {
+	l.forHost = false // eth_type_trans
 	if peer, ok := l.w.fabric.Peer(out.Link); ok {
 		if !peer.Link.Up() {
 			return l.drop(l.linkDown(peer))
@@ -192,6 +193,7 @@ func (l *leg) input(at fabric.Port) end {
 	if e, stop := l.comesBack(at); stop {
 		return e
 	}
+	l.skipEgress = false
 	if e, opaque := l.throughDevice(at.Link.Name, "ingress"); opaque {
 		return e
 	}
@@ -248,7 +250,7 @@ func (l *leg) handUp(at fabric.Port) end {
 	case "macvtap", "ipvtap", "tun":
 		return l.leave(at.Link.Name)
 	}
-	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC {
+	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
 		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
 			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", p.Dst, at.Link.Name, l.host))
 	}

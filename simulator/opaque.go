@@ -7,14 +7,14 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/tc"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // opaque is what a namespace holds that could decide a packet's fate, but is
 // not evaluated.
 type opaque struct {
-	// filtered are the devices with tc filters.
-	filtered map[string]bool
+	filters  *tc.Filters
 	policies []policy // of IPsec
 	programs []program
 }
@@ -27,7 +27,7 @@ type program struct {
 }
 
 func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
-	if o.filtered, err = filteredDevices(ns.TC); err != nil {
+	if o.filters, err = tc.Parse(ns.TC.File, ns.TC.Data); err != nil {
 		return opaque{}, err
 	}
 	if o.programs, err = programs(ns.BPF); err != nil {
@@ -37,27 +37,6 @@ func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
 		return opaque{}, err
 	}
 	return o, nil
-}
-
-// filteredDevices reads which devices have tc filters.
-func filteredDevices(tc netstack.Text) (map[string]bool, error) {
-	if len(bytes.TrimSpace(tc.Data)) == 0 {
-		return nil, nil
-	}
-	var entries []struct {
-		Dev      string `json:"dev"`
-		Protocol string `json:"protocol"` // of filters; qdiscs have none
-	}
-	if err := json.Unmarshal(tc.Data, &entries); err != nil {
-		return nil, fmt.Errorf("%s: %w", tc.File, err)
-	}
-	devices := make(map[string]bool)
-	for _, e := range entries {
-		if e.Protocol != "" {
-			devices[e.Dev] = true
-		}
-	}
-	return devices, nil
 }
 
 // programs reads what `bpftool -j net`, with the cgroups added, says of
@@ -109,30 +88,29 @@ func (l *leg) through(f verdict.Finding) (end, bool) {
 	return end{}, false
 }
 
-// throughDevice asks about programs and chains at a device. Direction is
-// "ingress" or "egress".
+// throughDevice passes what looks at frames at a device. Direction is "ingress" or
+// "egress".
 func (l *leg) throughDevice(dev, direction string) (end, bool) {
-	h := l.host
 	if direction == "egress" {
 		// nf_hook_egress comes before sch_handle_egress, and nf_ingress after
 		// sch_handle_ingress.
-		if e, stop := l.hookDevice(netfilter.Egress, dev); stop {
+		if !l.skipEgress {
+			if e, stop := l.hookDevice(netfilter.Egress, dev); stop {
+				return e, true
+			}
+		}
+		if e, stop := l.filter(dev, tc.Egress); stop {
+			return e, true
+		}
+		return l.filter(dev, tc.Qdisc)
+	}
+	if link := l.host.links[dev]; link != nil && link.XDP && !l.probe {
+		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(dev), nil, "XDP", dev)); stop {
 			return e, true
 		}
 	}
-	// What is not evaluated is asked about when the packet comes there.
-	if link := h.links[dev]; link != nil && link.XDP && !l.probe && direction == "ingress" {
-		if e, stop := l.through(verdict.NewFinding(verdict.EBPFOpaque, h.where(dev), nil, "XDP", dev)); stop {
-			return e, true
-		}
+	if e, stop := l.filter(dev, tc.Ingress); stop {
+		return e, true
 	}
-	if h.opaque.filtered[dev] && !l.probe {
-		if e, stop := l.through(verdict.NewFindingf(verdict.TCDrop, h.where(dev), nil, "tc filters on %s of %s cannot be evaluated", dev, h)); stop {
-			return e, true
-		}
-	}
-	if direction == "ingress" {
-		return l.hookDevice(netfilter.Ingress, dev)
-	}
-	return end{}, false
+	return l.hookDevice(netfilter.Ingress, dev)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/tc"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -168,6 +169,7 @@ func (s *search) transmit(out fabric.Port, to way) {
 	if !link.Up() {
 		to = to.blocked(linkIsDown, out)
 	}
+	s.redirects(out, tc.Egress, to)
 	switch link.Kind {
 	case "", "veth", "netkit":
 		s.cross(out, to)
@@ -212,6 +214,31 @@ func (s *search) transmit(out fabric.Port, to way) {
 		to.Port = out
 		s.stations = append(s.stations, to.blocked(deviceUnknown, out).station)
 		s.open = true
+	}
+}
+
+// redirects follows where filters may send what passes a device: the request
+// itself is walked later.
+func (s *search) redirects(at fabric.Port, hook tc.Hook, to way) {
+	h := s.w.hosts[at.NS]
+	protocol := tc.EtherARP
+	if s.wanted.Is6() {
+		protocol = tc.EtherIPv6
+	}
+	for _, r := range h.opaque.filters.Redirects(at.Link.Name, hook, protocol) {
+		link := h.links[r.Device]
+		if link == nil || link.Kind == "ifb" {
+			continue
+		}
+		p := fabric.Port{NS: at.NS, Link: link}
+		if r.Inward {
+			s.receive(p, to)
+			continue
+		}
+		if sent := (spot{link: link, tags: to.tags, inside: true}); !s.seen[sent] {
+			s.seen[sent] = true
+			s.transmit(p, to)
+		}
 	}
 }
 
@@ -276,6 +303,7 @@ func (s *search) receive(in fabric.Port, to way) {
 	if !in.Link.Up() {
 		to = to.blocked(linkIsDown, in)
 	}
+	s.redirects(in, tc.Ingress, to)
 	if to.tags.tagged() {
 		if upper, ok := s.w.vlanUpper(in.Link, to.tags); ok {
 			to.tags = to.tags.pop()

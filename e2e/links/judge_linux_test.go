@@ -165,3 +165,5 @@ func TestVLAN(t *testing.T)    { runAll(t, "vl", vlans) }
 func TestBonds(t *testing.T)   { runAll(t, "bo", bonds) }
 func TestTunnels(t *testing.T) { runAll(t, "tu", ipTunnels) }
 func TestIPVLAN(t *testing.T)  { runAll(t, "iv", ipvlans) }
+func TestFilters(t *testing.T) { runAll(t, "fi", filters) }
+func TestVRFs(t *testing.T)    { runAll(t, "vr", vrfs) }

@@ -12,7 +12,7 @@ type entry struct {
 
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
-	{"e2e/links", "Bonds|Tunnels", 10 * time.Minute, "all"},
+	{"e2e/links", "Bonds|Tunnels|Filters|VRFs", 25 * time.Minute, "all"},
 	{"collector", "IPVS|Links", time.Minute, "all"},
 	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs"},
 }

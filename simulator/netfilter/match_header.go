@@ -170,21 +170,10 @@ func (m *u32Match) decide(x *traversal) bool { return x.env.Unknown(x.ref(), "ma
 func (t *u32Test) holds(length int, network, transport *header) tri {
 	at := uint32(0)
 	word := func(pos uint32) (v, known uint32, ok bool) {
-		if at+pos < at || uint64(at)+uint64(pos)+4 > uint64(length) {
+		if at+pos < at {
 			return 0, 0, false
 		}
-		for i := range uint32(4) {
-			h, offset := network, int(at+pos+i)
-			if offset >= h.length {
-				h, offset = transport, offset-h.length
-			}
-			v, known = v<<8, known<<8
-			if offset < min(h.length, maxHeader) {
-				v |= uint32(h.data[offset] & h.known[offset])
-				known |= uint32(h.known[offset])
-			}
-		}
-		return v, known, true
+		return headerWord(length, network, transport, at+pos)
 	}
 	v, known, ok := word(t.start)
 	if !ok {
