@@ -168,6 +168,11 @@ func (l *leg) discovered(in *netstack.Link, physIn string, hooked bool) end {
 			return e
 		}
 	}
+	if vrf := l.host.vrf(in.Name); vrf != nil && vrf != in { // vrf_ip6_rcv
+		if e, stop := l.hook(netfilter.Prerouting, vrf.Name, "", "", ""); stop {
+			return e
+		}
+	}
 	if e, stop := l.hook(netfilter.Input, in.Name, "", "", ""); stop {
 		return e
 	}

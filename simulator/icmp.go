@@ -147,7 +147,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if e.notice.originated {
 		return true, nil, nil
 	}
-	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64}
+	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64, Bound: e.host.answersBy(e.inbound, netstack.ProtoICMP, nil)}
 	if reflects(e.host, p.Family()) {
 		p.Mark = e.packet.Mark
 	}
@@ -203,7 +203,7 @@ func (e *end) errorSource() (src netip.Addr, says bool) {
 		if a, ok := h.owns(p.Dst); ok && a.Usable() {
 			return p.Dst, true
 		}
-		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6})
+		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6, OIF: h.answersBy(e.inbound, netstack.ProtoICMPv6, nil)})
 		if e.inbound == "" || back.Found() && back.Route.PrefSrc.IsValid() { // icmpv6_rt_has_prefsrc
 			return noAddr, true
 		}
@@ -211,7 +211,8 @@ func (e *end) errorSource() (src netip.Addr, says bool) {
 		return src, true
 	}
 	if e.local { // icmp_send
-		return p.Dst, h.fib.Local(p.Dst) // else ip_route_output_key refuses the source
+		_, own := h.owns(p.Dst)
+		return p.Dst, own || h.fib.Local(p.Dst) // else ip_route_output_key refuses the source
 	}
 	if on, _ := h.Sysctl("net.ipv4.icmp_errors_use_inbound_ifaddr"); on != 0 && e.inbound != "" {
 		src, _ = h.fib.LinkAddress(e.inbound, p.Src)

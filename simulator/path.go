@@ -277,6 +277,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 // kernel itself by fwmark_reflect.
 func (c *conversation) answer() netstack.Packet {
 	p := reverse(&c.server.packet)
+	p.Bound = c.server.bound
 	marked := isICMP(p.Protocol) && reflects(c.server.host, p.Family())
 	if p.Protocol == netstack.ProtoTCP {
 		on, _ := c.server.host.Sysctl("net.ipv4.tcp_fwmark_accept")

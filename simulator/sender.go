@@ -65,6 +65,10 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		key.Mark = 0
 	}
 	key = key.Reversed(out)
+	vrf := h.vrf(dev)
+	if vrf != nil {
+		key.OIF = vrf.Name
+	}
 	res := h.fib.Lookup(key)
 	fail := func() (verdict.Finding, bool) {
 		if mode == 0 {
@@ -93,7 +97,7 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
 			"martian source %s on %s of %s: a %s address", p.Src, dev, h, res.Type), true
 	}
-	if res.Uses(dev) {
+	if res.Uses(dev) || vrf != nil && slices.ContainsFunc(h.Links, func(port netstack.Link) bool { return port.Master == vrf.Name && res.Uses(port.Name) }) {
 		return verdict.Finding{}, false
 	}
 	// The loose mode takes a source that any interface leads to, but not on an

@@ -17,9 +17,13 @@ func (l *leg) meetSocket(e end) end {
 	if e, missing := l.require(netstack.PartSockets); missing {
 		return e
 	}
-	s := h.socket(p, e.in)
+	s := h.socket(p, e.in, e.slave)
 	if s == nil {
-		f := verdict.NewFindingf(verdict.NoListener, h.where(e.in), h.otherListeners(p),
+		evidence := h.otherListeners(p)
+		if _, key := h.acrossVRFs(p.Protocol); e.slave != "" && h.socket(p, e.in, "") != nil {
+			evidence = append(evidence, sysctlLine(h, key))
+		}
+		f := verdict.NewFindingf(verdict.NoListener, h.where(e.in), evidence,
 			"no process listening on %s %s of %s", netstack.ProtocolName(p.Protocol), netip.AddrPortFrom(p.Dst, p.DstPort), h)
 		if u, ok := h.unserved(p); ok {
 			f = u
@@ -35,7 +39,7 @@ func (l *leg) meetSocket(e end) end {
 	}
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
-	e.uid = &s.UID
+	e.uid, e.bound = &s.UID, h.answersBy(e.in, p.Protocol, s)
 	if p.Protocol == netstack.ProtoTCP && s.SendQ > 0 && s.RecvQ > s.SendQ {
 		return l.drop(verdict.NewFindingf(verdict.AcceptQueueFull, h.where(e.in), []string{line},
 			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))
@@ -55,13 +59,18 @@ func (l *leg) answerEcho(e end) end {
 			"no process listening on %s: %s does not answer echo requests", e.packet.Dst, h))
 	}
 	l.step("socket", "delivered", "the kernel answers echo requests")
+	e.bound = h.answersBy(e.in, e.packet.Protocol, nil)
 	return e
 }
 
 // socket finds the socket for a new packet: the lookups of inet_hashtables.c
 // and udp.c, as far as they decide whether there is one. The most specific one
-// is returned.
-func (h *host) socket(p *netstack.Packet, in string) *netstack.Socket {
+// is returned. slave is the port of the VRF in by which the packet came, if any.
+func (h *host) socket(p *netstack.Packet, in, slave string) *netstack.Socket {
+	across := slave == ""
+	if !across {
+		across, _ = h.acrossVRFs(p.Protocol)
+	}
 	var best *netstack.Socket
 	bestScore := -1
 	for i := range h.Sockets {
@@ -79,7 +88,7 @@ func (h *host) socket(p *netstack.Packet, in string) *netstack.Socket {
 		default:
 			continue
 		}
-		if s.Dev != "" && s.Dev != in {
+		if s.Dev != "" && s.Dev != in && s.Dev != slave || s.Dev == "" && !across {
 			continue
 		}
 		score := 0

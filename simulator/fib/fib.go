@@ -113,7 +113,7 @@ type Key struct {
 func KeyOf(p *netstack.Packet, iif string) Key {
 	k := Key{Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS, Protocol: p.Protocol}
 	if iif == "" {
-		k.UID = p.UID
+		k.UID, k.OIF = p.UID, p.Bound
 	}
 	switch {
 	case p.HasPorts():

@@ -39,6 +39,9 @@ type Packet struct {
 	Mark uint32
 	// UID is the user that owns the sending socket; nil for forwarded packets.
 	UID *uint32
+	// Bound is the device that the sending socket is bound to, as far as VRFs go;
+	// empty for forwarded packets.
+	Bound string
 	// Embedded is the offending packet that an ICMP error quotes, with addresses
 	// as on the wire at that point; nil otherwise. Connection tracking relates
 	// the error to its connection by it, and translates both.
