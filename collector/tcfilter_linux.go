@@ -204,8 +204,10 @@ func (t *target) u32Options(o *tcOptions, handle uint32, a tcAttributes) error {
 				offmask = fmt.Sprintf("%x", m)
 			}
 			o.add("match", tcOptions{
-				{"value", fmt.Sprintf("%x", binary.BigEndian.Uint32(k[4:]))}, {"mask", fmt.Sprintf("%x", binary.BigEndian.Uint32(k))},
-				{"offmask", offmask}, {"off", int32(binary.NativeEndian.Uint32(k[8:]))},
+				{"value", fmt.Sprintf("%x", binary.BigEndian.Uint32(k[4:]))},
+				{"mask", fmt.Sprintf("%x", binary.BigEndian.Uint32(k))},
+				{"offmask", offmask},
+				{"off", int32(binary.NativeEndian.Uint32(k[8:]))},
 			})
 		}
 	}
@@ -398,7 +400,8 @@ func (t *target) action(order uint16, raw []byte) (tcOptions, error) {
 			types := []string{"none", "netrand", "determ"}
 			if ptype := binary.NativeEndian.Uint16(p); int(ptype) < len(types) {
 				o.add("prob", tcOptions{
-					{"random_type", types[ptype]}, {"control_action", control(binary.NativeEndian.Uint32(p[4:]))},
+					{"random_type", types[ptype]},
+					{"control_action", control(binary.NativeEndian.Uint32(p[4:]))},
 					{"val", binary.NativeEndian.Uint16(p[2:])},
 				})
 			}
