@@ -210,9 +210,14 @@ func pick[T any](b *builder, options []option[T]) option[T] {
 	return one(b, wanted...)
 }
 
-// probe is a probe with its ends in the world.
+// flow draws a probe, mostly one that has no subject.
 func (b *builder) flow() *flow {
 	p := &b.world.Probes[b.IntN(len(b.world.Probes))]
+	for range 2 {
+		if b.aimed[p.ID] {
+			p = &b.world.Probes[b.IntN(len(b.world.Probes))]
+		}
+	}
 	return b.flowOf(p)
 }
 

@@ -15,10 +15,10 @@ type generator struct {
 // generators lists all of them. One file each: gen_NAME.go.
 func generators() []generator {
 	return []generator{
-		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 12, generateIPTables},
-		{"routes", []string{"route", "rule", "nexthop"}, 3, generateRoutes},
-		{"nft", []string{"nft"}, 7, generateNFT},
-		{"ipset", []string{"set"}, 3, generateIPSet},
+		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 8, generateIPTables},
+		{"routes", []string{"route", "rule", "nexthop"}, 2, generateRoutes},
+		{"nft", []string{"nft"}, 5, generateNFT},
+		{"ipset", []string{"set"}, 2, generateIPSet},
 		{"dice", []string{"match:statistic", "route:multipath"}, 1, generateDice},
 		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
 		{"links", []string{"link", "bridge", "neigh"}, 2, generateLinks},

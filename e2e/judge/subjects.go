@@ -23,12 +23,12 @@ type subject struct {
 
 // subjects lists all of them, in the files show_NAME.go.
 func subjects() []subject {
-	return slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects())
+	return slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects(), drawnSubjects())
 }
 
 const (
 	// subjectsOfWorld is how many subjects a world has, and showings how often each is shown in it.
-	subjectsOfWorld = 6
+	subjectsOfWorld = 8
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
 	apartWorlds          = 7
@@ -153,13 +153,15 @@ func (v *view) at(hooks ...string) bool {
 
 // only is a selector that takes one flow's packets in one direction.
 func (x *xtables) only() string {
+	return fmt.Sprintf("-s %s -d %s %s", x.v.src, x.v.dst, x.ports())
+}
+
+// ports is a selector by protocol and both ports.
+func (x *xtables) ports() string {
 	v := x.v
-	text := fmt.Sprintf("-s %s -d %s -p %s", v.src, v.dst, v.flow.protocolName())
+	text := "-p " + v.flow.protocolName()
 	if v.flow.Protocol == verdict.ICMP {
 		return text + x.echo()
-	}
-	if v.reply {
-		return text + fmt.Sprintf(" -m %s --sport %d --dport %d", v.flow.Protocol, v.sport, v.dport)
 	}
 	return text + fmt.Sprintf(" -m %s --sport %d --dport %d", v.flow.Protocol, v.sport, v.dport)
 }

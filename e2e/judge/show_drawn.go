@@ -1,0 +1,92 @@
+package judge
+
+// drawnSubjects are features that generators draw among many others, each alone: a condition on a flow of which it mostly holds,
+// a set that mostly has it.
+func drawnSubjects() []subject {
+	var list []subject
+	for _, feature := range []string{
+		"match:-i", "match:-o", "match:-s", "match:-d", "match:-f", "match:addrtype", "match:cluster", "match:comment", "match:connlabel", "match:connmark", "match:dscp", "match:ecn",
+		"match:iprange", "match:length", "match:multiport", "match:policy", "match:statistic", "match:tcpmss", "match:tos", "match:u32", "match:ttl", "match:hl",
+	} {
+		list = append(list, subject{feature: feature, show: func(b *builder) bool {
+			return b.xtSpot([]string{"filter", "mangle"}, func(v *view) bool {
+				x := &xtables{builder: b, v: *v, table: "mangle", chain: v.hook}
+				return drawn(x.conditions(), feature) != nil
+			}).showDrawn(feature)
+		}})
+	}
+	for _, feature := range []string{
+		"nft:anonymous-set", "nft:ct-direction", "nft:daddr", "nft:saddr", "nft:dscp", "nft:iiftype", "nft:meta-length", "nft:meta-mark", "nft:meta-nfproto", "nft:meta-pkttype",
+		"nft:ports", "nft:raw", "nft:tcp-flags", "nft:tcp-option", "nft:ttl",
+	} {
+		list = append(list, subject{feature: feature, show: func(b *builder) bool {
+			x := b.nftSpot(func(v *view) bool {
+				x := &nftables{builder: b, v: *v, table: "inet judge"}
+				return drawn(x.expressions(), feature) != nil
+			})
+			if x == nil {
+				return false
+			}
+			x.base("filter", one(b, -149, -10, 0, 60))
+			x.rule(x.chain, x.only()+" "+drawn(x.expressions(), feature)(), "drop", feature, "nft:drop")
+			return true
+		}})
+	}
+	for _, feature := range []string{
+		"set:bitmap:ip", "set:bitmap:port", "set:hash:ip", "set:hash:ip,port", "set:hash:ip,port,ip", "set:hash:ip,port,net", "set:hash:net", "set:hash:net,iface", "set:hash:net,port", "set:list:set", "set:nomatch",
+	} {
+		list = append(list, subject{feature: feature, show: func(b *builder) bool {
+			return b.only1(feature, generateIPSet)
+		}})
+	}
+	for _, feature := range []string{"route:throw", "rule:from", "rule:goto", "rule:iif", "rule:ipproto", "rule:not", "rule:suppress", "rule:to"} {
+		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateRoutes) }})
+	}
+	for _, feature := range []string{"nft:concat", "nft:ct-mark", "nft:dynamic-set", "nft:mark", "nft:notrack", "nft:objects", "nft:payload-set", "nft:set", "nft:vmap"} {
+		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateNFT) }})
+	}
+	return list
+}
+
+// only1 runs a generator until it has made the feature.
+func (b *builder) only1(feature string, generate func(*builder)) bool {
+	before := b.only
+	defer func() { b.only = before }()
+	b.only = []string{feature}
+	from := len(b.world.Elements)
+	for range 6 {
+		generate(b)
+		for _, e := range b.world.Elements[from:] {
+			for _, f := range e.Features {
+				if f == feature {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// drawn makes the feature, by the first of the options that does; nil if none does.
+func drawn(options []option[func() string], feature string) func() string {
+	for _, o := range options {
+		if o.feature == feature {
+			return o.make
+		}
+	}
+	return nil
+}
+
+// showDrawn drops what the condition holds of.
+func (x *xtables) showDrawn(feature string) bool {
+	if x == nil {
+		return false
+	}
+	text := drawn(x.conditions(), feature)()
+	if feature == "match:-s" || feature == "match:-d" { // the addresses are what it is about
+		x.rule(x.chain, match{text: x.ports() + " " + text}, "-j DROP", feature, "target:DROP")
+		return true
+	}
+	x.shows(text, "-j DROP", feature, "target:DROP")
+	return true
+}
