@@ -26,10 +26,14 @@ func generators() []generator {
 	}
 }
 
-// features runs the generators, each a random number of times.
+// features runs the generators, each a random number of times: in most worlds only a few, which leave the subjects in peace.
 func (b *builder) features() {
+	calm := b.chance(60)
 	for _, g := range generators() {
 		rounds := b.IntN(g.rounds + 1)
+		if calm {
+			rounds = (rounds + b.IntN(3)) / 3
+		}
 		if len(b.only) > 0 {
 			if !b.wantsAny(g) {
 				continue
