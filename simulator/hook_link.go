@@ -40,7 +40,11 @@ func (l *leg) hookBridge(at netfilter.Hook, early bool, in, out string) (end, bo
 	if dev == "" {
 		dev = in
 	}
-	return l.decided(res, at, dev)
+	e, stop := l.decided(res, at, dev)
+	if e.notice.kind == noticeErrno { // br_dev_xmit does not tell what became of the frame
+		e.notice = notice{}
+	}
+	return e, stop
 }
 
 // hookBridgeOut runs what the bridge family has for a frame that leaves by a
