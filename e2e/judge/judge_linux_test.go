@@ -136,7 +136,7 @@ func TestRegressionsFromBundles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			snapshot, err := bundle.Read(filepath.Join(dir, "bundle"))
+			snapshot, err := bundle.Read(filepath.Join(dir, savedBundle))
 			if err != nil {
 				t.Fatal(err)
 			}

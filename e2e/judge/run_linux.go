@@ -552,7 +552,7 @@ func (s *session) write(dir string) error {
 		seen = append(seen, Regression{s.cases[i].probe.ID, s.cases[i].observed[0]})
 	}
 	return errors.Join(
-		bundle.Write(filepath.Join(dir, "bundle"), s.snapshot),
+		bundle.Write(filepath.Join(dir, savedBundle), s.snapshot),
 		writeJSON(filepath.Join(dir, "world.json"), s.world),
 		writeJSON(filepath.Join(dir, "observed.json"), seen),
 	)

@@ -10,6 +10,7 @@
 package judge
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -170,14 +171,35 @@ func ReadWorld(path string) (*World, error) {
 	return w, nil
 }
 
-// writeJSON writes a file that people can read.
+// writeJSON writes a file that people can read and compare: each member of a list of the value has a line of its own.
 func writeJSON(path string, value any) error {
 	data, err := json.MarshalIndent(value, "", " ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
+	keep := 2 // the depth down to which lines are broken
+	if data[0] == '[' {
+		keep = 1
+	}
+	var out []byte
+	for line := range bytes.Lines(data) {
+		text := bytes.TrimLeft(line, " ")
+		closes := text[0] == '}' || text[0] == ']'
+		depth := len(line) - len(text)
+		if depth > keep || closes && depth == keep {
+			out = bytes.TrimSuffix(out, []byte("\n"))
+			if last := out[len(out)-1]; last == ',' {
+				out = append(out, ' ')
+			}
+			line = text
+		}
+		out = append(out, line...)
+	}
+	return os.WriteFile(path, append(out, '\n'), 0o644)
 }
+
+// savedBundle is the state of a saved world.
+const savedBundle = "bundle.tar.zst"
 
 // Regression is what is known of a saved world: what the kernel made of each probe.
 type Regression struct {
