@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,6 +177,60 @@ func TestTheToolIsAskedForWhatIsNotUnderstood(t *testing.T) {
 	same(t, "rule set", want, string(got.NFT.Data))
 	same(t, "note", "asked nft: list the rules of nftables: rule with handle 3 of inet t c: extension header 3, 0 is not understood", note)
 	same(t, "tool", true, asked)
+}
+
+// What is read while the rule set changes is one of the rule sets that there
+// were, or an error.
+func TestARuleSetThatChangesIsReadWhole(t *testing.T) {
+	ns := newNetns(t, "a")
+	load := func(n int) {
+		var text strings.Builder
+		text.WriteString("flush ruleset\n")
+		for table := range 3 {
+			fmt.Fprintf(&text, "table inet t%d {\n set s%d { type inet_service; elements = { %d } }\n chain c%d { tcp dport { %d, 7 } tcp sport @s%d drop; }\n}\n", table, n, n, n, n, n)
+		}
+		cmd := exec.Command("ip", "netns", "exec", ns, "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(text.String())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	load(1000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := range 40 {
+			load(1001 + n)
+		}
+	}()
+	names := regexp.MustCompile(`\b[cs](1\d{3})\b|\b(1\d{3})\b`)
+	read := 0
+	for changing := true; changing; {
+		select {
+		case <-done:
+			changing = false
+		default:
+		}
+		c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartNFT}, Logger: quiet()})
+		got := collectSnapshot(t, c).Namespaces[0]
+		if got.PartStatus(netstack.PartNFT).State != netstack.StateOK {
+			continue
+		}
+		read++
+		seen := make(map[string]int)
+		for _, m := range names.FindAllSubmatch(got.NFT.Data, -1) {
+			seen[string(m[1])+string(m[2])]++
+		}
+		// In each table a set, its element, a chain, a rule of it, what it looks up.
+		for n, times := range seen {
+			if len(seen) != 1 || times != 3*6 {
+				t.Errorf("%s is there %d times of %d, among %d", n, times, 3*6, len(seen))
+			}
+		}
+	}
+	if read == 0 {
+		t.Error("the rule set was never read, not even at rest")
+	}
 }
 
 func TestAMissingToolFailsItsPartAlone(t *testing.T) {
