@@ -387,7 +387,7 @@ func (c *verdictCase) trials(live *simulator.World) []*trial {
 		t.full = brief
 	}
 	list := []*trial{&t}
-	if !single && !c.predicted.unknown() {
+	if !single && !c.predicted.unknown() && len(t.ports) == 0 && !c.limited() {
 		for round := 1; round < c.probe.Repeat; round++ {
 			another := t
 			another.round = round
@@ -398,6 +398,16 @@ func (c *verdictCase) trials(live *simulator.World) []*trial {
 		}
 	}
 	return list
+}
+
+// limited says whether the kernel tells of a fate by errors that it limits, with nothing to turn that off in a namespace: a
+// router sends an address five, and then one a second (ip_error). Nor do connections share a port of a translation: both
+// keep a probe from being repeated.
+func (c *verdictCase) limited() bool {
+	return c.probe.To.Is4() && slices.ContainsFunc(c.predicted.Reasons, func(reason string) bool {
+		code, _, _ := strings.Cut(reason, " ")
+		return slices.Contains([]verdict.Code{verdict.RouteUnreachable, verdict.RouteProhibit, verdict.NoRoute}, verdict.Code(code))
+	})
 }
 
 // alike says whether the simulator expects the same of the probe from another port: rules may look at it.

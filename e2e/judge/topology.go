@@ -39,6 +39,7 @@ func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 	b.stage()
 	b.probes()
 	b.showSubjects()
+	b.edges()
 	b.features()
 	return b.world
 }

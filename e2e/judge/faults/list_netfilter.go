@@ -20,8 +20,11 @@ var xtablesFaults = []fault{
 	},
 	{
 		"base chains run in the wrong order", "simulator/netfilter/ruleset.go",
-		"slices.SortStableFunc(p.ops, func(a, b hookOp) int { return cmp.Compare(a.priority, b.priority) })",
-		"slices.SortStableFunc(p.ops, func(a, b hookOp) int { return cmp.Compare(b.priority, a.priority) })",
+		"cmp.Or(cmp.Compare(a.priority, b.priority), before(a.chain, b.chain))", "cmp.Or(cmp.Compare(b.priority, a.priority), before(a.chain, b.chain))",
+	},
+	{
+		"of base chains with one priority the oldest runs first", "simulator/netfilter/ruleset.go",
+		"cmp.Compare(age(b), age(a))", "cmp.Compare(age(a), age(b))",
 	},
 	{
 		"the legacy backend is ignored", "simulator/netfilter/ruleset.go",
@@ -146,7 +149,7 @@ var natFaults = []fault{
 	},
 	{
 		"nat chains run in the wrong order", "simulator/netfilter/ruleset.go",
-		"func(a, b *chain) int { return cmp.Compare(a.priority, b.priority) }", "func(a, b *chain) int { return cmp.Compare(b.priority, a.priority) }",
+		"cmp.Or(cmp.Compare(a.priority, b.priority), before(a, b))", "cmp.Or(cmp.Compare(b.priority, a.priority), before(a, b))",
 	},
 	{
 		"MASQUERADE takes an address of any device", "simulator/fib/source.go",

@@ -19,7 +19,7 @@ var routeFaults = []fault{
 	},
 	{
 		"IPv6 forwards by the setting of the device", "simulator/ip.go",
-		"key = netstack.ConfKey(netstack.IPv6, \"all\", \"forwarding\")", "key = netstack.ConfKey(netstack.IPv6, dev, \"forwarding\")",
+		"v, _ := h.ConfSysctl(netstack.IPv6, \"all\", \"forwarding\")", "v, _ := h.ConfSysctl(netstack.IPv6, dev, \"forwarding\")",
 	},
 	{
 		"a blackhole route answers like an unreachable one", "simulator/ip.go",
@@ -36,7 +36,7 @@ var routeFaults = []fault{
 	},
 	{
 		"forwarding is asked of the device by which the packet leaves", "simulator/ip.go",
-		"\tforwarding, switchKey := l.forwarding(in.Name)\n", "\tforwarding, switchKey := l.forwarding(in.Name)\n\tif len(l.route.NextHops) > 0 {\n\t\tforwarding, switchKey = l.forwarding(l.route.NextHops[0].Dev)\n\t}\n",
+		"\tforwarding := l.forwarding(in.Name)\n", "\tforwarding := l.forwarding(in.Name)\n\tif len(l.route.NextHops) > 0 {\n\t\tforwarding = l.forwarding(l.route.NextHops[0].Dev)\n\t}\n",
 	},
 	{
 		"the scope of addresses is ignored", "simulator/fib/source.go",
@@ -71,8 +71,8 @@ var routeFaults = []fault{
 		"if mtu := l.pathMTU(); p.Length > mtu && p.DF {", "if mtu := l.pathMTU(); p.Length > mtu && p.DF && false {",
 	},
 	{
-		"the MTU of a route is ignored", "simulator/ip.go",
-		"if l.route.Route != nil && l.route.Route.MTU > 0 {", "if l.route.Route != nil && l.route.Route.MTU > 65535 {",
+		"the MTU of a route is ignored", "simulator/mtu.go",
+		"if w.route.Route != nil && w.route.Route.MTU > 0 {", "if w.route.Route != nil && w.route.Route.MTU > maxMTU {",
 	},
 	{
 		"routers leave the hop limit alone", "simulator/ip.go",
