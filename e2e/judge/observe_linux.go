@@ -293,7 +293,7 @@ type trial struct {
 	ports []uint16
 	// timeout of the handshake, of what follows, and of the full-size part.
 	timeout, talk, full time.Duration
-	// alone says that what others have taught the neighbours decides.
+	// alone says that others would decide what becomes of it.
 	alone bool
 	seen  observation
 }
@@ -302,8 +302,9 @@ type trial struct {
 func (t *trial) name() string    { return fmt.Sprintf("%s.%d", t.probe.ID, t.round) }
 func (t *trial) message() string { return lab.Payload(string(t.probe.Protocol), t.name()) }
 
-// observeInTurn sends those trials apart of which the simulator expects that neighbours do not find each other, and then the
-// others at once: any of those may teach neighbours what they do not find out by themselves.
+// observeInTurn sends some trials apart, and then the others at once: those of which the simulator expects that neighbours do
+// not find each other, because others may teach them what they do not find out by themselves, and those that are in each
+// other's way.
 func (b *built) observeInTurn(ctx context.Context, trials []*trial) error {
 	var alone, others []*trial
 	for _, t := range trials {
@@ -319,28 +320,31 @@ func (b *built) observeInTurn(ctx context.Context, trials []*trial) error {
 	return b.observe(ctx, others)
 }
 
-// observeApart sends one trial after the other. What a namespace has learned of its neighbours is forgotten in between: it
-// depends on who talked before, and the simulator knows the state before any of them.
+// observeApart sends one trial after the other. What a namespace has learned of its neighbours and of connections is forgotten
+// in between: it depends on who talked before, and the simulator knows the state before any of them.
 func (b *built) observeApart(ctx context.Context, trials []*trial) error {
 	for _, t := range trials {
 		if err := b.observe(ctx, []*trial{t}); err != nil {
 			return err
 		}
-		if err := b.forgetNeighbours(); err != nil {
-			return fmt.Errorf("forget neighbours: %w", err)
+		if err := b.forget(); err != nil {
+			return fmt.Errorf("forget neighbours and connections: %w", err)
 		}
 	}
 	return nil
 }
 
-func (b *built) forgetNeighbours() error {
+func (b *built) forget() error {
 	for i := range b.world.Namespaces {
 		err := b.within(b.world.Namespaces[i].Name, func() error {
-			h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			h, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
 			if err != nil {
 				return err
 			}
 			defer h.Close()
+			if err := h.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+				return err
+			}
 			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 				list, err := h.NeighList(0, family)
 				if err != nil {

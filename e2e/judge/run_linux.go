@@ -350,6 +350,7 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		s.cases = append(s.cases, c)
 		trials = append(trials, c.trials(live)...)
 	}
+	s.separate(trials)
 	observe := b.observeInTurn
 	if w.Apart {
 		observe = b.observeApart
@@ -365,6 +366,21 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		s.cases[i].checkShares()
 	}
 	return s, nil
+}
+
+// separate keeps trials apart that a translation gives the same addresses and ports: there is room for one of them.
+func (s *session) separate(trials []*trial) {
+	taken := map[string]bool{}
+	for _, t := range trials {
+		for _, f := range s.find(t.probe.ID).predicted.Fates {
+			if t.probe.AnyPort || f.SeenAs.Port() == 0 || f.SeenAs.Port() == t.probe.SourcePort {
+				continue
+			}
+			ends := fmt.Sprint(t.probe.Protocol, f.SeenAs, f.Destination)
+			t.alone = t.alone || taken[ends]
+			taken[ends] = true
+		}
+	}
 }
 
 // trials are the sendings of the probe, as patient as the prediction calls for.
