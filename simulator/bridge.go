@@ -145,6 +145,9 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 			return l.drop(f)
 		}
 		l.route, l.next = res, res.NextHops[0]
+		if e, stop := l.hookBridge(netfilter.Prerouting, false, in.Link.Name, ""); stop {
+			return e
+		}
 		to := l.packet.Dst
 		if l.next.Gateway.IsValid() {
 			to = l.next.Gateway
@@ -160,7 +163,15 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 		}
 		return l.bridgeForward(bridge, in, vlan, true)
 	}
-	return l.receive(bridge.Link, in.Link.Name, true)
+	l.packet.DstMAC = bridge.Link.MAC
+	if e, stop := l.hookBridge(netfilter.Prerouting, false, in.Link.Name, ""); stop {
+		return e
+	}
+	vlan, e, stop := l.enterVLAN(bridge, in)
+	if stop {
+		return e
+	}
+	return l.bridgeFinish(bridge, in, vlan, true)
 }
 
 // toBridge says whether the frame is for the bridge's own host.
