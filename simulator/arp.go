@@ -30,9 +30,8 @@ func (w *World) answers(s *station, from, addr netip.Addr) (answer, string) {
 
 // advertises is ndisc_recv_ns: proxies need proxy_ndp and a router.
 func (h *host) advertises(dev string, addr netip.Addr) answer {
-	for i := range h.Addresses {
-		a := &h.Addresses[i]
-		if a.Dev != dev || a.Prefix.Addr() != addr {
+	for a := range h.addresses.Each(addr) {
+		if a.Dev != dev {
 			continue
 		}
 		if off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6"); off == 0 && a.Usable() {
@@ -50,9 +49,8 @@ func (h *host) advertises(dev string, addr netip.Addr) answer {
 // proxies says whether the interface has a proxy entry for the address:
 // pneigh_lookup.
 func (h *host) proxies(dev string, addr netip.Addr) bool {
-	return slices.ContainsFunc(h.Neighbours, func(n netstack.Neighbour) bool {
-		return n.Proxy && n.IP == addr && (n.Dev == dev || n.Dev == "")
-	})
+	return h.neighbours.First(netstack.NeighbourKey{Dev: dev, IP: addr, Proxy: true}) != nil ||
+		h.neighbours.First(netstack.NeighbourKey{IP: addr, Proxy: true}) != nil
 }
 
 // answersARP is arp_process.
@@ -94,8 +92,8 @@ func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
 // ignoresARP is arp_ignore, with the modes of ip-sysctl.rst.
 func (h *host) ignoresARP(mode int, dev string, from, addr netip.Addr) bool {
 	has := func(match func(*netstack.Address) bool) bool {
-		for i := range h.Addresses {
-			if a := &h.Addresses[i]; a.Prefix.Addr() == addr && match(a) {
+		for a := range h.addresses.Each(addr) {
+			if match(a) {
 				return true
 			}
 		}

@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
@@ -180,9 +179,12 @@ func (l *leg) toBridge(bridge fabric.Port, vlan uint16) bool {
 	if mac == bridge.Link.MAC {
 		return true
 	}
-	return slices.ContainsFunc(l.host.FDB, func(e netstack.FDBEntry) bool {
-		return e.Local && e.MAC == mac && (e.VLAN == vlan || e.VLAN == 0) && (e.Dev == bridge.Link.Name || e.Master == bridge.Link.Name)
-	})
+	for e := range l.host.fdb.Each(mac) {
+		if e.Local && (e.VLAN == vlan || e.VLAN == 0) && (e.Dev == bridge.Link.Name || e.Master == bridge.Link.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // vlansMissing says whether the bridge filters VLANs that were not collected.
@@ -212,9 +214,8 @@ func (h *host) vlanEvidence(dev string) []string {
 // forwards is the port to which the bridge's database has an address, nil for
 // the bridge itself: br_fdb_find.
 func (h *host) forwards(bridge *netstack.Link, mac netstack.MAC, vlan uint16) (*netstack.Link, bool) {
-	for i := range h.FDB {
-		e := &h.FDB[i]
-		if e.MAC != mac || e.VLAN != vlan || e.Master != bridge.Name {
+	for e := range h.fdb.Each(mac) {
+		if e.VLAN != vlan || e.Master != bridge.Name {
 			continue
 		}
 		if e.Local {
@@ -231,9 +232,12 @@ func (h *host) knownSender(in fabric.Port, src netstack.MAC, vlan uint16) bool {
 	if in.Link.Port == nil || !in.Link.Port.Locked {
 		return true
 	}
-	return slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
-		return e.MAC == src && e.VLAN == vlan && e.Dev == in.Link.Name && e.Master != "" && !e.Local
-	})
+	for e := range h.fdb.Each(src) {
+		if e.VLAN == vlan && e.Dev == in.Link.Name && e.Master != "" && !e.Local {
+			return true
+		}
+	}
+	return false
 }
 
 // bridgeSend takes a frame from the bridge's own host: br_dev_xmit.
@@ -324,9 +328,10 @@ func (l *leg) egress(bridge, in fabric.Port, vlan uint16) (out, open fabric.Port
 	if l.flooded {
 		entry, known = nil, false
 	}
-	static := known && slices.ContainsFunc(h.FDB, func(e netstack.FDBEntry) bool {
-		return e.MAC == mac && e.VLAN == vlan && e.Master == bridge.Link.Name && !e.Local && e.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
-	})
+	static := false
+	for e := range h.fdb.Each(mac) {
+		static = static || known && e.VLAN == vlan && e.Master == bridge.Link.Name && !e.Local && e.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
+	}
 	if port := l.learnt[learntKey{bridge.Link, mac, vlan}]; port != nil {
 		entry, static = port, true // br_fdb_update moves entries that somebody made, too
 	}

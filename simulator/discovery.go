@@ -87,8 +87,8 @@ func (l *leg) announces(out *netstack.Link, src, to netip.Addr) bool {
 	case 0:
 		return true
 	case 1:
-		for i := range l.host.Addresses {
-			if a := &l.host.Addresses[i]; a.Dev == out.Name && a.Prefix.Masked().Contains(src) && a.Prefix.Masked().Contains(to) {
+		for a := range l.host.devices.Each(out.Name) {
+			if a.Prefix.Masked().Contains(src) && a.Prefix.Masked().Contains(to) {
 				return true
 			}
 		}
@@ -100,9 +100,8 @@ func (l *leg) announces(out *netstack.Link, src, to netip.Addr) bool {
 // the interface has it, else the interface's link-local address.
 func (l *leg) solicitor(out *netstack.Link) netip.Addr {
 	var own netip.Addr
-	for i := range l.host.Addresses {
-		a := &l.host.Addresses[i]
-		if a.Dev != out.Name || !a.Prefix.Addr().Is6() || !a.Usable() {
+	for a := range l.host.devices.Each(out.Name) {
+		if !a.Prefix.Addr().Is6() || !a.Usable() {
 			continue
 		}
 		if a.Prefix.Addr() == l.packet.Src {

@@ -185,8 +185,8 @@ func (l *leg) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
 // RedirectAddr is the address that REDIRECT gives to a packet that came in by
 // dev: the first that the interface has (nf_nat_redirect_ipv4 and _ipv6).
 func (l *leg) RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool) {
-	for i := range l.host.Addresses {
-		if a := &l.host.Addresses[i]; a.Dev == dev && netstack.FamilyOf(a.Prefix.Addr()) == family && (family == netstack.IPv4 || a.Usable()) {
+	for a := range l.host.devices.Each(dev) {
+		if netstack.FamilyOf(a.Prefix.Addr()) == family && (family == netstack.IPv4 || a.Usable()) {
 			return a.Prefix.Addr(), true
 		}
 	}

@@ -115,8 +115,8 @@ func (w *World) ipvlanOf(lower *netstack.Link, addr netip.Addr) fabric.Port {
 		if !isIPVLAN(c.Link) {
 			continue
 		}
-		for i := range c.NS.Addresses {
-			if a := &c.NS.Addresses[i]; a.Dev == c.Link.Name && a.Prefix.Addr() == addr {
+		for a := range w.hosts[c.NS].addresses.Each(addr) {
+			if a.Dev == c.Link.Name {
 				return c
 			}
 		}

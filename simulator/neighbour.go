@@ -236,10 +236,5 @@ func (l *leg) unresolved(f verdict.Finding) end {
 }
 
 func (h *host) neighbour(dev string, ip netip.Addr) *netstack.Neighbour {
-	for i := range h.Neighbours {
-		if n := &h.Neighbours[i]; n.Dev == dev && n.IP == ip && !n.Proxy {
-			return n
-		}
-	}
-	return nil
+	return h.neighbours.First(netstack.NeighbourKey{Dev: dev, IP: ip})
 }

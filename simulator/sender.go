@@ -102,8 +102,12 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 	}
 	// The loose mode takes a source that any interface leads to, but not on an
 	// interface without addresses.
-	if mode != 1 && slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Dev == dev && a.Prefix.Addr().Is4() }) {
-		return verdict.Finding{}, false
+	if mode != 1 {
+		for a := range h.devices.Each(dev) {
+			if a.Prefix.Addr().Is4() {
+				return verdict.Finding{}, false
+			}
+		}
 	}
 	return fail()
 }

@@ -63,6 +63,23 @@ func (l *leg) answerEcho(e end) end {
 	return e
 }
 
+// socketKey is what sockets that may take new packets are found by.
+type socketKey struct {
+	protocol netstack.Protocol
+	port     uint16
+}
+
+func keyOfSocket(s *netstack.Socket) (socketKey, bool) {
+	key := socketKey{s.Protocol, s.Local.Port()}
+	switch s.State {
+	case netstack.SocketListen, netstack.SocketUnconnected:
+		return key, true
+	case netstack.SocketEstablished:
+		return key, s.Protocol == netstack.ProtoUDP // which takes packets of its peer
+	}
+	return key, false
+}
+
 // socket finds the socket for a new packet: the lookups of inet_hashtables.c
 // and udp.c, as far as they decide whether there is one. The most specific one
 // is returned. slave is the port of the VRF in by which the packet came, if any.
@@ -73,19 +90,8 @@ func (h *host) socket(p *netstack.Packet, in, slave string) *netstack.Socket {
 	}
 	var best *netstack.Socket
 	bestScore := -1
-	for i := range h.Sockets {
-		s := &h.Sockets[i]
-		if s.Protocol != p.Protocol || s.Local.Port() != p.DstPort {
-			continue
-		}
-		switch s.State {
-		case netstack.SocketListen, netstack.SocketUnconnected:
-		case netstack.SocketEstablished:
-			// A connected UDP socket takes packets of its peer only.
-			if p.Protocol != netstack.ProtoUDP || s.Remote != netip.AddrPortFrom(p.Src, p.SrcPort) {
-				continue
-			}
-		default:
+	for s := range h.sockets.Each(socketKey{p.Protocol, p.DstPort}) {
+		if s.State == netstack.SocketEstablished && s.Remote != netip.AddrPortFrom(p.Src, p.SrcPort) {
 			continue
 		}
 		if s.Dev != "" && s.Dev != in && s.Dev != slave || s.Dev == "" && !across {
@@ -118,9 +124,8 @@ func (h *host) socket(p *netstack.Packet, in, slave string) *netstack.Socket {
 // address.
 func (h *host) otherListeners(p *netstack.Packet) []string {
 	var list []string
-	for i := range h.Sockets {
-		s := &h.Sockets[i]
-		if s.Protocol == p.Protocol && s.Local.Port() == p.DstPort && (s.State == netstack.SocketListen || s.State == netstack.SocketUnconnected) {
+	for s := range h.sockets.Each(socketKey{p.Protocol, p.DstPort}) {
+		if s.State != netstack.SocketEstablished {
 			list = append(list, "elsewhere: "+socketLine(s))
 		}
 	}

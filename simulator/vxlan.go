@@ -28,9 +28,8 @@ func (h *host) remotes(link *netstack.Link, mac netstack.MAC) []remote {
 		return nil
 	}
 	var list []remote
-	for i := range h.FDB {
-		e := &h.FDB[i]
-		if e.Dev != link.Name || e.Master != "" || e.MAC != mac || !e.Dst.IsValid() {
+	for e := range h.fdb.Each(mac) {
+		if e.Dev != link.Name || e.Master != "" || !e.Dst.IsValid() {
 			continue
 		}
 		r := remote{addr: e.Dst, port: e.Port, vni: e.VNI, via: e.Via}
@@ -49,11 +48,9 @@ func (h *host) remotes(link *netstack.Link, mac netstack.MAC) []remote {
 // the host that has its address was collected.
 func (w *World) remoteEnds(from fabric.Port, r remote) (ends []fabric.Port, known bool) {
 	if r.addr.IsMulticast() {
-		for _, ports := range w.tunnels {
-			for _, p := range ports {
-				if p.Link != from.Link && p.Link.VXLAN != nil && p.Link.VXLAN.Group == r.addr && vxlanTakes(p.Link, r) {
-					ends = append(ends, p)
-				}
+		for _, p := range w.groups[r.addr] {
+			if p.Link != from.Link && vxlanTakes(p.Link, r) {
+				ends = append(ends, p)
 			}
 		}
 		return ends, false // others may have joined the group
@@ -183,9 +180,9 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 	}
 	// vxlan_snoop: a device that learns takes no sender that an entry has elsewhere.
 	if in.Link.VXLAN.Learning {
-		for _, known := range l.w.hosts[in.NS].FDB {
+		for known := range l.w.hosts[in.NS].fdb.Each(l.packet.SrcMAC) {
 			fixed := known.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
-			if known.Dev == in.Link.Name && known.Master == "" && known.MAC == l.packet.SrcMAC && fixed && known.Dst != e.packet.Src {
+			if known.Dev == in.Link.Name && known.Master == "" && fixed && known.Dst != e.packet.Src {
 				return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, l.w.hosts[in.NS].where(in.Link.Name), []string{fmt.Sprintf("%s dst %s", macString(known.MAC), known.Dst)},
 					"no fdb/neigh entry for %s on %s allows that %s is behind %s: it is behind %s, and stays there",
 					l.packet.Src, in.Link.Name, macString(known.MAC), e.packet.Src, known.Dst))

@@ -46,7 +46,9 @@ type World struct {
 	byNode   map[string]*host
 	byAddr   map[netip.Addr][]*host
 	// tunnels are the tunnel devices whose packets travel in a namespace.
-	tunnels  map[*netstack.Namespace][]fabric.Port
+	tunnels map[*netstack.Namespace][]fabric.Port
+	// groups are the VXLAN devices that use a multicast group.
+	groups   map[netip.Addr][]fabric.Port
 	coverage verdict.Coverage
 }
 
@@ -62,6 +64,12 @@ type host struct {
 	entries  *netfilter.Entries // the connections that it knew when it was read
 	opaque   opaque
 	vlans    map[string][]netstack.BridgeVLAN // by port, or bridge
+
+	addresses  netstack.Index[netip.Addr, netstack.Address]
+	devices    netstack.Index[string, netstack.Address]
+	neighbours netstack.Index[netstack.NeighbourKey, netstack.Neighbour]
+	fdb        netstack.Index[netstack.MAC, netstack.FDBEntry]
+	sockets    netstack.Index[socketKey, netstack.Socket]
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
@@ -76,6 +84,7 @@ func Compile(s *Snapshot) (*World, error) {
 		byNode:   make(map[string]*host),
 		byAddr:   make(map[netip.Addr][]*host),
 		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
+		groups:   make(map[netip.Addr][]fabric.Port),
 	}
 	for _, ns := range s.Namespaces {
 		h, err := compileHost(ns)
@@ -104,8 +113,13 @@ func Compile(s *Snapshot) (*World, error) {
 			if !isTunnel(p.Link.Kind) {
 				continue
 			}
-			if under := w.fabric.Origin(p); under != nil {
-				w.tunnels[under] = append(w.tunnels[under], p)
+			under := w.fabric.Origin(p)
+			if under == nil {
+				continue
+			}
+			w.tunnels[under] = append(w.tunnels[under], p)
+			if v := p.Link.VXLAN; v != nil && v.Group.IsMulticast() {
+				w.groups[v.Group] = append(w.groups[v.Group], p)
 			}
 		}
 		rules, unmodelled := h.filter.Coverage()
@@ -127,6 +141,12 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 		links:     make(map[string]*netstack.Link, len(ns.Links)),
 		fib:       fib.Compile(ns),
 		filter:    filter,
+
+		addresses:  netstack.NewIndex(ns.Addresses, func(a *netstack.Address) (netip.Addr, bool) { return a.Prefix.Addr(), true }),
+		devices:    ns.IndexDevices(),
+		neighbours: ns.IndexNeighbours(),
+		fdb:        netstack.NewIndex(ns.FDB, func(e *netstack.FDBEntry) (netstack.MAC, bool) { return e.MAC, true }),
+		sockets:    netstack.NewIndex(ns.Sockets, keyOfSocket),
 	}
 	for _, v := range ns.BridgeVLAN {
 		if h.vlans == nil {
@@ -213,12 +233,8 @@ func (l *leg) lack() *lack {
 // owns says whether addr is an address of one of the namespace's interfaces,
 // and of which.
 func (h *host) owns(addr netip.Addr) (*netstack.Address, bool) {
-	for i := range h.Addresses {
-		if h.Addresses[i].Prefix.Addr() == addr {
-			return &h.Addresses[i], true
-		}
-	}
-	return nil, false
+	a := h.addresses.First(addr)
+	return a, a != nil
 }
 
 // confMax is the larger of the settings of "all" and of the device, as many IPv4

@@ -29,6 +29,11 @@ type FIB struct {
 	useNeigh bool               // net.ipv4.fib_multipath_use_neigh
 	// ownGateway are the routes whose gateway is an address of this host.
 	ownGateway map[*netstack.Route]bool
+	// customLocal says that somebody else than the kernel added local routes of
+	// IPv4.
+	customLocal bool
+	devices     netstack.Index[string, netstack.Address]
+	neighbours  netstack.Index[netstack.NeighbourKey, netstack.Neighbour]
 }
 
 func familyIndex(f netstack.Family) int {
@@ -46,6 +51,8 @@ func Compile(ns *netstack.Namespace) *FIB {
 		objects:    make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
 		ownGateway: make(map[*netstack.Route]bool),
 		links:      make(map[string]*netstack.Link, len(ns.Links)),
+		devices:    ns.IndexDevices(),
+		neighbours: ns.IndexNeighbours(),
 	}
 	for i := range ns.NextHops {
 		f.objects[ns.NextHops[i].ID] = &ns.NextHops[i]
@@ -63,6 +70,7 @@ func Compile(ns *netstack.Namespace) *FIB {
 	f.compileRules()
 	for i := range ns.Routes {
 		r := &ns.Routes[i]
+		f.customLocal = f.customLocal || r.Family == netstack.IPv4 && r.Type == netstack.RouteLocal && r.Protocol != protocolKernel
 		if r.Cached {
 			continue
 		}
@@ -271,11 +279,7 @@ func (f *FIB) CustomRules() bool {
 
 // CustomLocalRoutes says whether somebody else than the kernel added local
 // routes of IPv4.
-func (f *FIB) CustomLocalRoutes() bool {
-	return slices.ContainsFunc(f.ns.Routes, func(r netstack.Route) bool {
-		return r.Family == netstack.IPv4 && r.Type == netstack.RouteLocal && r.Protocol != protocolKernel
-	})
-}
+func (f *FIB) CustomLocalRoutes() bool { return f.customLocal }
 
 const protocolKernel = 2 // RTPROT_KERNEL
 

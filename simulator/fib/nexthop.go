@@ -233,12 +233,11 @@ func (f *FIB) score(r *netstack.Route, h *netstack.NextHop, q *query, reachable 
 }
 
 func (f *FIB) neighbourState(dev string, ip netip.Addr) (netstack.NeighbourState, bool) {
-	for i := range f.ns.Neighbours {
-		if n := &f.ns.Neighbours[i]; n.IP == ip && n.Dev == dev && !n.Proxy {
-			return n.State, true
-		}
+	n := f.neighbours.First(netstack.NeighbourKey{Dev: dev, IP: ip})
+	if n == nil {
+		return 0, false
 	}
-	return 0, false
+	return n.State, true
 }
 
 func (f *FIB) neighbourFailed(dev string, ip netip.Addr) bool {

@@ -79,9 +79,8 @@ func (f *FIB) selectIPv4(dev string, gateway netip.Addr, scope netstack.Scope) (
 		local = netstack.ScopeLink
 	}
 	var first netip.Addr
-	for i := range f.ns.Addresses {
-		a := &f.ns.Addresses[i]
-		if a.Dev != dev || !a.Prefix.Addr().Is4() || a.Flags&netstack.AddrSecondary != 0 || min(a.Scope, local) > scope {
+	for a := range f.devices.Each(dev) {
+		if !a.Prefix.Addr().Is4() || a.Flags&netstack.AddrSecondary != 0 || min(a.Scope, local) > scope {
 			continue
 		}
 		if !gateway.IsValid() || onlink(a, gateway) {
