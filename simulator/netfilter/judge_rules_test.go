@@ -150,7 +150,10 @@ add orders empty
 add orders ip
 add orders netnm before ip
 create v6only hash:ip family inet6
-create bits hash:ip bitmask 255.255.0.255
+` + judgeSetsNewer
+
+// judgeSetsNewer are those that came with Linux 6.3.
+const judgeSetsNewer = `create bits hash:ip bitmask 255.255.0.255
 add bits 10.77.9.2
 create portbits hash:ip,port netmask 16
 add portbits 10.77.200.1,tcp:1000-1200
