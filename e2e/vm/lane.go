@@ -8,11 +8,19 @@ type entry struct {
 	run     string        // -test.run
 	timeout time.Duration // -test.timeout; a test takes about ten times what it takes on the host
 	require string        // PLUMBLINE_REQUIRE: features whose absence is a failure
+	args    string        // flags of the package's own
 }
 
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
-	{"e2e/links", "Bonds|Tunnels|Filters|VRFs", 25 * time.Minute, "all"},
-	{"collector", "IPVS|Links", time.Minute, "all"},
-	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs"},
+	{"e2e/links", "TestVLAN|IPVLAN|Bonds|Tunnels|Filters|VRFs", 25 * time.Minute, "all", ""},
+	{"collector", "IPVS|Links", time.Minute, "all", ""},
+	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs", ""},
+	{"simulator/netfilter", "TheKernelAgrees", 10 * time.Minute, "", ""},
+	{"probes", "EachFault/(node|address|checksum|queue)", 5 * time.Minute, "", ""},
+	{"e2e/judge", "^TestJudge$", 10 * time.Minute, "", "-n 150 -seed 1 -workers 6 -enough -no-shrink -features '" + judged + "'"},
 }
+
+// judged are the features that the judge can see on few other kernels.
+const judged = "link:tunnel link:ipvlan link:vlan link:vlan-filtering link:bond link:vrf " +
+	"set:hash:mac set:hash:ip,mac set:hash:ip,mark set:hash:net,net set:hash:net,port,net"

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,9 +24,13 @@ import (
 func main() {
 	only := flag.String("pkg", "", "run only packages that match this regular expression")
 	run := flag.String("run", "", "run these tests of each package, and not those of the lane")
+	args := flag.String("args", "", "give each package these flags, after those of the lane")
+	timeout := flag.Duration("timeout", 0, "give each package this much time, and not that of the lane")
 	verbose := flag.Bool("v", false, "print the output of tests that pass, too")
 	flag.Parse()
-	passed, err := runLane(*only, *run, *verbose)
+	passed, err := runLane(*only, *verbose, func(e *entry) {
+		e.run, e.args, e.timeout = cmp.Or(*run, e.run), e.args+" "+*args, cmp.Or(*timeout, e.timeout)
+	})
 	switch {
 	case err != nil && os.Getenv("CI") != "true":
 		fmt.Println("SKIP: no test ran in the virtual machine:", err)
@@ -38,16 +43,14 @@ func main() {
 }
 
 // runLane says whether all tests passed; the error is one of the set-up.
-func runLane(only, run string, verbose bool) (passed bool, err error) {
+func runLane(only string, verbose bool, change func(*entry)) (passed bool, err error) {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return false, err
 	}
 	var entries []entry
 	for _, e := range lane {
-		if run != "" {
-			e.run = run
-		}
+		change(&e)
 		if pattern.MatchString(e.pkg) {
 			entries = append(entries, e)
 		}

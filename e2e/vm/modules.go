@@ -14,7 +14,7 @@ import (
 // pattern; what they depend on comes with them. Nothing is loaded later, so a
 // test sees the kernel of a host on which all of this is in use.
 var wanted = strings.Fields(`
-	nfnetlink* nf_* nft_* x_tables xt_* ip_set* ip_vs*
+	nfnetlink* nf_* nft_* x_tables xt_* ts_* ip_set* ip_vs*
 	ip_tables iptable_* ipt_* arp_tables arptable_* arpt_* ip6_tables ip6table_* ip6t_* ebtables ebtable_* ebt_*
 	veth bridge br_netfilter 8021q bonding vrf dummy ifb tun tap macvlan macvtap ipvlan vxlan geneve wireguard
 	ipip sit ip_gre ip6_gre ip6_tunnel fou fou6 xfrm_user xfrm_interface esp4 esp6 ah4 ah6 af_key
@@ -25,7 +25,7 @@ var wanted = strings.Fields(`
 // helpers of protocols, and what answers in the place of others.
 var unwanted = strings.Fields(`
 	*_amanda *_ftp *_h323 *_irc *_netbios_ns *_pptp *_sane *_sip *_snmp* *_tftp
-	ipt_CLUSTERIP xt_LED xt_IDLETIMER ebtable_broute act_ct`)
+	ipt_CLUSTERIP xt_LED ebtable_broute act_ct`)
 
 // parameters keep modules from making devices of their own.
 var parameters = map[string]string{"bonding": "max_bonds=0", "dummy": "numdummies=0", "ifb": "numifbs=0"}
