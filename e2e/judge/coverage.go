@@ -50,6 +50,11 @@ func (c coverage) merge(other coverage) {
 // enough is how often a feature has to decide.
 const enough = 30
 
+// enough says whether all of the features have decided often enough.
+func (c coverage) enough(features []string) bool {
+	return !slices.ContainsFunc(features, func(f string) bool { return c[f] == nil || c[f].decided < enough })
+}
+
 // print writes the table: what decided least comes last.
 func (c coverage) print(w io.Writer) {
 	names := slices.SortedFunc(maps.Keys(c), func(a, b string) int {

@@ -3,9 +3,23 @@ package judge
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
+
+// mark is what the packet bears, as far as no rule changes it.
+func (v *view) mark() uint32 {
+	if v.local && !v.reply && (v.hook == "OUTPUT" || v.hook == "POSTROUTING") {
+		return v.flow.Mark
+	}
+	return 0
+}
+
+// fromItsPod says whether the packet has just come from its pod, with the address that the pod's link has.
+func (v *view) fromItsPod() bool {
+	return v.flow.fromPod != nil && !v.reply && v.ns == v.flow.fromNode.name && v.in != "" && v.physIn == "" && v.hook != "POSTROUTING"
+}
 
 // generateIPSet drops what is in a set, or lets it pass where all else is dropped.
 func generateIPSet(b *builder) {
@@ -82,6 +96,27 @@ func generateIPSet(b *builder) {
 			b.ipset(v.ns, fmt.Sprintf("add %sl %s", name, name), "set:list:set")
 			name += "l"
 		}},
+	}
+	// Types that not every kernel has.
+	type kind struct{ name, flags, entry string }
+	rare := []kind{
+		{"hash:net,net", direction + "," + otherDirection, wide.Masked().String() + "," + netip.PrefixFrom(other, other.BitLen()-2).Masked().String()},
+		{"hash:net,port,net", both + "," + otherDirection, wide.Masked().String() + "," + protocol + "," + netip.PrefixFrom(other, other.BitLen()-2).Masked().String()},
+		{"hash:ip,mark", both, fmt.Sprintf("%s,0x%08x", addr, one(b, v.mark(), v.mark(), 0x20))},
+	}
+	if v.fromItsPod() {
+		mac := strings.ToUpper(one(b, f.fromPod.mac(), f.fromPod.mac(), "02:00:00:00:99:99"))
+		rare = append(rare, kind{"hash:mac", "src", mac}, kind{"hash:ip,mac", "src,src", v.src.String() + "," + mac})
+	}
+	for _, k := range rare {
+		if !b.kernel.has(k.name) {
+			continue
+		}
+		make := hash(k.name, k.flags, k.entry)
+		if k.name == "hash:mac" { // of no family
+			make = func() { create(k.name, ""); entry(k.name, k.entry); flags = k.flags }
+		}
+		options = append(options, option[func()]{"set:" + k.name, make})
 	}
 	if dev := v.in; dev != "" && direction == "src" && (v.hook == "PREROUTING" || v.hook == "INPUT" || v.hook == "FORWARD") {
 		options = append(options, option[func()]{"set:hash:net,iface", hash("hash:net,iface", "src,src", wide.Masked().String()+","+one(b, dev, dev, "other"))})

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,34 +16,40 @@ type linkKind struct {
 	feature string
 	needs   []string // of the kernel
 	stage   func(*joint)
+	flaws   string // the prefix of what can be wrong, where kinds have that in common
+}
+
+// is says whether the feature, which is asked for, is one of the kind's; "kinds" is one of all.
+func (k *linkKind) is(feature string) bool {
+	return feature == "kinds" || feature == k.feature || strings.HasPrefix(feature, k.feature+":") ||
+		k.flaws != "" && (feature == k.flaws || strings.HasPrefix(feature, k.flaws+":"))
 }
 
 // linkKinds lists all of them. The files gen_link_kinds_NAME.go have their stages.
 func linkKinds() []linkKind {
 	return []linkKind{
-		{"link:vxlan", []string{"vxlan"}, stageVXLAN},
-		{"link:ipip", []string{"ipip"}, func(j *joint) { stageTunnel(j, "ipip") }},
-		{"link:sit", []string{"sit"}, func(j *joint) { stageTunnel(j, "sit") }},
-		{"link:gre", []string{"gre"}, func(j *joint) { stageTunnel(j, "gre") }},
-		{"link:gretap", []string{"gretap"}, func(j *joint) { stageTunnel(j, "gretap") }},
-		{"link:ip6tnl", []string{"ip6tnl"}, func(j *joint) { stageTunnel(j, "ip6tnl") }},
-		{"link:macvlan", []string{"macvlan"}, stageMACVLAN},
-		{"link:ipvlan", []string{"ipvlan"}, stageIPVLAN},
-		{"link:vlan", []string{"vlan"}, stageVLAN},
-		{"link:vlan-filtering", []string{"vlan", "vlan-filtering"}, stageFiltering},
-		{"link:bond", []string{"bond"}, stageBond},
-		{"link:tun", []string{"tun"}, stageTun},
+		{"link:vxlan", []string{"vxlan"}, stageVXLAN, ""},
+		{"link:ipip", []string{"ipip"}, func(j *joint) { stageTunnel(j, "ipip") }, "link:tunnel"},
+		{"link:sit", []string{"sit"}, func(j *joint) { stageTunnel(j, "sit") }, "link:tunnel"},
+		{"link:gre", []string{"gre"}, func(j *joint) { stageTunnel(j, "gre") }, "link:tunnel"},
+		{"link:gretap", []string{"gretap"}, func(j *joint) { stageTunnel(j, "gretap") }, "link:tunnel"},
+		{"link:ip6tnl", []string{"ip6tnl"}, func(j *joint) { stageTunnel(j, "ip6tnl") }, "link:tunnel"},
+		{"link:macvlan", []string{"macvlan"}, stageMACVLAN, ""},
+		{"link:ipvlan", []string{"ipvlan"}, stageIPVLAN, ""},
+		{"link:vlan", []string{"vlan"}, stageVLAN, ""},
+		{"link:vlan-filtering", []string{"vlan", "vlan-filtering"}, stageFiltering, ""},
+		{"link:bond", []string{"bond"}, stageBond, ""},
+		{"link:vrf", []string{"vrf"}, stageVRF, ""},
+		{"link:tun", []string{"tun"}, stageTun, ""},
 	}
 }
 
 // everyKind is how many worlds there are to one of link kinds.
-const everyKind = 8
+const everyKind = 5
 
 // isKind says whether a feature is one of link kinds, or all of them: "kinds".
 func isKind(feature string) bool {
-	return feature == "kinds" || slices.ContainsFunc(linkKinds(), func(k linkKind) bool {
-		return feature == k.feature || strings.HasPrefix(feature, k.feature+":")
-	})
+	return slices.ContainsFunc(linkKinds(), func(k linkKind) bool { return k.is(feature) })
 }
 
 // kinds makes a world of link kinds, if this is to be one.
@@ -50,7 +57,7 @@ func (b *builder) kinds() bool {
 	var list []linkKind
 	for _, k := range linkKinds() {
 		wanted := len(b.only) == 0 || slices.ContainsFunc(b.only, func(o string) bool {
-			return o == "kinds" || o == k.feature || strings.HasPrefix(o, k.feature+":")
+			return k.is(o)
 		})
 		if wanted && b.kernel.has(k.needs...) {
 			list = append(list, k)
@@ -62,9 +69,21 @@ func (b *builder) kinds() bool {
 	case slices.ContainsFunc(b.only, func(o string) bool { return !isKind(o) }) && b.chance(50):
 		return false // other features are asked for, too
 	}
-	j := &joint{builder: b}
-	k := one(b, list...)
-	j.feature = k.feature
+	turn := b.world.Index
+	if len(b.only) == 0 {
+		turn /= everyKind
+	}
+	k := list[turn%uint64(len(list))]
+	// Which flaws the stage has to offer, a rehearsal tells: they come in turn, too.
+	scratch := *b
+	scratch.Rand = rand.New(rand.NewPCG(b.world.Seed, b.world.Index))
+	scratch.world, scratch.marks, scratch.used = &World{}, map[string]uint8{}, map[string]bool{}
+	rehearsal := &joint{builder: &scratch, kind: k}
+	k.stage(rehearsal)
+	j := &joint{builder: b, kind: k}
+	if len(rehearsal.offered) > 0 {
+		j.turn = rehearsal.offered[turn/uint64(len(list))%uint64(len(rehearsal.offered))]
+	}
 	k.stage(j)
 	j.probes()
 	return true
@@ -73,8 +92,11 @@ func (b *builder) kinds() bool {
 // joint is a world of link kinds under construction. Subnet S has the addresses 10.9.S.H and fd00:9:S::H.
 type joint struct {
 	*builder
-	feature string
-	ends    []end
+	kind linkKind
+	ends []end
+	// offered are the flaws that could have been drawn so far, and turn is the one whose turn it is.
+	offered []string
+	turn    string
 	// open says that part of the way between the nodes is not collected.
 	open bool
 }
@@ -98,22 +120,26 @@ func pair(subnet, host int) [2]netip.Addr {
 // mac is the link-layer address of what a stage has to name.
 func mac(subnet, host int) string { return fmt.Sprintf("02:00:00:09:%02x:%02x", subnet, host) }
 
-// flaw says whether to make what has the feature; often, when it is asked for.
-func (j *joint) flaw(feature string) bool {
-	if slices.Contains(j.only, j.feature+":"+feature) {
-		return j.chance(70)
+// flaw says whether to make what has the feature: when it is its turn, or when it is asked for, and seldom otherwise.
+func (j *joint) flaw(name string) bool {
+	feature := j.features(name)[0]
+	if !slices.Contains(j.offered, feature) {
+		j.offered = append(j.offered, feature)
 	}
-	return j.chance(12)
+	return j.chance(6) || feature == j.turn || slices.Contains(j.only, feature)
 }
 
 // features are those of a link of the stage's kind.
 func (j *joint) features(names ...string) []string {
 	var list []string
 	for _, n := range names {
-		if n == "" {
-			list = append(list, j.feature)
-		} else {
-			list = append(list, j.feature+":"+n)
+		switch {
+		case n == "":
+			list = append(list, j.kind.feature)
+		case j.kind.flaws != "" && !strings.HasPrefix(n, "mode-"):
+			list = append(list, j.kind.flaws+":"+n)
+		default:
+			list = append(list, j.kind.feature+":"+n)
 		}
 	}
 	return list
@@ -162,7 +188,13 @@ func (j *joint) address(ns, dev string, subnet, host int) {
 	p := pair(subnet, host)
 	j.ip(ns, "addr add %s/24 dev %s", p[0], dev)
 	j.ip(ns, "-6 addr add %s/64 dev %s nodad", p[1], dev)
-	j.ends = append(j.ends, end{ns: ns, addrs: p})
+	weight := 1
+	if j.world.Namespace(ns).Kind == netstack.KindPod {
+		weight = 3
+	}
+	for range weight {
+		j.ends = append(j.ends, end{ns: ns, addrs: p})
+	}
 }
 
 // to adds routes to a subnet in each family; via is a host of another subnet, or none.

@@ -7,6 +7,8 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
+// Older kernels want a name for a macvlan that is free where its lower device is: it is renamed afterwards.
+
 // uplinked makes the node n1 with an uplink to a bridge of sw, on which the host c is too: the segment of macvlans and
 // ipvlans on that uplink.
 func (j *joint) uplinked() {
@@ -32,11 +34,12 @@ func (j *joint) uplinked() {
 func stageMACVLAN(j *joint) {
 	j.uplinked()
 	upper := func(pod, mode string) string {
-		return fmt.Sprintf("link add link eth0 name eth0 address %s netns @%s type macvlan mode %s", mac(0, int(pod[1]-'0')), pod, mode)
+		return fmt.Sprintf("link add link eth0 name new%s address %s netns @%s type macvlan mode %s", pod, mac(0, int(pod[1]-'0')), pod, mode)
 	}
 	if j.flaw("passthru") {
 		j.pod("p1")
 		j.made("n1", upper("p1", "passthru"), upper("p1", "source"), j.features("passthru")...)
+		j.link("p1", "link set newp1 name eth0")
 		j.ip("p1", "link set eth0 up")
 		j.address("p1", "eth0", 0, 1)
 		return
@@ -60,6 +63,7 @@ func stageMACVLAN(j *joint) {
 			other = mode
 		}
 		j.made("n1", upper(pod, mode), upper(pod, other), j.features(mode)...)
+		j.link(pod, "link set new%s name eth0", pod)
 		if mode == "source" {
 			for _, host := range []int{1, 2, 3, 4} {
 				if j.chance(60) {
@@ -82,7 +86,7 @@ func stageIPVLAN(j *joint) {
 	j.uplinked()
 	mode, flag := one(j.builder, "l2", "l2", "l3", "l3s"), one(j.builder, "bridge", "bridge", "private", "vepa")
 	upper := func(pod, mode, flag string) string {
-		return fmt.Sprintf("link add link eth0 name eth0 netns @%s type ipvlan mode %s %s", pod, mode, flag)
+		return fmt.Sprintf("link add link eth0 name new%s netns @%s type ipvlan mode %s %s", pod, pod, mode, flag)
 	}
 	subnet := 0
 	if mode != "l2" {
@@ -101,6 +105,7 @@ func stageIPVLAN(j *joint) {
 			}
 		}
 		j.made("n1", upper(pod, mode, flag), upper(pod, otherMode, otherFlag), features...)
+		j.link(pod, "link set new%s name eth0", pod)
 		j.ip(pod, "link set eth0 up")
 		j.address(pod, "eth0", subnet, i+1)
 		if subnet != 0 {

@@ -18,7 +18,7 @@ func stageTun(j *joint) {
 	beyond := pair(6, 2)
 	if kind == "tap" { // no program answers for the neighbour
 		for i, f := range families {
-			j.rebuiltLate("n1", fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", f, beyond[i], mac(6, 2), dev), j.features("tap-neigh")...)
+			j.add(Element{Namespace: "n1", Tool: ToolLate, Text: fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", f, beyond[i], mac(6, 2), dev)})
 		}
 	}
 	j.ends = append(j.ends, end{ns: outside, addrs: beyond})

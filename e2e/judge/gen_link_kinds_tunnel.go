@@ -100,13 +100,17 @@ func (j *joint) routedTunnel() {
 }
 
 func (j *joint) bridgedTunnel() {
+	tooBig := -1
+	if j.flaw("inner-mtu") {
+		tooBig = j.IntN(2)
+	}
 	for side, n := range [2]string{"n1", "n2"} {
 		j.switched(n, "br0", "t0")
 		j.ip(n, "link set t0 up")
 		j.address(n, "br0", 1, 254-side)
 		pod := fmt.Sprintf("p%d", side+1)
 		j.onBridge(n, pod, 1, side+1)
-		if !j.flaw("inner-mtu-missing") {
+		if side != tooBig {
 			j.rebuilt(pod, "link set eth0 mtu 1400", j.features("inner-mtu")...)
 		}
 	}

@@ -49,6 +49,7 @@ func stageVXLAN(j *joint) {
 		j.made("n2", device(1, 7, port+1, ""), right, j.features("port")...)
 	case outer == netstack.IPv4 && j.flaw("df"):
 		j.made("n2", device(1, 7, port, "df set"), right, j.features("df")...)
+		j.ip("n2", "link set eth0 mtu 1400")
 	default:
 		j.made("n2", right, "")
 	}
@@ -99,7 +100,10 @@ func (j *joint) routedVXLAN(ends [2]string) {
 func wrongEnd(addr string) string { return addr + "9" }
 
 func (j *joint) bridgedVXLAN(outer netstack.Family) {
-	overhead := 50
+	overhead, tooBig := 50, -1
+	if j.flaw("inner-mtu") {
+		tooBig = j.IntN(2)
+	}
 	if outer == netstack.IPv6 {
 		overhead = 70
 	}
@@ -109,12 +113,13 @@ func (j *joint) bridgedVXLAN(outer netstack.Family) {
 		j.address(n, "br0", 1, 254-side)
 		pod := fmt.Sprintf("p%d", side+1)
 		j.onBridge(n, pod, 1, side+1)
-		if j.flaw("inner-mtu-missing") {
-			continue // packets that the tunnel has no room for
+		if side == tooBig { // and the other's announced MSS alone keeps packets as small as the tunnel needs
+			continue
 		}
 		j.rebuilt(pod, fmt.Sprintf("link set eth0 mtu %d", 1500-overhead), j.features("inner-mtu")...)
 	}
 	if j.flaw("default-missing") {
+		j.world.Apart = true // what has been heard decides
 		j.bridged("n1", "fdb del 00:00:00:00:00:00 dev vx0", j.features("default-missing")...)
 	}
 }

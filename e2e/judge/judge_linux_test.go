@@ -20,9 +20,10 @@ var (
 	trials   = flag.Int("n", 500, "trials: probes to judge, in whole worlds")
 	seed     = flag.Uint64("seed", 1, "seed of the worlds")
 	first    = flag.Uint64("first", 0, "index of the first world")
-	features = flag.String("features", "", "restrict worlds to these features or generators: match:mark,route,iptables")
+	features = flag.String("features", "", "restrict worlds to these features or generators: match:mark,route,iptables; separated by spaces where a name has commas")
 	stop     = flag.Bool("stop", false, "stop at the first disagreement")
 	workers  = flag.Int("workers", 6, "worlds to judge at once")
+	sparing  = flag.Bool("enough", false, "build no world to find out what an element decides that has decided often enough")
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	record   = flag.String("record", "", "directory for recordings of all worlds; what their features decide is not looked at")
@@ -41,9 +42,12 @@ func needRoot(t *testing.T) {
 
 // TestJudge judges random worlds. Its flags follow -args: see the target judge of the Makefile.
 func TestJudge(t *testing.T) {
-	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
+	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Enough: *sparing, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
 	if *features != "" {
 		o.Features = strings.Split(*features, ",")
+		if strings.Contains(*features, " ") {
+			o.Features = strings.Fields(*features)
+		}
 	}
 	if *describe {
 		if os.Geteuid() == 0 {

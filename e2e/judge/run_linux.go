@@ -35,6 +35,8 @@ type Options struct {
 	Features []string
 	// Stop ends the run at the first disagreement.
 	Stop bool
+	// Enough leaves worlds unbuilt that would show what an element decides, once its features have done so often enough.
+	Enough bool
 	// Workers is how many worlds are judged at once: they wait more than they compute.
 	Workers int
 	// Save is the directory for disagreements; none is saved when empty.
@@ -109,6 +111,11 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	for worker := range o.Workers {
 		group.Go(func() {
 			j := newWorker(worker, o)
+			j.known = func(features []string) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return o.Enough && sum.coverage.enough(features)
+			}
 			for {
 				mu.Lock()
 				index := next
@@ -195,12 +202,13 @@ func (s *Summary) Print(w io.Writer) {
 type worker struct {
 	options   Options
 	prefix    string
+	known     func(features []string) bool // whether there is no need to find out what has them
 	collector *collector.Collector
 	objects   cluster.Objects
 }
 
 func newWorker(n int, o Options) *worker {
-	j := &worker{options: o, prefix: fmt.Sprintf("%s%d.%d", namePrefix, os.Getpid(), n)}
+	j := &worker{options: o, prefix: fmt.Sprintf("%s%d.%d", namePrefix, os.Getpid(), n), known: func([]string) bool { return false }}
 	j.collector = collector.New(collector.Options{
 		Namespaces:  []string{j.prefix + "-c-*"},
 		Cluster:     func() (cluster.Objects, error) { return j.objects, nil },
@@ -268,7 +276,7 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 	}
 	first.decide(r, wrong)
 	for i := range w.Elements {
-		if e := &w.Elements[i]; e.Rebuild {
+		if e := &w.Elements[i]; e.Rebuild && !j.known(e.Features) {
 			if err := j.rebuild(ctx, first, e, r, wrong); err != nil {
 				return nil, err
 			}
