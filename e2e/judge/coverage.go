@@ -6,26 +6,36 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
 // tally counts for one feature the trials whose fate it decided, and those of them in which the kernel and the simulator
-// agreed.
-type tally struct{ decided, agreed int }
+// agreed; and those of which the simulator said, because of it, that it does not know.
+type tally struct{ decided, agreed, asked int }
 
 // coverage counts by feature.
 type coverage map[string]*tally
 
 func (c coverage) count(features []string, agreed bool) {
+	c.declare(features)
 	for _, f := range features {
-		t := c[f]
-		if t == nil {
-			t = &tally{}
-			c[f] = t
-		}
-		t.decided++
+		c[f].decided++
 		if agreed {
-			t.agreed++
+			c[f].agreed++
+		}
+	}
+}
+
+// compare counts what an element with the features decides of a probe: it is as predicted with it, and without it otherwise.
+func (c coverage) compare(features []string, with, without *Prediction, agreed bool) {
+	switch {
+	case !with.unknown() && !with.same(without):
+		c.count(features, agreed)
+	case with.unknown() && !without.unknown():
+		c.declare(features)
+		for _, f := range features {
+			c[f].asked++
 		}
 	}
 }
@@ -44,6 +54,7 @@ func (c coverage) merge(other coverage) {
 		c.declare([]string{f})
 		c[f].decided += t.decided
 		c[f].agreed += t.agreed
+		c[f].asked += t.asked
 	}
 }
 
@@ -55,8 +66,9 @@ func (c coverage) enough(features []string) bool {
 	return !slices.ContainsFunc(features, func(f string) bool { return c[f] == nil || c[f].decided < enough })
 }
 
-// print writes the table: what decided least comes last.
-func (c coverage) print(w io.Writer) {
+// print writes the table. What decided too seldom has a reason, or is found missing.
+func (c coverage) print(w io.Writer, k Kernel) {
+	c.declare(wanted)
 	names := slices.SortedFunc(maps.Keys(c), func(a, b string) int {
 		return cmp.Or(cmp.Compare(group(a), group(b)), cmp.Compare(a, b))
 	})
@@ -69,7 +81,10 @@ func (c coverage) print(w io.Writer) {
 			rate = fmt.Sprintf("%.2f%%", 100*float64(t.agreed)/float64(t.decided))
 		}
 		if t.decided < enough {
-			note = "seldom"
+			note = cmp.Or(k.reason(name), "seldom")
+		}
+		if t.asked > 0 {
+			note = strings.TrimSpace(fmt.Sprintf("unknown in %d %s", t.asked, note))
 		}
 		fmt.Fprintf(tw, "%s\t%d\t%d\t%s\t%s\n", name, t.decided, t.agreed, rate, note)
 	}

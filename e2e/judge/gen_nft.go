@@ -68,6 +68,9 @@ func (x *nftables) filter() { x.base("filter", one(x.builder, -310, -170, -149, 
 
 // rule appends a rule to a chain.
 func (x *nftables) rule(chain, condition, statement string, features ...string) {
+	if family, _, _ := strings.Cut(x.table, " "); len(features) > 0 && family != "bridge" {
+		features = append([]string{"nft:" + family}, features...)
+	}
 	x.nft(x.v.ns, fmt.Sprintf(`add rule %s %s %s %s comment "@id"`, x.table, chain, condition, statement), features...)
 }
 

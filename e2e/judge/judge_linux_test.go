@@ -114,6 +114,9 @@ func TestJudge(t *testing.T) {
 	if err != nil && !*stop {
 		t.Error(err)
 	}
+	if missing := sum.Missing(); len(missing) > 0 {
+		t.Errorf("decided too seldom, without a reason: %s", strings.Join(missing, ", "))
+	}
 	if sum.Failed() {
 		t.Errorf("%d disagreements, %d unknown of %d, %d failures", len(sum.Disagreements), sum.Unknown, sum.Trials, len(sum.Failures))
 	}

@@ -59,7 +59,9 @@ type Summary struct {
 	Doubts   map[string]int
 	coverage coverage
 	kernel   Kernel
-	Elapsed  time.Duration
+	// restricted says that not all features were asked for.
+	restricted bool
+	Elapsed    time.Duration
 }
 
 // Disagreement is a probe of which the simulator said something else than the kernel.
@@ -102,7 +104,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sum := &Summary{coverage: coverage{}, kernel: o.Kernel, Doubts: map[string]int{}}
+	sum := &Summary{coverage: coverage{}, kernel: o.Kernel, restricted: len(o.Features) > 0, Doubts: map[string]int{}}
 	start := time.Now()
 	var mu sync.Mutex
 	next := o.First
@@ -180,15 +182,29 @@ func (s *Summary) add(r *result) {
 	}
 }
 
-// Failed says whether the simulator is not as good as it should be.
+// long is how many trials have to show all that is wanted.
+const long = 20_000
+
+// Missing are the features that decided too seldom, without a reason, in a long run of all of them.
+func (s *Summary) Missing() []string {
+	if s.Trials < long || s.restricted {
+		return nil
+	}
+	return s.coverage.missing(s.kernel)
+}
+
+// Failed says whether the simulator is not as good as it should be, or the run does not show it.
 func (s *Summary) Failed() bool {
-	return len(s.Disagreements) > 0 || len(s.Failures) > 0 || s.Unknown*100 > s.Trials
+	return len(s.Missing()) > 0 || len(s.Disagreements) > 0 || len(s.Failures) > 0 || s.Unknown*100 > s.Trials
 }
 
 // Print writes the report of a run.
 func (s *Summary) Print(w io.Writer) {
-	s.coverage.print(w)
+	s.coverage.print(w, s.kernel)
 	fmt.Fprintln(w)
+	if missing := s.Missing(); len(missing) > 0 {
+		fmt.Fprintf(w, "decided less than %d times, without a reason: %s\n\n", enough, strings.Join(missing, ", "))
+	}
 	s.kernel.print(w)
 	for _, d := range slices.SortedFunc(maps.Keys(s.Doubts), func(a, b string) int { return s.Doubts[b] - s.Doubts[a] }) {
 		fmt.Fprintf(w, "unknown %d times: %s\n", s.Doubts[d], d)
@@ -520,8 +536,8 @@ func (s *session) decide(r *result, wrong map[string]bool) {
 		}
 		for at := range s.cases {
 			c := &s.cases[at]
-			if p, err := predict(other, c.probe); err == nil && !c.predicted.unknown() && !c.predicted.same(p) {
-				r.coverage.count(e.Features, !wrong[c.probe.ID])
+			if p, err := predict(other, c.probe); err == nil {
+				r.coverage.compare(e.Features, c.predicted, p, !wrong[c.probe.ID])
 			}
 		}
 	}
@@ -547,8 +563,8 @@ func (j *worker) rebuild(ctx context.Context, s *session, e *Element, r *result,
 	}
 	for at := range s.cases {
 		c := &s.cases[at]
-		if p, err := predict(other, c.probe); err == nil && !c.predicted.unknown() && !c.predicted.same(p) {
-			r.coverage.count(e.Features, !wrong[c.probe.ID])
+		if p, err := predict(other, c.probe); err == nil {
+			r.coverage.compare(e.Features, c.predicted, p, !wrong[c.probe.ID])
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ type subject struct {
 
 // subjects lists all of them, in the files show_NAME.go.
 func subjects() []subject {
-	return slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects(), drawnSubjects())
+	return slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects(), drawnSubjects(), doubtSubjects(), sourceSubjects())
 }
 
 const (
