@@ -64,14 +64,15 @@ type leg struct {
 	*walk
 	packet netstack.Packet
 	source netip.Addr // that the sending host chose
-	// anySource says that the sending socket was not bound to an address.
-	anySource bool
-	copied    bool  // rules may send copies of it
-	host      *host // where the packet is
-	origin    *host // where it was made; nil when it came from outside
-	stolen    bool  // IPVS has taken it from its sender, who hears of no error
-	hops      []verdict.Hop
-	state     netfilter.State // in this namespace
+	// anySource says that the sending socket was not bound to an address, and
+	// unconnected that it looks its route up once, and sends from where that says.
+	anySource, unconnected bool
+	copied                 bool  // rules may send copies of it
+	host                   *host // where the packet is
+	origin                 *host // where it was made; nil when it came from outside
+	stolen                 bool  // IPVS has taken it from its sender, who hears of no error
+	hops                   []verdict.Hop
+	state                  netfilter.State // in this namespace
 	// cameBy is the bridge port by which the packet came in, if br_netfilter saw
 	// it there: rules know it until the packet leaves the namespace.
 	cameBy string
@@ -157,8 +158,10 @@ type end struct {
 	conn    *netfilter.Conn
 	reply   bool    // the packet ran against conn's original direction
 	uid     *uint32 // of the socket that took it, which answers
-	finding *verdict.Finding
-	notice  notice
+	// wildcard is the socket line of a UDP server that is bound to no address.
+	wildcard string
+	finding  *verdict.Finding
+	notice   notice
 }
 
 // notice is what the kernel that ended a packet tells its sender.
@@ -331,7 +334,7 @@ func (l *leg) send(h *host) end {
 		if !l.quiet {
 			l.hop().Packet = l.packet.String()
 		}
-		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) {
+		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) && !l.unconnected {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
 			l.route = l.lookup(fib.KeyOf(&l.packet, ""))

@@ -151,7 +151,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
-		c.server.uid = e.uid
+		c.server.uid, c.server.wildcard = e.uid, e.wildcard
 		if e.kind == delivered {
 			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true
@@ -237,6 +237,9 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	}
 	l := c.newLeg(p)
 	defer l.done()
+	if l.unconnected = c.server.wildcard != ""; l.unconnected {
+		l.packet.Src = noAddr // udp_sendmsg
+	}
 	mtu = c.server.host.mtuOf(&p)
 	if p.Protocol == netstack.ProtoTCP {
 		l.packet.MSS = c.server.host.mssOf(&p)
@@ -313,6 +316,8 @@ func (c *conversation) returned(l *leg, e end) end {
 	want := reverse(&c.client)
 	same := e.packet.Src == want.Src && e.packet.Dst == want.Dst && e.packet.SrcPort == want.SrcPort && e.packet.DstPort == want.DstPort
 	switch {
+	case !same && (e.kind == left || e.kind == delivered) && l.unconnected && l.source != c.server.packet.Dst:
+		return l.finish(dropped, c.otherSource(l))
 	case c.flow.from == nil && same && (e.kind == left || e.kind == delivered):
 		// It went back out, or to a collected namespace that owns the source.
 		e.kind = delivered
@@ -338,6 +343,18 @@ func (c *conversation) returned(l *leg, e end) end {
 		return l.finish(dropped, l.notTranslated(e, &want))
 	}
 	return e
+}
+
+// otherSource explains that a server answers from another address than it was
+// asked at. One that cares sends from that (IP_PKTINFO), which no dump shows.
+func (c *conversation) otherSource(l *leg) verdict.Finding {
+	h, dev, route := c.server.host, "lo", "to itself"
+	if len(l.taken) > 0 && l.taken[0].host == h {
+		dev, route = l.taken[0].next.Dev, describeRoute(&l.taken[0].route)
+	}
+	return verdict.NewFindingf(verdict.InvalidRoute, h.where(dev), []string{c.server.wildcard, route},
+		"invalid route %s for packet %s: it makes the server of %s, which is bound to no address, answer from %s, and the client waits for %s",
+		route, &c.server.packet, h, l.source, c.server.packet.Dst)
 }
 
 func (l *leg) notTranslated(e end, want *netstack.Packet) verdict.Finding {

@@ -40,6 +40,9 @@ func (l *leg) meetSocket(e end) end {
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
 	e.uid, e.bound = &s.UID, h.answersBy(e.in, p.Protocol, s)
+	if p.Protocol == netstack.ProtoUDP && s.State == netstack.SocketUnconnected && s.Local.Addr().IsUnspecified() {
+		e.wildcard = line
+	}
 	if p.Protocol == netstack.ProtoTCP && s.SendQ > 0 && s.RecvQ > s.SendQ {
 		return l.drop(verdict.NewFindingf(verdict.AcceptQueueFull, h.where(e.in), []string{line},
 			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))

@@ -425,6 +425,32 @@ var scenarios = []scenario{
 		node-1 {iptables} -t nat -A POSTROUTING -s {pods-1} -o eth0 -j MASQUERADE
 		node-2 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT`},
 
+	// Addresses that servers answer from.
+	{name: "a server answers from its first address, tcp", to: "{nobody}", port: 8080, change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad
+		node-2 {ip} route add {nobody} dev cni0
+		node-1 {ip} route add {nobody} via {node-2}`},
+	{name: "a server answers from its first address, udp", to: "{nobody}", port: 5353, proto: "udp", reason: verdict.InvalidRoute, change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad preferred_lft 0
+		node-2 {ip} route add {nobody} dev cni0
+		node-1 {ip} route add {nobody} via {node-2}`},
+	{name: "a server answers an echo request from where it was asked", to: "{nobody}", proto: "icmp", change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad preferred_lft 0
+		node-2 {ip} route add {nobody} dev cni0
+		node-1 {ip} route add {nobody} via {node-2}`},
+	{name: "a server answers from the address of its route, udp", to: "{nobody}", port: 5353, proto: "udp", change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad preferred_lft 0
+		shop/api-1 {ip} route replace default via {gateway-2} dev eth0 src {nobody}
+		node-2 {ip} route add {nobody} dev cni0
+		node-1 {ip} route add {nobody} via {node-2}`},
+	{name: "a server answers from the address of its route, which is not the pod's, udp", to: far, proto: "udp", reason: verdict.InvalidRoute, change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad preferred_lft 0
+		shop/api-1 {ip} route replace default via {gateway-2} dev eth0 src {nobody}`},
+	{name: "a server answers from the address of its route, which is translated, udp", to: far, proto: "udp", reason: verdict.InvalidRoute, change: `
+		shop/api-1 {ip} addr add {nobody}/{single} dev eth0 nodad preferred_lft 0
+		shop/api-1 {ip} route replace default via {gateway-2} dev eth0 src {nobody}
+		shop/api-1 {iptables} -t nat -A POSTROUTING -p udp -j SNAT --to-source {shop/api-1}`},
+
 	// Sizes.
 	{name: "a smaller MTU on the way that both senders are told of", to: far, change: `
 		node-1 {ip} route replace {pods-2} via {node-2} mtu 1400

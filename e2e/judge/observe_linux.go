@@ -153,7 +153,7 @@ func (e *ears) serveTCP(ns string, l net.Listener) {
 // leave alone.
 func tcpKey(port uint16) string { return "tcp port " + strconv.Itoa(int(port)) }
 
-// serveUDP answers from the address that was asked, as a careful server does.
+// serveUDP answers as most servers do, from the address that the route back has.
 func (e *ears) serveUDP(ns string, c *net.UDPConn) {
 	buf, oob := make([]byte, 2048), make([]byte, 256)
 	local := c.LocalAddr().(*net.UDPAddr)
@@ -165,37 +165,31 @@ func (e *ears) serveUDP(ns string, c *net.UDPConn) {
 			}
 			continue // such as the port unreachable that an earlier answer met
 		}
-		to, control := destination(oob[:m])
+		to := destination(oob[:m])
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if !to.IsValid() {
 			to = local.AddrPort().Addr()
 		}
 		e.note(string(buf[:n]), Arrival{Namespace: ns, Seen: netip.AddrPortFrom(from.Addr().WithZone(""), from.Port()), At: netip.AddrPortFrom(to, uint16(local.Port))})
-		_, _, _ = c.WriteMsgUDPAddrPort(lab.AnswerTo(buf[:n], ns), control, from)
+		_, _ = c.WriteToUDPAddrPort(lab.AnswerTo(buf[:n], ns), from)
 	}
 }
 
-// destination reads the address that a packet was sent to, and writes the control message that makes it the answer's source.
-func destination(oob []byte) (netip.Addr, []byte) {
+// destination reads the address that a packet was sent to.
+func destination(oob []byte) netip.Addr {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return netip.Addr{}, nil
+		return netip.Addr{}
 	}
 	for _, m := range messages {
 		switch {
 		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO:
-			info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&m.Data[0]))
-			return netip.AddrFrom4(info.Addr), unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: info.Addr})
+			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&m.Data[0])).Addr)
 		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO:
-			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0]))
-			answer := &unix.Inet6Pktinfo{Addr: info.Addr}
-			if netip.AddrFrom16(info.Addr).IsLinkLocalUnicast() {
-				answer.Ifindex = info.Ifindex
-			}
-			return netip.AddrFrom16(info.Addr).Unmap(), unix.PktInfo6(answer)
+			return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0])).Addr).Unmap()
 		}
 	}
-	return netip.Addr{}, nil
+	return netip.Addr{}
 }
 
 // hearEcho opens a raw socket in the calling thread's namespace: it gets a copy of each echo request that the kernel answers.
@@ -228,7 +222,7 @@ func (b *built) hearEcho(ns string, f netstack.Family) error {
 			if n < header+8 || message[header] != request {
 				continue
 			}
-			to, _ := destination(oob[:m])
+			to := destination(oob[:m])
 			source, _ := netip.AddrFromSlice(from.IP)
 			b.ears.note(string(message[header+8:]), Arrival{Namespace: ns, Seen: netip.AddrPortFrom(source.Unmap().WithZone(""), 0), At: netip.AddrPortFrom(to, 0)})
 		}
