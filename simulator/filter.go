@@ -42,11 +42,7 @@ func (l *leg) filter(dev string, at tc.Hook) (end, bool) {
 func (l *leg) shotBy(dev, format string, f *tc.Filter) end {
 	finding := verdict.NewFindingf(verdict.TCDrop, l.host.where(dev), []string{f.Text}, format, f.Text, l.host)
 	finding.Severity = verdict.SeverityFatal
-	e := l.drop(finding)
-	if l.origin == l.host && dev == l.next.Dev && l.redirects == 0 {
-		e.notice = l.sendError(errPermission) // NET_XMIT_DROP is ENOBUFS to whom IP_RECVERR tells all
-	}
-	return e
+	return l.drop(finding)
 }
 
 // maxRedirects is how often filters may pass a packet on before it is a loop:

@@ -82,7 +82,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	case netfilter.Drop:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
 			"packet dropped by %s on %s", rule, h))
-		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting || at == netfilter.Egress && dev == l.next.Dev) {
+		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting) {
 			e.notice = l.sendError(errPermission)
 		}
 		return e, true

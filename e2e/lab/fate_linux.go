@@ -548,8 +548,8 @@ func (c *conversation) classify(err error) string {
 		return Refused // ENOPROTOOPT is what "protocol unreachable" says
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return Reset
-	case c.prohibited(), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOBUFS):
-		return Prohibited // EINVAL is what a blackhole route says, ENOBUFS a filter of the device
+	case c.prohibited(), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
+		return Prohibited // EINVAL is what a blackhole route says
 	case errors.Is(err, unix.ENETUNREACH):
 		return NetUnreachable
 	case errors.Is(err, unix.EHOSTUNREACH):

@@ -33,7 +33,8 @@ func Unsettled(h *netlink.Handle) (string, error) {
 			}
 		}
 	}
-	local, err := h.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, netlink.RT_FILTER_TABLE)
+	// In the table of whatever VRF it is: RT_TABLE_UNSPEC stands for all.
+	local, err := h.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	if err != nil {
 		return "", err
 	}
