@@ -23,6 +23,16 @@ type bpfAttachments struct {
 	TC       []bpfDevice `json:"tc,omitempty"`
 	SkLookup []bpfProg   `json:"sk_lookup,omitempty"`
 	Cgroup   []bpfCgroup `json:"cgroup,omitempty"`
+	// Netfilter are those of the whole host: the kernel does not tell of which
+	// namespace a link is.
+	Netfilter []bpfNetfilter `json:"netfilter,omitempty"`
+}
+
+type bpfNetfilter struct {
+	Family   uint32 `json:"pf"`
+	Hook     uint32 `json:"hook"`
+	Priority int32  `json:"prio"`
+	bpfProg
 }
 
 type bpfProg struct {
@@ -89,10 +99,35 @@ func readBPF(_ context.Context, t *target) error {
 			}
 		}
 	}
-	if len(found.TC)+len(found.SkLookup)+len(found.Cgroup) > 0 {
+	if found.Netfilter, err = netfilterPrograms(); err != nil {
+		return err
+	}
+	if len(found.TC)+len(found.SkLookup)+len(found.Cgroup)+len(found.Netfilter) > 0 {
 		t.ns.BPF.Data, err = json.Marshal([]bpfAttachments{found})
 	}
 	return err
+}
+
+// netfilterPrograms lists the programs at hooks of netfilter.
+func netfilterPrograms() (list []bpfNetfilter, err error) {
+	var links ebpflink.Iterator
+	defer links.Close()
+	for links.Next() {
+		info, err := links.Link.Info()
+		switch {
+		case errors.Is(err, ebpf.ErrNotSupported):
+			continue // a kind of link that is not known
+		case err != nil:
+			return nil, fmt.Errorf("read a link of eBPF: %w", err)
+		}
+		if n := info.Netfilter(); n != nil {
+			list = append(list, bpfNetfilter{uint32(n.ProtocolFamily), uint32(n.Hook), n.Priority, bpfProg{uint32(info.Program)}})
+		}
+	}
+	if err := links.Err(); err != nil && !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("list the links of eBPF: %w", err)
+	}
+	return list, nil
 }
 
 // devicePrograms lists the programs on interfaces that are neither XDP nor

@@ -178,6 +178,13 @@ func (l *link) decodeData(kind string, data []byte) error {
 				l.VRFTable = ad.Uint32()
 			}
 		}
+	case "netkit":
+		decode = func(ad *netlink.AttributeDecoder) {
+			const policy, drop = 3, 2 // IFLA_NETKIT_POLICY, NETKIT_DROP
+			if ad.Type() == policy {
+				l.Blackhole = ad.Uint32() == drop
+			}
+		}
 	case "macvlan", "macvtap":
 		decode = l.macvlanData
 	case "ipvlan", "ipvtap":

@@ -55,14 +55,14 @@ func (h *host) proxies(dev string, addr netip.Addr) bool {
 
 // answersARP is arp_process.
 func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
-	if h.fib.Local(addr) {
+	if h.fib.LocalAt(addr, dev) {
 		mode := h.confMax(netstack.IPv4, dev, "arp_ignore")
 		if h.ignoresARP(mode, dev, from, addr) {
 			return filtered, fmt.Sprintf("arp_ignore = %d", mode)
 		}
 		if from.IsValid() && h.confMax(netstack.IPv4, dev, "arp_filter") != 0 {
 			// arp_filter: the way back must be the interface that was asked.
-			res := h.fib.Lookup(fib.Key{Src: addr, Dst: from})
+			res := h.fib.Lookup(fib.Key{Src: addr, Dst: from, OIF: h.answersBy(dev, netstack.ProtoICMP, nil)})
 			if !res.Found() || len(res.NextHops) > 0 && res.NextHops[0].Dev != dev {
 				return filtered, "arp_filter = 1"
 			}

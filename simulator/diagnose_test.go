@@ -222,6 +222,16 @@ func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {
 		{"a program of a cgroup", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-web-0").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"cgroup":[{"attach_type":"cgroup_inet4_connect","prog_id":7}]}]`)}
 		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "cgroup_inet4_connect program 7"},
+		{"a program of a cgroup that drops, perhaps", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"cgroup":[{"attach_type":"cgroup_inet_ingress","prog_id":8}]}]`)}
+		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "cgroup_inet_ingress program 8"},
+		{"a program at a hook of netfilter", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-1").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"netfilter":[{"pf":2,"hook":2,"prio":-128,"prog_id":9}]}]`)}
+		}, toDB, verdict.Unknown, verdict.EBPFOpaque, "netfilter FORWARD program 9"},
+		{"programs that this packet does not meet, and a route that ends it", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-1").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"netfilter":[{"pf":10,"hook":2,"prog_id":9},{"pf":2,"hook":1,"prog_id":9}],"cgroup":[{"attach_type":"cgroup_device","prog_id":7},{"attach_type":"cgroup_inet6_connect","prog_id":7}]}]`)}
+			rule(t, s, `-A FORWARD -p tcp -j DROP`)
+		}, toDB, verdict.Unreachable, verdict.NetfilterDrop, "FORWARD"},
 		{"IPsec policies", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-web-0").XFRM = netstack.Text{File: "xfrm.txt", Data: []byte("src 10.0.0.0/8 dst 10.0.0.0/8\n\tdir out priority 0 ptype main\n\ttmpl src 1.1.1.1 dst 2.2.2.2\n\t\tproto esp reqid 0 mode tunnel\n")}
 		}, toDB, verdict.Unknown, verdict.EncryptionOpaque, "IPsec"},

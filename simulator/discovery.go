@@ -74,7 +74,7 @@ func (l *leg) asker(out *netstack.Link, to netip.Addr) netip.Addr {
 	if to.Is6() {
 		return l.solicitor(out)
 	}
-	if src := l.packet.Src; src.Is4() && l.host.fib.Local(src) && l.announces(out, src, to) {
+	if src := l.packet.Src; src.Is4() && l.host.fib.LocalAt(src, out.Name) && l.announces(out, src, to) {
 		return src
 	}
 	src, _ := l.host.fib.DeviceAddress(out.Name, to, to)

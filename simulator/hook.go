@@ -23,6 +23,9 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	if e, missing := l.requireIPVS(at); missing {
 		return e, true
 	}
+	if e, stop := l.hookPrograms(at); stop {
+		return e, true
+	}
 	h, st := l.host, &l.state
 	l.trackIn(h)
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name

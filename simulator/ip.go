@@ -350,7 +350,10 @@ func (l *leg) send(h *host) end {
 	if e, stop := l.throughPolicies("out", l.next.Dev); stop {
 		return e
 	}
-	if e, stop := l.throughPrograms(); stop {
+	if e, stop := l.readdressed(); stop {
+		return e
+	}
+	if e, stop := l.throughPrograms(ofSender); stop {
 		return e
 	}
 	if l.route.LoopsBack() {
@@ -612,6 +615,9 @@ func (l *leg) routeInput(in *netstack.Link) end {
 			"martian destination %s from %s on %s of %s: the route is of type %s", p.Dst, p.Src, in.Name, h, l.route.Type))
 	}
 	l.pickNextHop()
+	if takesOver(l.next.Encap) { // lwtunnel_input
+		return l.lightweight()
+	}
 	if f, fails := l.reversePath(in.Name, l.next.Dev); fails {
 		return l.drop(f)
 	}
@@ -682,6 +688,9 @@ func (l *leg) pathMTU() int { return l.mtu(l.host, l.packet.Family()) }
 
 // postrouting runs the last hook and hands the packet to the device.
 func (l *leg) postrouting(in string) end {
+	if takesOver(l.next.Encap) { // lwtunnel_output
+		return l.lightweight()
+	}
 	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, l.cameBy, ""); stop {
 		return e
 	}
@@ -693,8 +702,8 @@ func (l *leg) postrouting(in string) end {
 	if l.next.Gateway.IsValid() {
 		to = l.next.Gateway
 	}
-	if l.next.Encap != "" {
-		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, l.host.where(l.next.Dev), evidence(&l.route), "lightweight tunnel ("+l.next.Encap+")", l.next.Dev))
+	if l.next.Encap != "" { // lwtunnel_xmit
+		return l.lightweight()
 	}
 	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
 	l.stepf("route", "via "+l.next.Dev, l.routeText)
@@ -709,7 +718,7 @@ func (l *leg) deliver(in string) end {
 	if e, stop := l.throughPolicies("in", in); stop {
 		return e
 	}
-	if e, stop := l.throughPrograms(); stop {
+	if e, stop := l.throughPrograms(ofReceiver); stop {
 		return e
 	}
 	if e, stop := l.refusedByVRF(); stop {

@@ -49,7 +49,14 @@ func (l *leg) emit(out fabric.Port) end {
 		return e
 	}
 	switch link.Kind {
-	case "", "veth", "netkit":
+	case "netkit":
+		if link.Blackhole {
+			f := verdict.NewFindingf(verdict.TCDrop, l.host.where(link.Name), linkEvidence(link), "packet dropped by the policy of %s of %s, which is blackhole", link.Name, l.host)
+			f.Severity = verdict.SeverityFatal
+			return l.drop(f) // netkit_xmit
+		}
+		return l.cross(out)
+	case "", "veth":
 		return l.cross(out)
 	case "bridge":
 		return l.bridgeSend(out)

@@ -78,7 +78,7 @@ func (l *leg) toUpper(at fabric.Port) fabric.Port {
 		}
 		switch {
 		case c.Link.Mode == "passthru":
-			if l.flooded && l.w.hosts[at.NS].fib.Local(l.towards) {
+			if l.flooded && l.w.hosts[at.NS].fib.LocalAt(l.towards, at.Link.Name) {
 				return fabric.Port{} // a request passes on to the device's own host, too
 			}
 			return c

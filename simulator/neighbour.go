@@ -184,7 +184,7 @@ func (l *leg) refusesARP(owner *station, src, to netip.Addr) (verdict.Finding, b
 	if f, martian := request.martian(owner.Link); martian {
 		return f, true
 	}
-	if at.fib.Local(to) {
+	if at.fib.LocalAt(to, owner.Link.Name) {
 		return request.reversePath(owner.Link.Name, "")
 	}
 	// Proxy ARP: it answers for what it would forward.

@@ -97,7 +97,7 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
 			"martian source %s on %s of %s: a %s address", p.Src, dev, h, res.Type), true
 	}
-	if res.Uses(dev) || vrf != nil && slices.ContainsFunc(h.Links, func(port netstack.Link) bool { return port.Master == vrf.Name && res.Uses(port.Name) }) {
+	if res.Uses(dev) || vrf != nil && vrf.Name == dev && slices.ContainsFunc(h.Links, func(port netstack.Link) bool { return port.Master == vrf.Name && res.Uses(port.Name) }) {
 		return verdict.Finding{}, false
 	}
 	// The loose mode takes a source that any interface leads to, but not on an

@@ -17,6 +17,9 @@ func (l *leg) meetSocket(e end) end {
 	if e, missing := l.require(netstack.PartSockets); missing {
 		return e
 	}
+	for _, q := range h.opaque.at(ofLookup, p.Family()) {
+		return l.undecided(l.program(q.name)) // inet_lookup_run_sk_lookup
+	}
 	s := h.socket(p, e.in, e.slave)
 	if s == nil {
 		evidence := h.otherListeners(p)

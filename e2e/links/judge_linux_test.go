@@ -21,9 +21,11 @@ type scenario struct {
 	name  string
 	needs []string // features of the kernel
 	setup string   // see world.apply
-	from  string   // namespace; "a" by default
-	to    string   // SUBNET.HOST
-	only  netstack.Family
+	// attach puts eBPF programs where the scenario wants them.
+	attach func(*testing.T, *world)
+	from   string // namespace; "a" by default
+	to     string // SUBNET.HOST
+	only   netstack.Family
 	// protocols are those to try; all by default.
 	protocols []string
 	// again has each connection made twice, and the second judged: a tunnel tells
@@ -60,6 +62,9 @@ func (s *scenario) run(t *testing.T, name string) {
 	}
 	w.apply(s.setup, families)
 	w.settle()
+	if s.attach != nil {
+		s.attach(t, w)
+	}
 	snapshot := w.collect()
 	live := against.Compile(t, snapshot)
 	read, err := against.ThroughBundle(snapshot)
@@ -161,9 +166,17 @@ func TestARP(t *testing.T)      { runAll(t, "ar", arps) }
 func TestPolicies(t *testing.T) { runAll(t, "po", policies) }
 
 // The kernel of the virtual machine has these; that of the host may not.
-func TestVLAN(t *testing.T)    { runAll(t, "vl", vlans) }
-func TestBonds(t *testing.T)   { runAll(t, "bo", bonds) }
-func TestTunnels(t *testing.T) { runAll(t, "tu", ipTunnels) }
-func TestIPVLAN(t *testing.T)  { runAll(t, "iv", ipvlans) }
-func TestFilters(t *testing.T) { runAll(t, "fi", filters) }
-func TestVRFs(t *testing.T)    { runAll(t, "vr", vrfs) }
+func TestVLAN(t *testing.T)     { runAll(t, "vl", vlans) }
+func TestBonds(t *testing.T)    { runAll(t, "bo", bonds) }
+func TestTunnels(t *testing.T)  { runAll(t, "tu", ipTunnels) }
+func TestIPVLAN(t *testing.T)   { runAll(t, "iv", ipvlans) }
+func TestFilters(t *testing.T)  { runAll(t, "fi", filters) }
+func TestVRFs(t *testing.T)     { runAll(t, "vr", vrfs) }
+func TestPrograms(t *testing.T) { runAll(t, "pr", programs) }
+
+// They do not run beside others.
+func TestControlGroups(t *testing.T) {
+	for i, s := range controlGroups {
+		t.Run(s.name, func(t *testing.T) { s.run(t, fmt.Sprintf("cg%d", i)) })
+	}
+}

@@ -200,6 +200,8 @@ func readLink(s *source, v *value) netstack.Link {
 		l.VLAN = &netstack.VLAN{ID: uint16(s.number(data, "id", 12)), Protocol: s.text(data, "protocol")}
 	case "vrf":
 		l.VRFTable = uint32(s.number(data, "table", 32))
+	case "netkit":
+		l.Blackhole = s.text(data, "policy") == "blackhole"
 	case "macvlan", "macvtap":
 		l.Mode = s.text(data, "mode")
 		for _, m := range s.texts(data, "macaddr_data") {
@@ -493,6 +495,10 @@ type adData struct {
 	Aggregator uint16 `json:"aggregator"`
 }
 
+type netkitData struct {
+	Policy string `json:"policy"`
+}
+
 type vrfData struct {
 	Table uint32 `json:"table"`
 }
@@ -604,6 +610,8 @@ func linkData(l *netstack.Link) any {
 		return vlanData{l.VLAN.Protocol, l.VLAN.ID}
 	case l.Kind == "vrf":
 		return vrfData{l.VRFTable}
+	case l.Blackhole:
+		return netkitData{"blackhole"}
 	case l.Tunnel != nil:
 		return tunnelToJSON(l.Tunnel)
 	case l.Mode != "" || l.Bond != nil || l.Flag != "" || l.SourceMACs != nil:

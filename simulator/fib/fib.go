@@ -293,8 +293,7 @@ func (f *FIB) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 	if addr.IsMulticast() {
 		return netstack.RouteMulticast
 	}
-	at := familyIndex(netstack.FamilyOf(addr))
-	res := f.lookupTable(at, netstack.TableLocal, &query{Key: &Key{Dst: addr}, dst: keyOf(addr)})
+	res := f.inTable(netstack.TableLocal, addr)
 	if res.Route == nil {
 		return netstack.RouteUnicast
 	}
@@ -304,9 +303,23 @@ func (f *FIB) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 	return res.Type
 }
 
+func (f *FIB) inTable(id uint32, addr netip.Addr) Result {
+	return f.lookupTable(familyIndex(netstack.FamilyOf(addr)), id, &query{Key: &Key{Dst: addr}, dst: keyOf(addr)})
+}
+
 // Local says whether the namespace takes packets to addr for its own.
 func (f *FIB) Local(addr netip.Addr) bool {
 	return f.AddrType(addr, "") == netstack.RouteLocal
+}
+
+// LocalAt says whether the namespace takes packets that come in by a device for its
+// own, by the table of the device's VRF: inet_addr_type_dev_table.
+func (f *FIB) LocalAt(addr netip.Addr, dev string) bool {
+	if vrf := f.links[f.vrf(dev)]; vrf != nil {
+		res := f.inTable(vrf.VRFTable, addr)
+		return res.Route != nil && res.Type == netstack.RouteLocal
+	}
+	return f.Local(addr)
 }
 
 // compareRoutes orders the routes of one prefix. IPv4: the table local before

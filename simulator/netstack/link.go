@@ -67,6 +67,8 @@ type Link struct {
 	// SourceMACs are the senders that a macvlan of mode "source" takes frames of.
 	SourceMACs []MAC
 	VRFTable   uint32
+	// Blackhole says that a netkit drops what no program of it lets pass.
+	Blackhole bool
 	XDP        bool // an XDP program is attached
 }
 

@@ -142,6 +142,10 @@ func (e *entry) hooks(roots map[string]*entry) (list []Hook, known bool) {
 		return []Hook{Ingress}, true
 	case "egress", "ffff:fff3":
 		return []Hook{Egress}, true
+	case "primary": // of a netkit: what it sends
+		return []Hook{Egress}, true
+	case "peer": // what its other end sends
+		return []Hook{Ingress}, true
 	case "":
 		return []Hook{Ingress, Egress}, false
 	}
