@@ -69,7 +69,7 @@ type Link struct {
 	VRFTable   uint32
 	// Blackhole says that a netkit drops what no program of it lets pass.
 	Blackhole bool
-	XDP        bool // an XDP program is attached
+	XDP       bool // an XDP program is attached
 }
 
 // Bridge holds the settings of a bridge.
