@@ -16,7 +16,8 @@ import (
 type keyField uint8
 
 const (
-	keyDst keyField = iota
+	keyNone keyField = iota
+	keyDst
 	keySrc
 	keyDstPort
 	keySrcPort
@@ -259,30 +260,37 @@ func (f *nftField) place() place {
 // key is the field of a packet that a field of a header is, if there is a key
 // for it. A port belongs to a protocol: without one, the bytes may be of any
 // header.
-func (f *nftField) key() (keyField, bool) {
+func (f *nftField) key() keyField {
 	switch f.place() {
 	case place{baseNetwork, etherTypeIPv4, 0, 96, 32}, place{baseNetwork, etherTypeIPv6, 0, 64, 128}:
-		return keySrc, true
+		return keySrc
 	case place{baseNetwork, etherTypeIPv4, 0, 128, 32}, place{baseNetwork, etherTypeIPv6, 0, 192, 128}:
-		return keyDst, true
+		return keyDst
 	case place{baseTransport, 0, netstack.ProtoTCP, 0, 16}, place{baseTransport, 0, netstack.ProtoUDP, 0, 16}:
-		return keySrcPort, true
+		return keySrcPort
 	case place{baseTransport, 0, netstack.ProtoTCP, 16, 16}, place{baseTransport, 0, netstack.ProtoUDP, 16, 16}:
-		return keyDstPort, true
+		return keyDstPort
 	}
-	return 0, false
+	return keyNone
 }
 
 func (m *nftMatch) selector() (selector, bool) {
-	if m.op != opEqual || m.set != nil || len(m.key.parts) != 1 || m.key.parts[0].field == nil {
+	if m.op != opEqual || m.set != nil || len(m.key.parts) != 1 {
 		return selector{}, false
 	}
-	field, ok := m.key.parts[0].field.key()
+	e := &m.key.parts[0]
+	field, mask := e.key, allBits
+	switch {
+	case e.field != nil:
+		field = e.field.key()
+	case field == keyMark:
+		mask = u128{lo: uint64(e.mask)}
+	}
 	// A prefix is a span of which the ends differ in the last bits only.
 	first := m.values.first
 	host := first.xor(m.values.last)
-	if !ok || host.and(host.plus(1)) != (u128{}) || first.and(host) != (u128{}) {
+	if field == keyNone || host.and(host.plus(1)) != (u128{}) || first.and(host) != (u128{}) {
 		return selector{}, false
 	}
-	return selector{dimension{field, host.not()}, first}, true
+	return selector{dimension{field, mask.and(host.not())}, first}, true
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,17 +166,16 @@ func (r randomRules) dump() string {
 	return b.String()
 }
 
-// TestIndexedChainsDecideAsOthers holds the index against the rules met one by
-// one: the same fate by the same rule, the same packet, steps and questions.
-func TestIndexedChainsDecideAsOthers(t *testing.T) {
-	random := rand.New(rand.NewPCG(11, 7))
+// compareIndexes holds indexes against the rules met one by one: the same fate by
+// the same rule, the same packet, steps and questions.
+func compareIndexes(t *testing.T, random *rand.Rand, compile func(text string) *Ruleset, dump func() string) {
+	t.Helper()
 	rules := randomRules{random}
 	fates := make(map[Action]int)
 	chains := 0
 	for range 100 {
-		text := rules.dump()
-		fast := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, text))
-		slow := withoutIndexes(mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, text)))
+		text := dump()
+		fast, slow := compile(text), withoutIndexes(compile(text))
 		if indexed(slow) != 0 {
 			t.Fatal("an index is left")
 		}
@@ -212,4 +212,94 @@ func TestIndexedChainsDecideAsOthers(t *testing.T) {
 	if fates[Accept] < 300 || fates[Drop] < 300 {
 		t.Errorf("the packets had hardly different fates: %v", fates)
 	}
+}
+
+func TestIndexedChainsDecideAsOthers(t *testing.T) {
+	random := rand.New(rand.NewPCG(11, 7))
+	compileText := func(text string) *Ruleset { return mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, text)) }
+	compareIndexes(t, random, compileText, randomRules{random}.dump)
+}
+
+func TestIndexedChainsOfNftDecideAsOthers(t *testing.T) {
+	random := rand.New(rand.NewPCG(12, 7))
+	compileJSON := func(text string) *Ruleset {
+		return mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(text)}})
+	}
+	compareIndexes(t, random, compileJSON, randomRules{random}.nft)
+}
+
+// nftStatement is one statement of a rule: a match, or something that goes on.
+func (r randomRules) nftStatement() string {
+	match := func(left, op, right string) string {
+		return fmt.Sprintf(`{"match":{"op":%q,"left":%s,"right":%s}}`, op, left, right)
+	}
+	equal := func() string { return r.of("==", "==", "==", "!=") }
+	field := func(protocol, field string) string {
+		return fmt.Sprintf(`{"payload":{"protocol":%q,"field":%q}}`, protocol, field)
+	}
+	const mark, iif = `{"meta":{"key":"mark"}}`, `{"meta":{"key":"iifname"}}`
+	addr := strconv.Quote(r.addr())
+	switch r.IntN(18) {
+	case 0, 1:
+		return match(field("ip", r.of("daddr", "daddr", "saddr")), equal(), addr)
+	case 3:
+		return match(field("ip", r.of("daddr", "saddr")), equal(), r.of(
+			`{"prefix":{"addr":"10.0.1.0","len":24}}`, `{"prefix":{"addr":"10.0.0.4","len":30}}`,
+			`{"range":["10.0.0.2","10.0.0.5"]}`, `{"range":["10.0.0.0","10.0.0.3"]}`, `{"set":["10.0.0.1","10.0.1.3"]}`))
+	case 4, 5, 16:
+		return match(field(r.of("tcp", "tcp", "udp", "th"), r.of("dport", "dport", "sport")), r.of("==", "==", "!=", "<", ">="), r.of("80", "81", "82", "83"))
+	case 6, 7:
+		return match(mark, r.of("==", "==", "==", "!=", "<"), r.of("0", "1", "2", "3", "17", "18"))
+	case 8:
+		return match(`{"&":[`+mark+`,`+r.of("1", "3", "16", "255")+`]}`, equal(), r.of("0", "1", "2", "16"))
+	case 9:
+		return match(iif, equal(), strconv.Quote(r.of("eth0", "eth1", "eth*", "veth3", "lo")))
+	case 2, 10, 15:
+		return match(`{"meta":{"key":"l4proto"}}`, equal(), strconv.Quote(r.of("tcp", "udp", "icmp", "sctp", "esp", "tcp")))
+	case 11:
+		return match(`{"ct":{"key":"state"}}`, "in", strconv.Quote(r.of("new", "established", "invalid")))
+	case 12:
+		return `{"mangle":{"key":` + mark + `,"value":` + r.of("0", "1", "2", "18", `{"|":[`+mark+`,3]}`, `{"&":[`+mark+`,16]}`) + `}}`
+	case 13:
+		return `{"mangle":{"key":` + field("ip", "daddr") + `,"value":` + addr + `}}`
+	case 14:
+		return r.of(`{"counter":{"packets":0,"bytes":0}}`, `{"log":null}`, `{"limit":{"rate":1,"per":"second"}}`, `{"what is this":null}`)
+	}
+	return match(`{"numgen":{"mode":"random","mod":4,"offset":0}}`, "==", r.of("0", "1"))
+}
+
+// nft is dump in the JSON of nft.
+func (r randomRules) nft() string {
+	var b strings.Builder
+	b.WriteString(`{"nftables":[{"table":{"family":"ip","name":"t"}},{"chain":{"family":"ip","table":"t","name":"pre","type":"filter","hook":"prerouting","prio":-150,"policy":"accept"}}`)
+	const chains = 5
+	for c := range chains {
+		fmt.Fprintf(&b, `,{"chain":{"family":"ip","table":"t","name":"c%d"}}`, c)
+	}
+	rule := func(name string, below int) {
+		var statements []string
+		for range 1 + r.IntN(3) {
+			statements = append(statements, r.nftStatement())
+		}
+		switch end := r.of("accept", "drop", "drop", "return", "continue", "jump", "jump", "goto", ""); end {
+		case "":
+		case "jump", "goto":
+			if below < chains {
+				statements = append(statements, fmt.Sprintf(`{%q:{"target":"c%d"}}`, end, below+r.IntN(chains-below)))
+			}
+		default:
+			statements = append(statements, fmt.Sprintf(`{%q:null}`, end))
+		}
+		fmt.Fprintf(&b, `,{"rule":{"family":"ip","table":"t","chain":%q,"handle":1,"expr":[%s]}}`, name, strings.Join(statements, ","))
+	}
+	for range 20 + r.IntN(60) {
+		rule("pre", 0)
+	}
+	for c := range chains {
+		for range r.IntN(60) {
+			rule(fmt.Sprintf("c%d", c), c+1)
+		}
+	}
+	b.WriteString("]}")
+	return b.String()
 }

@@ -14,7 +14,12 @@ type nftExpr struct {
 	// hostOrder says that the bytes in the kernel's register are those of the
 	// machine, as of marks.
 	hostOrder bool
-	get       func(x *traversal) (u128, tri)
+	// key is what the expression is of a packet, if it is a key of indexes, and mask
+	// the bits of a mark that it looks at.
+	key      keyField
+	mask     uint32
+	constant bool
+	get      func(x *traversal) (u128, tri)
 	// field is what a payload expression reads; nil for all else.
 	field *nftField
 	// random is set for what rolls dice: get then answers maybe.
@@ -25,7 +30,7 @@ func word(v uint64) (u128, tri) { return u128{lo: v}, yes }
 
 // constant is an expression that does not look at the packet.
 func constant(name string, v u128) nftExpr {
-	return nftExpr{name: name, get: func(*traversal) (u128, tri) { return v, yes }}
+	return nftExpr{name: name, constant: true, get: func(*traversal) (u128, tri) { return v, yes }}
 }
 
 // value is get, with the dice rolled where there are some.
@@ -109,7 +114,11 @@ func (p *nftParser) operand(n *jsonNode, typ nftType) (nftExpr, error) {
 
 func combine(op string, left, right nftExpr) nftExpr {
 	e := left
-	e.random, e.field = nil, nil
+	e.random, e.field, e.key, e.constant = nil, nil, keyNone, false
+	if op == "&" && left.key == keyMark && right.constant {
+		bits, _ := right.get(nil)
+		e.key, e.mask = keyMark, left.mask&uint32(bits.lo)
+	}
 	width := left.bits
 	e.get = func(x *traversal) (u128, tri) {
 		a, res := left.value(x)

@@ -27,6 +27,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 	}
 	switch key {
 	case "mark":
+		e.key, e.mask = keyMark, ^uint32(0)
 		return number(32, func(x *traversal) (u128, tri) { return word(uint64(x.p.Mark)) })
 	case "iifname", "iif", "oifname", "oif":
 		return ifaceExpr(key), nil
@@ -43,7 +44,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		}
 		return e, nil
 	case "l4proto":
-		e.typ, e.bits = nftProtocol, 8
+		e.typ, e.bits, e.key = nftProtocol, 8, keyProtocol
 		e.get = func(x *traversal) (u128, tri) {
 			if x.st.ARP != nil {
 				return u128{}, no
@@ -181,14 +182,12 @@ func ifaceExpr(key string) nftExpr {
 	if key == "iif" || key == "oif" {
 		e.typ, e.bits = nftIfaceIndex, 32
 	}
-	in := key[0] == 'i'
-	e.get = func(x *traversal) (u128, tri) {
-		dev := x.st.Out
-		if in {
-			dev = x.st.In
-		}
-		v, _ := ifaceName(dev)
-		return v, yes
+	if key[0] == 'i' {
+		e.key = keyIn
+		e.get = func(x *traversal) (u128, tri) { return nameBits(x.st.In), yes }
+	} else {
+		e.key = keyOut
+		e.get = func(x *traversal) (u128, tri) { return nameBits(x.st.Out), yes }
 	}
 	return e
 }
