@@ -70,3 +70,16 @@ func TestARouteOf64Ways(t *testing.T) {
 		t.Errorf("%s over %d paths of probability %v together: %v", r.Verdict, len(r.Paths), sum, r.Reasons)
 	}
 }
+
+// TestSegmentsOfAConnectionAreAskedAboutOnce has two rules that nobody can know,
+// and one that tells segments apart: each segment by itself would double the
+// walks twice.
+func TestSegmentsOfAConnectionAreAskedAboutOnce(t *testing.T) {
+	s := routedCluster("iptables", 1)
+	setFilter(s.Namespaces[0], "", "-A FORWARD -m length --length 9000:9001 -j DROP\n"+
+		strings.Repeat("-A FORWARD -m limit --limit 1/sec -j MARK --set-mark 1\n", 2))
+	r := diagnose(t, compileWorld(t, s), tcp("pod:"+podName(0), "pod:"+podName(1), 8080))
+	if r.Verdict != verdict.Reachable || len(r.Paths) != 1 {
+		t.Errorf("%s over %d paths: %v", r.Verdict, len(r.Paths), r.Reasons)
+	}
+}
