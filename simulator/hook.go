@@ -198,7 +198,11 @@ func (l *leg) RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool
 
 // ReversePath is the test of the rpfilter match.
 func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
-	res := l.host.fib.Lookup(fib.Key{Src: p.Dst, Dst: p.Src, TOS: p.TOS, Mark: p.Mark})
+	key := fib.Key{Src: p.Dst, Dst: p.Src, TOS: p.TOS, Mark: p.Mark}
+	if p.Family() == netstack.IPv6 {
+		key.Protocol = p.Protocol // rpfilter_lookup_reverse6
+	}
+	res := l.host.fib.Lookup(key)
 	if res.Type != netstack.RouteUnicast {
 		return false
 	}

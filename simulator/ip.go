@@ -314,8 +314,8 @@ func (l *leg) send(h *host) end {
 		// ip6_dst_lookup_tail: routes and rules may ask for a source.
 		if src, ok := h.fib.AnySource(l.packet.Dst); ok {
 			key.Src = src
-			if res := l.lookup(key); res.Found() {
-				l.route, l.packet.Src, l.source = res, src, src
+			if l.route = l.lookup(key); l.route.Found() {
+				l.packet.Src, l.source = src, src
 			}
 		}
 	}

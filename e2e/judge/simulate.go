@@ -84,7 +84,9 @@ func (p *Prediction) unknown() bool {
 
 // unresolved says whether neighbours are expected not to find each other.
 func (p *Prediction) unresolved() bool {
-	return slices.ContainsFunc(p.Reasons, func(reason string) bool { return strings.Contains(reason, "(neighbour ") })
+	return slices.ContainsFunc(p.Reasons, func(reason string) bool {
+		return strings.Contains(reason, "(neighbour ") || strings.HasPrefix(reason, string(verdict.ARPFiltered))
+	})
 }
 
 // doubt is why it is unknown, without what differs from world to world.

@@ -543,7 +543,9 @@ func checksum(b []byte) uint16 {
 func (c *conversation) classify(err error) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.ENOBUFS):
-		return Timeout // ENOBUFS is a drop by the sender's own device: most sockets hear nothing of it (udp_send_skb)
+		// ENOBUFS is a drop by the sender's own device: most sockets hear nothing of it (udp_send_skb), and none if the
+		// packet has waited for a neighbour.
+		return Timeout
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOPROTOOPT):
 		return Refused // ENOPROTOOPT is what "protocol unreachable" says
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
