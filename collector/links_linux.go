@@ -355,6 +355,10 @@ func (l *link) iptunData(ad *netlink.AttributeDecoder) {
 		t.TOS = ad.Uint8()
 	case nl.IFLA_IPTUN_PMTUDISC:
 		t.PMTUDisc = ad.Uint8() != 0
+	case nl.IFLA_IPTUN_PROTO:
+		if l.Kind == "sit" {
+			t.Protocol = map[uint8]string{unix.IPPROTO_IPIP: "ipip", unix.IPPROTO_IPV6: "ip6ip", 0: "any"}[ad.Uint8()]
+		}
 	case nl.IFLA_IPTUN_COLLECT_METADATA:
 		t.External = true
 	case nl.IFLA_IPTUN_ENCAP_TYPE:

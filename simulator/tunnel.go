@@ -97,12 +97,29 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	}
 	inner := l.finish(dropped, *e.finding)
 	inner.host = l.w.hosts[by.NS]
-	if told && isRoutedTunnel(by.Link.Kind) && e.notice.kind == noticeICMP && e.notice.mtu == 0 {
-		// ip_tunnel_err: it fails the next packets as a link that is down.
+	noRoute := by.Link.Kind == "sit" && e.notice.kind == noticeErrno && e.notice.errno != errPermission // ipip6_tunnel_xmit, tx_error_icmp
+	if noRoute || told && e.notice.kind == noticeICMP && e.notice.mtu == 0 && tunnelFails(by.Link, l.packet.Family(), e.notice) {
 		inner.notice = notice{kind: noticeICMP, originated: l.origin == inner.host}
 		inner.notice.typ, inner.notice.code = unreachable(l.packet.Family(), errHost)
 	}
 	return inner, true
+}
+
+// tunnelFails says whether a tunnel that is told of an error fails its next packets, as a link that is down: ipip_err,
+// ipgre_err; an ip6tnl tells at once (ip6ip6_err). For IPv6 in IPv4 the error goes to the sender of the packet inside, from
+// an IPv4-mapped address, from which nobody takes anything (ipip6_err, ip6_err_gen_icmpv6_unreach, ip6_rcv_core).
+func tunnelFails(link *netstack.Link, inside netstack.Family, n notice) bool {
+	switch {
+	case !isRoutedTunnel(link.Kind), link.Tunnel == nil:
+		return false
+	case tunnelFamily(link) == netstack.IPv6:
+		return true
+	case inside == netstack.IPv6, !link.Tunnel.Remote.IsValid():
+		return false
+	case n.typ == icmpTimeExceeded:
+		return link.Tunnel.TTL != 0
+	}
+	return link.Kind != "gre" || n.code != icmpPort
 }
 
 // tooBig drops a packet that does not fit into a tunnel, and tells its sender:
@@ -213,8 +230,6 @@ func tunnelCarries(link *netstack.Link, f netstack.Family) bool {
 	switch link.Kind {
 	case "ipip":
 		return f == netstack.IPv4
-	case "sit":
-		return f == netstack.IPv6
 	case "ip6tnl":
 		return link.Tunnel.Protocol == "" || link.Tunnel.Protocol == "any" || (link.Tunnel.Protocol == "ip6ip6") == (f == netstack.IPv6)
 	}
@@ -257,6 +272,9 @@ func (l *leg) tunnelEnd(h *host, outer *netstack.Packet, by *netstack.Link) (fab
 		if t == nil || p.Link.Kind != by.Kind || !sameKey(t.InKey, by.Tunnel.OutKey) {
 			continue
 		}
+		if p.Link.Kind == "sit" && !sitTakes(t, outer.Protocol) {
+			continue
+		}
 		local, remote := ends(t.Local, outer.Dst), ends(t.Remote, outer.Src)
 		if !p.Link.Up() || local < 0 || remote < 0 {
 			continue
@@ -275,6 +293,18 @@ func (l *leg) tunnelEnd(h *host, outer *netstack.Packet, by *netstack.Link) (fab
 		return best, l.unmodelledDevice(best), false
 	}
 	return best, verdict.Finding{}, true
+}
+
+// sitTakes says whether a sit device takes packets of the protocol, by its mode: sit_tunnel_rcv, ipip6_rcv. It sends both
+// (sit_tunnel_xmit).
+func sitTakes(t *netstack.Tunnel, p netstack.Protocol) bool {
+	switch t.Protocol {
+	case "ipip":
+		return p == protoIPIP
+	case "ip6ip":
+		return p == protoIPv6
+	}
+	return true
 }
 
 // ends compares an end of a tunnel with a packet: 1 the same, 0 any, -1 another.

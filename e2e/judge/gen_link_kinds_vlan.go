@@ -38,7 +38,7 @@ func stageVLAN(j *joint) {
 			}
 			j.made(p, vlanDevice("eth0", "vl0", kind, mine), vlanDevice("eth0", "vl0", kind, 77), features...)
 		case j.flaw("id"):
-			j.made(p, vlanDevice("eth0", "vl0", kind, mine+1-2*(mine&1)), vlanDevice("eth0", "vl0", kind, mine), j.features("id")...)
+			j.made(p, vlanDevice("eth0", "vl0", kind, 7), vlanDevice("eth0", "vl0", kind, mine), j.features("id")...)
 		case j.flaw("protocol"):
 			j.made(p, vlanDevice("eth0", "vl0", map[string]string{"802.1q": "802.1ad", "802.1ad": "802.1q"}[kind], mine), vlanDevice("eth0", "vl0", kind, mine), j.features("protocol")...)
 		default:

@@ -347,6 +347,23 @@ var ipTunnels = []scenario{
 		n ip link set t0 up
 		m ip link set t0 up` + throughTunnel + `
 		m iptables -A INPUT -p 41 -j DROP`, to: "2.1", reason: verdict.NetfilterDrop},
+	{name: "SIT, rejected at the other end: nobody is told", needs: []string{"sit"}, only: netstack.IPv6, again: true, setup: joined + `
+		n ip addr add 10.9.5.1/24 dev eth0
+		m ip addr add 10.9.5.2/24 dev eth0
+		n ip link add t0 type sit local 10.9.5.1 remote 10.9.5.2
+		m ip link add t0 type sit local 10.9.5.2 remote 10.9.5.1
+		n ip link set t0 up
+		m ip link set t0 up` + throughTunnel + `
+		m iptables -A INPUT -p 41 -j REJECT --reject-with icmp-host-prohibited`, to: "2.1", reason: verdict.NetfilterReject},
+	{name: "SIT without a route to the other end", needs: []string{"sit"}, only: netstack.IPv6, setup: tunnels("sit", "") + throughTunnel, to: "2.1", reason: verdict.NoRoute},
+	{name: "SIT carries IPv4, too", needs: []string{"sit"}, setup: tunnels("sit", "") + throughTunnel, to: "2.1"},
+	{name: "SIT of a mode that takes IPv6 only", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "mode ip6ip") + throughTunnel, to: "2.1", reason: verdict.InterfaceMissing},
+	{name: "IPIP, rejected with the port unreachable", needs: []string{"ipip"}, only: netstack.IPv4, again: true, setup: tunnels("ipip", "") + throughTunnel + `
+		m iptables -A INPUT -p 4 -j REJECT`, to: "2.1", reason: verdict.NetfilterReject},
+	{name: "GRE, rejected at the other end", needs: []string{"gre"}, only: netstack.IPv4, again: true, setup: tunnels("gre", "") + throughTunnel + `
+		m iptables -A INPUT -p 47 -j REJECT --reject-with icmp-host-prohibited`, to: "2.1", reason: verdict.NetfilterReject},
+	{name: "GRE, rejected with the port unreachable: nobody is told", needs: []string{"gre"}, only: netstack.IPv4, again: true, setup: tunnels("gre", "") + throughTunnel + `
+		m iptables -A INPUT -p 47 -j REJECT`, to: "2.1", reason: verdict.NetfilterReject},
 	{name: "GRE", needs: []string{"gre"}, setup: tunnels("gre", "") + throughTunnel, to: "2.1"},
 	{name: "GRE with a key", needs: []string{"gre"}, setup: tunnels("gre", "key 5") + throughTunnel, to: "2.1"},
 	{name: "GRE with a key that the other end does not have", needs: []string{"gre"}, only: netstack.IPv4, again: true, setup: tunnels("gre", "key 5") + throughTunnel + `

@@ -129,7 +129,7 @@ type Tunnel struct {
 	InChecksum, OutChecksum, InSequence, OutSequence bool
 	// EncapLimit says that an ip6tnl adds an option header.
 	EncapLimit bool
-	// Protocol restricts what an ip6tnl carries: "ip6ip6", "ipip6" or "any".
+	// Protocol restricts what an ip6tnl carries: "ip6ip6", "ipip6" or "any"; and what a sit takes: "ip6ip", "ipip" or "any".
 	Protocol string
 	// External is set when programs or routes say where each packet goes.
 	External bool
