@@ -62,9 +62,13 @@ func (l *leg) emit(out fabric.Port) end {
 		return l.bridgeSend(out)
 	case "vlan":
 		return l.emitVLAN(out)
-	case "macvlan", "macvtap":
-		return l.emitMACVLAN(out)
-	case "ipvlan", "ipvtap":
+	case "macvlan", "macvtap", "ipvlan", "ipvtap":
+		if lower, ok := l.w.fabric.Lower(link); ok && !(lower.Link.Up() && link.Carrier()) {
+			return l.drop(l.linkDown(l.w.fabric.Down(lower)))
+		}
+		if isMACVLAN(link) {
+			return l.emitMACVLAN(out)
+		}
 		return l.emitIPVLAN(out)
 	case "bond":
 		slave, ok := l.w.bondSlave(out)

@@ -182,6 +182,7 @@ func (s *search) transmit(out fabric.Port, to way) {
 		}
 		s.lower(out, to)
 	case "macvlan", "macvtap":
+		to = s.carried(out, to)
 		if lower, ok := s.w.fabric.Lower(link); ok && link.Mode == "bridge" {
 			for _, sibling := range s.w.fabric.Uppers(lower.Link) {
 				if sibling.Link != link && isMACVLAN(sibling.Link) && sibling.Link.Mode == "bridge" {
@@ -191,6 +192,7 @@ func (s *search) transmit(out fabric.Port, to way) {
 		}
 		s.lower(out, to)
 	case "ipvlan", "ipvtap":
+		to = s.carried(out, to)
 		if lower, ok := s.w.fabric.Lower(link); ok && link.Mode == "l2" {
 			for _, sibling := range s.w.fabric.Uppers(lower.Link) {
 				if sibling.Link != link && isIPVLAN(sibling.Link) {
@@ -240,6 +242,16 @@ func (s *search) redirects(at fabric.Port, hook tc.Hook, to way) {
 			s.transmit(p, to)
 		}
 	}
+}
+
+// carried blocks the way out of a device that has lost its carrier with the device
+// below (netif_stacked_transfer_operstate): it sends nothing, not even to siblings.
+func (s *search) carried(out fabric.Port, to way) way {
+	lower, ok := s.w.fabric.Lower(out.Link)
+	if !ok || lower.Link.Up() && out.Link.Carrier() {
+		return to
+	}
+	return to.blocked(linkIsDown, s.w.fabric.Down(lower))
 }
 
 func (s *search) lower(out fabric.Port, to way) {

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -202,8 +204,19 @@ func (b *built) run(ctx context.Context, ns, input string, argv ...string) error
 	})
 }
 
+// isRule is 1 for policy rules, 0 for all else.
+func isRule(e *Element) int {
+	if strings.Contains(e.Text, "rule add ") {
+		return 1
+	}
+	return 0
+}
+
 func (b *built) batch(tool string) func(context.Context, string, []*Element) error {
 	return func(ctx context.Context, ns string, elements []*Element) error {
+		// Rules come last: a prohibition may stand between a route and its gateway.
+		elements = slices.Clone(elements)
+		slices.SortStableFunc(elements, func(x, y *Element) int { return cmp.Compare(isRule(x), isRule(y)) })
 		// One batch has one family, that of the command line.
 		var plain, ipv6 strings.Builder
 		for _, e := range elements {

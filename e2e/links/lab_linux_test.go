@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -281,10 +282,11 @@ func (w *world) apply(setup string, families []netstack.Family) {
 }
 
 // settle waits until the kernel has noticed which links have a carrier: bridge
-// ports and addresses change with that.
+// ports and addresses change with that. What a device of one namespace has noticed,
+// those on it in others notice next: so all are asked twice.
 func (w *world) settle() {
 	w.t.Helper()
-	for _, short := range w.names {
+	for _, short := range slices.Concat(w.names, w.names) {
 		w.rtnl(short, func(h *netlink.Handle) error {
 			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 				pending, err := lab.Unsettled(h)

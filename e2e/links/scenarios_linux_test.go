@@ -310,6 +310,12 @@ func sharing(mode string) string {
 
 var macvlans = []scenario{
 	{name: "macvlans of mode bridge", needs: []string{"macvlan"}, setup: sharing("bridge"), to: "0.2"},
+	{name: "macvlans of mode bridge on a device that is down", needs: []string{"macvlan"}, setup: sharing("bridge") + `
+		n ip link set eth0 down
+		settle`, to: "0.2", reason: verdict.InterfaceDown},
+	{name: "macvlans of mode bridge on a device without carrier", needs: []string{"macvlan"}, setup: sharing("bridge") + `
+		m ip link set pn down
+		settle`, to: "0.2", reason: verdict.InterfaceDown},
 	{name: "macvlans of mode private", needs: []string{"macvlan"}, setup: sharing("private"), to: "0.2", reason: verdict.BridgePortIsolated},
 	{name: "macvlans of mode vepa on a switch that does not send back", needs: []string{"macvlan"}, setup: sharing("vepa"), to: "0.2", reason: verdict.BridgePortIsolated},
 	{name: "macvlans of mode vepa on a switch that sends back", needs: []string{"macvlan"}, setup: sharing("vepa") + `
