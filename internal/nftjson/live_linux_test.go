@@ -10,8 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/plumbline-net/plumbline/internal/nftjson"
 	"github.com/plumbline-net/plumbline/internal/nftjson/nftcheck"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // chains are what the sections of testdata/rules.txt load their rules into.
@@ -34,6 +38,23 @@ var notUnderstood = map[string]string{
 	"sctp chunk init flags 5":     "extension header 3",
 	`socket cgroupv2 level 1 "."`: "the path of a cgroup",
 }
+
+// notReadBack is what nft 1.0.6 prints and does not read: rules, and other
+// objects.
+var (
+	notReadBack = map[string]string{
+		"meta l4proto tcp ct original proto-dst { 80, 443 }": "it takes ports for names",
+		"add @dynmap { ip saddr : tcp dport }":               "no statement that changes maps",
+		"@nh,0,8 5":                                          "it aborts, in the family ip6",
+	}
+	objectNotReadBack = regexp.MustCompile(`(?m)^\{"(set|map)": .*"(type|map)": (\[.*)?"(integer|string)".*\n|` + // typeof
+		`^\{"map": .*"map": "[a-z0-9_]+ \. .*\n|` + // data of several parts
+		`^\{"map": .*"name": "tointerval".*\n|` + // data that is a range
+		`^\{"chain": .*"dev": \[.*\n|` + // several devices
+		`^\{"(ct expectation|synproxy)": .*\n`)
+	// lost is what it reads without flags, comments and counters.
+	lost = regexp.MustCompile(`(?m)^\{"(table|set)": .*"name": "(d|commented|counted)".*\n`)
+)
 
 const objects = ` counter cnt { packets 1 bytes 2 }
  counter cnt2 { packets 1 bytes 2 }
@@ -137,6 +158,7 @@ func TestRulesAreWrittenAsNftDoes(t *testing.T) {
 				}
 				loaded := load(t, into, all)
 				differences(t, loaded)
+				readBack(t, loaded)
 				if into != "inet" && into != "ip" && into != "ip6" {
 					return
 				}
@@ -179,6 +201,82 @@ func differences(t *testing.T, rules map[string]string) {
 	}
 }
 
+var (
+	nameOf   = regexp.MustCompile(`"name": "([^"]+)"`)
+	ruleLine = regexp.MustCompile(`(?m)^\{"rule": .*"chain": "(c\d+)", .*\n`)
+	oneRange = regexp.MustCompile(`\{"set": \[(\{"range": \[\d+, \d+\]\})\]\}`)
+	expires  = regexp.MustCompile(`"expires": \d+`)
+)
+
+// readBack loads what simulator/netfilter prints of the rule set of the namespace
+// with nft, which makes of it the rule set that it was.
+func readBack(t *testing.T, rules map[string]string) {
+	t.Helper()
+	printed := printNFT(t)
+	for _, line := range objectNotReadBack.FindAllString(printed, -1) {
+		printed = strings.Replace(printed, line, "", 1)
+		name := nameOf.FindStringSubmatch(line)[1]
+		printed = regexp.MustCompile(`(?m)^\{"rule": .*"@?`+name+`".*\n`).ReplaceAllString(printed, "")
+	}
+	for _, line := range ruleLine.FindAllStringSubmatch(printed, -1) {
+		if why := notReadBack[rules[line[1]]]; why != "" {
+			printed = strings.Replace(printed, line[0], "", 1)
+		}
+	}
+	printed = strings.Replace(printed, ",\n]}", "\n]}", 1)
+	load := func(text string, args ...string) error {
+		return nftcheck.Try(text, "nft", append(args, "-j", "-f", "-")...)
+	}
+	nftcheck.Run(t, "", "nft", "flush", "ruleset")
+	if err := load(printed, "-c"); err != nil {
+		t.Errorf("nft does not take what is printed: %v", err)
+		head := printed[:max(strings.Index(printed, "\n{\"rule\""), 0)]
+		for _, line := range ruleLine.FindAllStringSubmatch(printed, -1) {
+			if err := load(head+strings.TrimSuffix(line[0], ",\n")+"]}", "-c"); err != nil {
+				t.Errorf("%s: %v", rules[line[1]], err)
+			}
+		}
+		return
+	}
+	if err := load(printed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(comparable(printed), comparable(printNFT(t))); diff != "" {
+		t.Errorf("loaded as printed (-original +printed):\n%s", diff)
+	}
+}
+
+// comparable are the lines of a rule set, each with its words sorted: the kernel
+// says in which order a set is. nft makes a range of a set that is just that.
+func comparable(printed string) []string {
+	lines := strings.Split(oneRange.ReplaceAllString(lost.ReplaceAllString(printed, ""), "$1"), "\n")
+	for i, line := range lines {
+		words := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" ,[]", c) })
+		slices.Sort(words)
+		lines[i] = strings.Join(words, " ")
+	}
+	return lines
+}
+
+// printNFT prints the rule set of the namespace, and checks that what is printed
+// is read and printed as the same.
+func printNFT(t *testing.T) string {
+	t.Helper()
+	text, err := nftcheck.Live(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := netfilter.PrintNFT(netstack.Text{File: "nft.json", Data: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := netfilter.PrintNFT(netstack.Text{File: "nft.json", Data: first})
+	if err != nil || string(first) != string(second) {
+		t.Fatalf("printed again (%v):\n%s\nat first:\n%s", err, second, first)
+	}
+	return expires.ReplaceAllString(string(first), `"expires": 60`)
+}
+
 // refusedLines are those of which the tool complains.
 func refusedLines(err error) []int {
 	var lines []int
@@ -218,6 +316,7 @@ func TestSetsAndObjectsAreWrittenAsNftDoes(t *testing.T) {
 	}
 	loadLines(t, string(text))
 	differences(t, nil)
+	readBack(t, nil)
 }
 
 // Rules of iptables-nft have matches and targets that the kernel shares with

@@ -222,6 +222,9 @@ func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
 		if a, ok := parseAddr(f, text); ok {
 			return single(addrBits(a)), nil
 		}
+		if t == nftIPv4 && n.kind == jsonNumber { // nft 1.0.6 takes the gateway of ICMP for one
+			return p.scalarSpan(nftInteger, n)
+		}
 		return nftSpan{}, p.errorf(n, "invalid %s address", f)
 	case nftAddr:
 		for _, f := range []netstack.Family{netstack.IPv4, netstack.IPv6} {

@@ -162,6 +162,7 @@ func FuzzNFT(f *testing.F) {
 		checkStream(t, data)
 		if rs, err := Compile(&netstack.Namespace{NFT: netstack.Text{File: "f", Data: data}}); err == nil {
 			runEverything(rs)
+			printedNFT(t, data)
 		}
 	})
 }

@@ -43,6 +43,12 @@ func Run(t testing.TB, input, name string, args ...string) []byte {
 	return out
 }
 
+// Try runs a command that may fail.
+func Try(input, name string, args ...string) error {
+	_, err := run(input, name, args...)
+	return err
+}
+
 func run(input, name string, args ...string) ([]byte, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(input)
