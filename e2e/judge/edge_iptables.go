@@ -40,7 +40,7 @@ func xtablesEdges() []subject {
 		{feature: "match:-s", show: func(b *builder) bool { return b.xtSpot(anywhere, withPorts).besideNetwork() }},
 		conditions("match:multiport", anywhere, withPorts, func(x *xtables) string {
 			v := x.v
-			side, port := one(x.builder, "--ports", "--ports", "--ports", "--sports", "--dports"), int(one(x.builder, v.sport, v.sport, v.dport))
+			side, port := one(x.builder, "--ports", "--ports", "--ports", "--sports", "--dports"), int(one(x.builder, v.sport, v.sport, v.sport, v.dport))
 			return "-m multiport " + x.not(25) + side + " " + one(
 				x.builder, fmt.Sprint(port), fmt.Sprintf("7,%d", port), fmt.Sprintf("%d:%d", port-min(port, 3), port), fmt.Sprintf("%d:%d,7", port, port+2), fmt.Sprintf("%d:%d", port+1, port+4))
 		}),
@@ -55,7 +55,7 @@ func xtablesEdges() []subject {
 		}),
 		conditions("match:-i", anywhere, func(v *view) bool { return v.in != "" && v.at("PREROUTING", "INPUT", "FORWARD") }, func(x *xtables) string {
 			dev := x.v.in
-			return x.not(25) + "-i " + one(x.builder, dev+"+", dev[:len(dev)-1]+"+", dev[:1]+"+", dev, dev[:len(dev)-1]+"x+")
+			return x.not(25) + "-i " + one(x.builder, dev+"+", dev[:len(dev)-1]+"+", dev[:1]+"+", dev[:len(dev)-1]+"x+")
 		}),
 		conditions("match:ctorig", anywhere, nil, func(x *xtables) string {
 			v, origin := x.v, x.origSource()
@@ -161,11 +161,13 @@ func (b *builder) zoned() bool {
 
 // typedByDevice asks for the type of an address at a device that has it, or has it not.
 func (b *builder) typedByDevice() bool {
-	n := one(b, b.nodes...)
-	from, at := one(b, b.pods...), b.IntN(2)
+	n, from, at := one(b, b.nodes...), one(b, b.pods...), b.IntN(2)
 	to := n.addrs[at]
-	if !n.routed && b.chance(40) {
-		to = n.ranges[at].Addr().Next()
+	switch {
+	case from.node != n && !n.routed:
+		to = n.ranges[at].Addr().Next() // which the bridge has, and it comes by the uplink
+	case b.chance(75):
+		from = one(b, n.pods...) // it comes by the pods' side
 	}
 	f := b.ask(from.name, to, one(b, verdict.TCP, verdict.UDP))
 	f.toNode = n

@@ -77,18 +77,19 @@ func (b *builder) calls() bool {
 	if b.chance(50) {
 		from, to = to, from
 	}
-	at := b.IntN(2)
-	f := b.ask(from.name, to.addrs[at], one(b, verdict.TCP, verdict.UDP))
-	for _, v := range b.views(f) {
-		if v.ns != n.name || v.reply || v.hook != "FORWARD" {
-			continue
+	for at := range families {
+		f := b.ask(from.name, to.addrs[at], one(b, verdict.TCP, verdict.UDP))
+		for _, v := range b.views(f) {
+			if v.ns != n.name || v.reply || v.hook != "FORWARD" {
+				continue
+			}
+			x := &xtables{builder: b, v: v, backend: one(b, netstack.BackendLegacy, netstack.BackendNFT), table: "filter", chain: v.hook}
+			x.shows("", "-j DROP", "target:DROP")
 		}
-		x := &xtables{builder: b, v: v, backend: one(b, netstack.BackendLegacy, netstack.BackendNFT), table: "filter", chain: v.hook}
-		x.shows("", "-j DROP", "target:DROP")
-	}
-	if b.chance(70) {
-		name := [2]string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"}[at]
-		b.sysctl(n.name, "net.bridge."+name, "0", "1", "sysctl:"+name)
+		if b.chance(70) {
+			name := [2]string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"}[at]
+			b.sysctl(n.name, "net.bridge."+name, "0", "1", "sysctl:"+name)
+		}
 	}
 	return true
 }

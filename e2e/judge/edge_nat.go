@@ -28,14 +28,18 @@ func (b *builder) seenBeforeSNAT() bool {
 	}
 	original, own := x.v.src, x.v.flow.fromNode.addrs[slot(x.v.flow.family)]
 	x.shows("", one(b, "-j MASQUERADE", "-j SNAT --to-source "+own.String()), "target:SNAT")
-	x.v.src = one(b, original, original, own)
-	if b.chance(50) {
+	x.v.src = original
+	if b.chance(40) {
 		x.table = "mangle"
 		x.shows("", "-j DROP", "target:DROP")
 		return true
 	}
+	priority := one(b, 90, 99)
+	if b.chance(40) {
+		x.v.src, priority = own, one(b, 101, 110)
+	}
 	y := &nftables{builder: b, v: x.v, table: "inet judge"}
-	y.base("filter", one(b, 90, 99, 101, 110))
+	y.base("filter", priority)
 	y.rule(y.chain, y.only(), "drop", "nft:drop", "nft:priority")
 	return true
 }

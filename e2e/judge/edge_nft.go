@@ -95,7 +95,7 @@ func (x *nftables) anythingElse() {
 		key = v.src.Next()
 	}
 	known, others := "accept", "drop"
-	if x.chance(40) {
+	if x.chance(50) {
 		known, others = others, known
 	}
 	if x.chance(50) {
@@ -105,7 +105,7 @@ func (x *nftables) anythingElse() {
 	} else {
 		x.rule(x.chain, x.only(), fmt.Sprintf("%s saddr vmap { %s : %s, * : %s }", x.ip(), key, known, others), "nft:vmap", "nft:catch-all")
 	}
-	x.rule(x.chain, x.only(), one(x.builder, "drop", "accept"), "nft:drop")
+	x.rule(x.chain, x.only(), known, "nft:drop") // if there was no such element
 }
 
 // addrType is the type of a set of addresses.

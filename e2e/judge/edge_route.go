@@ -18,6 +18,8 @@ func routeEdges() []subject {
 		{feature: "sysctl:rp_filter", show: (*builder).filtersBy},
 		{feature: "address:scope", show: (*builder).narrowAddress},
 		{feature: "route:multipath", show: (*builder).unevenWays},
+		{feature: "route:multipath", show: (*builder).unevenWays},
+		{feature: "route:mtu", show: (*builder).narrowRoute},
 		{feature: "route:mtu", show: (*builder).narrowRoute},
 		{feature: "route:metric", show: (*builder).twoMetrics},
 		{feature: "rule:suppress", show: (*builder).suppressed},
@@ -59,11 +61,13 @@ func (b *builder) samePriority() bool {
 
 // markedWithMore asks for some bits of a mark that has others.
 func (b *builder) markedWithMore() bool {
-	x := b.xtSpot([]string{"mangle"}, func(v *view) bool { return v.hook == "PREROUTING" && v.physIn == "" && v.ns != v.flow.To.String() })
-	if x == nil {
+	v, ok := b.spot(forwarded)
+	if !ok {
 		return false
 	}
-	mark, mask := x.Uint32()&0xfffff|0x10, one[uint32](b, 0x10, 0xff, 0xff0, 0xfffff)
+	v.hook, v.out = "PREROUTING", ""
+	x := &xtables{builder: b, v: v, backend: one(b, netstack.BackendLegacy, netstack.BackendNFT), table: "mangle", chain: v.hook}
+	mark, mask := x.Uint32()&0xfffff|0x10, one[uint32](b, 0x10, 0xff, 0xff0, 0xff00)
 	x.shows("", fmt.Sprintf("-j MARK --set-mark %#x", mark), "target:MARK")
 	want := (mark ^ one[uint32](b, 0, 0, 0x10)) & mask
 	b.route(x.v.ns, x.v.flow.family, "rule", fmt.Sprintf("to %s fwmark %#x/%#x priority %d %s", host(x.v.dst), want, mask, 1000+b.IntN(20000), b.ended(x.v.ns, x.v.dst)), "rule:mark")
@@ -95,12 +99,12 @@ func (b *builder) forwardsBy() bool {
 	return true
 }
 
-// filtersBy filters sources by the way back to them, which leads to another device. Their datagrams arrive, or not; the
-// answers do not.
+// filtersBy filters sources by the way back to them, which leads to another device. Requests arrive, or not; the answers do
+// not.
 func (b *builder) filtersBy() bool {
 	v, ok := b.spot(func(v *view) bool {
 		f := v.flow
-		return forwarded(v) && f.family == netstack.IPv4 && !v.reply && f.Protocol == verdict.UDP && f.fromPod != nil && f.toPod != nil && v.ns == f.toNode.name &&
+		return forwarded(v) && f.family == netstack.IPv4 && !v.reply && f.fromPod != nil && f.toPod != nil && v.ns == f.toNode.name &&
 			v.in == f.toNode.uplink && !b.used[routeKey(v.ns, host(v.src).String())]
 	})
 	if !ok {
@@ -136,23 +140,31 @@ func (b *builder) narrowAddress() bool {
 
 // unevenWays spreads a pod's flows over two ways, nearly all over one of them; there is nobody on the other.
 func (b *builder) unevenWays() bool {
+	var home *node
 	v, ok := b.spot(func(v *view) bool {
-		f := v.flow
-		return forwarded(v) && withPorts(v) && f.family == netstack.IPv4 && !v.reply && f.Via == "" && f.toPod != nil && v.ns == f.toNode.name && !f.toNode.routed &&
-			v.in == f.toNode.uplink && !b.used[routeKey(v.ns, host(v.dst).String())]
+		if !forwarded(v) || !withPorts(v) || v.flow.family != netstack.IPv4 || v.flow.Via != "" || b.used[routeKey(v.ns, host(v.dst).String())] {
+			return false
+		}
+		for _, p := range b.pods {
+			if p.node.name == v.ns && p.addrs[0] == v.dst && v.out == "cni0" && v.in == p.node.uplink {
+				home = p.node
+				return true
+			}
+		}
+		return false
 	})
 	if !ok {
 		return false
 	}
 	b.once(routeKey(v.ns, host(v.dst).String()))
 	b.sysctl(v.ns, "net.ipv4.fib_multipath_hash_policy", "1", "0", "sysctl:fib_multipath_hash_policy")
-	base := v.flow.toNode.ranges[0].Addr().As4()
-	base[3] = 99
+	nobody := home.ranges[0].Addr().As4()
+	nobody[3] = 99
 	weights := one(b, [2]int{50, 1}, [2]int{1, 50})
 	mark := b.mark(v.ns)
 	b.add(Element{
 		Namespace: v.ns, Tool: ToolIP, Family: netstack.IPv4, Mark: mark, Features: []string{"route:multipath"},
-		Text: fmt.Sprintf("-4 route add %s proto %d nexthop dev cni0 weight %d nexthop via %s dev cni0 weight %d", host(v.dst), mark, weights[0], netip.AddrFrom4(base), weights[1]),
+		Text: fmt.Sprintf("-4 route add %s proto %d nexthop dev cni0 weight %d nexthop via %s dev cni0 weight %d", host(v.dst), mark, weights[0], netip.AddrFrom4(nobody), weights[1]),
 	})
 	v.flow.Repeat = throws
 	return true
@@ -161,7 +173,7 @@ func (b *builder) unevenWays() bool {
 // narrowRoute has a route whose MTU only full-size segments exceed; sometimes nobody is told.
 func (b *builder) narrowRoute() bool {
 	v, ok := b.spot(func(v *view) bool {
-		return forwarded(v) && v.flow.Protocol == verdict.TCP && v.flow.Via == "" && v.flow.toPod != nil && !b.used[routeKey(v.ns, host(v.dst).String())]
+		return forwarded(v) && v.flow.Protocol == verdict.TCP && v.flow.Via == "" && !b.used[routeKey(v.ns, host(v.dst).String())]
 	})
 	if !ok {
 		return false

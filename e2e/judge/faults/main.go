@@ -15,8 +15,11 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"strings"
 	"text/tabwriter"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -69,28 +72,40 @@ func find(ctx context.Context, o options) error {
 		return err
 	}
 	look := s.replay
+	var group errgroup.Group
+	group.SetLimit(runtime.NumCPU())
 	if o.live {
 		look = s.judge
+		group.SetLimit(1)
+	}
+	hits := make([]*found, len(faults))
+	for i := range faults {
+		if !only.MatchString(faults[i].name) {
+			continue
+		}
+		group.Go(func() (err error) {
+			if hits[i], err = look(ctx, i+1); err != nil {
+				return fmt.Errorf("%s: %w", faults[i].name, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	table := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "fault\tfound after\ttrials that differ")
 	var missed []string
-	for i := range faults {
-		f := &faults[i]
-		if !only.MatchString(f.name) {
-			continue
-		}
-		hit, err := look(ctx, i+1)
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: %w", f.name, err)
+	for i, hit := range hits {
+		switch name := faults[i].name; {
+		case !only.MatchString(name):
 		case hit == nil:
-			missed = append(missed, f.name)
-			fmt.Fprintf(table, "%s\tNOT FOUND\t0\n", f.name)
+			missed = append(missed, name)
+			fmt.Fprintf(table, "%s\tNOT FOUND\t0\n", name)
 		default:
-			fmt.Fprintf(table, "%s\t%d trials\t%d\n", f.name, hit.after, hit.times)
+			fmt.Fprintf(table, "%s\t%d trials\t%d\n", name, hit.after, hit.times)
 			if o.verbose {
-				fmt.Fprintf(o.out, "%s: %s\n", f.name, hit.first)
+				fmt.Fprintf(o.out, "%s: %s\n", name, hit.first)
 			}
 		}
 	}
