@@ -40,9 +40,9 @@ func xtablesEdges() []subject {
 		{feature: "match:-s", show: func(b *builder) bool { return b.xtSpot(anywhere, withPorts).besideNetwork() }},
 		conditions("match:multiport", anywhere, withPorts, func(x *xtables) string {
 			v := x.v
-			side, port := one(x.builder, "--ports", "--ports", "--ports", "--sports", "--dports"), int(one(x.builder, v.sport, v.sport, v.sport, v.dport))
+			side, port := one(x.builder, "--ports", "--ports", "--ports", "--ports", "--sports"), int(v.sport)
 			return "-m multiport " + x.not(25) + side + " " + one(
-				x.builder, fmt.Sprint(port), fmt.Sprintf("7,%d", port), fmt.Sprintf("%d:%d", port-min(port, 3), port), fmt.Sprintf("%d:%d,7", port, port+2), fmt.Sprintf("%d:%d", port+1, port+4))
+				x.builder, fmt.Sprint(port), fmt.Sprintf("7,%d", port), fmt.Sprintf("%d,%d", v.dport+1, port), fmt.Sprintf("%d:%d", port-min(port, 3), port), fmt.Sprintf("%d:%d,7", port, port+2), fmt.Sprintf("%d:%d", port+1, port+4))
 		}),
 		conditions("match:tcp", anywhere, withPorts, func(x *xtables) string {
 			v := x.v

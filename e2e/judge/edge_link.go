@@ -11,10 +11,10 @@ import (
 // linkEdges are ports of bridges, and who answers for an address.
 func linkEdges() []subject {
 	return []subject{
-		{feature: "bridge:hairpin", show: (*builder).hairpinned},
-		{feature: "bridge:isolated", show: (*builder).isolated},
-		{feature: "sysctl:bridge-nf-call", show: (*builder).calls},
-		{feature: "sysctl:arp_ignore", show: (*builder).ignoresARP},
+		{feature: "bridge:hairpin", bridged: true, show: (*builder).hairpinned},
+		{feature: "bridge:isolated", bridged: true, show: (*builder).isolated},
+		{feature: "sysctl:bridge-nf-call", bridged: true, show: (*builder).calls},
+		{feature: "sysctl:arp_ignore", bridged: true, show: (*builder).ignoresARP},
 	}
 }
 
@@ -58,11 +58,12 @@ func (b *builder) isolated() bool {
 		first, second = second, first
 	}
 	b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave isolated on", first.veth), "bridge:isolated")
-	if b.chance(50) {
+	if b.chance(40) {
 		b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave isolated on", second.veth), "bridge:isolated")
 	}
 	for at := range families {
 		b.ask(first.name, second.addrs[at], one(b, verdict.TCP, verdict.UDP))
+		b.ask(second.name, first.addrs[at], one(b, verdict.TCP, verdict.UDP))
 	}
 	return true
 }

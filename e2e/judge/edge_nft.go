@@ -122,7 +122,7 @@ func (x *nftables) drawn() {
 		few, many = many, few
 	}
 	x.rule(x.chain, x.anyPort(), fmt.Sprintf("numgen random mod %d vmap { 0 : %s, 1-%d : %s }", sides, few, sides-1, many), "nft:numgen", "nft:vmap")
-	x.v.flow.Repeat = throws
+	x.v.flow.Repeat = edgeThrows
 }
 
 // interval has a set whose interval ends with the packet's value, or just before it.

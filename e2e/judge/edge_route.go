@@ -40,7 +40,7 @@ func (b *builder) ended(ns string, to netip.Addr) string {
 
 // samePriority has two rules of one priority: the older one is first.
 func (b *builder) samePriority() bool {
-	v, ok := b.spot(forwarded)
+	v, ok := b.spot(b.toPodForwarded)
 	if !ok {
 		return false
 	}
@@ -61,7 +61,7 @@ func (b *builder) samePriority() bool {
 
 // markedWithMore asks for some bits of a mark that has others.
 func (b *builder) markedWithMore() bool {
-	v, ok := b.spot(forwarded)
+	v, ok := b.spot(b.toPodForwarded)
 	if !ok {
 		return false
 	}
@@ -76,7 +76,7 @@ func (b *builder) markedWithMore() bool {
 
 // lastUser has a range of users that ends with the sender, or before.
 func (b *builder) lastUser() bool {
-	v, ok := b.spot(func(v *view) bool { return v.hook == "OUTPUT" && v.local && !v.reply })
+	v, ok := b.spot(func(v *view) bool { return v.hook == "OUTPUT" && v.local && !v.reply && b.toPod(v) })
 	if !ok {
 		return false
 	}
@@ -166,14 +166,14 @@ func (b *builder) unevenWays() bool {
 		Namespace: v.ns, Tool: ToolIP, Family: netstack.IPv4, Mark: mark, Features: []string{"route:multipath"},
 		Text: fmt.Sprintf("-4 route add %s proto %d nexthop dev cni0 weight %d nexthop via %s dev cni0 weight %d", host(v.dst), mark, weights[0], netip.AddrFrom4(nobody), weights[1]),
 	})
-	v.flow.Repeat = throws
+	v.flow.Repeat = edgeThrows
 	return true
 }
 
 // narrowRoute has a route whose MTU only full-size segments exceed; sometimes nobody is told.
 func (b *builder) narrowRoute() bool {
 	v, ok := b.spot(func(v *view) bool {
-		return forwarded(v) && v.flow.Protocol == verdict.TCP && v.flow.Via == "" && !b.used[routeKey(v.ns, host(v.dst).String())]
+		return b.toPodForwarded(v) && v.flow.Protocol == verdict.TCP && v.flow.Via == "" && !b.used[routeKey(v.ns, host(v.dst).String())]
 	})
 	if !ok {
 		return false
@@ -199,7 +199,7 @@ func (b *builder) narrowRoute() bool {
 // twoMetrics has a way that ends packets, and one of a better or worse metric on which they go on.
 func (b *builder) twoMetrics() bool {
 	v, ok := b.spot(func(v *view) bool {
-		return forwarded(v) && v.flow.Via == "" && !b.used[routeKey(v.ns, host(v.dst).String())]
+		return b.toPodForwarded(v) && v.flow.Via == "" && !b.used[routeKey(v.ns, host(v.dst).String())]
 	})
 	if !ok {
 		return false
@@ -219,7 +219,7 @@ func (b *builder) twoMetrics() bool {
 
 // suppressed takes the routes of main that are long enough, before all else ends.
 func (b *builder) suppressed() bool {
-	v, ok := b.spot(forwarded)
+	v, ok := b.spot(b.toPodForwarded)
 	if !ok {
 		return false
 	}
@@ -235,7 +235,7 @@ func (b *builder) suppressed() bool {
 
 // thrown leaves a table that would end the packet by a longer prefix.
 func (b *builder) thrown() bool {
-	v, ok := b.spot(forwarded)
+	v, ok := b.spot(b.toPodForwarded)
 	if !ok {
 		return false
 	}
@@ -253,7 +253,7 @@ func (b *builder) thrown() bool {
 
 // skipped goes past a rule that would end the packet, or up to it.
 func (b *builder) skipped() bool {
-	v, ok := b.spot(forwarded)
+	v, ok := b.spot(b.toPodForwarded)
 	if !ok {
 		return false
 	}

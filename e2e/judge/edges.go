@@ -10,34 +10,23 @@ import (
 // packet's value, what comes first of two. A rule that decides can be misread in most worlds without a difference; here it
 // cannot. faults tells how often a misreading is seen.
 
-// edgesOfWorld is how many edges a world has, and edgeShowings how often each is shown in it.
 const (
-	edgesOfWorld = 9
-	edgeShowings = 2
+	edgesOfWorld = 7
+	// edgeThrows is how often a probe is tried whose fates are very unequal: one of the rare may be among them.
+	edgeThrows = 32
 )
 
 func edges() []subject {
 	return slices.Concat(xtablesEdges(), nftablesEdges(), natEdges(), routeEdges(), linkEdges())
 }
 
-// edges shows those whose turn it is, or those that are asked for.
-func (b *builder) edges() {
-	if b.world.Apart {
-		return
-	}
-	var list []subject
-	for _, s := range edges() {
-		if b.wants(s.feature) {
-			list = append(list, s)
-		}
-	}
+// chooseEdges adds those whose turn it is, of all or of those that are asked for, to the subjects of a world.
+func (b *builder) chooseEdges() {
+	list := slices.DeleteFunc(edges(), func(s subject) bool { return !b.wants(s.feature) })
 	total := uint64(len(list))
-	for turn := range min(edgesOfWorld, total) {
-		n := b.world.Index*edgesOfWorld + turn
+	for n := b.world.Index * edgesOfWorld; n < b.world.Index*edgesOfWorld+min(edgesOfWorld, total); n++ {
 		round := rand.New(rand.NewPCG(b.world.Seed+1, n/total)).Perm(len(list))
-		for range edgeShowings {
-			list[round[n%total]].show(b)
-		}
+		b.turn = append(b.turn, list[round[n%total]])
 	}
 }
 
@@ -58,3 +47,11 @@ func (x *nftables) anyPort() string {
 	}
 	return fmt.Sprintf("%s saddr %s %s daddr %s %s %s %d", x.ip(), v.src, x.ip(), v.dst, v.flow.Protocol, side, port)
 }
+
+// toPod says whether the packet is for a pod, whose address is nobody's gateway.
+func (b *builder) toPod(v *view) bool {
+	return slices.ContainsFunc(b.pods, func(p *pod) bool { return slices.Contains(p.addrs[:], v.dst) })
+}
+
+// toPodForwarded is forwarded for what is for a pod.
+func (b *builder) toPodForwarded(v *view) bool { return forwarded(v) && b.toPod(v) }

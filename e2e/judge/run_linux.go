@@ -427,7 +427,7 @@ func (c *verdictCase) trials(live *simulator.World) []*trial {
 		t.full = brief
 	}
 	list := []*trial{&t}
-	if !single && !c.predicted.unknown() && len(t.ports) == 0 && !c.limited() {
+	if !single && !c.predicted.unknown() && !c.limited() {
 		for round := 1; round < c.probe.Repeat; round++ {
 			another := t
 			another.round = round
@@ -441,8 +441,7 @@ func (c *verdictCase) trials(live *simulator.World) []*trial {
 }
 
 // limited says whether the kernel tells of a fate by errors that it limits, with nothing to turn that off in a namespace: a
-// router sends an address five, and then one a second (ip_error). Nor do connections share a port of a translation: both
-// keep a probe from being repeated.
+// router without a way sends an address five, and then one a second (ip_error).
 func (c *verdictCase) limited() bool {
 	return c.probe.To.Is4() && slices.ContainsFunc(c.predicted.Reasons, func(reason string) bool {
 		code, _, _ := strings.Cut(reason, " ")
@@ -458,7 +457,8 @@ func (c *verdictCase) alike(live *simulator.World, port uint16) bool {
 	return err == nil && slices.EqualFunc(c.predicted.Fates, other.Fates, func(a, b Weighed) bool {
 		// Connections that are given the same port do not stand beside each other.
 		apart := c.probe.AnyPort || a.SeenAs != b.SeenAs || a.SeenAs.Port() == 0
-		return apart && a.Verdict == b.Verdict && a.Outcome == b.Outcome && a.Namespace == b.Namespace && a.Destination == b.Destination
+		return apart && a.Verdict == b.Verdict && a.Outcome == b.Outcome && a.Namespace == b.Namespace && a.Destination == b.Destination &&
+			a.SeenAs.Addr() == b.SeenAs.Addr()
 	})
 }
 

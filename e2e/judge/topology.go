@@ -36,10 +36,12 @@ func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 	}
 	b.translator = one(b, netstack.BackendLegacy, netstack.BackendNFT)
 	b.chooseSubjects()
+	if !b.world.Apart {
+		b.chooseEdges()
+	}
 	b.stage()
 	b.probes()
 	b.showSubjects()
-	b.edges()
 	b.features()
 	return b.world
 }
@@ -207,7 +209,7 @@ func (b *builder) probes() {
 	}
 	beyond := end{outside, outsideAddrs}
 	pinged := map[string]bool{}
-	for len(b.world.Probes) < 36 {
+	for len(b.world.Probes) < 40 {
 		from, to := one(b, inside...), one(b, inside...)
 		switch {
 		case b.chance(8):

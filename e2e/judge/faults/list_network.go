@@ -48,7 +48,7 @@ var routeFaults = []fault{
 	},
 	{
 		"throw ends the look-up", "simulator/fib/rule.go",
-		"if res.Route == nil || res.Type == netstack.RouteThrow || f.suppressed(r, &res) {", "if res.Route == nil || f.suppressed(r, &res) {",
+		"if res.Route == nil || res.Type == netstack.RouteThrow || f.suppressed(", "if res.Route == nil || f.suppressed(",
 	},
 	{
 		"the mark of a policy rule has no mask", "simulator/fib/rule.go",
