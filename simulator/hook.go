@@ -103,10 +103,6 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	case netfilter.Queue:
 		return l.undecided(verdict.NewFindingf(verdict.UserspaceDecides, h.where(dev), []string{res.Rule.Text},
 			"a program in user space decides on %s: %s", h, rule)), true
-	case netfilter.Consume:
-		f := verdict.NewFindingf(verdict.ProxyInterposed, h.where(dev), []string{res.Rule.Text},
-			"%s is redirected to a proxy on %s by %s", &l.packet, h, rule)
-		return l.undecided(f), true
 	case netfilter.Exhausted:
 		return l.undecided(verdict.NewFindingf(verdict.TooManyBranches, h.where(dev), []string{res.Rule.Text},
 			"the chains of %s branch too often: given up on %s at %s", res.Rule.Table, h, rule)), true
@@ -223,12 +219,50 @@ func (l *leg) Reroute(st *netfilter.State) bool {
 	return true
 }
 
-// LocalSocket says whether a local socket would take the packet.
-func (l *leg) LocalSocket(p *netstack.Packet, transparent bool) (found, known bool) {
-	if transparent || !l.host.Known(netstack.PartSockets) {
-		return false, false
+// LocalSocket says whether a local socket would take the packet, and whether that
+// listens at any address.
+func (l *leg) LocalSocket(p *netstack.Packet) (found, wildcard, known bool) {
+	if !l.host.Known(netstack.PartSockets) {
+		return false, false, false
 	}
-	return l.host.socket(p, "", "") != nil || l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client), true
+	if l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client) {
+		return true, false, true
+	}
+	s := l.host.socket(p, "", "")
+	return s != nil, s != nil && s.Local.Addr().IsUnspecified(), true
+}
+
+// Proxy says whether a socket listens where a rule sends packets for a transparent
+// proxy: nf_tproxy_get_sock_v4. Whether the socket is transparent is taken for so.
+func (l *leg) Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string) bool {
+	if !l.host.Known(netstack.PartSockets) {
+		return true
+	}
+	q := *p
+	q.DstPort = port
+	if addr.IsValid() {
+		q.Dst = addr
+	} else if own, ok := l.RedirectAddr(dev, p.Family()); ok { // nf_tproxy_laddr4
+		q.Dst = own
+	}
+	return l.host.socket(&q, dev, "") != nil
+}
+
+// proxied ends the leg of a packet that a rule has given to a proxy: whether that
+// passes it on is not known.
+func (l *leg) proxied(in string) end {
+	rule := l.state.Proxied
+	return l.undecided(verdict.NewFindingf(verdict.ProxyInterposed, l.host.where(in), []string{rule.Text},
+		"%s is redirected to a proxy on %s by %s", &l.packet, l.host, ruleAt(rule, netfilter.Prerouting, in)))
+}
+
+// unproxied ends the leg of a packet that a rule has given to a proxy, but that is
+// routed elsewhere: ip_forward drops what has a socket.
+func (l *leg) unproxied(in string) end {
+	rule := l.state.Proxied
+	return l.drop(verdict.NewFindingf(verdict.InvalidRoute, l.host.where(in), []string{describeRoute(&l.route), rule.Text},
+		"invalid route %s for packet %s: %s gives the packet to a proxy on %s, and no local route leads there", describeRoute(&l.route), &l.packet,
+		ruleAt(rule, netfilter.Prerouting, in), l.host))
 }
 
 // answers says whether p is what the socket that sent q waits for.

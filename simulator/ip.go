@@ -191,7 +191,7 @@ func (l *leg) enter(h *host, in string) {
 		if l.host != nil {
 			l.packet.Mark, l.packet.UID, l.packet.Bound = 0, nil, ""
 		}
-		l.state.Conn, l.state.CT, l.state.Reply = nil, netfilter.CTNone, false
+		l.state.Conn, l.state.CT, l.state.Reply, l.state.Proxied = nil, netfilter.CTNone, false, nil
 		l.state.Balanced, l.stolen, l.inbound, l.slave = false, false, "", ""
 	}
 	l.host = h
@@ -647,6 +647,9 @@ func (l *leg) forwardingKey(dev string) string {
 // forward passes the packet on: ip_forward, ip6_forward.
 func (l *leg) forward(in *netstack.Link) end {
 	h, p := l.host, &l.packet
+	if l.state.Proxied != nil {
+		return l.unproxied(in.Name)
+	}
 	if e, stop := l.throughPolicies("fwd", in.Name); stop {
 		return e
 	}
@@ -723,6 +726,9 @@ func (l *leg) deliver(in string) end {
 	}
 	if e, stop := l.refusedByVRF(); stop {
 		return e
+	}
+	if l.state.Proxied != nil {
+		return l.proxied(in)
 	}
 	return l.delivered(in)
 }

@@ -173,6 +173,7 @@ func TestIPVLAN(t *testing.T)   { runAll(t, "iv", ipvlans) }
 func TestFilters(t *testing.T)  { runAll(t, "fi", filters) }
 func TestVRFs(t *testing.T)     { runAll(t, "vr", vrfs) }
 func TestPrograms(t *testing.T) { runAll(t, "pr", programs) }
+func TestProxies(t *testing.T)  { runAll(t, "px", proxies) }
 
 // They do not run beside others.
 func TestControlGroups(t *testing.T) {

@@ -63,7 +63,11 @@ func (e *fakeEnv) Reroute(*State) bool {
 
 func (e *fakeEnv) FIBDevice(FIBQuery) (string, bool) { return "", true }
 
-func (e *fakeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return e.socket, true }
+func (e *fakeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return e.socket }
+func (e *fakeEnv) LocalSocket(*netstack.Packet) (found, wildcard, known bool) {
+	return e.socket, false, true
+}
+
 func (e *fakeEnv) Duplicate(_ Hook, to netip.Addr, dev string) {
 	e.copies = append(e.copies, to.String()+" "+dev)
 }

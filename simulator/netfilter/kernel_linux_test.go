@@ -303,9 +303,12 @@ func (e *judgeEnv) Reroute(st *State) bool {
 	return st.Out != ""
 }
 
-func (e *judgeEnv) LocalSocket(*netstack.Packet, bool) (bool, bool) { return false, true }
-func (e *judgeEnv) Duplicate(Hook, netip.Addr, string)              {}
-func (e *judgeEnv) OutMTU(*State) int                               { return 1500 }
+func (e *judgeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return false }
+func (e *judgeEnv) LocalSocket(*netstack.Packet) (found, wildcard, known bool) {
+	return false, false, true
+}
+func (e *judgeEnv) Duplicate(Hook, netip.Addr, string) {}
+func (e *judgeEnv) OutMTU(*State) int                  { return 1500 }
 
 // passRouter walks a packet through the router, and says where it ends.
 func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
@@ -327,7 +330,7 @@ func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
 				return "dropped"
 			case Reject:
 				return "rejected"
-			case Queue, Consume:
+			case Queue:
 				return "taken"
 			}
 		}

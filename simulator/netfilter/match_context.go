@@ -159,15 +159,14 @@ type socketMatch struct {
 }
 
 func (m *socketMatch) match(x *traversal) tri {
-	found, known := x.env.LocalSocket(x.p, m.transparent)
+	found, wildcard, known := x.env.LocalSocket(x.p)
 	switch {
 	case !known:
 		return maybe
-	case !found:
+	case !found, wildcard && !m.noWildcard: // socket_match
 		return no
-	case !m.noWildcard, m.restoreMark:
-		// Whether the socket is bound to an address, and its mark, are not known.
-		return maybe
+	case m.transparent, m.restoreMark:
+		return maybe // neither is known of sockets
 	}
 	return yes
 }

@@ -84,7 +84,6 @@ const (
 	Drop
 	Reject    // dropped, and the sender is told: see Result.RejectWith
 	Queue     // handed to a program in user space
-	Consume   // taken by a local proxy (TPROXY)
 	Exhausted // given up at Rule: the packet met too many rules
 	Divert    // sent out of another device as it is: see Result.Device
 )
@@ -138,6 +137,9 @@ type State struct {
 	// Balanced says that IPVS has seen the packet (skb->ipvs_property). It may
 	// pass OUTPUT then without being made here.
 	Balanced bool
+	// Proxied is the rule that has given the packet to a local proxy; nil without
+	// one. It is kept as Conn is.
+	Proxied *Rule
 	// Namespace names the network namespace in Translations.
 	Namespace string
 	// Steps, when not nil, collects what each table and chain did.
@@ -210,9 +212,14 @@ type Env interface {
 	// destination, mark or TOS changed (ip_route_me_harder), and sets st.Out.
 	// It says false when there is no route.
 	Reroute(st *State) bool
-	// LocalSocket says whether a local socket would take the packet (the
-	// socket match); transparent asks for sockets with IP_TRANSPARENT only.
-	LocalSocket(p *netstack.Packet, transparent bool) (found, known bool)
+	// LocalSocket says whether a local socket would take the packet, and whether it is
+	// one that listens at any address (the socket match). Which sockets have
+	// IP_TRANSPARENT is not known.
+	LocalSocket(p *netstack.Packet) (found, wildcard, known bool)
+	// Proxy says whether a socket that may be a transparent proxy's listens at an
+	// address (the packet's own, or an interface's, if that is not valid) and port
+	// for a packet that came in by dev.
+	Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string) bool
 	// FIBDevice is the device by which a packet would leave (nft_fib4_eval); empty
 	// when none is found, or the one that the query is bound to is not among
 	// them.

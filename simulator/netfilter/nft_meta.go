@@ -279,17 +279,12 @@ func (p *nftParser) socket(n *jsonNode) (nftExpr, error) {
 	key := n.str("key")
 	e := nftExpr{name: "socket " + key, hostOrder: true, bits: 32}
 	e.get = func(x *traversal) (u128, tri) {
-		switch found, known := x.env.LocalSocket(x.p, false); {
+		switch found, wildcard, known := x.env.LocalSocket(x.p); {
 		case known && !found:
 			return u128{}, no
-		case !known || key != "transparent":
-			return u128{}, maybe
-		}
-		found, known := x.env.LocalSocket(x.p, true)
-		switch {
-		case !known:
-			return u128{}, maybe
-		case found:
+		case !known || key != "wildcard":
+			return u128{}, maybe // neither the mark nor IP_TRANSPARENT is known of sockets
+		case wildcard:
 			return word(1)
 		}
 		return word(0)

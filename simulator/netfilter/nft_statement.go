@@ -124,14 +124,7 @@ func (b *nftRuleBuilder) compile(kind string, n *jsonNode) error {
 		b.act(notrack{})
 		return nil
 	case "tproxy":
-		switch n.str("family") {
-		case "ip":
-			b.matches = append(b.matches, familyMatch(netstack.IPv4))
-		case "ip6":
-			b.matches = append(b.matches, familyMatch(netstack.IPv6))
-		}
-		b.act(&verdictAction{kind: outConsume, text: "take for a local proxy"})
-		return nil
+		return b.tproxy(n)
 	case "fwd":
 		return b.forward(n)
 	case "xt":

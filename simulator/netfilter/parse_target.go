@@ -33,10 +33,7 @@ func newTarget(name string) targetModule {
 	case "NETMAP":
 		return &natTarget{a: natAction{kind: kindNetmap}}
 	case "TPROXY":
-		return &skipTarget{
-			options: values("--on-port", "--on-ip", "--tproxy-mark"),
-			a:       &verdictAction{kind: outConsume, text: "take for a local proxy"},
-		}
+		return &tproxyTarget{}
 	case "NFQUEUE":
 		return &skipTarget{
 			options: withFlags(values("--queue-num", "--queue-balance"), "--queue-bypass", "--queue-cpu-fanout"),

@@ -146,8 +146,6 @@ func (x *traversal) runBase(c *chain) Result {
 		return Result{Action: Queue, Rule: x.ref()}
 	case outExhausted:
 		return Result{Action: Exhausted, Rule: x.ref()}
-	case outConsume:
-		return Result{Action: Consume, Rule: x.ref()}
 	case outDivert:
 		return Result{Action: Divert, Rule: x.ref(), Device: out.divert.device, Gateway: out.divert.gateway}
 	}

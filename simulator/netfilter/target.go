@@ -21,7 +21,6 @@ const (
 	outDrop
 	outReject
 	outQueue
-	outConsume
 	outDivert
 	outReturn
 	outJump
