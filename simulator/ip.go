@@ -673,11 +673,11 @@ func (l *leg) forward(in *netstack.Link) end {
 		return e
 	}
 	p.TTL--
-	if e, stop := l.hook(netfilter.Forward, in.Name, l.next.Dev, l.cameBy, ""); stop {
+	if e, stop := l.hook(netfilter.Forward, l.seenFrom(in.Name), l.next.Dev, l.cameBy, ""); stop {
 		return e
 	}
 	l.fragment()
-	return l.postrouting(in.Name)
+	return l.postrouting(l.seenFrom(in.Name))
 }
 
 func (l *leg) mtuExceeded(mtu int, dev string) verdict.Finding {
@@ -715,6 +715,7 @@ func (l *leg) postrouting(in string) end {
 
 // deliver runs INPUT: after it the packet meets a socket.
 func (l *leg) deliver(in string) end {
+	in = l.seenFrom(in)
 	if e, stop := l.hook(netfilter.Input, in, "", l.cameBy, ""); stop {
 		return e
 	}

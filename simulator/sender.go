@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -65,8 +64,7 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		key.Mark = 0
 	}
 	key = key.Reversed(out)
-	vrf := h.vrf(dev)
-	if vrf != nil {
+	if vrf := h.vrf(dev); vrf != nil {
 		key.OIF = vrf.Name
 	}
 	res := h.fib.Lookup(key)
@@ -97,7 +95,7 @@ func (l *leg) reversePath(dev, out string) (verdict.Finding, bool) {
 		return verdict.NewFindingf(verdict.MartianSource, h.where(dev), []string{p.String()},
 			"martian source %s on %s of %s: a %s address", p.Src, dev, h, res.Type), true
 	}
-	if res.Uses(dev) || vrf != nil && vrf.Name == dev && slices.ContainsFunc(h.Links, func(port netstack.Link) bool { return port.Master == vrf.Name && res.Uses(port.Name) }) {
+	if res.Uses(dev) {
 		return verdict.Finding{}, false
 	}
 	// The loose mode takes a source that any interface leads to, but not on an

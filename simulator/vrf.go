@@ -19,7 +19,8 @@ func (h *host) vrf(dev string) *netstack.Link {
 }
 
 // enterVRF passes what came in by a port of a VRF on to the VRF's device, which is
-// where it comes from for all that follows: l3mdev_ip_rcv, vrf_ip_rcv.
+// where rules see it come from: l3mdev_ip_rcv, vrf_ip_rcv. It returns the device of
+// which settings count: in IPv4, ip_rcv_finish keeps the port.
 func (l *leg) enterVRF(in *netstack.Link) (*netstack.Link, end, bool) {
 	vrf := l.host.vrf(in.Name)
 	if vrf == nil || vrf == in {
@@ -28,7 +29,18 @@ func (l *leg) enterVRF(in *netstack.Link) (*netstack.Link, end, bool) {
 	l.slave, l.inbound = in.Name, vrf.Name
 	l.step("vrf", "receive", vrf.Name)
 	e, stop := l.hook(netfilter.Prerouting, vrf.Name, "", "", "")
-	return vrf, e, stop
+	if l.packet.Family() == netstack.IPv6 {
+		in = vrf
+	}
+	return in, e, stop
+}
+
+// seenFrom is the device by which rules see a packet come in.
+func (l *leg) seenFrom(in string) string {
+	if l.slave != "" {
+		return l.inbound
+	}
+	return in
 }
 
 // leaveByVRF lets rules see what the host sends by a port of a VRF leave by the

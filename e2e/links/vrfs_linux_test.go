@@ -40,14 +40,14 @@ var vrfs = []scenario{
 		n iptables -t nat -A PREROUTING -i pa -d 10.9.2.7 -j DNAT --to-destination 10.9.2.1`, to: "2.7"},
 	{name: "rules for the VRF do not translate: translations are settled by then", needs: []string{"vrf"}, protocols: []string{"icmp"}, only: netstack.IPv4, setup: onVRF + `
 		n iptables -t nat -A PREROUTING -i vrf0 -d 10.9.2.7 -j DNAT --to-destination 10.9.2.1`, to: "2.7", reason: verdict.NeighbourFailed},
-	{name: "the VRF does not forward", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
-		n sysctl -qw net.ipv4.conf.vrf0.forwarding=0`, to: "2.1", reason: verdict.ForwardingDisabled},
-	{name: "the port does not forward, which the VRF does", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
-		n sysctl -qw net.ipv4.conf.pa.forwarding=0`, to: "2.1"},
-	{name: "a strict rp_filter of the VRF", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
-		n sysctl -qw net.ipv4.conf.vrf0.rp_filter=1`, to: "2.1"},
-	{name: "a strict rp_filter of the VRF without a way back", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
-		n sysctl -qw net.ipv4.conf.vrf0.rp_filter=1
+	{name: "the port does not forward", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
+		n sysctl -qw net.ipv4.conf.pa.forwarding=0`, to: "2.1", reason: verdict.ForwardingDisabled},
+	{name: "the VRF does not forward, which the port does", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
+		n sysctl -qw net.ipv4.conf.vrf0.forwarding=0`, to: "2.1"},
+	{name: "a strict rp_filter of the port", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
+		n sysctl -qw net.ipv4.conf.pa.rp_filter=1`, to: "2.1"},
+	{name: "a strict rp_filter of the port without a way back", needs: []string{"vrf"}, only: netstack.IPv4, setup: onVRF + `
+		n sysctl -qw net.ipv4.conf.pa.rp_filter=1
 		a ip addr add 10.9.7.1/32 dev lo
 		a ip route replace default via 10.9.1.254 src 10.9.7.1`, to: "2.1", reason: verdict.ReversePathFilter},
 	{name: "sockets of no VRF take nothing from one", needs: []string{"vrf"}, protocols: []string{"tcp", "udp"}, setup: onVRF, to: "1.254", reason: verdict.NoListener},
