@@ -352,4 +352,9 @@ var macvlans = []scenario{
 		addr a:eth0 0.1`, to: "0.3", reason: verdict.NeighbourStale},
 	{name: "the device below is down", needs: []string{"macvlan"}, setup: sharing("bridge") + `
 		m ip link set pn down`, to: "0.3", reason: verdict.InterfaceDown},
+	{name: "siblings do not hear each other when the device below is down", needs: []string{"macvlan"}, setup: sharing("bridge") + `
+		n ip link set eth0 down`, to: "0.2", reason: verdict.InterfaceDown},
+	{name: "siblings do not hear each other when the device below has no carrier", needs: []string{"macvlan"}, setup: sharing("bridge") + `
+		m ip link set pn down
+		settle`, to: "0.2", reason: verdict.InterfaceDown},
 }
