@@ -12,19 +12,23 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
+// ndaNHID is NDA_NH_ID.
+const ndaNHID = 13
+
 // neighbour is what the neighbour tables and the forwarding databases of
 // bridges and VXLAN devices have in common: a struct ndmsg and attributes.
 type neighbour struct {
-	index  int
-	state  netstack.NeighbourState
-	flags  uint8
-	dst    netip.Addr
-	mac    netstack.MAC
-	vlan   uint16
-	port   uint16
-	vni    uint32
-	via    int
-	master int
+	index   int
+	state   netstack.NeighbourState
+	flags   uint8
+	dst     netip.Addr
+	mac     netstack.MAC
+	vlan    uint16
+	port    uint16
+	vni     uint32
+	via     int
+	master  int
+	nextHop uint32
 }
 
 func (t *target) listNeighbours(family, flags uint8) ([]neighbour, error) {
@@ -63,6 +67,8 @@ func decodeNeighbour(body []byte) (neighbour, error) {
 			n.via = int(ad.Uint32())
 		case unix.NDA_MASTER:
 			n.master = int(ad.Uint32())
+		case ndaNHID:
+			n.nextHop = ad.Uint32()
 		}
 		return nil
 	})
@@ -108,7 +114,7 @@ func readFDB(_ context.Context, t *target) error {
 	for _, n := range entries {
 		e := netstack.FDBEntry{
 			Dev: t.device(n.index), Master: t.device(n.master), MAC: n.mac, VLAN: n.vlan,
-			Dst: n.dst, VNI: n.vni, Port: n.port, Via: t.device(n.via),
+			Dst: n.dst, VNI: n.vni, Port: n.port, Via: t.device(n.via), NextHopID: n.nextHop,
 			State: n.state, Self: n.flags&unix.NTF_SELF != 0,
 		}
 		e.Local = !e.Self && e.State&netstack.NUDPermanent != 0

@@ -16,6 +16,8 @@ type remote struct {
 	port uint16
 	vni  uint32
 	via  string // device
+	// weight is its share of the packets, among those of a group.
+	weight float64
 }
 
 // remotes are those of a destination in the forwarding database of a VXLAN
@@ -29,19 +31,59 @@ func (h *host) remotes(link *netstack.Link, mac netstack.MAC) []remote {
 	}
 	var list []remote
 	for e := range h.fdb.Each(mac) {
-		if e.Dev != link.Name || e.Master != "" || !e.Dst.IsValid() {
+		if e.Dev != link.Name || e.Master != "" {
 			continue
 		}
-		r := remote{addr: e.Dst, port: e.Port, vni: e.VNI, via: e.Via}
+		r := remote{addr: e.Dst, port: e.Port, vni: e.VNI, via: e.Via, weight: 1}
 		if r.port == 0 {
 			r.port = link.VXLAN.Port
 		}
 		if r.vni == 0 {
 			r.vni = link.VXLAN.VNI
 		}
-		list = append(list, r)
+		if e.Dst.IsValid() {
+			list = append(list, r)
+		}
+		for _, m := range h.nextHop(e.NextHopID).Group {
+			if r.addr, r.weight = h.nextHop(m.ID).Gateway, float64(m.Weight); r.addr.IsValid() {
+				list = append(list, r)
+			}
+		}
 	}
 	return list
+}
+
+// nextHop is the nexthop object with that id; an empty one if there is none.
+func (h *host) nextHop(id uint32) *netstack.NextHopObject {
+	for i := range h.NextHops {
+		if h.NextHops[i].ID == id && id != 0 {
+			return &h.NextHops[i]
+		}
+	}
+	return &netstack.NextHopObject{}
+}
+
+// share chooses among the remote ends that share the packets for a station: the
+// same for all of a flow (vxlan_fdb_nh_path_select).
+func (l *leg) share(h *host, remotes []remote) int {
+	if len(remotes) < 2 {
+		return 0
+	}
+	p := &l.packet
+	key := multipathKey{host: h, src: p.Src, dst: p.Dst, srcPort: p.SrcPort, dstPort: p.DstPort}
+	at, known := l.multipath[key]
+	if !known {
+		total, weights := 0.0, make([]float64, len(remotes))
+		for i := range remotes {
+			total += remotes[i].weight
+		}
+		for i := range remotes {
+			weights[i] = remotes[i].weight / total
+		}
+		at = l.dice.ask(choice{alternatives: len(remotes), weights: weights})
+		l.multipath[key] = at
+	}
+	return min(at, len(remotes)-1)
 }
 
 // remoteEnds are the devices to which a tunnel's remote end belongs, and whether
@@ -106,7 +148,9 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 			l.towards, out.Link.Name, h, macString(l.packet.DstMAC)))
 	}
 	chosen, open := 0, false
-	if flooded {
+	if !flooded {
+		chosen = l.share(h, remotes)
+	} else {
 		chosen = -1
 		for i, r := range remotes {
 			ends, known := l.w.remoteEnds(out, r)

@@ -196,6 +196,16 @@ var vxlans = []scenario{
 	{name: "from the node to the other's end of the tunnel", setup: flannel, from: "n", to: "6.2"},
 	{name: "no entry of the database for the other node", setup: flannel + `
 		n bridge fdb del MACM dev vx0 dst 10.9.5.2`, to: "2.1", reason: verdict.VXLANPeerMissing},
+	{name: "an entry leads to a group of next hops", setup: flannel + `
+		n bridge fdb del MACM dev vx0 dst 10.9.5.2
+		n ip nexthop add id 1 via 10.9.5.2 fdb
+		n ip nexthop add id 10 group 1 fdb
+		n bridge fdb add MACM dev vx0 nhid 10`, to: "2.1"},
+	{name: "an entry leads to a next hop that nobody is", protocols: []string{"icmp"}, setup: flannel + `
+		n bridge fdb del MACM dev vx0 dst 10.9.5.2
+		n ip nexthop add id 1 via 10.9.5.77 fdb
+		n ip nexthop add id 10 group 1 fdb
+		n bridge fdb add MACM dev vx0 nhid 10`, to: "2.1", reason: verdict.NeighbourFailed},
 	{name: "no entry for the way back", setup: flannel + `
 		m bridge fdb del MACN dev vx0 dst 10.9.5.1`, to: "2.1", reason: verdict.VXLANPeerMissing},
 	{name: "no neighbour: the request has no entry to follow", setup: flannel + `

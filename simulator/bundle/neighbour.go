@@ -81,8 +81,7 @@ func writeNeighbours(n *netstack.Namespace) ([]byte, error) {
 }
 
 func readFDB(s *source, n *netstack.Namespace) error {
-	var unmodelled error
-	err := s.list("entry", func(v *value) {
+	return s.list("entry", func(v *value) {
 		if s.field(v, "mac") == nil {
 			return
 		}
@@ -97,20 +96,14 @@ func readFDB(s *source, n *netstack.Namespace) error {
 			Via:    s.text(v, "viaIf"),
 			Self:   s.hasText(v, "flags", "self"),
 			State:  s.fdbState(v),
+
+			NextHopID: uint32(s.number(v, "nhid", 32)),
 		}
 		// The kernel marks the addresses of a bridge and its ports, and nothing
 		// else of a bridge, as permanent (fdb_to_nud).
 		e.Local = e.State == netstack.NUDPermanent && !e.Self
-		if m := v.get("nhid"); m != nil && unmodelled == nil {
-			s.failAt(m, "nhid is not modelled")
-			unmodelled, s.err = &errUnmodelled{s.err.Error()}, nil
-		}
 		n.FDB = append(n.FDB, e)
 	})
-	if err != nil {
-		return err
-	}
-	return unmodelled
 }
 
 // fdbState reads the state in the words of bridge(8), which are not those of
@@ -145,6 +138,7 @@ type fdbJSON struct {
 	Port   uint16   `json:"port,omitempty"`
 	VNI    uint32   `json:"vni,omitempty"`
 	ViaIf  string   `json:"viaIf,omitempty"`
+	NHID   uint32   `json:"nhid,omitempty"`
 	Flags  []string `json:"flags"`
 	Master string   `json:"master,omitempty"`
 	State  string   `json:"state"`
@@ -155,7 +149,7 @@ func writeFDB(n *netstack.Namespace) ([]byte, error) {
 	for i := range n.FDB {
 		e := &n.FDB[i]
 		j := fdbJSON{
-			MAC: formatMAC(e.MAC), Ifname: e.Dev, VLAN: e.VLAN, Port: e.Port, VNI: e.VNI, ViaIf: e.Via,
+			MAC: formatMAC(e.MAC), Ifname: e.Dev, VLAN: e.VLAN, Port: e.Port, VNI: e.VNI, ViaIf: e.Via, NHID: e.NextHopID,
 			Flags: []string{}, Master: e.Master,
 		}
 		if e.Dst.IsValid() {

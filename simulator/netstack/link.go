@@ -251,6 +251,8 @@ type FDBEntry struct {
 	VNI    uint32
 	Port   uint16
 	Via    string
+	// NextHopID names a group of nexthop objects in the place of Dst; 0 for none.
+	NextHopID uint32
 	// State is the neighbour state; NUDPermanent with Local for the bridge's
 	// own addresses.
 	State NeighbourState
