@@ -77,7 +77,7 @@ func (l *leg) asker(out *netstack.Link, to netip.Addr) netip.Addr {
 	if src := l.packet.Src; src.Is4() && l.host.fib.LocalAt(src, out.Name) && l.announces(out, src, to) {
 		return src
 	}
-	src, _ := l.host.fib.DeviceAddress(out.Name, to, to)
+	src, _ := l.host.fib.LinkAddress(out.Name, to)
 	return src
 }
 

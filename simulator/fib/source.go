@@ -59,8 +59,8 @@ func (f *FIB) DeviceAddress(dev string, gateway, dst netip.Addr) (netip.Addr, bo
 	return f.selectIPv6(dev, dst)
 }
 
-// LinkAddress is the IPv4 address of dev that errors to dst come from, if they
-// are to come from the device by which their cause came in.
+// LinkAddress is the IPv4 address of dev, of link scope or wider, that suits dst:
+// that of ARP requests, and of errors which come from the inbound device.
 func (f *FIB) LinkAddress(dev string, dst netip.Addr) (netip.Addr, bool) {
 	return f.selectIPv4(dev, dst, netstack.ScopeLink)
 }
