@@ -22,6 +22,8 @@ type builder struct {
 	kernel Kernel
 	marks  map[string]uint8
 	used   map[string]bool
+	// rich makes rules about one flow have further conditions that hold.
+	rich bool
 	// turn are the subjects of this world.
 	turn []subject
 	// aimed are the probes that have a subject.

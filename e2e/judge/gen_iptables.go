@@ -144,6 +144,8 @@ type xtables struct {
 	backend netstack.Backend
 	table   string
 	chain   string
+	// untracked says that an earlier rule keeps the packet from being tracked.
+	untracked bool
 }
 
 var tablesOf = map[string][]string{

@@ -15,6 +15,10 @@ type nftables struct {
 	v     view
 	table string // FAMILY NAME
 	chain string
+	// priority is the chain's.
+	priority int
+	// held are the features of the selector that was written last.
+	held []string
 }
 
 // generateNFT puts one rule, or a few that work together, in the way of one flow.
@@ -59,6 +63,7 @@ func generateNFT(b *builder) {
 // base declares the table, and a chain of it at the view's hook.
 func (x *nftables) base(kind string, priority int) {
 	hook := strings.ToLower(x.v.hook)
+	x.priority = priority
 	x.chain = strings.ReplaceAll(fmt.Sprintf("%s_%s_%d", kind, hook, priority), "-", "m")
 	x.nft(x.v.ns, "add table "+x.table)
 	x.nft(x.v.ns, fmt.Sprintf("add chain %s %s { type %s hook %s priority %d; }", x.table, x.chain, kind, hook, priority))
@@ -68,6 +73,8 @@ func (x *nftables) filter() { x.base("filter", one(x.builder, -310, -170, -149, 
 
 // rule appends a rule to a chain.
 func (x *nftables) rule(chain, condition, statement string, features ...string) {
+	features = append(features, x.held...)
+	x.held = nil
 	if family, _, _ := strings.Cut(x.table, " "); len(features) > 0 && family != "bridge" {
 		features = append([]string{"nft:" + family}, features...)
 	}

@@ -64,7 +64,7 @@ func bridgeSubjects() []subject {
 					continue
 				}
 				x.v.dst = client.addrs[i%2] // and its source, which it would not take from outside
-				x.shows("", "-j MASQUERADE", "target:MASQUERADE")
+				x.bare("", "-j MASQUERADE", "target:MASQUERADE")
 			}
 		}
 		b.late(n.name, fmt.Sprintf("link set %s type bridge_slave hairpin on", client.veth), "bridge:hairpin")

@@ -3,15 +3,17 @@ package judge
 import (
 	"fmt"
 	"net/netip"
-
-	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // doubtSubjects look at what no snapshot shows, or hand the packet to a program. Where it decides, the simulator has to say that
 // it does not know; where it does not, because the next rule drops the packet anyhow, nothing is to be doubted.
 func doubtSubjects() []subject {
-	tcp := func(v *view) bool { return v.flow.Protocol == verdict.TCP }
-	doubts := []condition{
+	doubts := []struct {
+		feature string
+		tables  []string
+		fits    func(*view) bool
+		text    func(*xtables) string
+	}{
 		{"match:limit", []string{"filter", "mangle"}, nil, func(*xtables) string { return "-m limit --limit 5/sec -j DROP" }},
 		{"match:hashlimit", []string{"filter", "mangle"}, nil, func(x *xtables) string {
 			return fmt.Sprintf("-m hashlimit --hashlimit-upto 5/sec --hashlimit-mode srcip --hashlimit-name h%d -j DROP", len(x.world.Elements))

@@ -5,31 +5,13 @@ package judge
 func drawnSubjects() []subject {
 	var list []subject
 	for _, feature := range []string{
-		"match:-i", "match:-o", "match:-s", "match:-d", "match:-f", "match:addrtype", "match:cluster", "match:comment", "match:connlabel", "match:connmark", "match:dscp", "match:ecn",
-		"match:iprange", "match:length", "match:multiport", "match:policy", "match:statistic", "match:tcpmss", "match:tos", "match:u32", "match:ttl", "match:hl",
+		"match:-s", "match:-d", "match:cluster", "match:connmark",
 	} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool {
 			return b.xtSpot([]string{"filter", "mangle"}, func(v *view) bool {
 				x := &xtables{builder: b, v: *v, table: "mangle", chain: v.hook}
 				return drawn(x.conditions(), feature) != nil
 			}).showDrawn(feature)
-		}})
-	}
-	for _, feature := range []string{
-		"nft:anonymous-set", "nft:ct-direction", "nft:daddr", "nft:saddr", "nft:dscp", "nft:iiftype", "nft:meta-length", "nft:meta-mark", "nft:meta-nfproto", "nft:meta-pkttype",
-		"nft:ports", "nft:raw", "nft:tcp-flags", "nft:tcp-option", "nft:ttl",
-	} {
-		list = append(list, subject{feature: feature, show: func(b *builder) bool {
-			x := b.nftSpot(func(v *view) bool {
-				x := &nftables{builder: b, v: *v, table: "inet judge"}
-				return drawn(x.expressions(), feature) != nil
-			})
-			if x == nil {
-				return false
-			}
-			x.base("filter", one(b, -149, -10, 0, 60))
-			x.rule(x.chain, x.only()+" "+drawn(x.expressions(), feature)(), "drop", feature, "nft:drop")
-			return true
 		}})
 	}
 	for _, feature := range []string{

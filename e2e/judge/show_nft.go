@@ -11,9 +11,6 @@ import (
 
 // nftSubjects are constructs of nftables that seldom decide by themselves.
 func nftSubjects() []subject {
-	always := func(list ...string) func(*nftables) string {
-		return func(x *nftables) string { return one(x.builder, list...) }
-	}
 	list := []subject{
 		{feature: "nft:jump", show: func(b *builder) bool { return b.nftSpot(nil).showJump() }},
 		{feature: "nft:goto", show: func(b *builder) bool { return b.nftSpot(nil).showGoto() }},
@@ -37,8 +34,9 @@ func nftSubjects() []subject {
 		{feature: "nft:device-ingress", show: func(b *builder) bool { return b.showDevice("ingress") }},
 		{feature: "nft:device-egress", show: func(b *builder) bool { return b.showDevice("egress") }},
 	}
-	for _, kind := range []string{"icmpx port-unreachable", "icmpx admin-prohibited", "icmpx host-unreachable", "icmpx no-route", "tcp reset"} {
+	for _, kinds := range [][]string{{"icmpx port-unreachable", "icmpx admin-prohibited", "icmpx host-unreachable", "icmpx no-route"}, {"tcp reset"}} {
 		list = append(list, subject{feature: "nft:reject", show: func(b *builder) bool {
+			kind := one(b, kinds...)
 			x := b.nftSpot(func(v *view) bool {
 				return v.at("INPUT", "FORWARD", "OUTPUT") && !v.reply && (kind != "tcp reset" || v.flow.Protocol == verdict.TCP)
 			})
@@ -51,72 +49,7 @@ func nftSubjects() []subject {
 			return true
 		}})
 	}
-	for _, c := range []struct {
-		feature string
-		fits    func(*view) bool
-		text    func(*nftables) string
-	}{
-		{"nft:iifname", func(v *view) bool { return v.in != "" && v.at("PREROUTING", "INPUT", "FORWARD") }, func(x *nftables) string {
-			return one(x.builder, fmt.Sprintf("iifname %q", x.v.in), `iifname != "lo"`, fmt.Sprintf("iifname { %q, \"lo\" }", x.v.in))
-		}},
-		{"nft:oifname", func(v *view) bool { return v.out != "" && v.at("OUTPUT", "POSTROUTING", "FORWARD") }, func(x *nftables) string {
-			return one(x.builder, fmt.Sprintf("oifname %q", x.v.out), `oifname != "lo"`, fmt.Sprintf("oifname { %q, \"lo\" }", x.v.out))
-		}},
-		{"nft:wildcard", func(v *view) bool { return v.in != "" && v.at("PREROUTING", "INPUT", "FORWARD") }, func(x *nftables) string {
-			return one(x.builder, fmt.Sprintf("iifname %q", x.v.in[:len(x.v.in)-1]+"*"), `iifname != "lo*"`)
-		}},
-		{"nft:iif", func(v *view) bool { return v.in != "" && v.at("PREROUTING", "INPUT", "FORWARD") }, func(x *nftables) string {
-			return one(x.builder, fmt.Sprintf("iif %q", x.v.in), `iif != "lo"`)
-		}},
-		{"nft:skuid", func(v *view) bool { return v.local && !v.reply && v.hook == "OUTPUT" }, func(x *nftables) string {
-			uid := uint32(0)
-			if x.v.flow.UID != nil {
-				uid = *x.v.flow.UID
-			}
-			return one(x.builder, fmt.Sprintf("skuid %d", uid), fmt.Sprintf("skuid != %d", uid+1), fmt.Sprintf("skuid %d-%d", uid, uid+5))
-		}},
-		{"nft:hash", nil, func(x *nftables) string {
-			return fmt.Sprintf("jhash %s saddr . %s daddr mod %d seed %#x %s", x.ip(), x.ip(), 3+x.IntN(3), 1+x.IntN(1<<30), one(x.builder, "0", "!= 0", "< 2"))
-		}},
-		{"nft:symhash", nil, always("symhash mod 1 0", "symhash mod 1 != 1")},
-		{"nft:anonymous-vmap", nil, func(x *nftables) string {
-			return fmt.Sprintf("%s saddr { %s } %s daddr != { %s }", x.ip(), x.v.src, x.ip(), other(x.v.flow.family))
-		}},
-		{"nft:interval", nil, func(x *nftables) string {
-			return fmt.Sprintf("%s saddr %s-%s", x.ip(), x.v.src.Prev(), x.v.src.Next())
-		}},
-		{"nft:ct-state", nil, func(x *nftables) string {
-			if x.v.reply {
-				return one(x.builder, "ct state established", "ct state != new", "ct state { established, related }", "ct state vmap { established : continue, new : accept }")
-			}
-			return one(x.builder, "ct state new", "ct state != established", "ct state { new, untracked }", "ct state vmap { new : continue, established : accept }")
-		}},
-		{"nft:ct-status", nil, func(x *nftables) string {
-			if x.v.reply {
-				return "ct status seen-reply"
-			}
-			return "ct status & (snat | dnat) == 0"
-		}},
-		{"nft:ct-tuple", nil, func(x *nftables) string {
-			ip, src := x.ip(), x.v.src
-			if x.v.reply {
-				src = x.v.dst
-			}
-			return one(x.builder, fmt.Sprintf("ct original %s daddr %s", ip, x.v.flow.To), fmt.Sprintf("ct reply %s saddr %s", ip, x.v.flow.To), fmt.Sprintf("ct reply %s daddr %s", ip, src), fmt.Sprintf("ct original %s saddr %s", ip, src))
-		}},
-		{"nft:fib-oif", func(v *view) bool { return v.hook == "PREROUTING" && v.physIn == "" }, always("fib saddr . iif oif exists", "fib saddr . iif oif != 0", "fib saddr . mark . iif oif exists")},
-		{"nft:fib-type", nil, func(x *nftables) string {
-			v := x.v
-			local := v.hook == "INPUT"
-			switch {
-			case local:
-				return one(x.builder, "fib daddr type local", "fib daddr type != unicast", "fib saddr type != local")
-			case v.local:
-				return one(x.builder, "fib saddr type local", "fib daddr type unicast")
-			}
-			return one(x.builder, "fib saddr type { local, unicast }", "fib daddr type != { broadcast, blackhole }")
-		}},
-	} {
+	for _, c := range nftConditions() {
 		list = append(list, subject{feature: c.feature, show: func(b *builder) bool {
 			x := b.nftSpot(c.fits)
 			if x == nil {
@@ -128,11 +61,7 @@ func nftSubjects() []subject {
 				x.rule(x.chain, x.only()+" "+text, "drop", c.feature, "nft:drop")
 				return true
 			}
-			if strings.Contains(text, "vmap") {
-				x.rule(x.chain, x.only()+" "+text, "", c.feature)
-			} else {
-				x.rule(x.chain, x.only()+" "+text, "accept", c.feature, "nft:accept")
-			}
+			x.rule(x.chain, x.only()+" "+text, "accept", c.feature, "nft:accept")
 			x.rule(x.chain, x.only(), "drop", "nft:drop")
 			return true
 		}})
@@ -164,17 +93,22 @@ func (b *builder) nftNAT(hook string) *nftables {
 	return x
 }
 
-// only takes one flow's packets in one direction.
+// only takes one flow's packets in one direction, by conditions that hold of its first.
 func (x *nftables) only() string {
 	v := x.v
 	text := fmt.Sprintf("%s saddr %s %s daddr %s", x.ip(), v.src, x.ip(), v.dst)
 	switch {
 	case v.dport == 0 && v.flow.family == netstack.IPv6:
-		return text + " icmpv6 type { echo-request, echo-reply }"
+		text += " icmpv6 type { echo-request, echo-reply }"
 	case v.dport == 0:
-		return text + " icmp type { echo-request, echo-reply }"
+		text += " icmp type { echo-request, echo-reply }"
+	default:
+		text += fmt.Sprintf(" %s sport %d %s dport %d", v.flow.Protocol, v.sport, v.flow.Protocol, v.dport)
 	}
-	return text + fmt.Sprintf(" %s sport %d %s dport %d", v.flow.Protocol, v.sport, v.flow.Protocol, v.dport)
+	if x.rich && !strings.HasPrefix(x.table, "netdev ") && !strings.HasPrefix(x.table, "bridge ") {
+		return x.truths(text)
+	}
+	return text
 }
 
 // plain is a chain that is no base chain.

@@ -92,6 +92,7 @@ func routeSubjects() []subject {
 				if p.in == "" {
 					x.chain = "OUTPUT"
 				}
+				x.v.hook = x.chain
 				x.shows("", "-j MARK --set-xmark 0xa00/0xf00", "target:MARK")
 				return "fwmark 0xa00/0xf00"
 			}, "rule:mark")
@@ -208,7 +209,7 @@ func (b *builder) showSize(setting, feature string, reply bool) bool {
 		v.ns = p.flow.toNode.name
 	}
 	x := &xtables{builder: b, v: v, backend: one(b, netstack.BackendLegacy, netstack.BackendNFT), table: "mangle", chain: "INPUT"}
-	x.shows("-m length --length "+size, "-j DROP", "match:length", "target:DROP")
+	x.bare("-m length --length "+size, "-j DROP", "match:length", "target:DROP")
 	return true
 }
 

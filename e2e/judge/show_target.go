@@ -37,9 +37,7 @@ func targetSubjects() []subject {
 		family                netstack.Family // 0 for both
 		tcp                   bool
 	}{
-		{"target:TTL", "TTL --ttl-set 33", "-m ttl --ttl-eq 33", netstack.IPv4, false},
 		{"target:TTL", "TTL --ttl-inc 9", "-m ttl --ttl-gt 64", netstack.IPv4, false},
-		{"target:HL", "HL --hl-set 33", "-m hl --hl-eq 33", netstack.IPv6, false},
 		{"target:HL", "HL --hl-dec 30", "-m hl --hl-lt 35", netstack.IPv6, false},
 		{"target:DSCP", "DSCP --set-dscp 0x12", "-m dscp --dscp 0x12", 0, false},
 		{"target:TOS", "TOS --set-tos 0x10/0x3f", "-m tos --tos 0x10/0x3f", 0, false},
@@ -59,7 +57,7 @@ func targetSubjects() []subject {
 				syn = "-m tcp --tcp-flags SYN,RST SYN "
 			}
 			x.shows(syn, "-j "+c.target, c.feature)
-			x.shows(syn+c.test, "-j DROP", "target:DROP")
+			x.bare(syn+c.test, "-j DROP", "target:DROP")
 			return true
 		}})
 	}
@@ -103,10 +101,6 @@ func (x *xtables) sub() string {
 	name := fmt.Sprintf("SUB%d", len(x.world.Elements))
 	x.builder.chain(x.v.ns, x.v.flow.family, x.backend, x.table, name, "-")
 	return name
-}
-
-func (x *xtables) in(chain, more, target string, features ...string) *Element {
-	return x.rule(chain, match{text: x.only() + space(more)}, target, features...)
 }
 
 // returns goes back to the caller before the rule that drops, sometimes from two chains deep.
@@ -168,7 +162,7 @@ func (x *xtables) untracks(target string) bool {
 		feature = "target:CT"
 	}
 	x.shows("", "-j "+target, feature)
-	x.table = "mangle"
+	x.table, x.untracked = "mangle", true
 	x.shows("-m conntrack --ctstate UNTRACKED", "-j DROP", "match:conntrack", "ctstate:UNTRACKED", "target:DROP")
 	return true
 }

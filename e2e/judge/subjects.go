@@ -72,6 +72,8 @@ func (b *builder) showSubjects() {
 		b.noneFromOutside()
 		b.world.Probes = b.world.Probes[:min(len(b.world.Probes), probesOfApartWorld)]
 	}
+	b.rich = true
+	defer func() { b.rich = false }()
 	for _, s := range b.turn {
 		if s.apart {
 			s.show(b)
@@ -108,6 +110,9 @@ func (b *builder) spot(fits func(*view) bool) (view, bool) {
 		}
 		views := b.views(f)
 		for _, j := range b.Perm(len(views)) {
+			if v := &views[j]; v.reply && f.toNode == nil { // what comes back from outside is not known
+				continue
+			}
 			if fits(&views[j]) {
 				b.aimed[p.ID] = true
 				return views[j], true
@@ -166,8 +171,21 @@ func (x *xtables) ports() string {
 	return text + fmt.Sprintf(" -m %s --sport %d --dport %d", v.flow.Protocol, v.sport, v.dport)
 }
 
-// shows appends a rule for the one flow.
+// shows appends a rule for the one flow, by conditions that hold of its first packet.
 func (x *xtables) shows(more, target string, features ...string) *Element {
+	return x.in(x.chain, more, target, features...)
+}
+
+func (x *xtables) in(chain, more, target string, features ...string) *Element {
+	text, holds := x.only()+space(more), []string(nil)
+	if x.rich {
+		text, holds = x.truths(text)
+	}
+	return x.rule(chain, match{text: text, features: holds}, target, features...)
+}
+
+// bare appends a rule for the one flow, of any packet.
+func (x *xtables) bare(more, target string, features ...string) *Element {
 	return x.rule(x.chain, match{text: x.only() + space(more)}, target, features...)
 }
 
