@@ -80,7 +80,7 @@ func (c coverage) print(w io.Writer, k Kernel) {
 		if t.decided > 0 {
 			rate = fmt.Sprintf("%.2f%%", 100*float64(t.agreed)/float64(t.decided))
 		}
-		if t.decided < enough {
+		if c.decisions(name) < enough {
 			note = cmp.Or(k.reason(name), "seldom")
 		}
 		if t.asked > 0 {

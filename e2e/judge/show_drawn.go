@@ -15,18 +15,33 @@ func drawnSubjects() []subject {
 		}})
 	}
 	for _, feature := range []string{
-		"set:bitmap:ip", "set:bitmap:port", "set:hash:ip", "set:hash:ip,port", "set:hash:ip,port,ip", "set:hash:ip,port,net", "set:hash:net", "set:hash:net,iface", "set:hash:net,port", "set:list:set", "set:nomatch",
+		"set:bitmap:ip", "set:bitmap:port", "set:hash:ip", "set:hash:ip,port", "set:hash:ip,port,ip", "set:hash:ip,port,net", "set:hash:net,iface", "set:hash:net,port", "set:list:set", "set:nomatch",
 	} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool {
 			return b.only1(feature, generateIPSet)
 		}})
 	}
-	for _, feature := range []string{"route:throw", "rule:from", "rule:goto", "rule:iif", "rule:ipproto", "rule:not", "rule:suppress", "rule:to"} {
+	for _, feature := range []string{"rule:from", "rule:iif", "rule:ipproto", "rule:suppress"} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateRoutes) }})
 	}
-	for _, feature := range []string{"nft:concat", "nft:ct-mark", "nft:dynamic-set", "nft:mark", "nft:notrack", "nft:objects", "nft:payload-set", "nft:set", "nft:vmap"} {
+	for _, feature := range []string{"nft:concat", "nft:ct-mark", "nft:notrack", "nft:objects", "nft:payload-set", "nft:set"} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateNFT) }})
 	}
+	for _, feature := range []string{"link:down", "link:mtu", "sysctl:disable_ipv6"} {
+		list = append(list, subject{feature: feature, apart: true, show: func(b *builder) bool {
+			for _, n := range b.nodes {
+				b.talk(n.pods[0], b.nodes[0].pods[len(b.nodes[0].pods)-1])
+			}
+			return b.only1(feature, generateLinks)
+		}})
+	}
+	list = append(list, subject{feature: "target:SET", show: func(b *builder) bool {
+		x := b.xtSpot([]string{"filter", "mangle"}, nil)
+		if x != nil {
+			x.remember()
+		}
+		return x != nil
+	}})
 	return list
 }
 

@@ -102,7 +102,7 @@ func conditions() []condition {
 			case v.local && v.at("OUTPUT", "POSTROUTING"):
 				return "-m addrtype " + one(x.builder, "--src-type LOCAL", "--dst-type UNICAST", "! --dst-type LOCAL")
 			}
-			return "-m addrtype ! --src-type BLACKHOLE,MULTICAST"
+			return "-m addrtype ! --src-type MULTICAST"
 		}},
 		{"match:iprange", false, nil, func(x *xtables) string {
 			return "-m iprange " + one(x.builder, fmt.Sprintf("--src-range %s-%s", x.v.src.Prev(), x.v.src), fmt.Sprintf("--dst-range %s-%s", x.v.dst, x.v.dst.Next()), fmt.Sprintf("! --src-range %s-%s", x.v.src.Next(), x.v.src.Next().Next()))

@@ -99,6 +99,8 @@ func neighbourSubjects() []subject {
 
 // askAll sends with TCP and UDP.
 func (b *builder) askAll(from string, to netip.Addr) {
-	b.ask(from, to, verdict.TCP)
-	b.ask(from, to, verdict.UDP)
+	for range 2 {
+		b.ask(from, to, verdict.TCP)
+		b.ask(from, to, verdict.UDP)
+	}
 }

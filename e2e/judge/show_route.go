@@ -215,17 +215,9 @@ func (b *builder) showSize(setting, feature string, reply bool) bool {
 
 // showMultipath gives a flow a second way, over a pod that does not forward.
 func (b *builder) showMultipath() bool {
-	idle := func(p *place) *pod {
-		for _, q := range b.pods {
-			if q.node.name == p.ns && q != p.flow.fromPod && q != p.flow.toPod {
-				return q
-			}
-		}
-		return nil
-	}
 	// Which way IPv6 takes depends on what it knows of the neighbours, too (rt6_check_neigh).
 	p, ok := b.routeSpot(func(p *place) bool {
-		return p.flow.family == netstack.IPv4 && p.flow.Protocol != verdict.ICMP && p.in != "" && p.dev == "eth0" && p.flow.Via == "" && idle(p) != nil
+		return p.flow.family == netstack.IPv4 && p.flow.Protocol != verdict.ICMP && p.in != "" && p.dev == "eth0" && p.flow.Via == "" && b.idle(&p.view) != nil
 	})
 	if !ok {
 		return false
@@ -234,7 +226,7 @@ func (b *builder) showMultipath() bool {
 	if !via.IsValid() {
 		via = p.dst
 	}
-	q := idle(&p)
+	q := b.idle(&p.view)
 	if b.once(p.ns + " net.ipv4.fib_multipath_hash_policy") {
 		b.add(Element{Namespace: p.ns, Tool: ToolSysctl, Text: "net.ipv4.fib_multipath_hash_policy=1"})
 	}

@@ -82,25 +82,17 @@ func (b *builder) showReversePath() bool {
 	return true
 }
 
-// showAcceptLocal sends a datagram from an address that the receiver has, too. Its answer does not come back.
+// showAcceptLocal sends datagrams from an address that the receiver has, too. Their answers do not come back.
 func (b *builder) showAcceptLocal() bool {
-	var to netip.Prefix
-	v, ok := b.spot(func(v *view) bool {
-		f := v.flow
-		to = netip.PrefixFrom(f.To, f.To.BitLen())
-		return f.family == netstack.IPv4 && f.Protocol != verdict.ICMP && v.hook == "INPUT" && !v.reply && f.fromPod == nil && f.fromNode != nil && f.toPod == nil && f.toNode != nil &&
-			!b.used[routeKey(f.fromNode.name, to.String())]
-	})
-	if !ok {
-		return false
-	}
-	from := v.flow.fromNode.name
-	v.flow.Protocol = verdict.UDP
-	shared := netip.AddrFrom4([4]byte{10, 99, 0, byte(1 + len(b.world.Elements)%250)})
-	for _, ns := range []string{from, v.ns} {
+	n, other := b.nodes[0], b.nodes[1]
+	shared := netip.AddrFrom4([4]byte{10, 99, 0, 1})
+	for _, ns := range []string{n.name, other.name} {
 		b.ip(ns, "addr add %s/32 dev lo", shared)
 	}
-	b.route(from, netstack.IPv4, "route", fmt.Sprintf("%s dev eth0 src %s", to, shared), "route:src")
-	b.sysctl(v.ns, "net.ipv4.conf."+one(b, "all", v.in)+".accept_local", "1", "0", "sysctl:accept_local")
+	b.route(n.name, netstack.IPv4, "route", fmt.Sprintf("%s/32 dev eth0 src %s", other.addrs[0], shared), "route:src")
+	b.sysctl(other.name, "net.ipv4.conf."+one(b, "all", other.uplink)+".accept_local", "1", "0", "sysctl:accept_local")
+	for range 4 {
+		b.ask(n.name, other.addrs[0], verdict.UDP)
+	}
 	return true
 }

@@ -24,9 +24,9 @@ func targetSubjects() []subject {
 		{feature: "target:TRACE", show: passing([]string{"raw"}, "-j TRACE", nil)},
 		{feature: "target:CLASSIFY", show: passing(mangle, "-j CLASSIFY --set-class 1:2", func(v *view) bool { return v.at("FORWARD", "OUTPUT", "POSTROUTING") })},
 		{feature: "target:CHECKSUM", show: passing(mangle, "-j CHECKSUM --checksum-fill", nil)},
-		{feature: "target:MARK", show: func(b *builder) bool { return b.xtSpot(mangle, nil).marks() }},
-		{feature: "target:CONNMARK", show: func(b *builder) bool { return b.xtSpot(mangle, nil).marksConnection() }},
-		{feature: "target:TEE", show: func(b *builder) bool { return b.xtSpot(mangle, nil).tees() }},
+		{feature: "target:TEE", show: func(b *builder) bool {
+			return b.xtSpot(mangle, func(v *view) bool { return b.idle(v) != nil }).tees()
+		}},
 		{feature: "target:MASQUERADE", show: func(b *builder) bool { return b.leaving().translates("MASQUERADE") }},
 		{feature: "target:SNAT", show: func(b *builder) bool { return b.leaving().translates("SNAT") }},
 		{feature: "target:NETMAP", show: func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).mapsNetwork() }},
@@ -167,27 +167,14 @@ func (x *xtables) untracks(target string) bool {
 	return true
 }
 
-func (x *xtables) marks() bool {
-	if x == nil {
-		return false
+// idle is a pod of the node that has nothing to do with the flow.
+func (b *builder) idle(v *view) *pod {
+	for _, p := range b.pods {
+		if p.node.name == v.ns && p != v.flow.fromPod && p != v.flow.toPod {
+			return p
+		}
 	}
-	x.shows("", "-j MARK "+one(x.builder, "--set-xmark 0x5000/0xf000", "--or-mark 0x5000", "--set-mark 0x5000"), "target:MARK")
-	x.shows("-m mark --mark 0x5000/0xf000", "-j DROP", "match:mark", "target:DROP")
-	return true
-}
-
-func (x *xtables) marksConnection() bool {
-	if x == nil {
-		return false
-	}
-	x.shows("", "-j CONNMARK "+one(x.builder, "--set-xmark 0x5000/0xf000", "--or-mark 0x5000", "--set-mark 0x5000"), "target:CONNMARK")
-	if x.chance(50) {
-		x.shows("-m connmark --mark 0x5000/0xf000", "-j DROP", "match:connmark", "target:DROP")
-		return true
-	}
-	x.shows("", "-j CONNMARK --restore-mark --nfmask 0xf000 --ctmask 0xf000", "target:CONNMARK")
-	x.shows("-m mark --mark 0x5000/0xf000", "-j DROP", "match:mark", "target:DROP")
-	return true
+	return nil
 }
 
 // tees sends a copy to a pod that has no use for it.
@@ -195,14 +182,9 @@ func (x *xtables) tees() bool {
 	if x == nil {
 		return false
 	}
-	for _, p := range x.pods {
-		if p.node.name == x.v.ns && p != x.v.flow.fromPod && p != x.v.flow.toPod {
-			x.shows("", "-j TEE --gateway "+p.addrs[slot(x.v.flow.family)].String(), "target:TEE").Instead = "ACCEPT"
-			x.shows("", "-j DROP", "target:DROP")
-			return true
-		}
-	}
-	return false
+	x.shows("", "-j TEE --gateway "+x.idle(&x.v).addrs[slot(x.v.flow.family)].String(), "target:TEE").Instead = "ACCEPT"
+	x.shows("", "-j DROP", "target:DROP")
+	return true
 }
 
 // translates gives what leaves a node the node's address.

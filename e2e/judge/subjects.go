@@ -28,12 +28,12 @@ func subjects() []subject {
 
 const (
 	// subjectsOfWorld is how many subjects a world has, and showings how often each is shown in it.
-	subjectsOfWorld = 8
+	subjectsOfWorld = 11
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
 	apartWorlds          = 7
-	subjectsOfApartWorld = 2
-	probesOfApartWorld   = 6
+	subjectsOfApartWorld = 3
+	probesOfApartWorld   = 4
 )
 
 // chooseSubjects draws those whose turn it is, of all or of those that are asked for. All come round equally often, in ever

@@ -209,7 +209,7 @@ func (b *builder) probes() {
 	}
 	beyond := end{outside, outsideAddrs}
 	pinged := map[string]bool{}
-	for len(b.world.Probes) < 48 {
+	for len(b.world.Probes) < 52 {
 		from, to := one(b, inside...), one(b, inside...)
 		switch {
 		case b.chance(8):
