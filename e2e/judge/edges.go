@@ -26,7 +26,9 @@ func (b *builder) chooseEdges() {
 	total := uint64(len(list))
 	for n := b.world.Index * edgesOfWorld; n < b.world.Index*edgesOfWorld+min(edgesOfWorld, total); n++ {
 		round := rand.New(rand.NewPCG(b.world.Seed+1, n/total)).Perm(len(list))
-		b.turn = append(b.turn, list[round[n%total]])
+		s := list[round[n%total]]
+		s.exact = true
+		b.turn = append(b.turn, s)
 	}
 }
 

@@ -19,6 +19,8 @@ type subject struct {
 	bridged bool
 	// apart says that it touches more than a flow, or what neighbours know: it has a world with few probes.
 	apart bool
+	// exact says that its rules have to be as they are, with nothing besides.
+	exact bool
 }
 
 // subjects lists all of them, in the files show_NAME.go.
@@ -28,7 +30,7 @@ func subjects() []subject {
 
 const (
 	// subjectsOfWorld is how many subjects a world has, and showings how often each is shown in it.
-	subjectsOfWorld = 11
+	subjectsOfWorld = 10
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
 	apartWorlds          = 7
@@ -72,9 +74,9 @@ func (b *builder) showSubjects() {
 		b.noneFromOutside()
 		b.world.Probes = b.world.Probes[:min(len(b.world.Probes), probesOfApartWorld)]
 	}
-	b.rich = true
 	defer func() { b.rich = false }()
 	for _, s := range b.turn {
+		b.rich = !s.exact
 		if s.apart {
 			s.show(b)
 			continue
