@@ -40,12 +40,9 @@ func stageTunnel(j *joint, kind string) {
 	shared += " " + bare
 	first := shared
 	switch {
-	case subnets[0] != subnets[1] && j.flaw("ttl"):
-		ttl := "ttl 1"
-		if kind == "ip6tnl" {
-			ttl = "hoplimit 1"
-		}
-		j.made("n1", device(0, ends[1], shared+" "+ttl), device(0, ends[1], shared), j.features("ttl")...)
+	case kind == "ip6tnl" && subnets[0] != subnets[1] && j.flaw("ttl"):
+		// Others tell of it with the next packet only (ip_tunnel_xmit).
+		j.made("n1", device(0, ends[1], shared+" hoplimit 1"), device(0, ends[1], shared), j.features("ttl")...)
 	case kind != "ip6tnl" && j.flaw("nopmtudisc"):
 		first += " nopmtudisc ttl inherit"
 		j.made("n1", device(0, ends[1], first), device(0, ends[1], shared), j.features("nopmtudisc")...)
