@@ -228,6 +228,9 @@ func (l *leg) LocalSocket(p *netstack.Packet) (found, wildcard, known bool) {
 	if l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client) {
 		return true, false, true
 	}
+	if a := l.walk.accepted; a != nil && a.host == l.host && sameEnds(p, &a.packet) {
+		return true, false, true // that of the connection
+	}
 	s := l.host.socket(p, "", "")
 	return s != nil, s != nil && s.Local.Addr().IsUnspecified(), true
 }
@@ -263,6 +266,11 @@ func (l *leg) unproxied(in string) end {
 	return l.drop(verdict.NewFindingf(verdict.InvalidRoute, l.host.where(in), []string{describeRoute(&l.route), rule.Text},
 		"invalid route %s for packet %s: %s gives the packet to a proxy on %s, and no local route leads there", describeRoute(&l.route), &l.packet,
 		ruleAt(rule, netfilter.Prerouting, in), l.host))
+}
+
+// sameEnds says whether two packets are of the same direction of a connection.
+func sameEnds(p, q *netstack.Packet) bool {
+	return p.Protocol == q.Protocol && p.Src == q.Src && p.Dst == q.Dst && p.SrcPort == q.SrcPort && p.DstPort == q.DstPort
 }
 
 // answers says whether p is what the socket that sent q waits for.

@@ -33,7 +33,9 @@ type walk struct {
 	fixedPort bool
 	existing  []existingConn
 	drawn     map[drawKey]int
-	copies    []end // of the first packet, of which its sender may be told
+	// accepted is where a TCP connection was delivered, once it is established.
+	accepted *end
+	copies   []end // of the first packet, of which its sender may be told
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with

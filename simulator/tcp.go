@@ -82,6 +82,7 @@ type segment struct {
 // no rule tells segments apart, a full-size one in each direction stands for all.
 func (c *conversation) exchange(forth, back int) {
 	const data, acknowledgement = netstack.ACK | netstack.PSH, netstack.ACK
+	c.accepted = &c.server
 	if !c.tellsSegmentsApart() {
 		_ = c.data(segment{false, forth, data}) && c.data(segment{true, back, data})
 		return

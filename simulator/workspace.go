@@ -46,6 +46,7 @@ func (ws *workspace) begin(d *dice) *walk {
 	clear(wk.drawn)
 	wk.workspace, wk.dice = ws, d
 	wk.translations, wk.existing, wk.copies = nil, nil, nil
+	wk.accepted = nil
 	return wk
 }
 

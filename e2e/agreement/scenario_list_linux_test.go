@@ -77,6 +77,8 @@ var scenarios = []scenario{
 		shop/web-0 sysctl -qw net.ipv4.tcp_sack=0
 		shop/api-1 sysctl -qw net.ipv4.tcp_timestamps=0
 		node-1 {iptables} -I FORWARD -p tcp --sport 8080 -m length --length 48 -j DROP`},
+	{name: "the socket of a connection takes its segments, and none takes the first", to: far, reason: verdict.NetfilterDrop, change: `
+		shop/api-1 {iptables} -t mangle -A INPUT -p tcp --dport 8080 -m socket -j DROP`},
 	{name: "segments that push are dropped", to: far, reason: verdict.NetfilterDrop, change: `
 		node-1 {iptables} -I FORWARD -p tcp --dport 8080 --tcp-flags PSH PSH -j DROP`},
 	{name: "segments that do not push are dropped", to: far, reason: verdict.NetfilterDrop, change: `
