@@ -247,7 +247,7 @@ func (r randomRules) nftStatement() string {
 			`{"prefix":{"addr":"10.0.1.0","len":24}}`, `{"prefix":{"addr":"10.0.0.4","len":30}}`,
 			`{"range":["10.0.0.2","10.0.0.5"]}`, `{"range":["10.0.0.0","10.0.0.3"]}`, `{"set":["10.0.0.1","10.0.1.3"]}`))
 	case 4, 5, 16:
-		return match(field(r.of("tcp", "tcp", "udp", "th"), r.of("dport", "dport", "sport")), r.of("==", "==", "!=", "<", ">="), r.of("80", "81", "82", "83"))
+		return match(field(r.of("tcp", "tcp", "udp", "th"), r.of("dport", "dport", "sport")), r.of("==", "==", "==", "!=", "<", ">="), r.of("80", "81", "82", "83", "84", "85"))
 	case 6, 7:
 		return match(mark, r.of("==", "==", "==", "!=", "<"), r.of("0", "1", "2", "3", "17", "18"))
 	case 8:
