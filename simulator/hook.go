@@ -31,7 +31,7 @@ func (l *leg) hook(at netfilter.Hook, in, out, physIn, physOut string) (end, boo
 	st.Packet, st.Inner, st.Conntrack, st.Namespace = &l.packet, l.packet.Embedded, l.conntrack[h], h.Name
 	st.In, st.Out, st.PhysIn, st.PhysOut = in, out, physIn, physOut
 	st.Bridged = physIn != ""
-	st.Steps, st.Texts = l.notes(), &l.workspace.rules
+	st.Steps, st.Texts = l.notes(), &l.texts
 	if l.balances(at) {
 		return l.hookBalanced(at)
 	}

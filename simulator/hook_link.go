@@ -13,7 +13,7 @@ func (l *leg) frame(in, out string) *netfilter.State {
 	l.trackIn(l.host)
 	st.Conntrack = l.conntrack[l.host]
 	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
-	st.Steps, st.Texts = l.notes(), &l.workspace.rules
+	st.Steps, st.Texts = l.notes(), &l.texts
 	st.ARP = l.arp
 	return st
 }

@@ -334,7 +334,7 @@ func (l *leg) send(h *host) end {
 		}
 		l.packet.Src, l.source = src, src
 		if !l.quiet {
-			l.hop().Packet = l.packet.String()
+			l.hop().Packet = l.texts.Packet(&l.packet)
 		}
 		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) && !l.unconnected {
 			// ip_route_connect looks up again with the source that it has chosen; what

@@ -58,7 +58,8 @@ type search struct {
 	// valid when no neighbour is.
 	src      netstack.MAC
 	wanted   netip.Addr
-	seen     map[spot]bool
+	seen     []spot
+	more     map[spot]bool  // where seen holds no more
 	sender   *netstack.Link // which is no station; nil once a frame has come back to it
 	stations []station
 	answers  []proxy
@@ -71,6 +72,24 @@ type spot struct {
 	inside bool // the bridge, where its ports meet
 }
 
+// visit comes to a spot, and says whether the search was there before. Most
+// segments are small: hashing is for the others.
+func (s *search) visit(at spot) (again bool) {
+	const few = 16
+	if slices.Contains(s.seen, at) || s.more[at] {
+		return true
+	}
+	if len(s.seen) < few {
+		s.seen = append(s.seen, at)
+		return false
+	}
+	if s.more == nil {
+		s.more = make(map[spot]bool)
+	}
+	s.more[at] = true
+	return false
+}
+
 // proxy is an answer that a bridge or VXLAN device gives for a neighbour that
 // it knows of.
 type proxy struct {
@@ -81,13 +100,11 @@ type proxy struct {
 // search starts one at an interface; done ends it, and gives its memory back.
 func (ws *workspace) search(from fabric.Port, wanted netip.Addr) *search {
 	s := reused(&ws.searches)
-	if s.seen == nil {
-		s.seen = make(map[spot]bool)
-	}
-	clear(s.seen)
+	s.seen = s.seen[:0]
+	clear(s.more)
 	s.workspace, s.src, s.wanted, s.sender, s.open = ws, from.Link.MAC, wanted, nil, false
 	s.stations, s.answers = s.stations[:0], s.answers[:0]
-	s.seen[spot{link: from.Link}] = true
+	s.visit(spot{link: from.Link})
 	return s
 }
 
@@ -119,7 +136,7 @@ func (s *search) apart(from fabric.Port) {
 		return
 	}
 	for _, p := range family {
-		if !s.seen[spot{link: p.Link}] {
+		if !s.visit(spot{link: p.Link}) {
 			s.stations = append(s.stations, way{station: station{Port: p}}.blocked(sharesDevice, from).station)
 		}
 	}
@@ -131,7 +148,7 @@ func (ws *workspace) behind(port fabric.Port, t tags, src netstack.MAC) *search 
 	s := ws.search(port, noAddr)
 	s.src = src
 	if bridge, ok := ws.w.fabric.Bridge(port.Link); ok {
-		s.seen[spot{link: bridge.Link, tags: t, inside: true}] = true
+		s.visit(spot{link: bridge.Link, tags: t, inside: true})
 	}
 	s.transmit(port, way{tags: t})
 	return s
@@ -237,8 +254,7 @@ func (s *search) redirects(at fabric.Port, hook tc.Hook, to way) {
 			s.receive(p, to)
 			continue
 		}
-		if sent := (spot{link: link, tags: to.tags, inside: true}); !s.seen[sent] {
-			s.seen[sent] = true
+		if !s.visit(spot{link: link, tags: to.tags, inside: true}) {
 			s.transmit(p, to)
 		}
 	}
@@ -304,14 +320,13 @@ func (s *search) tunnel(out fabric.Port, to way) {
 // receive follows what an interface takes in: __netif_receive_skb_core.
 func (s *search) receive(in fabric.Port, to way) {
 	at := spot{link: in.Link, tags: to.tags}
-	if s.seen[at] {
+	if s.visit(at) {
 		if in.Link == s.sender && !to.tags.tagged() { // a switch has sent it back
 			s.sender = nil
 			s.uppers(in, to)
 		}
 		return
 	}
-	s.seen[at] = true
 	if !in.Link.Up() {
 		to = to.blocked(linkIsDown, in)
 	}
@@ -352,10 +367,9 @@ func (s *search) receive(in fabric.Port, to way) {
 // enterBridge follows what a port of a bridge takes in: br_handle_frame_finish.
 func (s *search) enterBridge(bridge, in fabric.Port, to way) {
 	at := spot{link: bridge.Link, tags: to.tags, inside: true}
-	if s.seen[at] {
+	if s.visit(at) {
 		return
 	}
-	s.seen[at] = true
 	if !bridge.Link.Up() {
 		to = to.blocked(linkIsDown, bridge) // which disables its ports
 	}

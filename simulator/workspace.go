@@ -13,7 +13,7 @@ type workspace struct {
 	w        *World
 	walk     *walk     // the one that is under way, or was
 	searches []*search // that have ended
-	rules    netfilter.Texts
+	texts    netfilter.Texts
 	routes   map[*netstack.Route]string
 	legs     []*leg // that have ended
 }
@@ -98,10 +98,9 @@ func (l *leg) done() {
 // Steps of a leg come from one piece of memory: the hop that is open has all that
 // is left of it.
 const (
-	stepsOfLeg  = 32
-	stepsOfHop  = 4 // as many should be left for a hop
-	hopsOfLeg   = 8
-	routesOfLeg = 4
+	stepsOfLegs = 64
+	stepsOfHop  = 16 // as many should be left for a hop
+	hopsOfLeg   = 5
 )
 
 // open begins a hop.
@@ -112,9 +111,9 @@ func (l *leg) open(hop verdict.Hop) {
 		l.hops = make([]verdict.Hop, 0, hopsOfLeg)
 	}
 	if !l.quiet {
-		hop.Packet = l.packet.String()
+		hop.Packet = l.texts.Packet(&l.packet)
 		if cap(l.steps) < stepsOfHop {
-			l.steps = make([]verdict.Step, 0, stepsOfLeg)
+			l.steps = make([]verdict.Step, 0, stepsOfLegs)
 		}
 		hop.Steps = l.steps
 		l.opened = len(l.hops) + 1

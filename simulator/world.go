@@ -57,6 +57,8 @@ type host struct {
 	*netstack.Namespace
 	name     string  // for people
 	lacks    [2]lack // by family: IPv4, IPv6
+	confs    [2]conf
+	settings map[string]int
 	links    map[string]*netstack.Link
 	fib      *fib.FIB
 	filter   *netfilter.Ruleset
@@ -137,6 +139,8 @@ func compileHost(ns *netstack.Namespace) (*host, error) {
 	h := &host{
 		Namespace: ns,
 		name:      hostName(ns),
+		settings:  compileSettings(ns),
+		confs:     [2]conf{compileConf(ns, netstack.IPv4), compileConf(ns, netstack.IPv6)},
 		lacks:     [2]lack{lackOf(ns, netstack.IPv4), lackOf(ns, netstack.IPv6)},
 		links:     make(map[string]*netstack.Link, len(ns.Links)),
 		fib:       fib.Compile(ns),
@@ -235,14 +239,6 @@ func (l *leg) lack() *lack {
 func (h *host) owns(addr netip.Addr) (*netstack.Address, bool) {
 	a := h.addresses.First(addr)
 	return a, a != nil
-}
-
-// confMax is the larger of the settings of "all" and of the device, as many IPv4
-// settings combine.
-func (h *host) confMax(f netstack.Family, dev, name string) int {
-	all, _ := h.ConfSysctl(f, "all", name)
-	own, _ := h.ConfSysctl(f, dev, name)
-	return max(all, own)
 }
 
 // owns says whether addr is an address of the node, as far as it was collected.

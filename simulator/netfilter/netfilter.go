@@ -172,6 +172,26 @@ type Texts struct {
 	reader  fastJSON // of rules of nftables
 	rules   map[*rule]string
 	actions map[*verdictAction]string
+	packet  string // of a packet that looked like shown
+	shown   appearance
+}
+
+// appearance is what people see of a packet.
+type appearance struct {
+	src, dst         netip.Addr
+	protocol         netstack.Protocol
+	srcPort, dstPort uint16
+	icmpType         uint8
+	mark             uint32
+}
+
+// Packet is p.String: most packets look like the one before.
+func (t *Texts) Packet(p *netstack.Packet) string {
+	look := appearance{p.Src, p.Dst, p.Protocol, p.SrcPort, p.DstPort, p.ICMPType, p.Mark}
+	if t.packet == "" || look != t.shown {
+		t.packet, t.shown = p.String(), look
+	}
+	return t.packet
 }
 
 // keep returns what the map has for key, which make makes if it has nothing.

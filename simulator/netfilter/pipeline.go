@@ -254,7 +254,11 @@ func (x *traversal) trace(c *chain, ruleText, action string, changed bool) {
 	}
 	s := verdict.Step{Stage: x.stage, Chain: c.name, Rule: ruleText, Action: action}
 	if changed {
-		s.Packet = x.p.String()
+		if x.st.Texts != nil {
+			s.Packet = x.st.Texts.Packet(x.p)
+		} else {
+			s.Packet = x.p.String()
+		}
 	}
 	*x.st.Steps = append(*x.st.Steps, s)
 }

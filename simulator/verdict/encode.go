@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -84,34 +85,43 @@ func list[T any](e *encoder, name string, of []T, element func(*encoder, *T)) {
 	e.raw("]")
 }
 
-// string appends s as encoding/json does, with what means something in HTML
-// escaped.
+// plain says which bytes of a string stand for themselves. encoding/json escapes
+// those that mean something in HTML, too.
+var plain = func() (plain [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		plain[c] = !strings.ContainsRune(`"\<>&`, c)
+	}
+	return plain
+}()
+
 func (e *encoder) string(s *string) {
-	e.raw(`"`)
-	from := 0
-	for i := range len(*s) {
-		c := (*s)[i]
-		switch {
-		case c == '<' || c == '>' || c == '&':
+	text := *s
+	e.b = append(e.b, '"')
+	for {
+		n := 0
+		for n < len(text) && plain[text[n]] {
+			n++
+		}
+		e.raw(text[:n])
+		text = text[n:]
+		if text == "" {
+			e.b = append(e.b, '"')
+			return
+		}
+		switch c := text[0]; c {
+		case '<', '>', '&':
 			const digits = "0123456789abcdef"
-			e.raw((*s)[from:i])
 			e.b = append(e.b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		case c == '"' || c == '\\':
-			e.raw((*s)[from:i])
+		case '"', '\\':
 			e.b = append(e.b, '\\', c)
-		case c < ' ' || c >= utf8.RuneSelf:
-			// Rare: from here on encoding/json does it, without its first quotation mark.
-			e.raw((*s)[from:i])
-			rest, _ := json.Marshal((*s)[i:])
+		default:
+			// Rare: encoding/json does the rest, without its first quotation mark.
+			rest, _ := json.Marshal(text)
 			e.b = append(e.b, rest[1:]...)
 			return
-		default:
-			continue
 		}
-		from = i + 1
+		text = text[1:]
 	}
-	e.raw((*s)[from:])
-	e.raw(`"`)
 }
 
 func (e *encoder) path(p *Path) {
