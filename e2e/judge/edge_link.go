@@ -34,14 +34,16 @@ func (b *builder) hairpinned() bool {
 	if n == nil {
 		return false
 	}
-	p, at := one(b, n.pods...), b.IntN(2)
-	f := b.ask(p.name, one(b, b.nodes...).addrs[at], one(b, verdict.TCP, verdict.UDP))
-	x := &xtables{builder: b, backend: b.translator, table: "nat", chain: "PREROUTING"}
-	x.v = view{ns: n.name, hook: x.chain, src: p.addrs[at], dst: f.To, sport: f.SourcePort, dport: f.Port, flow: f}
-	x.shows("", "-j DNAT --to-destination "+p.addrs[at].String(), "target:DNAT")
-	x.chain, x.v.dst = "POSTROUTING", p.addrs[at]
-	x.shows("", "-j MASQUERADE", "target:MASQUERADE")
-	if b.once("hairpin "+n.name+p.name) && b.chance(60) {
+	p := one(b, n.pods...)
+	for at := range families {
+		f := b.ask(p.name, one(b, b.nodes...).addrs[at], one(b, verdict.TCP, verdict.UDP))
+		x := &xtables{builder: b, backend: b.translator, table: "nat", chain: "PREROUTING"}
+		x.v = view{ns: n.name, hook: x.chain, src: p.addrs[at], dst: f.To, sport: f.SourcePort, dport: f.Port, flow: f}
+		x.shows("", "-j DNAT --to-destination "+p.addrs[at].String(), "target:DNAT")
+		x.chain, x.v.dst = "POSTROUTING", p.addrs[at]
+		x.shows("", "-j MASQUERADE", "target:MASQUERADE")
+	}
+	if b.once("hairpin "+n.name+p.name) && b.chance(45) {
 		b.rebuiltLate(n.name, fmt.Sprintf("link set %s type bridge_slave hairpin on", p.veth), "bridge:hairpin")
 	}
 	return true

@@ -29,6 +29,7 @@ func nftablesEdges() []subject {
 			return withPorts(v) && !v.reply && f.Protocol == verdict.UDP && f.Via == "" && !(f.fromPod == f.toPod && f.fromNode == f.toNode)
 		}, (*nftables).drawn)},
 		{feature: "nft:interval", show: at(withPorts, (*nftables).interval)},
+		{feature: "nft:interval", show: at(withPorts, (*nftables).interval)},
 		{feature: "nft:vmap", show: at(nil, (*nftables).mappedGoto)},
 		{feature: "nft:mark", show: at(nil, (*nftables).masked)},
 	}
@@ -129,13 +130,13 @@ func (x *nftables) drawn() {
 func (x *nftables) interval() {
 	x.filter()
 	v := x.v
-	near := func() int { return one(x.builder, -1, 0, 0, 0, 1) }
+	near := func() int { return one(x.builder, -1, 0, 0, 0, 0, 1) }
 	ports := func(p uint16) string { // the low end, the high one, or both
 		last := int(p) + near()
 		return fmt.Sprintf("%d-%d", last-one(x.builder, 1, 5), last)
 	}
 	addrs := func(a netip.Addr) string {
-		last := one(x.builder, a, a, a.Prev(), a.Next())
+		last := one(x.builder, a, a, a, a.Prev(), a.Next())
 		first := last.Prev().Prev()
 		return first.String() + "-" + last.String()
 	}

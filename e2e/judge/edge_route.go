@@ -102,18 +102,16 @@ func (b *builder) forwardsBy() bool {
 // filtersBy filters sources by the way back to them, which leads to another device. Requests arrive, or not; the answers do
 // not.
 func (b *builder) filtersBy() bool {
-	v, ok := b.spot(func(v *view) bool {
-		f := v.flow
-		return forwarded(v) && f.family == netstack.IPv4 && !v.reply && f.fromPod != nil && f.toPod != nil && v.ns == f.toNode.name &&
-			v.in == f.toNode.uplink && !b.used[routeKey(v.ns, host(v.src).String())]
-	})
-	if !ok {
+	to := one(b, b.pods...)
+	n, f := to.node, b.visit(to, netstack.IPv4)
+	if f == nil || !b.once("rp_filter "+n.name) {
 		return false
 	}
-	b.route(v.ns, netstack.IPv4, "route", fmt.Sprintf("%s dev %s", host(v.src), v.flow.toPod.side()), "route:detour")
+	source := host(f.fromPod.addrs[0])
+	b.route(n.name, netstack.IPv4, "route", fmt.Sprintf("%s dev %s", source, to.side()), "route:detour")
 	values := one(b, [2]string{"1", "0"}, [2]string{"2", "0"}, [2]string{"0", "2"}, [2]string{"2", "1"}, [2]string{"1", "2"}, [2]string{"0", "1"})
-	for i, dev := range []string{"all", v.in} {
-		b.sysctl(v.ns, fmt.Sprintf("net.ipv4.conf.%s.rp_filter", dev), values[i], "0", "sysctl:rp_filter")
+	for i, dev := range []string{"all", n.uplink} {
+		b.sysctl(n.name, fmt.Sprintf("net.ipv4.conf.%s.rp_filter", dev), values[i], "0", "sysctl:rp_filter")
 	}
 	return true
 }
@@ -140,33 +138,26 @@ func (b *builder) narrowAddress() bool {
 
 // unevenWays spreads a pod's flows over two ways, nearly all over one of them; there is nobody on the other.
 func (b *builder) unevenWays() bool {
-	var home *node
-	v, ok := b.spot(func(v *view) bool {
-		if !forwarded(v) || !withPorts(v) || v.flow.family != netstack.IPv4 || v.flow.Via != "" || b.used[routeKey(v.ns, host(v.dst).String())] {
-			return false
-		}
-		for _, p := range b.pods {
-			if p.node.name == v.ns && p.addrs[0] == v.dst && v.out == "cni0" && v.in == p.node.uplink {
-				home = p.node
-				return true
-			}
-		}
-		return false
-	})
-	if !ok {
+	n := b.bridgedNode(1)
+	if n == nil {
 		return false
 	}
-	b.once(routeKey(v.ns, host(v.dst).String()))
-	b.sysctl(v.ns, "net.ipv4.fib_multipath_hash_policy", "1", "0", "sysctl:fib_multipath_hash_policy")
-	nobody := home.ranges[0].Addr().As4()
+	to := one(b, n.pods...)
+	dst := host(to.addrs[0])
+	f := b.visit(to, netstack.IPv4)
+	if f == nil || !b.once(routeKey(n.name, dst.String())) {
+		return false
+	}
+	b.sysctl(n.name, "net.ipv4.fib_multipath_hash_policy", "1", "0", "sysctl:fib_multipath_hash_policy")
+	nobody := n.ranges[0].Addr().As4()
 	nobody[3] = 99
-	weights := one(b, [2]int{50, 1}, [2]int{1, 50})
-	mark := b.mark(v.ns)
+	weights := one(b, [2]int{50, 1}, [2]int{50, 1}, [2]int{1, 50})
+	mark := b.mark(n.name)
 	b.add(Element{
-		Namespace: v.ns, Tool: ToolIP, Family: netstack.IPv4, Mark: mark, Features: []string{"route:multipath"},
-		Text: fmt.Sprintf("-4 route add %s proto %d nexthop dev cni0 weight %d nexthop via %s dev cni0 weight %d", host(v.dst), mark, weights[0], netip.AddrFrom4(nobody), weights[1]),
+		Namespace: n.name, Tool: ToolIP, Family: netstack.IPv4, Mark: mark, Features: []string{"route:multipath"},
+		Text: fmt.Sprintf("-4 route add %s proto %d nexthop dev cni0 weight %d nexthop via %s dev cni0 weight %d", dst, mark, weights[0], netip.AddrFrom4(nobody), weights[1]),
 	})
-	v.flow.Repeat = edgeThrows
+	f.Repeat = edgeThrows
 	return true
 }
 
@@ -184,7 +175,7 @@ func (b *builder) narrowRoute() bool {
 			continue
 		}
 		b.route(v.ns, f.family, "route", fmt.Sprintf("%s %s mtu %s%d", host(v.dst), p.hop(), one(b, "", "", "lock "), one(b, 1300, 1400)), "route:mtu")
-		if b.chance(40) {
+		if b.chance(50) {
 			text := fmt.Sprintf("-p icmp -m icmp --icmp-type fragmentation-needed -d %s -j DROP", v.src)
 			if f.family == netstack.IPv6 {
 				text = fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type packet-too-big -d %s -j DROP", v.src)

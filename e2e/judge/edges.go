@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // Edges are subjects in which it shows whether a rule is read exactly: masks that leave bits over, ranges that end at the
@@ -23,8 +26,13 @@ func edges() []subject {
 // chooseEdges adds those whose turn it is, of all or of those that are asked for, to the subjects of a world.
 func (b *builder) chooseEdges() {
 	list := slices.DeleteFunc(edges(), func(s subject) bool { return !b.wants(s.feature) })
-	total := uint64(len(list))
-	for n := b.world.Index * edgesOfWorld; n < b.world.Index*edgesOfWorld+min(edgesOfWorld, total); n++ {
+	total, turn := uint64(len(list)), uint64(0)
+	for i := range b.world.Index {
+		if i%apartWorlds != apartWorlds-1 && i%everyKind != everyKind-1 {
+			turn++ // a world that has edges
+		}
+	}
+	for n := turn * edgesOfWorld; n < turn*edgesOfWorld+min(edgesOfWorld, total); n++ {
 		round := rand.New(rand.NewPCG(b.world.Seed+1, n/total)).Perm(len(list))
 		s := list[round[n%total]]
 		s.exact = true
@@ -57,3 +65,13 @@ func (b *builder) toPod(v *view) bool {
 
 // toPodForwarded is forwarded for what is for a pod.
 func (b *builder) toPodForwarded(v *view) bool { return forwarded(v) && b.toPod(v) }
+
+// visit asks a pod from one of another node.
+func (b *builder) visit(to *pod, family netstack.Family) *flow {
+	for _, i := range b.Perm(len(b.pods)) {
+		if from := b.pods[i]; from.node != to.node {
+			return b.ask(from.name, to.addrs[slot(family)], one(b, verdict.TCP, verdict.UDP))
+		}
+	}
+	return nil
+}
