@@ -29,6 +29,13 @@ func targetSubjects() []subject {
 		}},
 		{feature: "target:MASQUERADE", show: func(b *builder) bool { return b.leaving().translates("MASQUERADE") }},
 		{feature: "target:SNAT", show: func(b *builder) bool { return b.leaving().translates("SNAT") }},
+		{feature: "target:TPROXY", show: func(b *builder) bool {
+			x := b.xtSpot(mangle, toProxy)
+			if x != nil {
+				x.shows("", "-j TPROXY --on-port 3129 --tproxy-mark 0x1/0x1", "target:TPROXY")
+			}
+			return x != nil
+		}},
 		{feature: "target:NETMAP", show: func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).mapsNetwork() }},
 		{feature: "target:REDIRECT", show: func(b *builder) bool { return b.xtSpot([]string{"nat"}, ofPods("PREROUTING")).redirects() }},
 	}
@@ -81,6 +88,11 @@ func passing(tables []string, target string, fits func(*view) bool) func(*builde
 		x.shows("", "-j DROP", "target:DROP")
 		return true
 	}
+}
+
+// toProxy are places from where packets can be given to a proxy. Where none listens, they are dropped.
+func toProxy(v *view) bool {
+	return v.hook == "PREROUTING" && !v.reply && v.physIn == "" && v.flow.Protocol != verdict.ICMP
 }
 
 // ofPods are places at one hook of a node, on the way of what its pods send.

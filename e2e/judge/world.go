@@ -3,10 +3,11 @@
 // becomes of each is compared with what the simulator says of the collected state, and of that state read back from a
 // bundle.
 //
-// A World is data. A generator (generators.go) adds elements of its kind to a world under construction; build_linux.go
+// A World is data. Its subjects (subjects.go) come in turn, so that every feature decides now and then; generators
+// (generators.go) add elements of their kind at random to a world under construction; build_linux.go
 // makes the world, observe_linux.go sends the probes, simulate.go asks the simulator, and compare.go holds the two
-// against each other. coverage.go counts which features decided a packet's fate, shrink_linux.go makes a disagreement
-// small.
+// against each other. coverage.go counts which features decided a packet's fate, reasons.go says which need not, and
+// shrink_linux.go makes a disagreement small.
 package judge
 
 import (
