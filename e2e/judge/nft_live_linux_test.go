@@ -13,15 +13,18 @@ import (
 )
 
 // devicesOf are those that a rule set names where the kernel wants them to be there.
-var devicesOf = regexp.MustCompile(`device "([^"]+)"|fwd to "?([a-z0-9]+)"?|dup to "?([a-z0-9]+)"?`)
+var devicesOf = regexp.MustCompile(`(?:device|fwd to|dup to|\b[io]if(?: !=)?) "?([a-z0-9_]+)"?`)
+
+// notReadBack are maps to data of several parts: nft 1.0.6 prints and does not read them.
+var notReadBack = regexp.MustCompile(`(?m)^\{"map": .*"name": "([^"]+)".*"map": "[a-z0-9_]+ \. .*\n`)
 
 // agree loads a rule set into the thread's namespace, where what the kernel says of it over netlink has to be what the
 // tool prints, and has to compile.
 func agree(t *testing.T, what, text string, made map[string]bool) {
 	t.Helper()
 	for _, m := range devicesOf.FindAllStringSubmatch(text, -1) {
-		name := m[1] + m[2] + m[3]
-		if !made[name] {
+		name := m[1]
+		if !made[name] && name != "lo" {
 			made[name] = true
 			nftcheck.Run(t, "", "ip", "link", "add", name, "type", "veth", "peer", "name", fmt.Sprintf("peer%d", len(made)))
 		}
@@ -42,6 +45,20 @@ func agree(t *testing.T, what, text string, made map[string]bool) {
 	}
 	if rules, _ := rs.Coverage(); rules == 0 {
 		t.Errorf("%s: no rule was compiled", what)
+	}
+	printed, err := netfilter.PrintNFT(netstack.Text{File: "nft.json", Data: live})
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	again := string(printed)
+	for _, m := range notReadBack.FindAllStringSubmatch(again, -1) {
+		again = strings.Replace(again, m[0], "", 1)
+		again = regexp.MustCompile(`(?m)^\{"rule": .*"@`+m[1]+`".*\n`).ReplaceAllString(again, "")
+	}
+	nftcheck.Run(t, "", "nft", "flush", "ruleset")
+	again = strings.Replace(again, ",\n]}", "\n]}", 1)
+	if err := nftcheck.Try(again, "nft", "-c", "-j", "-f", "-"); err != nil {
+		t.Errorf("%s: nft does not take what is printed: %v", what, err)
 	}
 }
 
@@ -86,7 +103,8 @@ func TestRandomRulesAreReadOverNetlinkAsNftPrintsThem(t *testing.T) {
 			for n := range w.Namespaces {
 				for i := range w.Elements {
 					if e := &w.Elements[i]; e.Tool == ToolNFT && e.Namespace == w.Namespaces[n].Name {
-						text.WriteString(strings.ReplaceAll(e.Text, " judge", fmt.Sprintf(" judge%d%s", index, e.Namespace)) + "\n")
+						own := fmt.Sprintf("%d%s", index, e.Namespace)
+						text.WriteString(strings.NewReplacer(" judge", " judge"+own, "inet other", "inet other"+own).Replace(e.Text) + "\n")
 						loaded++
 					}
 				}

@@ -128,7 +128,9 @@ func (f *finisher) matched(s *statement) {
 	default:
 		return
 	}
-	if unswapped(before.expr.left).kind != unswapped(s.expr.left).kind {
+	// nft looks only at the kind, and makes one match of "ip6 hoplimit < 64
+	// @th,0,8 > 3".
+	if !unswapped(before.expr.left).reads(unswapped(s.expr.left)) {
 		return
 	}
 	before.implied = true

@@ -30,6 +30,7 @@ var better = map[string]string{
 	"meta l4proto tcp ct original proto-dst { 80, 443 }": "ports as text with the words invalid type",
 	"ip saddr . ip dscp { 10.0.0.1 . cs1 }":              "a shift of the field",
 	"add @dynmap { ip saddr : tcp dport }":               "a text, with a warning",
+	"meta mark >= 3 meta priority <= 9":                  "as one range",
 }
 
 // notUnderstood are rules for which the tool is asked.

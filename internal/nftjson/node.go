@@ -96,6 +96,24 @@ type node struct {
 	target string
 }
 
+// reads says whether two expressions read the same.
+func (n *node) reads(as *node) bool {
+	if n == nil || as == nil {
+		return n == as
+	}
+	if n.kind != as.kind || n.bits != as.bits || n.op != as.op || n.value != as.value || n.base != as.base || n.offset != as.offset ||
+		n.key != as.key || n.dir != as.dir || n.flags != as.flags || n.length != as.length || n.start != as.start ||
+		n.seed != as.seed || n.set != as.set || len(n.list) != len(as.list) {
+		return false
+	}
+	for i := range n.list {
+		if !n.list[i].reads(as.list[i]) {
+			return false
+		}
+	}
+	return n.left.reads(as.left) && n.right.reads(as.right)
+}
+
 // arena holds the nodes of one rule, and is used again for the next.
 type arena struct {
 	chunks [][]node

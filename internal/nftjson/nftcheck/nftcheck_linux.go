@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"os/exec"
 	"runtime"
@@ -130,13 +131,46 @@ func Compare(t testing.TB, want, got []byte) string {
 		if i < len(b) {
 			y = b[i]
 		}
-		if diff := cmp.Diff(x, y); diff != "" {
+		if diff := cmp.Diff(x, y); diff != "" && !cmp.Equal(x, joined(y)) {
 			wantText, _ := json.Marshal(x)
 			gotText, _ := json.Marshal(y)
 			out.WriteString("tool " + string(wantText) + "\nlive " + string(gotText) + "\n")
 		}
 	}
 	return out.String()
+}
+
+// joined is a rule as nft prints it where two matches follow each other of which
+// one is "less" and the other "more": as one range, whatever they look at.
+func joined(object any) any {
+	parts := func(statement any) (match map[string]any, op any) {
+		outer, _ := statement.(map[string]any)
+		match, _ = outer["match"].(map[string]any)
+		return match, match["op"]
+	}
+	outer, _ := object.(map[string]any)
+	rule, _ := outer["rule"].(map[string]any)
+	var list []any
+	before, _ := rule["expr"].([]any)
+	for _, statement := range before {
+		match, op := parts(statement)
+		if len(list) > 0 {
+			last, lastOp := parts(list[len(list)-1])
+			whole := map[[2]any]string{{"<", ">"}: "!=", {">=", "<="}: "=="}[[2]any{lastOp, op}]
+			if whole != "" {
+				ends := map[string]any{"range": []any{last["right"], match["right"]}}
+				list[len(list)-1] = map[string]any{"match": map[string]any{"op": whole, "left": match["left"], "right": ends}}
+				continue
+			}
+		}
+		list = append(list, statement)
+	}
+	if len(list) == len(before) {
+		return object
+	}
+	rule = maps.Clone(rule)
+	rule["expr"] = list
+	return map[string]any{"rule": rule}
 }
 
 func objects(t testing.TB, data []byte) []any {
