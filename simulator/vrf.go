@@ -59,6 +59,10 @@ func (l *leg) leaveByVRF() (end, bool) {
 		}
 	}
 	st.Conn, st.CT, st.Reply = conn, ct, reply
+	if !vrf.Up() { // which has the device transmit it: vrf_ip_out, qdisc_tx_is_default
+		return l.drop(verdict.NewFindingf(verdict.InterfaceDown, l.host.where(vrf.Name), linkEvidence(vrf),
+			"interface %s is down on %s: what the host itself sends by %s leaves by it first", vrf.Name, l.host, l.next.Dev)), true
+	}
 	return end{}, false
 }
 

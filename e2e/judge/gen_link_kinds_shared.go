@@ -38,7 +38,7 @@ func stageMACVLAN(j *joint) {
 	}
 	if j.flaw("passthru") {
 		j.pod("p1")
-		j.made("n1", upper("p1", "passthru"), upper("p1", "source"), j.features("passthru")...)
+		j.made("n1", upper("p1", "passthru"), upper("p1", "source"), j.features("", "passthru")...)
 		j.link("p1", "link set newp1 name eth0")
 		j.ip("p1", "link set eth0 up")
 		j.address("p1", "eth0", 0, 1)
@@ -62,13 +62,13 @@ func stageMACVLAN(j *joint) {
 		case "source": // its list shows what it does
 			other = mode
 		}
-		j.made("n1", upper(pod, mode), upper(pod, other), j.features(mode)...)
+		j.made("n1", upper(pod, mode), upper(pod, other), j.features("", mode)...)
 		j.link(pod, "link set new%s name eth0", pod)
 		if mode == "source" {
 			for _, host := range []int{1, 2, 3, 4} {
 				if j.chance(60) {
 					j.add(Element{
-						Namespace: pod, Tool: ToolLink, Text: "link set eth0 type macvlan macaddr add " + mac(0, host), Features: j.features(mode), Rebuild: true,
+						Namespace: pod, Tool: ToolLink, Text: "link set eth0 type macvlan macaddr add " + mac(0, host), Features: j.features("", mode), Rebuild: true,
 					})
 				}
 			}
@@ -99,9 +99,9 @@ func stageIPVLAN(j *joint) {
 		otherMode, otherFlag := mode, flag
 		if i == 1 {
 			if flag == "bridge" {
-				features, otherFlag = j.features(mode), "private"
+				features, otherFlag = j.features("", mode), "private"
 			} else {
-				features, otherFlag = j.features(mode, mode+"-"+flag), "bridge"
+				features, otherFlag = j.features("", mode, mode+"-"+flag), "bridge"
 			}
 		}
 		j.made("n1", upper(pod, mode, flag), upper(pod, otherMode, otherFlag), features...)

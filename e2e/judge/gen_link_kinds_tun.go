@@ -23,7 +23,7 @@ func stageTun(j *joint) {
 	}
 	j.ends = append(j.ends, end{ns: outside, addrs: beyond})
 	if j.chance(70) {
-		j.to("n1", 8, beyond, "dev "+dev, j.features(kind)...)
+		j.to("n1", 8, beyond, "dev "+dev, j.features("", kind)...)
 		for range 2 {
 			j.ends = append(j.ends, end{ns: outside, addrs: pair(8, 5)})
 		}

@@ -169,14 +169,14 @@ func stageBond(j *joint) {
 		j.switched("n1", "br0", "to2")
 		for i := range 2 {
 			if !j.flaw("port-missing") {
-				j.rebuilt("n1", fmt.Sprintf("link set s%d master br0", i), j.features(mode)...)
+				j.rebuilt("n1", fmt.Sprintf("link set s%d master br0", i), j.features("", mode)...)
 			}
 		}
 	} else {
 		bond("p1", "")
 		bond("n1", "")
 		j.switched("n1", "br0", "to2")
-		j.rebuilt("n1", "link set bond0 master br0", j.features(mode)...)
+		j.rebuilt("n1", "link set bond0 master br0", j.features("", mode)...)
 	}
 	j.address("n1", "br0", 1, 254)
 	j.address("p1", "bond0", 1, 1)

@@ -34,7 +34,7 @@ func stageVRF(j *joint) {
 		}
 		if vrf := member[host]; vrf != "" {
 			j.add(Element{
-				Namespace: "n1", Tool: ToolIP, Text: fmt.Sprintf("link set %s master %s", dev, vrf), Features: j.features("member"), Rebuild: true,
+				Namespace: "n1", Tool: ToolIP, Text: fmt.Sprintf("link set %s master %s", dev, vrf), Features: j.features("", "member"), Rebuild: true,
 			})
 		}
 		j.address("n1", dev, host, 254)

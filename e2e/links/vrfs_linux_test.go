@@ -70,6 +70,15 @@ var vrfs = []scenario{
 	{name: "a route leads into the VRF, and sockets take answers from it", needs: []string{"vrf"}, from: "n", protocols: []string{"tcp"}, only: netstack.IPv4, setup: onVRF + `
 		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1
 		n ip route add 10.9.1.0/24 dev pa`, to: "1.1"},
+	{name: "the VRF is down: what is forwarded passes", needs: []string{"vrf"}, setup: onVRF + `
+		n ip link set vrf0 down`, to: "2.1"},
+	{name: "the VRF is down: the host does not answer", needs: []string{"vrf"}, protocols: connected, setup: onVRF + `
+		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1
+		n ip link set vrf0 down`, to: "1.254", reason: verdict.InterfaceDown},
+	{name: "the VRF is down: the host sends nothing by it", needs: []string{"vrf"}, from: "n", protocols: []string{"tcp"}, setup: onVRF + `
+		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1
+		n {ip} route add {1/} dev pa
+		n ip link set vrf0 down`, to: "1.1", reason: verdict.InterfaceDown},
 	{name: "errors come back by the VRF", needs: []string{"vrf"}, setup: onVRF + `
 		n {ip} route add unreachable {3/} table 10`, to: "3.1", reason: verdict.RouteUnreachable},
 }
