@@ -77,6 +77,9 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 	if r.Query.SourcePort == 0 && !isICMP(f.packet.Protocol) {
 		list = append(list, "the client's port is an ephemeral one: 45678 stands for all")
 	}
+	if balancers := balancers(r); len(balancers) > 0 {
+		list = append(list, fmt.Sprintf("what IPVS on %s remembers of earlier connections was not collected: the client is taken for a new one", strings.Join(balancers, ", ")))
+	}
 	optional := []netstack.Part{
 		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF,
 		netstack.PartNeighbours, netstack.PartFDB, netstack.PartNextHops, netstack.PartBridgeVLAN,
@@ -91,6 +94,20 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 		}
 		if len(lacking) > 0 {
 			list = append(list, fmt.Sprintf("the %s of %s was not collected, and is taken as empty", p, strings.Join(lacking, ", ")))
+		}
+	}
+	return list
+}
+
+// balancers lists the namespaces in which IPVS has sent a packet of the report on,
+// each once.
+func balancers(r *verdict.Report) []string {
+	var list []string
+	for i := range r.Paths {
+		for _, t := range r.Paths[i].Translations {
+			if t.Kind == "ipvs" && !slices.Contains(list, t.Where) {
+				list = append(list, t.Where)
+			}
 		}
 	}
 	return list

@@ -194,6 +194,7 @@ func (l *leg) enter(h *host, in string) {
 			l.packet.Mark, l.packet.UID, l.packet.Bound = 0, nil, ""
 		}
 		l.state.Conn, l.state.CT, l.state.Reply, l.state.Proxied = nil, netfilter.CTNone, false, nil
+		l.state.Balance = nil
 		l.state.Balanced, l.stolen, l.inbound, l.slave = false, false, "", ""
 	}
 	l.host = h

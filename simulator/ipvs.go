@@ -185,8 +185,11 @@ func (l *leg) sendTo(c *ipvs.Conn, at netfilter.Hook) (end, bool) {
 	h, p := l.host, &l.packet
 	to := c.Destination.Addr()
 	l.balanced(c)
-	if c.To.Method == ipvs.NAT && c.Tracked() {
-		l.state.AlterReply(c.Destination)
+	if c.To.Method == ipvs.NAT {
+		l.state.Balance = &netfilter.Balance{Virtual: c.Virtual}
+		if c.Tracked() {
+			l.state.AlterReply(c.Destination)
+		}
 	}
 	before := l.route
 	l.route = h.fib.Lookup(fib.Key{Dst: to})

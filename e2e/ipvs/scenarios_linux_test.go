@@ -57,6 +57,15 @@ var scenarios = []scenario{
 		tcp n: p q
 		udp a: p q
 		udp n: p q`},
+	{name: "what belongs to the service is masqueraded", setup: tracked + nat + `
+		n {iptables} -t nat -A POSTROUTING -m ipvs --vaddr 9.9 --vport 8000 --vmethod MASQ -j MASQUERADE`, fates: `
+		tcp c: p q
+		tcp a: p q
+		udp a: p q`},
+	{name: "what belongs to another service is not masqueraded", setup: tracked + nat + `
+		n {iptables} -t nat -A POSTROUTING -m ipvs --vaddr 9.9 --vport 8001 -j MASQUERADE`, fates: `
+		tcp c: p q
+		tcp a: timeout/ReplyNotTranslated`},
 	{name: "nothing is masqueraded while IPVS keeps packets from connection tracking", setup: nat + masquerade, fates: `
 		tcp c: p q
 		tcp a: timeout/ReplyNotTranslated`},

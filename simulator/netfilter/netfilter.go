@@ -137,6 +137,9 @@ type State struct {
 	// Balanced says that IPVS has seen the packet (skb->ipvs_property). It may
 	// pass OUTPUT then without being made here.
 	Balanced bool
+	// Balance is the connection of a packet that IPVS has translated on its way to a
+	// destination; nil for others.
+	Balance *Balance
 	// Proxied is the rule that has given the packet to a local proxy; nil without
 	// one. It is kept as Conn is.
 	Proxied *Rule

@@ -302,17 +302,6 @@ func compileCluster(r *ruleParser, o options) (matcher, error) {
 	return m, nil
 }
 
-func compileIPVS(r *ruleParser, o options) (matcher, error) {
-	if len(r.p.c.ns.IPVS.Data) > 0 {
-		return unknownMatch{"match ipvs"}, nil
-	}
-	// Without services no packet belongs to one (ipvs_mt).
-	if len(o) == 1 && o[0].name == "--ipvs" && o[0].invert {
-		return nil, nil
-	}
-	return never{}, nil
-}
-
 // compileU32 reads tests like "0>>22&0x3C@0>>16=22:80,443&&6&0xFF=6".
 func compileU32(r *ruleParser, o options) (matcher, error) {
 	opt := o.get("--u32")

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -80,6 +81,9 @@ func TestOptionsOfTargetsAreChecked(t *testing.T) {
 		{"-m ecn --ecn-ip-ect 4 -j DROP", `f:3: invalid number for --ecn-ip-ect at "4"`},
 		{"-m cluster --cluster-total-nodes 2 --cluster-local-node 3 -j DROP", `f:3: the local node is not one of the nodes at "cluster"`},
 		{"-m ipv6header --header hop -j DROP", `f:3: no such match in IPv4 at "ipv6header"`},
+		{"-m ipvs --vport 0x -j DROP", `f:3: invalid value for --vport at "0x"`},
+		{"-m ipvs --vdir SIDEWAYS -j DROP", `f:3: invalid value for --vdir at "SIDEWAYS"`},
+		{"-m ipvs --vaddr nobody -j DROP", `f:3: invalid value for --vaddr at "nobody"`},
 		{"-m owner --gid-owner x -j DROP", `f:3: invalid group id at "x"`},
 	} {
 		ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD "+c.rule+"\nCOMMIT\n")
@@ -113,6 +117,38 @@ func TestALargeSetKnowsItsElements(t *testing.T) {
 		}
 		if res := rs.Run(netstack.IPv4, Forward, &State{Packet: p}, &fakeEnv{}); res.Action != want {
 			t.Fatalf("%s: action %d, want %d", p.Dst, res.Action, want)
+		}
+	}
+}
+
+// A packet that IPVS has sent on is known by the service that its client asked for.
+func TestIPVSIsMatchedByItsConnections(t *testing.T) {
+	balance := &Balance{Virtual: netip.MustParseAddrPort("10.96.0.1:443")}
+	for _, c := range []struct {
+		match            string
+		plain, back, own bool // of other packets; of answers; of what goes to a destination
+	}{
+		{"--ipvs", false, true, true},
+		{"! --ipvs", true, false, false},
+		{"--vport 443", false, false, true},
+		{"! --vport 443", false, false, false},
+		{"! --vport 80", false, false, true},
+		{"--vaddr 10.96.0.0/16 --vproto tcp --vmethod MASQ", false, false, true},
+		{"--vaddr 10.97.0.0/16", false, false, false},
+		{"! --vaddr 10.96.0.1", false, false, false},
+		{"--vproto udp", false, false, false},
+		{"--vmethod GATE", false, false, false},
+		{"! --vmethod GATE", false, false, true},
+		{"--vdir ORIGINAL", false, false, false}, // the packet is not tracked
+	} {
+		rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD -m ipvs "+c.match+" -j DROP\nCOMMIT\n"))
+		for want, st := range map[*bool]*State{
+			&c.plain: {Packet: packet()}, &c.back: {Packet: packet(), Balanced: true}, &c.own: {Packet: packet(), Balanced: true, Balance: balance},
+		} {
+			st.CT = CTUntracked
+			if got := rs.Run(netstack.IPv4, Forward, st, &fakeEnv{}).Action == Drop; got != *want {
+				t.Errorf("%s: matches %v, balanced %v of %v", c.match, got, st.Balanced, st.Balance)
+			}
 		}
 	}
 }

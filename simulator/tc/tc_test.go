@@ -3,6 +3,7 @@ package tc
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -142,4 +143,44 @@ func FuzzParse(f *testing.F) {
 		}
 		s.Run("e", Ingress, syn(), &asked{})
 	})
+}
+
+// The text of iproute2 6.1, with device and parent added.
+func TestTheOutputOfTCIsUnderstood(t *testing.T) {
+	data, err := os.ReadFile("testdata/iproute2-6.1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse("tc.json", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to80, to81, ping := syn(), syn(), syn()
+	to81.Packet.DstPort, to81.Packet.Src = 81, netip.MustParseAddr("192.0.2.1")
+	ping.Packet.Protocol, ping.Packet.SrcPort, ping.Packet.DstPort = netstack.ProtoICMP, 0, 0
+	tagged := syn()
+	tagged.Tag, tagged.VLAN = EtherVLAN, 5
+	for _, test := range []struct {
+		name  string
+		hook  Hook
+		frame *Frame
+		want  string
+		asked string
+	}{
+		{"u32 passes a port", Ingress, to80, "pass filter protocol ip pref 10 u32 chain 0 fh 800::800 on e0 ingress", ""},
+		{"u32 redirects the protocol", Ingress, to81, "redirect filter protocol ip pref 10 u32 chain 0 fh 800::801 on e0 ingress", ""},
+		{"u32 redirects everything", Ingress, ping, "redirect filter protocol all pref 12 u32 chain 0 fh 802::800 on e0 ingress", "u32 at 20"},
+		{"flower meets no key but one that is asked about", Egress, to81, "pass ", "flower ct_state +trk"},
+		{"flower of a VLAN asks about the priority", Egress, tagged, "pass ", "flower vlan_prio 3"},
+	} {
+		env := &asked{}
+		res := s.Run("e0", test.hook, test.frame, env)
+		text := ""
+		if res.Filter != nil {
+			text = res.Filter.Text
+		}
+		if got := res.Fate.String() + " " + text; got != test.want || strings.Join(env.what, ", ") != test.asked {
+			t.Errorf("%s: %s, asked %q; want %s, asked %q", test.name, got, env.what, test.want, test.asked)
+		}
+	}
 }
