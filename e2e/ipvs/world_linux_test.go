@@ -5,7 +5,6 @@
 package ipvs
 
 import (
-	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -176,25 +175,11 @@ func (f *family) serve(t *testing.T, ns string) {
 			return err
 		}
 		t.Cleanup(func() { c.Close() })
-		go answer(c, ns)
+		go lab.ServeUDP(c, ns)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// answer says the server's name before each datagram that it returns.
-func answer(c net.PacketConn, name string) {
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := c.ReadFrom(buf)
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err == nil:
-			c.WriteTo(append([]byte(name+" "), buf[:n]...), from)
-		}
 	}
 }
 
