@@ -21,16 +21,19 @@ func drawnSubjects() []subject {
 			return b.only1(feature, generateIPSet)
 		}})
 	}
-	for _, feature := range []string{"rule:from", "rule:iif", "rule:ipproto", "rule:suppress"} {
+	for _, feature := range []string{"rule:from", "rule:iif", "rule:ipproto", "rule:not", "rule:suppress"} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateRoutes) }})
 	}
 	for _, feature := range []string{"nft:concat", "nft:ct-mark", "nft:notrack", "nft:objects", "nft:payload-set", "nft:set"} {
 		list = append(list, subject{feature: feature, show: func(b *builder) bool { return b.only1(feature, generateNFT) }})
 	}
-	for _, feature := range []string{"link:down", "link:mtu", "sysctl:disable_ipv6"} {
+	for _, feature := range []string{"link:down", "link:mtu", "sysctl:disable_ipv6", "policy:DROP"} {
 		list = append(list, subject{feature: feature, apart: true, show: func(b *builder) bool {
 			for _, n := range b.nodes {
 				b.talk(n.pods[0], b.nodes[0].pods[len(b.nodes[0].pods)-1])
+			}
+			if feature == "policy:DROP" {
+				return b.only1(feature, generateIPTables)
 			}
 			return b.only1(feature, generateLinks)
 		}})

@@ -162,7 +162,8 @@ func (b *builder) ruled(fits func(*place) bool, selector func(*place) string, fe
 	}
 	text := fmt.Sprintf("%s to %s priority %d ", selector(&p), p.host(), 500+len(b.world.Elements))
 	if b.chance(50) {
-		b.route(p.ns, p.flow.family, "rule", text+one(b, "blackhole", "unreachable", "prohibit"), feature)
+		action := one(b, "blackhole", "unreachable", "prohibit")
+		b.route(p.ns, p.flow.family, "rule", text+action, feature, "rule:"+action)
 		return true
 	}
 	table := 1000 + len(b.world.Elements)
