@@ -1,5 +1,10 @@
 package judge
 
+import (
+	"fmt"
+	"strings"
+)
+
 // drawnSubjects are features that generators draw among many others, each alone: a condition on a flow of which it mostly holds,
 // a set that mostly has it.
 func drawnSubjects() []subject {
@@ -38,6 +43,19 @@ func drawnSubjects() []subject {
 			return b.only1(feature, generateLinks)
 		}})
 	}
+	list = append(list, subject{feature: "set:bitmap:ip,mac", show: func(b *builder) bool {
+		x := b.xtSpot([]string{"filter", "mangle"}, func(v *view) bool {
+			return arriving(v) && !ipv6(v) && !v.reply && v.flow.fromPod != nil && v.ns == v.flow.fromNode.name
+		})
+		if x == nil {
+			return false
+		}
+		name := fmt.Sprintf("macs%d", len(x.world.Elements))
+		x.ipset(x.v.ns, fmt.Sprintf("create %s bitmap:ip,mac range %s/24", name, x.v.src))
+		x.ipset(x.v.ns, fmt.Sprintf("add %s %s,%s", name, x.v.src, strings.ToUpper(x.v.flow.fromPod.mac())), "set:bitmap:ip,mac")
+		x.shows("-m set --match-set "+name+" src,src", "-j DROP", "match:set", "target:DROP")
+		return true
+	}})
 	list = append(list, subject{feature: "target:SET", show: func(b *builder) bool {
 		x := b.xtSpot([]string{"filter", "mangle"}, nil)
 		if x != nil {
