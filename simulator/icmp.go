@@ -31,6 +31,7 @@ const (
 	icmp6RejectRoute  = 6
 	icmp6TooBig       = 2
 	icmp6TimeExceeded = 3
+	icmp6EchoReply    = 129
 )
 
 // unreachable is the ICMP error of a host that knows no way.

@@ -312,6 +312,9 @@ func (l *leg) send(h *host) end {
 	if l.anySource && l.packet.Family() == netstack.IPv6 {
 		key.Src = noAddr // the socket keeps the route that it found first
 	}
+	if l.packet.Protocol == netstack.ProtoICMPv6 && l.packet.ICMPType == icmp6EchoReply {
+		key.TOS = 0 // the answer has that of the request, and its look-up none (icmpv6_echo_reply)
+	}
 	l.route = l.lookup(key)
 	if !l.route.Found() && l.route.Unknown == "" && !l.packet.Src.IsValid() && l.packet.Family() == netstack.IPv6 {
 		// ip6_dst_lookup_tail: routes and rules may ask for a source.

@@ -230,7 +230,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	case netstack.ProtoICMP:
 		p.ICMPType, p.ICMPCode = 0, 0
 	case netstack.ProtoICMPv6:
-		p.ICMPType, p.ICMPCode = 129, 0
+		p.ICMPType, p.ICMPCode = icmp6EchoReply, 0
 	}
 	if p.Length == 0 {
 		p.Length = cmp.Or(c.flow.size, datagramLength(&p))
