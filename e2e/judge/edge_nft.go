@@ -23,6 +23,7 @@ func nftablesEdges() []subject {
 	return []subject{
 		{feature: "nft:policy", show: at(withPorts, (*nftables).policed)},
 		{feature: "nft:priority", show: at(nil, (*nftables).ordered)},
+		{feature: "nft:priority", show: at(nil, (*nftables).ordered)},
 		{feature: "nft:catch-all", show: at(nil, (*nftables).anythingElse)},
 		{feature: "nft:numgen", show: at(func(v *view) bool {
 			f := v.flow
@@ -64,10 +65,10 @@ func (x *nftables) policed() {
 // does.
 func (x *nftables) ordered() {
 	first, second := one(x.builder, -160, -30, -8, 3), one(x.builder, -140, -20, -2, 8, 40)
-	switch x.IntN(3) {
+	switch x.IntN(4) {
 	case 0:
 		first, second = second, first
-	case 1:
+	case 1, 2:
 		second = first
 	}
 	mark := fmt.Sprintf("%#x", 0x100+x.IntN(100))
