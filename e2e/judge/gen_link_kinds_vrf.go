@@ -52,7 +52,11 @@ func stageVRF(j *joint) {
 				rest += fmt.Sprintf(" table %d", map[string]int{"red": 10, "blue": 11}[vrf])
 			}
 			if j.once(fmt.Sprintf("leak %s %d", member[host], other)) {
-				j.to("n1", other, [2]netip.Addr{}, rest, j.features("leak")...)
+				// Half of the subnet: the whole is there already, where the device is in no VRF.
+				for i, f := range families {
+					half := netip.PrefixFrom(pair(other, 0)[i], []int{25, 65}[i])
+					j.route("n1", f, "route", half.String()+" "+rest, j.features("leak")...)
+				}
 			}
 		}
 	}
