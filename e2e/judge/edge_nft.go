@@ -32,6 +32,7 @@ func nftablesEdges() []subject {
 		{feature: "nft:interval", show: at(withPorts, (*nftables).interval)},
 		{feature: "nft:interval", show: at(withPorts, (*nftables).interval)},
 		{feature: "nft:vmap", show: at(nil, (*nftables).mappedGoto)},
+		{feature: "nft:vmap", show: at(nil, (*nftables).mappedOthers)},
 		{feature: "nft:mark", show: at(nil, (*nftables).masked)},
 	}
 }
@@ -161,6 +162,14 @@ func (x *nftables) interval() {
 	default:
 		x.decides(fmt.Sprintf("%s sport %s%s", proto, one(x.builder, "", "", "!= "), ports(v.sport)), "nft:interval")
 	}
+}
+
+// mappedOthers asks a verdict map that mostly lacks the packet: then the next rule has its say.
+func (x *nftables) mappedOthers() {
+	x.filter()
+	key := one(x.builder, x.v.src, x.v.src.Next(), x.v.src.Next(), x.v.src.Next())
+	x.rule(x.chain, x.only(), fmt.Sprintf("%s saddr vmap { %s : %s }", x.ip(), key, one(x.builder, "drop", "accept")), "nft:vmap")
+	x.rule(x.chain, x.only(), one(x.builder, "accept", "accept", "drop"), "nft:accept")
 }
 
 // mappedGoto enters a chain by a verdict map, and comes back from it or not.
