@@ -380,8 +380,7 @@ func (w *writer) element(d *decoder, s *set, e entry) {
 
 // merge writes a statement as a member of the object that is open.
 func (w *writer) merge(s *statement) {
-	var inner writer
-	inner = *w
+	inner := *w
 	inner.out, inner.first = nil, true
 	inner.statement(s)
 	w.err = inner.err

@@ -17,16 +17,6 @@ func bigEndian(b []byte) number {
 	return n
 }
 
-// littleEndian is the number in at most sixteen bytes.
-func littleEndian(b []byte) number {
-	var n number
-	for i := len(b) - 1; i >= 0; i-- {
-		n = n.left(8)
-		n.low |= uint64(b[i])
-	}
-	return n
-}
-
 // bytes are those of the number in network order.
 func (n number) bytes(size int) []byte {
 	b := make([]byte, size)

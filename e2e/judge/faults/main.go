@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command faults puts plausible mistakes into the simulator, one at a time, and lets the judge look for each. It prints a
 // table, and fails when a mistake is not found within so many trials, or when the place of one is not there any more.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command replay asks the simulator that it is built with about recorded worlds, and prints a line for each probe of which
 // it says something else than the kernel did: after how many trials, and what.
 //
