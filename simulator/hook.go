@@ -67,7 +67,7 @@ func (l *leg) notes() *[]verdict.Step {
 // decided ends the leg if the rules of a hook say so. dev is the interface that
 // reports name.
 func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end, bool) {
-	h := l.host
+	h, st := l.host, &l.state
 	if res.NoRoute {
 		f, kind, code := l.routeFinding()
 		if kind == undecided {
@@ -92,7 +92,9 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	case netfilter.Reject:
 		e := l.drop(verdict.NewFindingf(verdict.NetfilterReject, h.where(dev), []string{res.Rule.Text},
 			"packet rejected by %s on %s", rule, h))
-		e.notice = rejectNotice(res.RejectWith, l.packet.Family())
+		if e.notice = rejectNotice(res.RejectWith, l.packet.Family()); e.notice.kind == noticeReset {
+			e.notice.port = st.PhysIn
+		}
 		if at == netfilter.Prerouting && l.packet.Family() == netstack.IPv4 {
 			e.inbound = "" // nf_reject_fill_skb_dst: it has not been routed as one that came in
 		}

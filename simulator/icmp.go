@@ -182,7 +182,12 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		l.state.CT, l.state.Reply = netfilter.CTRelated, !e.reply
 	}
 	l.host = e.host
-	back := l.send(e.host)
+	var back end
+	if e.notice.port != "" {
+		back = l.throwBack(&e)
+	} else {
+		back = l.send(e.host)
+	}
 	if back.kind == undecided {
 		return false, back.finding, l.hops
 	}

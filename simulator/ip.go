@@ -175,6 +175,8 @@ type notice struct {
 	originated bool  // the packet never left the host that made it
 	errno      errno // with noticeErrno
 	late       bool  // only once the kernel has waited for a neighbour
+	// port is the bridge port that a reset leaves by: see throwBack.
+	port string
 }
 
 type noticeKind uint8

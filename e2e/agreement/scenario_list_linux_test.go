@@ -162,6 +162,57 @@ var scenarios = []scenario{
 		node-2 nft add table inet own
 		node-2 nft add chain inet own forward { type filter hook forward priority 10 ; policy accept ; }
 		node-2 nft add rule inet own forward tcp dport 8080 reject with tcp reset`},
+	{name: "a reset for the server of what is longer than its answer to the first packet", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook forward priority 0 ; }
+		node-1 nft add rule inet own early tcp sport 8080 meta length != 60 reject with tcp reset`},
+	{name: "a reset for the server of what is longer than its answer to the first packet, IPv6", to: far, only: netstack.IPv6, reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook forward priority 0 ; }
+		node-1 nft add rule inet own early tcp sport 8080 meta length != 80 reject with tcp reset`},
+	{name: "admin-prohibited before the route is known, tcp at node-1", to: far, proto: "tcp", reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook prerouting priority 0 ; }
+		node-1 nft add rule inet own early tcp dport 8080 reject with icmpx admin-prohibited`},
+	{name: "admin-prohibited before the route is known, udp at node-2", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		node-2 nft add table inet own
+		node-2 nft add chain inet own early { type filter hook prerouting priority 0 ; }
+		node-2 nft add rule inet own early udp dport 5353 reject with icmpx admin-prohibited`},
+	{name: "admin-prohibited before the route is known, icmp at shop/api-1", to: far, proto: "icmp", reason: verdict.NetfilterReject, change: `
+		shop/api-1 nft add table inet own
+		shop/api-1 nft add chain inet own early { type filter hook prerouting priority 0 ; }
+		shop/api-1 nft add rule inet own early {nft} daddr {shop/api-1} meta l4proto {icmp} reject with icmpx admin-prohibited`},
+	{name: "what the device of a node drops on its way out, udp", from: "node-1", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
+		node-1 nft add table netdev own
+		node-1 nft add chain netdev own out { type filter hook egress device eth0 priority 0 ; }
+		node-1 nft add rule netdev own out {nft} daddr {shop/api-1} drop`},
+	{name: "what the device of a node drops on its way out, udp, before its neighbour is known", from: "node-1", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
+		node-1 nft add table netdev own
+		node-1 nft add chain netdev own out { type filter hook egress device eth0 priority 0 ; }
+		node-1 nft add rule netdev own out {nft} daddr {shop/api-1} drop
+		node-1 ip neigh flush dev eth0`},
+	{name: "a reset about a bridged packet, which no rule sees", to: near, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with tcp-reset
+		node-1 {iptables} -t mangle -A OUTPUT -p tcp --tcp-flags RST RST -j DROP
+		node-1 {iptables} -t mangle -A POSTROUTING -p tcp --tcp-flags RST RST -j DROP`},
+	{name: "a reset about a packet from a bridge, which no rule sees", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with tcp-reset
+		node-1 {iptables} -t mangle -A OUTPUT -p tcp --tcp-flags RST RST -j DROP
+		node-1 {iptables} -t mangle -A POSTROUTING -p tcp --tcp-flags RST RST -j DROP`},
+	{name: "a reset about a packet from a bridge to its host, which no rule sees", to: "{node-1}", port: 22, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset
+		node-1 {iptables} -t mangle -A OUTPUT -p tcp --tcp-flags RST RST -j DROP
+		node-1 {iptables} -t mangle -A POSTROUTING -p tcp --tcp-flags RST RST -j DROP`},
+	{name: "a reset about a packet from a bridge without br_netfilter, which rules see", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with tcp-reset
+		node-1 {iptables} -t mangle -A OUTPUT -p tcp --tcp-flags RST RST -j DROP
+		node-1 {iptables} -t mangle -A POSTROUTING -p tcp --tcp-flags RST RST -j DROP`},
+	{name: "a reset about a translated packet from a bridge is not translated back", to: svc, reason: verdict.NetfilterReject, change: `
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with tcp-reset`},
+	{name: "a reset about a translated packet from a bridge without br_netfilter is translated back", to: svc, reason: verdict.NetfilterReject, change: `
+		node-1 sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT --reject-with tcp-reset`},
 	{name: "an ipset that holds the server", to: far, reason: verdict.NetfilterDrop, change: `
 		node-2 ipset create banned-{ipset} hash:net family {ipset}
 		node-2 ipset add banned-{ipset} {shop/api-1}
