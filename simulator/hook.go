@@ -197,10 +197,13 @@ func (l *leg) RedirectAddr(dev string, family netstack.Family) (netip.Addr, bool
 // ReversePath is the test of the rpfilter match.
 func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
 	key := fib.Key{Src: p.Dst, Dst: p.Src, TOS: p.TOS, Mark: p.Mark}
-	if p.Family() == netstack.IPv6 {
-		key.Protocol = p.Protocol // rpfilter_lookup_reverse6
+	if p.Family() == netstack.IPv6 { // rpfilter_lookup_reverse6
+		key.Protocol = p.Protocol
+		if strict || p.Src.IsLinkLocalUnicast() {
+			key.OIF = in
+		}
 	}
-	res := l.host.fib.Lookup(key)
+	res := l.host.fib.LookupDevice(key)
 	if res.Type != netstack.RouteUnicast {
 		return false
 	}
@@ -283,7 +286,15 @@ func answers(p, q *netstack.Packet) bool {
 // FIBDevice is the device that a look-up of nftables finds: a local address
 // has none.
 func (l *leg) FIBDevice(q netfilter.FIBQuery) (dev string, known bool) {
-	res := l.host.fib.Lookup(fib.Key{Src: q.Src, Dst: q.Dst, TOS: q.TOS, Mark: q.Mark, IIF: q.IIF})
+	key := fib.Key{Src: q.Src, Dst: q.Dst, TOS: q.TOS, Mark: q.Mark, IIF: q.IIF}
+	six := netstack.FamilyOf(q.Dst) == netstack.IPv6
+	if six { // nft_fib6_flowi_init
+		key.IIF, key.Protocol = "", l.packet.Protocol
+		if q.Dst.IsLinkLocalUnicast() {
+			key.OIF = q.Dev
+		}
+	}
+	res := l.host.fib.LookupDevice(key)
 	if res.Unknown != "" {
 		return "", false
 	}
@@ -293,10 +304,15 @@ func (l *leg) FIBDevice(q netfilter.FIBQuery) (dev string, known bool) {
 	if q.Dev == "" {
 		return res.NextHops[0].Dev, len(res.NextHops) == 1
 	}
-	if slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return n.Dev == q.Dev }) {
+	other := func(n netstack.NextHop) bool { return n.Dev != q.Dev }
+	switch {
+	case !slices.ContainsFunc(res.NextHops, other):
 		return q.Dev, true
+	case !slices.ContainsFunc(res.NextHops, func(n netstack.NextHop) bool { return !other(n) }):
+		return "", true
 	}
-	return "", true
+	// IPv4 takes any of the route's ways (fib_info_nh_uses_dev), IPv6 that of the flow.
+	return q.Dev, !six
 }
 
 // OutMTU is the MTU of the packet's way out, or of the way back if that is

@@ -363,6 +363,32 @@ var scenarios = []scenario{
 		node-1 ip route add {node-2} dev eth0 table 100
 		node-1 ip route add {node-2} dev cni0
 		node-1 sysctl -qw net.ipv4.conf.eth0.rp_filter=1`},
+	{name: "the rpfilter match where a better route back has another interface", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
+		node-2 {iptables} -t mangle -A PREROUTING -i cni0 -j MARK --set-mark 1
+		node-2 {ip} rule add fwmark 1 lookup 100
+		node-2 {ip} route add {pods-1} via {node-1} table 100
+		node-2 {ip} route del {pods-1}
+		node-2 {ip} route add {pods-1} dev cni0 metric 10
+		node-2 {ip} route add {pods-1} via {node-1} metric 2000
+		node-2 {iptables} -t raw -A PREROUTING -i eth0 -s {pods-1} -m rpfilter --invert -j DROP`},
+	{name: "the rpfilter match of IPv6 takes a worse route back by the interface", to: far, only: netstack.IPv6, change: `
+		node-2 {iptables} -t mangle -A PREROUTING -i cni0 -j MARK --set-mark 1
+		node-2 {ip} rule add fwmark 1 lookup 100
+		node-2 {ip} route add {pods-1} via {node-1} table 100
+		node-2 {ip} route del {pods-1}
+		node-2 {ip} route add {pods-1} dev cni0 metric 10
+		node-2 {ip} route add {pods-1} via {node-1} metric 2000
+		node-2 {iptables} -t raw -A PREROUTING -i eth0 -s {pods-1} -m rpfilter --invert -j DROP`},
+	{name: "the fib expression where a better route back has another interface", to: far, reason: verdict.NetfilterDrop, change: `
+		node-2 {iptables} -t mangle -A PREROUTING -i cni0 -j MARK --set-mark 1
+		node-2 {ip} rule add fwmark 1 lookup 100
+		node-2 {ip} route add {pods-1} via {node-1} table 100
+		node-2 {ip} route del {pods-1}
+		node-2 {ip} route add {pods-1} dev cni0 metric 10
+		node-2 {ip} route add {pods-1} via {node-1} metric 2000
+		node-2 nft add table {nft} back
+		node-2 nft add chain {nft} back c { type filter hook prerouting priority -300 ; }
+		node-2 nft add rule {nft} back c iifname eth0 fib saddr . iif oif missing drop`},
 	{name: "the server has the client's address too", to: far, only: netstack.IPv4, reason: verdict.MartianSource, change: `
 		shop/api-1 ip addr add {shop/web-0}/32 dev lo`},
 	{name: "the node has the client's address too, and would take local sources", to: far, only: netstack.IPv4, reason: verdict.DeliveredElsewhere, change: `

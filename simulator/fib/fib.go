@@ -185,16 +185,23 @@ func (r *Result) Uses(dev string) bool {
 // of several ways the flow takes.
 func (f *FIB) Lookup(k Key) Result { return f.LookupWay(k, nil) }
 
+// LookupDevice is the look-up of netfilter's matches: in IPv6 a route through the
+// device that is asked for wins over those of a better metric (ip6_route_lookup).
+func (f *FIB) LookupDevice(k Key) Result { return f.lookup(query{Key: &k, byDevice: true}) }
+
 // LookupWay is Lookup for a flow of which it is known which way out of a route it
 // takes: the index of one of its NextHops.
 func (f *FIB) LookupWay(k Key, way func(*Result) int) Result {
-	at := familyIndex(netstack.FamilyOf(k.Dst))
-	q := query{Key: &k, src: keyOf(k.Src), dst: keyOf(k.Dst), master: f.master(&k), way: way}
+	return f.lookup(query{Key: &k, way: way})
+}
+
+func (f *FIB) lookup(q query) Result {
+	q.src, q.dst, q.master = keyOf(q.Src), keyOf(q.Dst), f.master(q.Key)
 	if q.OIF != "" && q.OIF == q.master {
 		// l3mdev_update_flow: bound to the VRF device itself.
-		k.OIF = ""
+		q.OIF = ""
 	}
-	return f.find(at, &q)
+	return f.find(familyIndex(netstack.FamilyOf(q.Dst)), &q)
 }
 
 // find looks up in the tables that the rules lead to.
@@ -226,6 +233,7 @@ type query struct {
 	master   string // VRF device that the packet belongs to
 	way      func(*Result) int
 	scope    netstack.Scope // of the routes looked for, at least (IPv4)
+	byDevice bool           // see LookupDevice
 }
 
 // master is the VRF of a look-up: l3mdev_update_flow.

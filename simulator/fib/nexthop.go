@@ -145,6 +145,9 @@ func (f *FIB) usableHops(at int, hops []netstack.NextHop, oif string) []netstack
 // selectIPv6Route is find_rr_leaf and fib6_select_path: the routes of the
 // lowest metric first; when none of them serves, the best of all others.
 func (f *FIB) selectIPv6Route(routes []*netstack.Route, q *query, reachable bool) (Result, bool) {
+	if q.byDevice {
+		return f.matchDevice(routes, q)
+	}
 	n := 1
 	for n < len(routes) && routes[n].Metric == routes[0].Metric {
 		n++
@@ -203,6 +206,67 @@ func (f *FIB) bestIPv6(routes []*netstack.Route, q *query, reachable bool) (best
 	}
 	f.addSiblings(&best, routes[from+1:])
 	return best, true
+}
+
+// matchDevice is rt6_device_match: the first route through the device that is
+// asked for, at any metric; where there is none, the first of all, unless the
+// scope of the address needs the device.
+func (f *FIB) matchDevice(routes []*netstack.Route, q *query) (Result, bool) {
+	leads := func(h netstack.NextHop) bool { return !h.Dead && f.deviceMatches(h.Dev, q) }
+	for i, r := range routes {
+		hops, _, unknown := f.hops(r)
+		if unknown != "" {
+			return Result{Type: r.Type, Route: r, Unknown: unknown}, true
+		}
+		if at := slices.IndexFunc(hops, leads); at >= 0 {
+			return f.selectPath(routes[i:], hops, at, q), true
+		}
+	}
+	first := routes[0]
+	hops, blackhole, _ := f.hops(first)
+	switch {
+	case q.OIF != "" && q.Dst.IsLinkLocalUnicast(): // RT6_LOOKUP_F_IFACE
+		return Result{}, false
+	case blackhole:
+		return Result{Type: netstack.RouteBlackhole, Route: first}, true
+	case dropping(first.Type):
+		return Result{Type: first.Type, Route: first}, true
+	case len(hops) == 0 || hops[0].Dead:
+		return Result{}, false
+	}
+	return f.selectPath(routes, hops, 0, q), true
+}
+
+// deviceMatches is __rt6_device_match: without a device, one with the source
+// address is asked for, and if that is of global scope, any will do.
+func (f *FIB) deviceMatches(dev string, q *query) bool {
+	switch {
+	case q.OIF != "":
+		return dev == q.OIF
+	case !q.Src.IsValid():
+		return false
+	case !q.Src.IsLinkLocalUnicast():
+		return f.Local(q.Src)
+	}
+	for a := range f.devices.Each(dev) {
+		if a.Prefix.Addr() == q.Src {
+			return true
+		}
+	}
+	return false
+}
+
+// selectPath is fib6_select_path of ip6_pol_route_lookup: who asked for a device
+// gets the way that was matched, others that of the flow.
+func (f *FIB) selectPath(routes []*netstack.Route, hops []netstack.NextHop, at int, q *query) Result {
+	res := Result{Type: routes[0].Type, Route: routes[0], NextHops: hops[at : at+1], all: hops}
+	if q.OIF == "" {
+		if usable := f.usableHops(1, hops, ""); len(usable) > 0 {
+			res.NextHops = usable
+		}
+		f.addSiblings(&res, routes[1:])
+	}
+	return res
 }
 
 // score is rt6_score_route: 2 for the right device, plus the router preference.
