@@ -86,6 +86,8 @@ type leg struct {
 	seen    []visit
 	loop    *verdict.Finding // set once the packet came back to a place
 	taken   []routeTaken
+	// forgetful says that the sender does not learn the MTU of the way it takes.
+	forgetful bool
 	// tags are those of the frame, and towards the neighbour that it is for.
 	tags    tags
 	towards netip.Addr
@@ -474,7 +476,11 @@ func (l *leg) lookup(key fib.Key) fib.Result { return l.host.fib.LookupWay(key, 
 func (l *leg) pickNextHop() {
 	l.next = netstack.NextHop{}
 	if len(l.route.NextHops) > 0 {
-		l.next = l.route.NextHops[l.way(&l.route)]
+		at := l.way(&l.route)
+		l.next = l.route.NextHops[at]
+		if l.host == l.origin {
+			l.forgetful = !l.route.LearnsMTU(at)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"slices"
+
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -221,6 +223,7 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 	if s.back {
 		l.draws = drawsBack
 		e := c.returned(l, l.send(c.server.host))
+		l.forget(&e)
 		return p, l.hops, e
 	}
 	l.anySource = !c.flow.packet.Src.IsValid()
@@ -229,7 +232,20 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 		e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
 			"%s is owned by %s: the established connection goes elsewhere than its first packet", e.packet.Dst, e.host))
 	}
+	l.forget(&e)
 	return p, l.hops, e
+}
+
+// forget takes the MTU out of an error about the way, where the sender keeps it at
+// another next hop than that of the connection.
+func (l *leg) forget(e *end) {
+	if !l.forgetful || e.notice.mtu == 0 || e.notice.originated {
+		return
+	}
+	e.notice.mtu = 0
+	f := *e.finding
+	f.Evidence = append(slices.Clip(f.Evidence), "the sender does not learn it: "+describeRoute(&l.taken[0].route))
+	e.finding = &f
 }
 
 // talks says whether a message gets through where full-size segments do not.

@@ -546,6 +546,23 @@ var scenarios = []scenario{
 		shop/web-0 {ip} route replace default via {gateway-1} mtu 1300`},
 	{name: "a smaller MTU of the node's route", to: far, change: `
 		node-1 {ip} route replace {pods-2} via {node-2} mtu 1300`},
+	{name: "a smaller MTU on the way of a nexthop object", to: far, only: netstack.IPv6, change: `
+		node-1 sysctl -qw net.ipv6.conf.cni0.proxy_ndp=1 net.ipv6.neigh.cni0.proxy_delay=0
+		node-1 ip -6 neigh add proxy {shop/api-1} dev cni0
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		shop/web-0 ip -6 nexthop add id 9 via {gateway-1} dev eth0
+		shop/web-0 ip -6 route add {shop/api-1} nhid 9`},
+	{name: "a smaller MTU on the way of a nexthop object without gateway is not learnt", to: far, only: netstack.IPv6, reason: verdict.MTUExceeded, change: `
+		node-1 sysctl -qw net.ipv6.conf.cni0.proxy_ndp=1 net.ipv6.neigh.cni0.proxy_delay=0
+		node-1 ip -6 neigh add proxy {shop/api-1} dev cni0
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		shop/web-0 ip -6 nexthop add id 9 dev eth0
+		shop/web-0 ip -6 route add {shop/api-1} nhid 9`},
+	{name: "a smaller MTU on the way of a device alone is learnt", to: far, only: netstack.IPv6, change: `
+		node-1 sysctl -qw net.ipv6.conf.cni0.proxy_ndp=1 net.ipv6.neigh.cni0.proxy_delay=0
+		node-1 ip -6 neigh add proxy {shop/api-1} dev cni0
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		shop/web-0 ip -6 route add {shop/api-1} dev eth0`},
 	{name: "a smaller MTU of the node's route, and nobody is told", to: far, reason: verdict.MTUExceeded, change: `
 		node-1 {ip} route replace {pods-2} via {node-2} mtu 1300
 		node-1 {iptables} -A OUTPUT -p {icmp} {too-big} -j DROP`},

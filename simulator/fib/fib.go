@@ -181,6 +181,19 @@ func (r *Result) Uses(dev string) bool {
 	return slices.ContainsFunc(r.all, func(h netstack.NextHop) bool { return h.Dev == dev })
 }
 
+// LearnsMTU says whether a path MTU that is learnt about one of the NextHops is found
+// there again. For nexthop objects IPv6 keeps it at the first with the same device
+// and gateway, and nowhere without gateway: fib6_nh_find_match.
+func (r *Result) LearnsMTU(at int) bool {
+	if r.Route.NextHopID == 0 || r.Route.Family == netstack.IPv4 {
+		return true
+	}
+	way := &r.NextHops[at]
+	return way.Gateway.IsValid() && at == slices.IndexFunc(r.NextHops, func(h netstack.NextHop) bool {
+		return h.Dev == way.Dev && h.Gateway == way.Gateway
+	})
+}
+
 // Lookup finds the route for a packet. It is unknown where that depends on which
 // of several ways the flow takes.
 func (f *FIB) Lookup(k Key) Result { return f.LookupWay(k, nil) }

@@ -218,6 +218,9 @@ func (f *FIB) matchDevice(routes []*netstack.Route, q *query) (Result, bool) {
 		if unknown != "" {
 			return Result{Type: r.Type, Route: r, Unknown: unknown}, true
 		}
+		if dropping(r.Type) {
+			hops = []netstack.NextHop{{Dev: "lo"}}
+		}
 		if at := slices.IndexFunc(hops, leads); at >= 0 {
 			return f.selectPath(routes[i:], hops, at, q), true
 		}
