@@ -118,6 +118,20 @@ func outcomeOf(n notice, p *netstack.Packet) verdict.Outcome {
 	return verdict.OutcomeHostUnreachable
 }
 
+// outcomeOnceConnected is what a connected TCP socket says of the notice. It gets
+// an error number, and of IPv4 none that tells who forbids from who knows no way
+// (tcp_v4_err, icmp_err_convert).
+func outcomeOnceConnected(n notice, p *netstack.Packet) verdict.Outcome {
+	outcome := outcomeOf(n, p)
+	switch {
+	case outcome != verdict.OutcomeProhibited || p.Family() == netstack.IPv6:
+		return outcome
+	case n.code == icmpNetProhibited:
+		return verdict.OutcomeNetUnreachable
+	}
+	return verdict.OutcomeHostUnreachable
+}
+
 func icmp6Outcome(n notice) verdict.Outcome {
 	switch {
 	case n.typ == icmp6TooBig:

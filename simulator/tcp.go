@@ -159,7 +159,7 @@ func (c *conversation) rebuffed() (outcome verdict.Outcome, hops []verdict.Hop, 
 	if e.notice.kind == noticeReset {
 		return verdict.OutcomeReset, hops, true
 	}
-	return outcomeOf(e.notice, &c.client), hops, true
+	return outcomeOnceConnected(e.notice, &c.client), hops, true
 }
 
 // closed says whether the client of a server that was reset is reset, too: it

@@ -182,6 +182,18 @@ var scenarios = []scenario{
 		shop/api-1 nft add table inet own
 		shop/api-1 nft add chain inet own early { type filter hook prerouting priority 0 ; }
 		shop/api-1 nft add rule inet own early {nft} daddr {shop/api-1} meta l4proto {icmp} reject with icmpx admin-prohibited`},
+	{name: "icmp-host-prohibited about the last packet of a handshake", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 iptables -I FORWARD -p tcp --dport 8080 -m conntrack --ctstatus SEEN_REPLY -j REJECT --reject-with icmp-host-prohibited`},
+	{name: "icmp-net-prohibited about the last packet of a handshake", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 iptables -I FORWARD -p tcp --dport 8080 -m conntrack --ctstatus SEEN_REPLY -j REJECT --reject-with icmp-net-prohibited`},
+	{name: "icmp-admin-prohibited about the last packet of a handshake", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 iptables -I FORWARD -p tcp --dport 8080 -m conntrack --ctstatus SEEN_REPLY -j REJECT --reject-with icmp-admin-prohibited`},
+	{name: "icmp6-adm-prohibited about the last packet of a handshake", to: far, only: netstack.IPv6, reason: verdict.NetfilterReject, change: `
+		node-1 ip6tables -I FORWARD -p tcp --dport 8080 -m conntrack --ctstatus SEEN_REPLY -j REJECT --reject-with icmp6-adm-prohibited`},
+	{name: "admin-prohibited before the route is known, about the last packet of a handshake", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook prerouting priority 0 ; }
+		node-1 nft add rule inet own early tcp dport 8080 ct status seen-reply reject with icmpx admin-prohibited`},
 	{name: "what the device of a node drops on its way out, udp", from: "node-1", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
 		node-1 nft add table netdev own
 		node-1 nft add chain netdev own out { type filter hook egress device eth0 priority 0 ; }
