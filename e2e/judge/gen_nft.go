@@ -17,6 +17,8 @@ type nftables struct {
 	chain string
 	// priority is the chain's.
 	priority int
+	// linkLayer says that it is below the network layer, where few conditions can stand.
+	linkLayer bool
 	// held are the features of the selector that was written last.
 	held []string
 }
@@ -70,6 +72,13 @@ func (x *nftables) base(kind string, priority int) {
 }
 
 func (x *nftables) filter() { x.base("filter", one(x.builder, -310, -170, -149, -10, 0, 1, 60, 140)) }
+
+// deviceBase declares the table, and a chain of it at a hook of a device.
+func (x *nftables) deviceBase(hook, dev string, priority int) {
+	x.chain = strings.ReplaceAll(fmt.Sprintf("%s_%s_p%d", hook, strings.ReplaceAll(dev, "-", "_"), priority), "-", "m")
+	x.nft(x.v.ns, "add table "+x.table)
+	x.nft(x.v.ns, fmt.Sprintf("add chain %s %s { type filter hook %s device %q priority %d; }", x.table, x.chain, hook, dev, priority))
+}
 
 // rule appends a rule to a chain.
 func (x *nftables) rule(chain, condition, statement string, features ...string) {
@@ -424,9 +433,7 @@ func (x *nftables) device() {
 	if hook == "ingress" && x.chance(40) {
 		x.table = "inet judge"
 	}
-	x.chain = fmt.Sprintf("%s_%s", hook, strings.ReplaceAll(dev, "-", "_"))
-	x.nft(v.ns, "add table "+x.table)
-	x.nft(v.ns, fmt.Sprintf("add chain %s %s { type filter hook %s device %q priority %d; }", x.table, x.chain, hook, dev, one(x.builder, -5, 0, 5)))
+	x.deviceBase(hook, dev, one(x.builder, -5, 0, 5))
 	more := one(x.builder, "", " "+x.ip()+" saddr "+v.src.String(), " "+x.ip()+" daddr != "+v.dst.String(), " meta protocol ip", " ether type ip6")
 	switch x.IntN(3) {
 	case 0:

@@ -213,6 +213,29 @@ func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
 	}
 }
 
+// TestNFTTakesTheChainsOfWorlds draws worlds and looks for what nft would refuse: a chain declared again as another one, and
+// look-ups of routes at an ingress (nft_fib_validate).
+func TestNFTTakesTheChainsOfWorlds(t *testing.T) {
+	for index := range uint64(600) {
+		chains := make(map[string]string)
+		for _, e := range Generate(21, index, []string{"nft"}, nil).Elements {
+			words := strings.Fields(e.Text)
+			if e.Tool != ToolNFT || len(words) < 5 {
+				continue
+			}
+			key := strings.Join(append([]string{e.Namespace}, words[2:5]...), " ")
+			switch before, known := chains[key]; {
+			case words[1] == "chain" && known && before != e.Text:
+				t.Errorf("world %d, %s: %q after %q", index, e.Namespace, e.Text, before)
+			case words[1] == "chain":
+				chains[key] = e.Text
+			case strings.Contains(before, "hook ingress") && strings.Contains(e.Text, " fib "):
+				t.Errorf("world %d, %s: %q in %q", index, e.Namespace, e.Text, before)
+			}
+		}
+	}
+}
+
 // TestWorldsAddNothingTwice draws worlds and looks for routes and rules that the kernel would refuse, as it has them.
 func TestWorldsAddNothingTwice(t *testing.T) {
 	for index := range uint64(600) {

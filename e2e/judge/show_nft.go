@@ -38,7 +38,7 @@ func nftSubjects() []subject {
 		list = append(list, subject{feature: "nft:reject", show: func(b *builder) bool {
 			kind := one(b, kinds...)
 			x := b.nftSpot(func(v *view) bool {
-				return v.at("INPUT", "FORWARD", "OUTPUT") && !v.reply && (kind != "tcp reset" || v.flow.Protocol == verdict.TCP)
+				return v.at("PREROUTING", "INPUT", "FORWARD", "OUTPUT") && (kind != "tcp reset" || v.flow.Protocol == verdict.TCP)
 			})
 			if x == nil {
 				return false
@@ -105,7 +105,7 @@ func (x *nftables) only() string {
 	default:
 		text += fmt.Sprintf(" %s sport %d %s dport %d", v.flow.Protocol, v.sport, v.flow.Protocol, v.dport)
 	}
-	if x.rich && !strings.HasPrefix(x.table, "netdev ") && !strings.HasPrefix(x.table, "bridge ") {
+	if x.rich && !x.linkLayer {
 		return x.truths(text)
 	}
 	return text
@@ -287,7 +287,7 @@ func (b *builder) showBridgeFamily() bool {
 			return false
 		}
 	}
-	x := &nftables{builder: b, v: v, table: "bridge judge"}
+	x := &nftables{builder: b, v: v, table: "bridge judge", linkLayer: true}
 	x.base("filter", one(b, -200, 0, 200))
 	more := ""
 	if v.hook == "FORWARD" {
@@ -312,13 +312,11 @@ func (b *builder) showDevice(hook string) bool {
 	if hook == "egress" {
 		dev = v.out
 	}
-	x := &nftables{builder: b, v: v, table: one(b, "netdev judge", "netdev judge", "inet judge")}
+	x := &nftables{builder: b, v: v, table: one(b, "netdev judge", "netdev judge", "inet judge"), linkLayer: true}
 	if hook == "egress" {
 		x.table = "netdev judge"
 	}
-	x.chain = fmt.Sprintf("%s_%s", hook, dev)
-	x.nft(v.ns, "add table "+x.table)
-	x.nft(v.ns, fmt.Sprintf("add chain %s %s { type filter hook %s device %q priority 0; }", x.table, x.chain, hook, dev))
+	x.deviceBase(hook, dev, 0)
 	x.rule(x.chain, x.only(), "drop", "nft:device", "nft:device-"+hook, "nft:drop")
 	return true
 }
