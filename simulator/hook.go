@@ -174,6 +174,36 @@ func (l *leg) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 	return l.host.fib.AddrType(addr, dev)
 }
 
+// RouteType is how IPv6 tells the type of an address: by a look-up as for a packet
+// to it that is made here.
+func (l *leg) RouteType(q netfilter.FIBQuery) (t netstack.RouteType, known bool) {
+	if q.Dst.IsLinkLocalUnicast() { // only the device tells which route
+		return l.AddrType(q.Dst, q.Dev), true
+	}
+	res := l.host.fib.Lookup(fib.Key{Src: q.Src, Dst: q.Dst, Mark: q.Mark})
+	switch {
+	case res.Unknown != "":
+		return "", false
+	case !res.Found():
+		if res.Type == "" {
+			return netstack.RouteUnreachable, true
+		}
+		return res.Type, true
+	case q.Dst.IsMulticast():
+		return netstack.RouteMulticast, true
+	case res.Type == netstack.RouteAnycast:
+		return res.Type, true
+	case q.Dev == "" && res.Type == netstack.RouteLocal:
+		return netstack.RouteLocal, true
+	}
+	for a := range l.host.addresses.Each(q.Dst) {
+		if q.Dev != "" && a.Dev == q.Dev {
+			return netstack.RouteLocal, true
+		}
+	}
+	return netstack.RouteUnicast, true
+}
+
 // InterfaceAddr is the address that MASQUERADE gives to a packet.
 func (l *leg) InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool) {
 	var gateway netip.Addr

@@ -242,6 +242,8 @@ func (e *judgeEnv) Unknown(r Rule, what string) bool {
 	return false
 }
 
+func (e *judgeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) { return e.AddrType(q.Dst, q.Dev), true }
+
 func (e *judgeEnv) AddrType(a netip.Addr, dev string) netstack.RouteType {
 	switch s := a.String(); {
 	case a.IsLoopback(), strings.HasSuffix(s, "10.77.1.1") && dev != "s0", s == "10.77.2.1" && dev != "c0", s == "fd77:1::1", s == "fd77:2::1":

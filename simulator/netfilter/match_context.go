@@ -94,7 +94,11 @@ func (x *traversal) hasType(addr netip.Addr, dev string, want addrTypes) bool {
 	if want&(typeAnycast|typeLocal|typeUnreachable) == 0 {
 		return true
 	}
-	t := addrTypeOf(x.env.AddrType(addr, dev))
+	found, known := x.env.RouteType(FIBQuery{Dst: addr, Dev: dev})
+	if !known { // which of several ways is taken: all are unicast or local
+		found = x.env.AddrType(addr, dev)
+	}
+	t := addrTypeOf(found)
 	if t&(typeProhibit|typeBlackhole|typeThrow) != 0 {
 		t = typeUnreachable // all of them are RTF_REJECT
 	}

@@ -219,9 +219,13 @@ type Env interface {
 	// Unknown decides whether something that cannot be known matches; both
 	// ways are walked. What says what it is ("match recent", "target NFQUEUE").
 	Unknown(rule Rule, what string) bool
-	// AddrType is the type of address that the routing tables give to addr
+	// AddrType is the type of address that the table local gives to addr
 	// (inet_dev_addr_type), looking only at dev when dev is not empty.
 	AddrType(addr netip.Addr, dev string) netstack.RouteType
+	// RouteType is the type of the route that a look-up in all tables finds, by
+	// which IPv6 tells types of addresses (nft_fib6_eval_type, match_lookup_rt6):
+	// with a device, an address is local if the device has it.
+	RouteType(q FIBQuery) (t netstack.RouteType, known bool)
 	// InterfaceAddr is the address that MASQUERADE uses: the primary address of
 	// dev that suits a packet to dst.
 	InterfaceAddr(dev string, dst netip.Addr) (netip.Addr, bool)

@@ -32,11 +32,18 @@ func (p *nftParser) fib(n *jsonNode) (nftExpr, error) {
 			if x.st.ARP != nil {
 				return u128{}, no
 			}
-			addr := x.p.Dst
+			q := FIBQuery{Src: x.p.Src, Dst: x.p.Dst, Dev: bound(x.st)}
 			if has["saddr"] {
-				addr = x.p.Src
+				q.Src, q.Dst = q.Dst, q.Src
 			}
-			v, ok := nftNames[nftRouteType][string(x.env.AddrType(addr, bound(x.st)))]
+			if has["mark"] {
+				q.Mark = x.p.Mark
+			}
+			t, known := x.addrType(q)
+			if !known {
+				return u128{}, maybe
+			}
+			v, ok := nftNames[nftRouteType][string(t)]
 			if !ok {
 				return u128{}, maybe
 			}
@@ -52,6 +59,14 @@ func (p *nftParser) fib(n *jsonNode) (nftExpr, error) {
 		return e, nil
 	}
 	return e, notModelled(e.name)
+}
+
+// addrType is the type of the address that is looked up.
+func (x *traversal) addrType(q FIBQuery) (t netstack.RouteType, known bool) {
+	if q.Dst.Is4() {
+		return x.env.AddrType(q.Dst, q.Dev), true
+	}
+	return x.env.RouteType(q)
 }
 
 // fibDevice is nft_fib4_eval and nft_fib6_eval: zero when there is no device.
