@@ -131,10 +131,8 @@ func (l *leg) cross(out fabric.Port) end {
 		if !peer.Link.Up() {
 			return l.drop(l.linkDown(peer))
 		}
-		if l.packet.Length > peer.Link.MTU+vlanHeader {
-			at := l.w.hosts[peer.NS]
-			return l.drop(verdict.NewFindingf(verdict.MTUExceeded, at.where(peer.Link.Name), linkEvidence(peer.Link),
-				"packet of %d bytes exceeds MTU %d of %s on %s, the other end of %s", l.packet.Length, peer.Link.MTU, peer.Link.Name, at, out.Link.Name))
+		if e, stop := l.tooBigFor(peer); stop {
+			return e
 		}
 		return l.arrive(peer)
 	}
@@ -151,9 +149,23 @@ func (l *leg) cross(out fabric.Port) end {
 		if !p.Link.Up() {
 			return l.drop(l.linkDown(p))
 		}
+		if e, stop := l.tooBigFor(p); stop {
+			return e
+		}
 		return l.arrive(p)
 	}
 	return l.leave(out.Link.Name)
+}
+
+// tooBigFor drops what exceeds the MTU of the veth that takes it (is_skb_forwardable).
+// Other devices that were not made by the kernel take frames as their hardware does.
+func (l *leg) tooBigFor(in fabric.Port) (end, bool) {
+	if in.Link.Kind != "veth" || l.packet.Length <= in.Link.MTU+vlanHeader {
+		return end{}, false
+	}
+	at := l.w.hosts[in.NS]
+	return l.drop(verdict.NewFindingf(verdict.MTUExceeded, at.where(in.Link.Name), linkEvidence(in.Link),
+		"packet of %d bytes exceeds MTU %d of %s on %s, which takes no larger ones", l.packet.Length, in.Link.MTU, in.Link.Name, at)), true
 }
 
 // leaveBy leaves the collected world for a neighbour that was not collected, past
