@@ -34,7 +34,9 @@ func (e *fakeEnv) Unknown(_ Rule, what string) bool {
 	return e.unknown[what]
 }
 
-func (e *fakeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) { return e.AddrType(q.Dst, q.Dev), true }
+func (e *fakeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) {
+	return e.AddrType(q.Dst, q.Dev), true
+}
 
 func (e *fakeEnv) AddrType(addr netip.Addr, dev string) netstack.RouteType {
 	key := addr.String()

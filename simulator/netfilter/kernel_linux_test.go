@@ -242,7 +242,9 @@ func (e *judgeEnv) Unknown(r Rule, what string) bool {
 	return false
 }
 
-func (e *judgeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) { return e.AddrType(q.Dst, q.Dev), true }
+func (e *judgeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) {
+	return e.AddrType(q.Dst, q.Dev), true
+}
 
 func (e *judgeEnv) AddrType(a netip.Addr, dev string) netstack.RouteType {
 	switch s := a.String(); {
