@@ -249,18 +249,21 @@ func (l *leg) bridgeSend(bridge fabric.Port) end {
 	return l.bridgeForward(bridge, fabric.Port{}, vlan, false)
 }
 
-// throwBack sends the leg's packet, a reset, out of the bridge port by which
-// br_netfilter saw what it answers come in, in the name of that one's receiver.
-// It needs a route, but no rule of the network layer sees it, nor does it get
-// the addresses of its connection: nf_send_reset, nf_send_reset6.
+// throwBack sends the leg's packet out of the port by which what it answers came
+// in, in the name of that one's receiver. No rule of the network layer sees it, nor
+// does it get the addresses of its connection. So leave what a chain of a device
+// rejects (nft_reject_queue_xmit), and resets about what br_netfilter saw, which
+// need a route (nf_send_reset, nf_send_reset6).
 func (l *leg) throwBack(answered *end) end {
 	l.enter(answered.host, "")
-	if e, missing := l.requireRouting(); missing {
-		return e
-	}
-	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
-	if e, failed := l.outputRoute(); failed {
-		return e
+	if !answered.notice.unrouted {
+		if e, missing := l.requireRouting(); missing {
+			return e
+		}
+		l.route = l.lookup(fib.KeyOf(&l.packet, ""))
+		if e, failed := l.outputRoute(); failed {
+			return e
+		}
 	}
 	l.packet.SrcMAC, l.packet.DstMAC = answered.packet.DstMAC, answered.packet.SrcMAC
 	port := l.port(l.host.links[answered.notice.port])

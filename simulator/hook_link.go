@@ -29,7 +29,15 @@ func (l *leg) hookDevice(at netfilter.Hook, dev string) (end, bool) {
 	}
 	st := l.frame(in, out)
 	res := l.host.filter.RunDevice(at, st, l)
-	return l.decided(res, at, dev)
+	e, stop := l.decided(res, at, dev)
+	switch link := l.host.links[dev]; {
+	case res.Action != netfilter.Reject:
+	case res.Rule.Family == "netdev": // nft_reject_netdev_eval
+		e.notice.port, e.notice.unrouted = dev, true
+	case e.notice.kind == noticeICMP && link != nil && l.packet.DstMAC != link.MAC: // icmp_send: no PACKET_HOST
+		e.notice = notice{}
+	}
+	return e, stop
 }
 
 // hookBridge runs the chains of the bridge family over the frame.

@@ -163,7 +163,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		return true, nil, nil
 	}
 	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64, Bound: e.host.answersBy(e.inbound, netstack.ProtoICMP, nil)}
-	if reflects(e.host, p.Family()) {
+	if reflects(e.host, p.Family()) && !e.notice.unrouted {
 		p.Mark = e.packet.Mark
 	}
 	if e.notice.kind == noticeReset {
@@ -180,13 +180,15 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 			p.Protocol = netstack.ProtoICMPv6
 		}
 		p.Length = 576
-		if p.Family() == netstack.IPv4 {
+		if p.Family() == netstack.IPv4 && !e.notice.unrouted {
 			// icmp_send: the TOS of what it answers, with the precedence of control messages.
 			p.TOS = e.packet.TOS&0x1e | 0xc0
 		}
-		var says bool
-		if p.Src, says = e.errorSource(); !says {
-			return false, nil, nil
+		if !e.notice.unrouted {
+			var says bool
+			if p.Src, says = e.errorSource(); !says {
+				return false, nil, nil
+			}
 		}
 	}
 	l := wk.newLeg(p)

@@ -194,6 +194,38 @@ var scenarios = []scenario{
 		node-1 nft add table inet own
 		node-1 nft add chain inet own early { type filter hook prerouting priority 0 ; }
 		node-1 nft add rule inet own early tcp dport 8080 ct status seen-reply reject with icmpx admin-prohibited`},
+	{name: "a reset of a netdev chain, which no rule sees", to: far, reason: verdict.NetfilterReject, change: `
+		node-2 nft add table netdev own
+		node-2 nft add chain netdev own early { type filter hook ingress device eth0 priority 0 ; }
+		node-2 nft add rule netdev own early tcp dport 8080 reject with tcp reset
+		node-2 {iptables} -t mangle -A OUTPUT -d {shop/web-0} -j DROP`},
+	{name: "a reject of a netdev chain, which no rule sees", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		node-2 nft add table netdev own
+		node-2 nft add chain netdev own early { type filter hook ingress device eth0 priority 0 ; }
+		node-2 nft add rule netdev own early udp dport 5353 reject
+		node-2 {iptables} -t mangle -A OUTPUT -d {shop/web-0} -j DROP`},
+	{name: "a reject of an inet chain at ingress, which rules see", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		node-2 nft add table inet own
+		node-2 nft add chain inet own early { type filter hook ingress device eth0 priority 0 ; }
+		node-2 nft add rule inet own early udp dport 5353 reject
+		node-2 {iptables} -t mangle -A OUTPUT -d {shop/web-0} -j DROP`},
+	{name: "a reject of a netdev chain of a host without a route back", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		shop/api-1 nft add table netdev own
+		shop/api-1 nft add chain netdev own early { type filter hook ingress device eth0 priority 0 ; }
+		shop/api-1 nft add rule netdev own early udp dport 5353 reject
+		shop/api-1 {ip} route del default`},
+	{name: "a reject of a netdev chain of a bridge port", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		node-1 nft add table netdev own
+		node-1 nft add chain netdev own early { type filter hook ingress device {veth shop/web-0} priority 0 ; }
+		node-1 nft add rule netdev own early udp dport 5353 reject`},
+	{name: "an ICMP error is not sent about a frame to another device", to: far, proto: "udp", reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook ingress device {veth shop/web-0} priority 0 ; }
+		node-1 nft add rule inet own early udp dport 5353 reject`},
+	{name: "a reset is sent about a frame to another device", to: far, reason: verdict.NetfilterReject, change: `
+		node-1 nft add table inet own
+		node-1 nft add chain inet own early { type filter hook ingress device {veth shop/web-0} priority 0 ; }
+		node-1 nft add rule inet own early tcp dport 8080 reject with tcp reset`},
 	{name: "what the device of a node drops on its way out, udp", from: "node-1", to: far, proto: "udp", reason: verdict.NetfilterDrop, change: `
 		node-1 nft add table netdev own
 		node-1 nft add chain netdev own out { type filter hook egress device eth0 priority 0 ; }
