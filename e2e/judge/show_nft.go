@@ -46,6 +46,12 @@ func nftSubjects() []subject {
 			x.table = "inet judge"
 			x.base("filter", one(b, -10, 0, 60))
 			x.rule(x.chain, x.only(), "reject with "+kind, "nft:reject")
+			if kind == "tcp reset" && b.chance(40) { // does a rule see it?
+				v := &x.v
+				v.hook = one(b, "OUTPUT", "POSTROUTING")
+				x.filter()
+				x.rule(x.chain, fmt.Sprintf("%s daddr %s tcp sport %d tcp dport %d tcp flags & rst == rst", x.ip(), v.src, v.dport, v.sport), "drop", "nft:drop")
+			}
 			return true
 		}})
 	}
@@ -317,6 +323,14 @@ func (b *builder) showDevice(hook string) bool {
 		x.table = "netdev judge"
 	}
 	x.deviceBase(hook, dev, 0)
+	if hook == "ingress" && b.chance(30) {
+		kinds := []string{"icmpx port-unreachable", "icmpx admin-prohibited"}
+		if v.flow.Protocol == verdict.TCP {
+			kinds = append(kinds, "tcp reset", "tcp reset")
+		}
+		x.rule(x.chain, x.only(), "reject with "+one(b, kinds...), "nft:device", "nft:device-"+hook, "nft:reject")
+		return true
+	}
 	x.rule(x.chain, x.only(), "drop", "nft:device", "nft:device-"+hook, "nft:drop")
 	return true
 }
