@@ -39,6 +39,9 @@ type conversation struct {
 	quiet, failed bool
 	answered      bool // the client has heard from the server
 	talked        bool // a message got through, and its answer
+	// rerouted says that the client has learnt a path MTU: its socket looks its
+	// route up again, now with its source (rt6_insert_exception).
+	rerouted bool
 }
 
 // converse walks the flow once, along the alternatives that d chooses. Packets of

@@ -200,6 +200,7 @@ func (c *conversation) data(s segment) bool {
 		}
 		if told && e.notice.mtu > 0 && e.notice.mtu < s.length {
 			s.length = e.notice.mtu
+			c.rerouted = c.rerouted || !s.back
 			continue
 		}
 		c.dataFailed(e, s, told, hops, notice)
@@ -226,7 +227,7 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 		l.forget(&e)
 		return p, l.hops, e
 	}
-	l.anySource = !c.flow.packet.Src.IsValid()
+	l.anySource = !c.flow.packet.Src.IsValid() && !c.rerouted
 	e := c.depart(l)
 	if e.kind == delivered && e.host != c.server.host {
 		e = l.finish(dropped, verdict.NewFindingf(verdict.DeliveredElsewhere, e.host.where(e.in), nil,
@@ -253,6 +254,7 @@ func (c *conversation) talks(s segment) bool {
 	if c.talked {
 		return true
 	}
+	c.rerouted = false // as when the message came
 	message := c.bare() + messageSize
 	if s.length <= message {
 		return false
