@@ -23,16 +23,18 @@ type subject struct {
 	exact bool
 }
 
-// elusive are features that find no place in many worlds: their turn comes twice as often.
-var elusive = []string{
-	"reject:tcp-reset", "match:socket", "match:rpfilter", "match:cluster", "set:hash:ip,port,ip", "set:hash:net,iface", "sysctl:icmp_echo_ignore_all", "target:NOTRACK", "nft:notrack",
+// elusive are features that find no place in many worlds, and how often more their turn comes.
+var elusive = map[string]int{
+	"reject:tcp-reset": 1, "match:socket": 1, "match:rpfilter": 1, "match:cluster": 1, "match:physdev": 1, "target:none": 1, "target:NOTRACK": 1,
+	"set:hash:ip,port,ip": 1, "set:hash:net,iface": 1, "set:bitmap:ip": 1, "nft:notrack": 1, "nft:set": 1, "nft:dnat": 1, "nft:arp": 1,
+	"sysctl:icmp_echo_ignore_all": 1, "sysctl:accept_local": 2, "bridge:bcast_flood": 1, "bridge:mcast_flood": 2, "link:mtu": 2, "source:ipv6": 1,
 }
 
 // subjects lists all of them, in the files show_NAME.go.
 func subjects() []subject {
 	list := slices.Concat(rejectSubjects(), targetSubjects(), matchSubjects(), routeSubjects(), sysctlSubjects(), nftSubjects(), bridgeSubjects(), neighbourSubjects(), drawnSubjects(), doubtSubjects(), sourceSubjects())
 	for _, s := range list {
-		if slices.Contains(elusive, s.feature) {
+		for range elusive[s.feature] {
 			list = append(list, s)
 		}
 	}
@@ -44,9 +46,9 @@ const (
 	subjectsOfWorld = 10
 	showings        = 3
 	// One world in apartWorlds has those that need it for themselves: fewer, and shown once.
-	apartWorlds          = 7
-	subjectsOfApartWorld = 3
-	probesOfApartWorld   = 4
+	apartWorlds          = 6
+	subjectsOfApartWorld = 4
+	probesOfApartWorld   = 6
 )
 
 // chooseSubjects draws those whose turn it is, of all or of those that are asked for. All come round equally often, in ever
