@@ -252,8 +252,9 @@ func (l *leg) bridgeSend(bridge fabric.Port) end {
 // throwBack sends the leg's packet out of the port by which what it answers came
 // in, in the name of that one's receiver. No rule of the network layer sees it, nor
 // does it get the addresses of its connection. So leave what a chain of a device
-// rejects (nft_reject_queue_xmit), and resets about what br_netfilter saw, which
-// need a route (nf_send_reset, nf_send_reset6).
+// rejects (nft_reject_queue_xmit), or one of a bridge, of which later chains see it
+// (br_forward), and resets about what br_netfilter saw, which need a route
+// (nf_send_reset, nf_send_reset6).
 func (l *leg) throwBack(answered *end) end {
 	l.enter(answered.host, "")
 	if !answered.notice.unrouted {
@@ -268,6 +269,13 @@ func (l *leg) throwBack(answered *end) end {
 	l.packet.SrcMAC, l.packet.DstMAC = answered.packet.DstMAC, answered.packet.SrcMAC
 	port := l.port(l.host.links[answered.notice.port])
 	l.hop().Out = port.Link.Name
+	if answered.notice.bridged {
+		for _, early := range []bool{true, false} {
+			if e, stop := l.hookBridgeOut(fabric.Port{}, port, early); stop {
+				return e
+			}
+		}
+	}
 	return l.emit(port)
 }
 

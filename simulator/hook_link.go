@@ -49,6 +49,9 @@ func (l *leg) hookBridge(at netfilter.Hook, early bool, in, out string) (end, bo
 		dev = in
 	}
 	e, stop := l.decided(res, at, dev)
+	if res.Action == netfilter.Reject { // nft_reject_bridge_eval
+		e.notice.port, e.notice.unrouted, e.notice.bridged = in, true, true
+	}
 	if e.notice.kind == noticeErrno { // br_dev_xmit does not tell what became of the frame
 		e.notice = notice{}
 	}

@@ -177,10 +177,10 @@ type notice struct {
 	originated bool  // the packet never left the host that made it
 	errno      errno // with noticeErrno
 	late       bool  // only once the kernel has waited for a neighbour
-	// port is where what br_netfilter saw, or a chain of a device, is thrown back:
-	// see throwBack. Thrown back by the latter, it is not routed.
-	port     string
-	unrouted bool
+	// port is where what br_netfilter saw, or a chain of a device or a bridge, is
+	// thrown back: see throwBack. Thrown back by a chain, it is not routed.
+	port              string
+	unrouted, bridged bool
 }
 
 type noticeKind uint8

@@ -175,6 +175,8 @@ func TestVRFs(t *testing.T)     { runAll(t, "vr", vrfs) }
 func TestPrograms(t *testing.T) { runAll(t, "pr", programs) }
 func TestProxies(t *testing.T)  { runAll(t, "px", proxies) }
 
+func TestBridgeRejects(t *testing.T) { runAll(t, "rj", bridgeRejects) }
+
 // They do not run beside others.
 func TestControlGroups(t *testing.T) {
 	for i, s := range controlGroups {

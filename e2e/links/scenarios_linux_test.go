@@ -22,6 +22,54 @@ const onBridge = `
 	settle
 `
 
+// bridgeRejects are what chains of the bridge family reject: the bridge answers, and
+// not its host.
+var bridgeRejects = []scenario{
+	{name: "a bridge rejects", needs: []string{"bridge-reject"}, protocols: []string{"tcp", "udp"}, setup: onBridge + `
+		n nft add table bridge own
+		n nft add chain bridge own c { type filter hook prerouting priority 0 ; }
+		n nft add rule bridge own c tcp dport 80 reject with tcp reset
+		n nft add rule bridge own c udp dport 80 reject`, to: "0.2", reason: verdict.NetfilterReject},
+	{name: "a bridge rejects, and the rules of its host do not see it", needs: []string{"bridge-reject"}, protocols: []string{"tcp", "udp"}, setup: onBridge + `
+		n nft add table bridge own
+		n nft add chain bridge own c { type filter hook prerouting priority 0 ; }
+		n nft add rule bridge own c tcp dport 80 reject with tcp reset
+		n nft add rule bridge own c udp dport 80 reject
+		n nft add table inet other
+		n nft add chain inet other out { type filter hook output priority 0 ; }
+		n nft add rule inet other out tcp sport 80 drop
+		n nft add rule inet other out icmp type destination-unreachable drop
+		n nft add rule inet other out icmpv6 type destination-unreachable drop`, to: "0.2", reason: verdict.NetfilterReject},
+	{name: "a bridge rejects what is for its host", needs: []string{"bridge-reject"}, protocols: []string{"tcp", "udp"}, setup: onBridge + `
+		n nft add table bridge own
+		n nft add chain bridge own c { type filter hook input priority 0 ; }
+		n nft add rule bridge own c tcp dport 80 reject with tcp reset
+		n nft add rule bridge own c udp dport 80 reject
+		n nft add table inet other
+		n nft add chain inet other out { type filter hook output priority 0 ; }
+		n nft add rule inet other out tcp sport 80 drop
+		n nft add rule inet other out icmp type destination-unreachable drop
+		n nft add rule inet other out icmpv6 type destination-unreachable drop`, to: "0.254", reason: verdict.NetfilterReject},
+	{name: "a bridge rejects, and its output chain drops that", needs: []string{"bridge-reject"}, protocols: []string{"tcp", "udp"}, setup: onBridge + `
+		n nft add table bridge own
+		n nft add chain bridge own c { type filter hook prerouting priority 0 ; }
+		n nft add rule bridge own c tcp dport 80 reject with tcp reset
+		n nft add rule bridge own c udp dport 80 reject
+		n nft add chain bridge own out { type filter hook output priority 0 ; }
+		n nft add rule bridge own out tcp sport 80 drop
+		n nft add rule bridge own out icmp type destination-unreachable drop
+		n nft add rule bridge own out icmpv6 type destination-unreachable drop`, to: "0.2", reason: verdict.NetfilterReject},
+	{name: "a bridge rejects, and its postrouting chain drops that", needs: []string{"bridge-reject"}, protocols: []string{"tcp", "udp"}, setup: onBridge + `
+		n nft add table bridge own
+		n nft add chain bridge own c { type filter hook prerouting priority 0 ; }
+		n nft add rule bridge own c tcp dport 80 reject with tcp reset
+		n nft add rule bridge own c udp dport 80 reject
+		n nft add chain bridge own out { type filter hook postrouting priority 0 ; }
+		n nft add rule bridge own out tcp sport 80 drop
+		n nft add rule bridge own out icmp type destination-unreachable drop
+		n nft add rule bridge own out icmpv6 type destination-unreachable drop`, to: "0.2", reason: verdict.NetfilterReject},
+}
+
 var bridges = []scenario{
 	{name: "two stations of a bridge", setup: onBridge, to: "0.2"},
 	{name: "a station and the bridge's host", setup: onBridge, to: "0.254"},

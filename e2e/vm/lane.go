@@ -13,7 +13,7 @@ type entry struct {
 
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
-	{"e2e/links", "TestVLAN|IPVLAN|Bonds|Tunnels|Filters|VRFs|Programs|ControlGroups", 25 * time.Minute, "all", ""},
+	{"e2e/links", "TestVLAN|BridgeRejects|IPVLAN|Bonds|Tunnels|Filters|VRFs|Programs|ControlGroups", 25 * time.Minute, "all", ""},
 	{"collector", "IPVS|Links", time.Minute, "all", ""},
 	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs", ""},
 	{"simulator/netfilter", "TheKernelAgrees", 10 * time.Minute, "", ""},
