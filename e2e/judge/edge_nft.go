@@ -76,7 +76,8 @@ func (x *nftables) ordered() {
 	x.ownBase(first)
 	x.rule(x.chain, x.only(), "meta mark set "+mark, "nft:mark", "nft:priority")
 	if x.chance(50) {
-		x.table = "inet other"
+		// A new one: of a chain in an older table no listing tells the age.
+		x.table = fmt.Sprintf("inet other%d", len(x.world.Elements))
 	}
 	x.ownBase(second)
 	x.rule(x.chain, x.only()+" meta mark "+mark, "drop", "nft:priority", "nft:drop")

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -314,15 +315,15 @@ func (b *built) observeInTurn(ctx context.Context, trials []*trial) error {
 	return b.observe(ctx, others)
 }
 
-// observeApart sends one trial after the other. What a namespace has learned of its neighbours and of connections is forgotten
-// in between: it depends on who talked before, and the simulator knows the state before any of them.
+// observeApart sends one trial after the other. What a namespace has learned of its neighbours, path MTUs and connections is
+// forgotten in between: it depends on who talked before, and the simulator knows the state before any of them.
 func (b *built) observeApart(ctx context.Context, trials []*trial) error {
 	for _, t := range trials {
 		if err := b.observe(ctx, []*trial{t}); err != nil {
 			return err
 		}
 		if err := b.forget(); err != nil {
-			return fmt.Errorf("forget neighbours and connections: %w", err)
+			return fmt.Errorf("forget what was learned: %w", err)
 		}
 	}
 	return nil
@@ -338,6 +339,11 @@ func (b *built) forget() error {
 			defer h.Close()
 			if err := h.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
 				return err
+			}
+			for _, family := range []string{"-4", "-6"} {
+				if out, err := exec.Command("ip", family, "route", "flush", "cache").CombinedOutput(); err != nil {
+					return fmt.Errorf("forget path MTUs: %w: %s", err, out)
+				}
 			}
 			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 				list, err := h.NeighList(0, family)

@@ -84,6 +84,9 @@ func (b *builder) showReversePath() bool {
 
 // showAcceptLocal sends datagrams from an address that the receiver has, too. Their answers do not come back.
 func (b *builder) showAcceptLocal() bool {
+	if !b.once("an address that two nodes have") {
+		return false
+	}
 	n, other := b.nodes[0], b.nodes[1]
 	shared := netip.AddrFrom4([4]byte{10, 99, 0, 1})
 	for _, ns := range []string{n.name, other.name} {
