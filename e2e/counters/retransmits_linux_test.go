@@ -49,18 +49,17 @@ func TestLossShowsAsRetransmits(t *testing.T) {
 	for _, c := range []struct {
 		lost      string
 		lose      func(context.Context, *lab.Lab) error
-		times     int // of one lossy connection it may be acknowledgements that are lost
 		timeout   time.Duration
 		outcome   string       // what the client sees; empty: that is left to chance
 		must, may []retransmit // what rises, and what can rise with it
 	}{
 		{
-			"every fourth packet to the backend", breaks("packet-loss"), 8, 3 * time.Second, "",
+			"every fourth packet to the backend", breaks("packet-loss"), 3 * time.Second, "",
 			[]retransmit{clientData},
 			[]retransmit{clientSYN, backendData, backendSYNACK},
 		},
-		{"every SYN", breaks("drop-rule"), 1, 2500 * time.Millisecond, lab.Timeout, []retransmit{clientSYN}, nil},
-		{"every SYN-ACK", loseSYNACK, 1, 2500 * time.Millisecond, lab.Timeout, []retransmit{clientSYN, backendSYNACK}, nil},
+		{"every SYN", breaks("drop-rule"), 2500 * time.Millisecond, lab.Timeout, []retransmit{clientSYN}, nil},
+		{"every SYN-ACK", loseSYNACK, 2500 * time.Millisecond, lab.Timeout, []retransmit{clientSYN, backendSYNACK}, nil},
 	} {
 		t.Run(c.lost+" is lost", func(t *testing.T) {
 			// A lab each: connections of the one before would go on sending.
@@ -78,33 +77,39 @@ func TestLossShowsAsRetransmits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var connections errgroup.Group
-			for _, a := range far.Addresses {
-				to := netip.AddrPortFrom(a, port(t, far, "TCP"))
-				connections.Go(func() error {
-					for range c.times {
-						fate, err := l.Connect(ctx, lab.PodEndpoint(l.Spec.Roles.Client), to, lab.ConnectOptions{FullSize: true, Timeout: c.timeout})
+			connect := func(fullSize bool) error {
+				var connections errgroup.Group
+				for _, a := range far.Addresses {
+					to := netip.AddrPortFrom(a, port(t, far, "TCP"))
+					connections.Go(func() error {
+						fate, err := l.Connect(ctx, lab.PodEndpoint(l.Spec.Roles.Client), to, lab.ConnectOptions{FullSize: fullSize, Timeout: c.timeout})
 						if err == nil && c.outcome != "" && fate.Outcome != c.outcome {
 							err = fmt.Errorf("a connection to %s is %s, want %s", to, fate.Outcome, c.outcome)
 						}
-						if err != nil {
-							return err
-						}
-					}
-					return nil
-				})
+						return err
+					})
+				}
+				return connections.Wait()
 			}
-			if err := connections.Wait(); err != nil {
+			if err := connect(true); err != nil {
 				t.Fatal(err)
 			}
 			var rise loss
+			small := false
 			eventually(t, "the daemons count what the kernel counts", func() error {
 				now, err := readLoss(ctx, l, ds)
 				if err != nil {
 					return err
 				}
 				rise = now.since(before)
-				return rise.check(c.must, c.may)
+				err = rise.check(c.must, c.may)
+				if err != nil && c.outcome == "" {
+					// It may have been acknowledgements that were lost. Connections of two lengths do not
+					// for ever have the fourth packet in the same place.
+					small = !small
+					return errors.Join(err, connect(!small))
+				}
+				return err
 			})
 			t.Logf("%s is lost:\n%s", c.lost, rise)
 		})
