@@ -108,8 +108,19 @@ func readBPF(_ context.Context, t *target) error {
 	return err
 }
 
-// netfilterPrograms lists the programs at hooks of netfilter.
+// netfilterPrograms lists the programs at hooks of netfilter. A link that is being
+// made just now is EAGAIN to who lists it (bpf_link_by_id): the list is begun anew.
 func netfilterPrograms() (list []bpfNetfilter, err error) {
+	const tries = 100
+	for range tries {
+		if list, err = listNetfilterPrograms(); !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return list, err
+}
+
+func listNetfilterPrograms() (list []bpfNetfilter, err error) {
 	var links ebpflink.Iterator
 	defer links.Close()
 	for links.Next() {
