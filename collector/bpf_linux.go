@@ -88,24 +88,37 @@ func readBPF(_ context.Context, t *target) error {
 	if found.SkLookup, err = attachedAt(t.proc+"/thread-self/ns/net", ebpf.AttachSkLookup); err != nil {
 		return fmt.Errorf("query sk_lookup: %w", err)
 	}
-	if root := cgroupRoot(t.proc); root != "" {
-		for _, a := range cgroupAttachments {
-			programs, err := attachedAt(root, a.attach)
-			if err != nil {
-				return fmt.Errorf("query %s of %s: %w", a.name, root, err)
-			}
-			for _, p := range programs {
-				found.Cgroup = append(found.Cgroup, bpfCgroup{a.name, p})
-			}
-		}
-	}
-	if found.Netfilter, err = netfilterPrograms(); err != nil {
+	shared, err := t.programs()
+	if err != nil {
 		return err
 	}
+	found.Cgroup, found.Netfilter = shared.cgroup, shared.netfilter
 	if len(found.TC)+len(found.SkLookup)+len(found.Cgroup)+len(found.Netfilter) > 0 {
 		t.ns.BPF.Data, err = json.Marshal([]bpfAttachments{found})
 	}
 	return err
+}
+
+// hostPrograms are those that no namespace has for itself: a run reads them once.
+type hostPrograms struct {
+	cgroup    []bpfCgroup
+	netfilter []bpfNetfilter
+}
+
+func readHostPrograms(proc string) (found hostPrograms, err error) {
+	if root := cgroupRoot(proc); root != "" {
+		for _, a := range cgroupAttachments {
+			programs, err := attachedAt(root, a.attach)
+			if err != nil {
+				return found, fmt.Errorf("query %s of %s: %w", a.name, root, err)
+			}
+			for _, p := range programs {
+				found.cgroup = append(found.cgroup, bpfCgroup{a.name, p})
+			}
+		}
+	}
+	found.netfilter, err = netfilterPrograms()
+	return found, err
 }
 
 // netfilterPrograms lists the programs at hooks of netfilter. A link that is being

@@ -64,13 +64,14 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	wanted := slices.DeleteFunc(slices.Clone(all), func(n *netns) bool { return !c.wanted(n.name) })
 	snapshot.Namespaces = make([]*netstack.Namespace, len(wanted))
 	results := make([][]Result, len(wanted))
+	programs := sync.OnceValues(func() (hostPrograms, error) { return readHostPrograms(c.proc) })
 	var group errgroup.Group
 	group.SetLimit(c.options.Concurrency)
 	var progress sync.Mutex
 	done := 0
 	for i, n := range wanted {
 		group.Go(func() error {
-			snapshot.Namespaces[i], results[i] = c.collectOne(ctx, n, all)
+			snapshot.Namespaces[i], results[i] = c.collectOne(ctx, n, all, programs)
 			if c.options.Progress != nil {
 				progress.Lock()
 				defer progress.Unlock()
@@ -128,12 +129,12 @@ func (c *Collector) readIdentities(all []*netns, failures map[string]string) []*
 }
 
 // collectOne reads one namespace, on one thread inside it.
-func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns) (*netstack.Namespace, []Result) {
+func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns, programs func() (hostPrograms, error)) (*netstack.Namespace, []Result) {
 	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, Taken: wallClock()}
 	var results []Result
 	err := inNamespace(int(n.file.Fd()), func() error {
 		ns.Cookie, _ = netcookie.Current() // 0 before Linux 5.14
-		t := &target{ns: ns, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie)}
+		t := &target{ns: ns, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie), programs: programs}
 		defer t.close()
 		for _, source := range c.state.sources {
 			if len(c.options.Parts) > 0 && !slices.Contains(c.options.Parts, source.part) {

@@ -53,6 +53,8 @@ type target struct {
 	proc  string
 	host  *hostState
 	rules *ruleCache
+	// programs asks for those of the whole host, of which a run has one list.
+	programs func() (hostPrograms, error)
 	// names are the interfaces by index; nil until the links were read.
 	names map[int]string
 	// nft says which tables nftables has, asked for once in a run.

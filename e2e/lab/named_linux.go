@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -15,29 +14,13 @@ import (
 // NewNetns makes a named network namespace, as `ip netns add` does, without a process. The thread comes back from it:
 // were it the process's first one, and stayed, then others would take the new namespace for that of the process.
 func NewNetns(name string) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		done <- func() error {
-			home, err := netns.Get()
-			if err != nil {
-				runtime.UnlockOSThread()
-				return fmt.Errorf("open own network namespace: %w", err)
-			}
-			defer home.Close()
-			defer func() {
-				if netns.Set(home) == nil {
-					runtime.UnlockOSThread()
-				}
-			}()
-			h, err := netns.NewNamed(name)
-			if err != nil {
-				return fmt.Errorf("make network namespace %s: %w", name, err)
-			}
-			return h.Close()
-		}()
-	}()
-	return <-done
+	return comingBack(func() error {
+		h, err := netns.NewNamed(name)
+		if err != nil {
+			return fmt.Errorf("make network namespace %s: %w", name, err)
+		}
+		return h.Close()
+	})
 }
 
 // RemoveNetns removes what NewNetns has made, if it is there.

@@ -21,14 +21,13 @@ import (
 // netnsDir is where ip-netns(8) keeps the names of network namespaces.
 const netnsDir = "/run/netns"
 
-// InNetns runs fn with the calling thread inside the named network namespace. Sockets that fn opens and processes that
-// it starts belong to that namespace and may be used from anywhere afterwards. fn must not start goroutines that rely
-// on the namespace. A thread that finds no way back is not given to other goroutines: it ends.
-func InNetns(name string, fn func() error) error {
+// comingBack runs fn on a thread that may change its network namespace, and returns to its own afterwards. A thread that
+// finds no way back is not given to other goroutines: it ends.
+func comingBack(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err := func() error {
+		done <- func() error {
 			home, err := netns.Get()
 			if err != nil {
 				runtime.UnlockOSThread()
@@ -40,19 +39,27 @@ func InNetns(name string, fn func() error) error {
 					runtime.UnlockOSThread()
 				}
 			}()
-			h, err := netns.GetFromName(name)
-			if err != nil {
-				return fmt.Errorf("open network namespace %s: %w", name, err)
-			}
-			defer h.Close()
-			if err := netns.Set(h); err != nil {
-				return fmt.Errorf("enter network namespace %s: %w", name, err)
-			}
 			return fn()
 		}()
-		done <- err
 	}()
 	return <-done
+}
+
+// InNetns runs fn with the calling thread inside the named network namespace. Sockets that fn opens and processes that
+// it starts belong to that namespace and may be used from anywhere afterwards. fn must not start goroutines that rely
+// on the namespace.
+func InNetns(name string, fn func() error) error {
+	return comingBack(func() error {
+		h, err := netns.GetFromName(name)
+		if err != nil {
+			return fmt.Errorf("open network namespace %s: %w", name, err)
+		}
+		defer h.Close()
+		if err := netns.Set(h); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", name, err)
+		}
+		return fn()
+	})
 }
 
 // withLinks runs fn with a netlink handle of the named network namespace.
