@@ -340,9 +340,12 @@ func (l *link) bondData(ad *netlink.AttributeDecoder) {
 	}
 }
 
-func (l *link) iptunData(ad *netlink.AttributeDecoder) {
+func (l *link) iptunData(ad *netlink.AttributeDecoder) { l.tunnelSetting(ad.Type(), ad) }
+
+// tunnelSetting decodes an attribute of that type among those of IPTUN.
+func (l *link) tunnelSetting(typ uint16, ad *netlink.AttributeDecoder) {
 	t := l.Tunnel
-	switch ad.Type() {
+	switch typ {
 	case nl.IFLA_IPTUN_LOCAL:
 		t.Local = specified(addr(ad))
 	case nl.IFLA_IPTUN_REMOTE:
@@ -403,6 +406,13 @@ const (
 	greSequence = 0x1000
 )
 
+// greAsIPTun are the attributes of GRE that mean the same as those of IPTUN.
+var greAsIPTun = map[uint16]uint16{
+	nl.IFLA_GRE_LOCAL: nl.IFLA_IPTUN_LOCAL, nl.IFLA_GRE_REMOTE: nl.IFLA_IPTUN_REMOTE, nl.IFLA_GRE_LINK: nl.IFLA_IPTUN_LINK,
+	nl.IFLA_GRE_TTL: nl.IFLA_IPTUN_TTL, nl.IFLA_GRE_TOS: nl.IFLA_IPTUN_TOS, nl.IFLA_GRE_PMTUDISC: nl.IFLA_IPTUN_PMTUDISC,
+	nl.IFLA_GRE_COLLECT_METADATA: nl.IFLA_IPTUN_COLLECT_METADATA, nl.IFLA_GRE_ENCAP_TYPE: nl.IFLA_IPTUN_ENCAP_TYPE,
+}
+
 // greData decodes the settings of GRE: the flags say whether a key counts, and
 // may come after it.
 func (l *link) greData() func(*netlink.AttributeDecoder) {
@@ -410,22 +420,6 @@ func (l *link) greData() func(*netlink.AttributeDecoder) {
 	var in, out uint32
 	return func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
-		case nl.IFLA_GRE_LOCAL:
-			t.Local = specified(addr(ad))
-		case nl.IFLA_GRE_REMOTE:
-			t.Remote = specified(addr(ad))
-		case nl.IFLA_GRE_LINK:
-			l.underlay = int(ad.Uint32())
-		case nl.IFLA_GRE_TTL:
-			t.TTL = ad.Uint8()
-		case nl.IFLA_GRE_TOS:
-			t.TOS = ad.Uint8()
-		case nl.IFLA_GRE_PMTUDISC:
-			t.PMTUDisc = ad.Uint8() != 0
-		case nl.IFLA_GRE_COLLECT_METADATA:
-			t.External = true
-		case nl.IFLA_GRE_ENCAP_TYPE:
-			t.Encap = tunnelEncap(ad.Uint16())
 		case nl.IFLA_GRE_IFLAGS:
 			flags := bigEndian16(ad)
 			t.InChecksum, t.InSequence = flags&greChecksum != 0, flags&greSequence != 0
@@ -442,6 +436,10 @@ func (l *link) greData() func(*netlink.AttributeDecoder) {
 			in = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, ad.Uint32()))
 		case nl.IFLA_GRE_OKEY:
 			out = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, ad.Uint32()))
+		default:
+			if typ, ok := greAsIPTun[ad.Type()]; ok {
+				l.tunnelSetting(typ, ad)
+			}
 		}
 	}
 }
