@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
@@ -183,7 +184,7 @@ func BenchmarkCompile(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
-	defer measureCPU(b)()
+	defer cputime.Measure(b)()
 	for b.Loop() {
 		compileWorld(b, s)
 	}
@@ -199,7 +200,7 @@ func BenchmarkReport(b *testing.B) {
 				q := toLast(services)
 				var data []byte
 				b.ReportAllocs()
-				defer measureCPU(b)()
+				defer cputime.Measure(b)()
 				for b.Loop() {
 					r, err := w.Diagnose(q)
 					if err != nil {
@@ -230,7 +231,7 @@ func BenchmarkDiagnose(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			defer measureCPU(b)()
+			defer cputime.Measure(b)()
 			for b.Loop() {
 				if _, err := w.Diagnose(q); err != nil {
 					b.Fatal(err)

@@ -8,51 +8,13 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/netstack/netstacktest"
 )
-
-const linkUp = netstack.FlagUp | netstack.FlagLowerUp
-
-// twoNodes has a bridge with two pods on each of two nodes, whose uplinks share
-// a subnet.
-func twoNodes() []*netstack.Namespace {
-	node := func(name, address string) *netstack.Namespace {
-		return &netstack.Namespace{
-			Name:  name,
-			NSIDs: map[int]string{0: name + "-a", 1: name + "-b"},
-			Links: []netstack.Link{
-				{Index: 1, Name: "lo", Kind: "loopback", Flags: linkUp | netstack.FlagLoopback, PeerNSID: netstack.NoPeerNS},
-				{Index: 2, Name: "eth0", Flags: linkUp, PeerNSID: netstack.NoPeerNS},
-				{Index: 3, Name: "cni0", Kind: "bridge", Flags: linkUp, PeerNSID: netstack.NoPeerNS},
-				{Index: 4, Name: "veth-a", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 2, PeerNSID: 0, Port: &netstack.BridgePort{State: netstack.BRStateForwarding}},
-				{Index: 5, Name: "veth-b", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 2, PeerNSID: 1, Port: &netstack.BridgePort{State: netstack.BRStateForwarding}},
-			},
-			Addresses: []netstack.Address{{Dev: "eth0", Prefix: netip.MustParsePrefix(address)}},
-		}
-	}
-	pod := func(name, node string, peer int) *netstack.Namespace {
-		return &netstack.Namespace{
-			Name:  name,
-			NSIDs: map[int]string{0: node},
-			Links: []netstack.Link{{Index: 2, Name: "eth0", Kind: "veth", Flags: linkUp, Peer: peer, PeerNSID: 0}},
-		}
-	}
-	return []*netstack.Namespace{
-		node("n1", "172.30.0.1/24"), pod("n1-a", "n1", 4), pod("n1-b", "n1", 5),
-		node("n2", "172.30.0.2/24"), pod("n2-a", "n2", 4), pod("n2-b", "n2", 5),
-	}
-}
 
 func find(t *testing.T, list []*netstack.Namespace, ns, dev string) fabric.Port {
 	t.Helper()
-	for _, n := range list {
-		for i := range n.Links {
-			if n.Name == ns && n.Links[i].Name == dev {
-				return fabric.Port{NS: n, Link: &n.Links[i]}
-			}
-		}
-	}
-	t.Fatalf("no %s in %s", dev, ns)
-	return fabric.Port{}
+	n, l := netstacktest.Find(t, list, ns, dev)
+	return fabric.Port{NS: n, Link: l}
 }
 
 // said renders stations as "NAMESPACE/DEVICE", with what stands in the way.
@@ -123,13 +85,13 @@ func TestStationsOfASegment(t *testing.T) {
 		{name: "bridges that are joined in a circle end the search", ns: "n1-a", dev: "eth0", change: func(_ *testing.T, l []*netstack.Namespace) {
 			l[0].Links = append(
 				l[0].Links,
-				netstack.Link{Index: 6, Name: "x", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 7, PeerNSID: netstack.NoPeerNS},
-				netstack.Link{Index: 7, Name: "y", Kind: "veth", Flags: linkUp, Master: "cni0", Peer: 6, PeerNSID: netstack.NoPeerNS},
+				netstack.Link{Index: 6, Name: "x", Kind: "veth", Flags: netstacktest.Up, Master: "cni0", Peer: 7, PeerNSID: netstack.NoPeerNS},
+				netstack.Link{Index: 7, Name: "y", Kind: "veth", Flags: netstacktest.Up, Master: "cni0", Peer: 6, PeerNSID: netstack.NoPeerNS},
 			)
 		}, stations: []string{"n1/cni0", "n1-b/eth0"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			list := twoNodes()
+			list := netstacktest.TwoNodes()
 			if test.change != nil {
 				test.change(t, list)
 			}

@@ -382,12 +382,6 @@ func (x *xtables) translate() {
 		return // the first packet decides
 	}
 	at := slot(v.flow.family)
-	bracket := func(a netip.Addr) string {
-		if a.Is6() {
-			return "[" + a.String() + "]"
-		}
-		return a.String()
-	}
 	switch v.hook {
 	case "PREROUTING", "OUTPUT":
 		// The address of a pod or node somewhere, and an open port.
@@ -400,7 +394,7 @@ func (x *xtables) translate() {
 		if v.dport != 0 {
 			options = append(
 				options,
-				option[string]{"target:DNAT", fmt.Sprintf("-j DNAT --to-destination %s:%d", bracket(to), port)},
+				option[string]{"target:DNAT", fmt.Sprintf("-j DNAT --to-destination %s", netip.AddrPortFrom(to, port))},
 				option[string]{"target:DNAT", fmt.Sprintf("-j DNAT --to-destination :%d", port)},
 				option[string]{"target:REDIRECT", fmt.Sprintf("-j REDIRECT --to-ports %d", port)},
 			)
@@ -430,7 +424,7 @@ func (x *xtables) translate() {
 			{"target:SNAT", "-j SNAT --to-source " + own.String()},
 		}
 		if v.dport != 0 {
-			options = append(options, option[string]{"target:SNAT", fmt.Sprintf("-j SNAT --to-source %s:%d", bracket(own), 30000+x.IntN(9000))})
+			options = append(options, option[string]{"target:SNAT", fmt.Sprintf("-j SNAT --to-source %s", netip.AddrPortFrom(own, uint16(30000+x.IntN(9000))))})
 		}
 		o := pick(x.builder, options)
 		x.rule(x.chain, x.matches(true), o.make, o.feature)

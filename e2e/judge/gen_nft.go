@@ -478,12 +478,6 @@ func (x *nftables) translate() {
 		return // the first packet decides
 	}
 	at := slot(v.flow.family)
-	bracket := func(a netip.Addr) string {
-		if a.Is6() {
-			return "[" + a.String() + "]"
-		}
-		return a.String()
-	}
 	to := one(x.builder, x.pods...).addrs[at]
 	port := one(x.builder, openPorts...)
 	ip, proto := x.ip(), string(v.flow.Protocol)
@@ -502,7 +496,7 @@ func (x *nftables) translate() {
 		c, features := x.condition()
 		switch x.IntN(5) {
 		case 0:
-			x.rule(x.chain, c, fmt.Sprintf("dnat%s to %s:%d", family, bracket(to), port), append(features, "nft:nat")...)
+			x.rule(x.chain, c, fmt.Sprintf("dnat%s to %s", family, netip.AddrPortFrom(to, port)), append(features, "nft:nat")...)
 		case 1:
 			x.rule(x.chain, c, fmt.Sprintf("redirect to :%d", port), append(features, "nft:nat")...)
 		case 2:
@@ -525,7 +519,7 @@ func (x *nftables) translate() {
 		}
 		statement := one(x.builder, "masquerade", fmt.Sprintf("snat%s to %s", family, own), fmt.Sprintf("snat%s to %s saddr map { %s : %s }", family, ip, v.src, own))
 		if v.dport != 0 && x.chance(40) {
-			statement = fmt.Sprintf("snat%s to %s:%d", family, bracket(own), 30000+x.IntN(9000))
+			statement = fmt.Sprintf("snat%s to %s", family, netip.AddrPortFrom(own, uint16(30000+x.IntN(9000))))
 		}
 		c, features := x.condition()
 		x.rule(x.chain, c, statement, append(features, "nft:nat")...)

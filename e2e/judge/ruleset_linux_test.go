@@ -2,7 +2,6 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 )
@@ -51,7 +49,7 @@ func TestRulesetsOfOtherSoftware(t *testing.T) {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			j := <-prefixes
-			s, err := j.judgeRuleset(context.WithoutCancel(t.Context()), r)
+			s, err := j.sit(context.WithoutCancel(t.Context()), r.World, r.throughText)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,68 +96,6 @@ func (s *session) report(t *testing.T) (failed bool) {
 		failed = true
 	}
 	return failed
-}
-
-// judgeRuleset is sit with a third source: a bundle with the text of the rules as the file has it.
-func (j *worker) judgeRuleset(ctx context.Context, r *Ruleset) (s *session, err error) {
-	b, err := r.World.build(ctx, j.prefix)
-	defer func() { err = errors.Join(err, b.remove()) }()
-	if err != nil {
-		return nil, fmt.Errorf("build: %w", err)
-	}
-	s = &session{world: r.World}
-	if s.snapshot, err = j.collect(ctx, b); err != nil {
-		return nil, err
-	}
-	live, err := simulator.Compile(s.snapshot)
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
-	}
-	stored, err := against.ThroughBundle(s.snapshot)
-	if err != nil {
-		return nil, err
-	}
-	text, err := r.throughText(ctx, b, s.snapshot)
-	if err != nil {
-		return nil, err
-	}
-	var others []*simulator.World
-	for _, snapshot := range []*simulator.Snapshot{stored, text} {
-		w, err := simulator.Compile(snapshot)
-		if err != nil {
-			return nil, fmt.Errorf("compile: %w", err)
-		}
-		others = append(others, w)
-	}
-	var trials []*trial
-	for i := range r.World.Probes {
-		c := verdictCase{probe: &r.World.Probes[i]}
-		if c.predicted, err = predict(live, c.probe); err != nil {
-			return nil, err
-		}
-		for _, w := range others {
-			p, err := predict(w, c.probe)
-			if err != nil {
-				return nil, err
-			}
-			c.bundle = c.bundle || !c.predicted.same(p)
-		}
-		s.cases = append(s.cases, c)
-	}
-	for i := range s.cases {
-		trials = append(trials, s.cases[i].trials(live)...)
-	}
-	if err := b.observe(ctx, trials); err != nil {
-		return nil, err
-	}
-	for _, t := range trials {
-		c := s.find(t.probe.ID)
-		c.observed = append(c.observed, t.observed(r.World))
-	}
-	for i := range s.cases {
-		s.cases[i].checkShares()
-	}
-	return s, nil
 }
 
 // throughText reads a bundle whose rules are those of the file, and of `nft -j list ruleset`, as an operator would put

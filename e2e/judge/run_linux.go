@@ -337,8 +337,12 @@ func (c *verdictCase) wrong() bool {
 	return slices.ContainsFunc(c.observed, func(o Observed) bool { return !c.predicted.agreesWith(c.probe, &o) })
 }
 
-// sit builds the world, asks the simulator, and sends the probes.
-func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
+// source makes of what was collected another snapshot of the same state, which has to be diagnosed alike.
+type source func(context.Context, *built, *simulator.Snapshot) (*simulator.Snapshot, error)
+
+// sit builds the world, asks the simulator, and sends the probes. The simulator is asked of the collected state, of a bundle,
+// and of what further sources make of it.
+func (j *worker) sit(ctx context.Context, w *World, further ...source) (s *session, err error) {
 	b, err := w.build(ctx, j.prefix)
 	defer func() { err = errors.Join(err, b.remove()) }()
 	if err != nil {
@@ -352,13 +356,20 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
-	stored, err := against.ThroughBundle(s.snapshot)
-	if err != nil {
-		return nil, err
+	fromBundle := func(_ context.Context, _ *built, s *simulator.Snapshot) (*simulator.Snapshot, error) {
+		return against.ThroughBundle(s)
 	}
-	fromBundle, err := simulator.Compile(stored)
-	if err != nil {
-		return nil, fmt.Errorf("compile the bundle: %w", err)
+	var others []*simulator.World
+	for _, from := range append([]source{fromBundle}, further...) {
+		snapshot, err := from(ctx, b, s.snapshot)
+		if err != nil {
+			return nil, err
+		}
+		other, err := simulator.Compile(snapshot)
+		if err != nil {
+			return nil, fmt.Errorf("compile the bundle: %w", err)
+		}
+		others = append(others, other)
 	}
 	var trials []*trial
 	for i := range w.Probes {
@@ -366,11 +377,13 @@ func (j *worker) sit(ctx context.Context, w *World) (s *session, err error) {
 		if c.predicted, err = predict(live, c.probe); err != nil {
 			return nil, err
 		}
-		other, err := predict(fromBundle, c.probe)
-		if err != nil {
-			return nil, err
+		for _, w := range others {
+			other, err := predict(w, c.probe)
+			if err != nil {
+				return nil, err
+			}
+			c.bundle = c.bundle || !c.predicted.same(other)
 		}
-		c.bundle = !c.predicted.same(other)
 		s.cases = append(s.cases, c)
 		trials = append(trials, c.trials(live)...)
 	}

@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -34,25 +35,17 @@ type cost struct {
 	allocated uint64 // bytes; 0 of other programs
 }
 
-func cpuTime(who int) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(who, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // measure runs f, best of three.
 func measure(who int, f func() error) (best cost, err error) {
 	for i := range 3 {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		wall, cpu := time.Now(), cpuTime(who)
+		wall, cpu := time.Now(), cputime.Used(who)
 		if err := f(); err != nil {
 			return cost{}, err
 		}
-		c := cost{wall: time.Since(wall), cpu: cpuTime(who) - cpu}
+		c := cost{wall: time.Since(wall), cpu: cputime.Used(who) - cpu}
 		runtime.ReadMemStats(&after)
 		c.allocated = after.TotalAlloc - before.TotalAlloc
 		if i == 0 || c.cpu < best.cpu {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -42,7 +43,7 @@ func BenchmarkCompile(b *testing.B) {
 		}
 		b.SetBytes(int64(size))
 		b.ReportAllocs()
-		defer measureCPU(b)()
+		defer cputime.Measure(b)()
 		for b.Loop() {
 			mustCompile(b, ns)
 		}
@@ -71,7 +72,7 @@ func BenchmarkPacket(b *testing.B) {
 		dst, src := services(n).ClusterIP(n-1), proxyrules.PodCIDR.Addr().Next()
 		var st State
 		b.ReportAllocs()
-		defer measureCPU(b)()
+		defer cputime.Measure(b)()
 		for b.Loop() {
 			p := netstack.Packet{
 				Src: src, Dst: dst, Protocol: netstack.ProtoTCP, SrcPort: 40000, DstPort: proxyrules.ServicePort,
