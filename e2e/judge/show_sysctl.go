@@ -35,7 +35,11 @@ func sysctlSubjects() []subject {
 			return true
 		}},
 	}
-	for family, name := range map[netstack.Family]string{netstack.IPv4: "bridge-nf-call-iptables", netstack.IPv6: "bridge-nf-call-ip6tables"} {
+	for _, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
+		name := "bridge-nf-call-iptables"
+		if family == netstack.IPv6 {
+			name = "bridge-nf-call-ip6tables"
+		}
 		list = append(list, subject{feature: "sysctl:" + name, bridged: true, apart: true, show: func(b *builder) bool {
 			// Rules that drop what is bridged do not see it.
 			n := b.nodes[0]
