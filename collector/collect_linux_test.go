@@ -150,6 +150,39 @@ func TestNamespacesOfMountsAndOfProcesses(t *testing.T) {
 	}
 }
 
+func TestAProcessThatVisitsWithOneThreadDoesNotLiveThere(t *testing.T) {
+	path := "/run/netns/" + newNetns(t, "a")
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	key, err := statNS(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = inNamespace(int(file.Fd()), func() error {
+		// The name of a thread stands for that of a process whose first thread
+		// is inside: which one is first is not for a test to choose.
+		if !visits("/proc", unix.Gettid(), key) {
+			t.Error("a thread that reads the namespace is taken for a process that lives there")
+		}
+		resident := exec.Command("sleep", "600")
+		if err := resident.Start(); err != nil {
+			return err
+		}
+		defer resident.Wait()
+		defer resident.Process.Kill()
+		if visits("/proc", resident.Process.Pid, key) {
+			t.Error("a process that was started inside is taken for a visitor")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPodsAreKnownByTheirAddresses(t *testing.T) {
 	pod, node := newNetns(t, "pod"), newNetns(t, "node")
 	script(t, pod, "ip link add e0 type veth peer name e1 netns "+node+"\nip addr add 10.44.0.5/24 dev e0")

@@ -42,6 +42,7 @@ func (n *netns) close() {
 // in failures.
 func discover(proc string) (all []*netns, failures map[string]string, err error) {
 	byKey := make(map[nsKey]*netns)
+	var hosts *netns
 	get := func(key nsKey, path string) *netns {
 		n := byKey[key]
 		if n == nil {
@@ -58,7 +59,8 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	for _, pid := range []string{"1", "thread-self"} {
 		path := filepath.Join(proc, pid, "ns", "net")
 		if key, err := statNS(path); err == nil {
-			get(key, path).host = true
+			hosts = get(key, path)
+			hosts.host = true
 			break
 		}
 	}
@@ -78,6 +80,9 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 		key, err := statNS(path)
 		if err != nil {
 			continue // ended, or not ours to look at
+		}
+		if byKey[key] != hosts && visits(proc, pid, key) {
+			continue
 		}
 		n := get(key, path)
 		n.pids = append(n.pids, pid)
@@ -108,6 +113,24 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 		return cmp.Compare(a.inode, b.inode)
 	})
 	return all, failures, nil
+}
+
+// threadsLookedAt bounds what a process with thousands of threads costs: visits
+// are made by single threads.
+const threadsLookedAt = 16
+
+// visits says that the process is in the namespace with its first thread only,
+// as those are that read or set up the namespaces of others: it does not live
+// there, and its pod has nothing to do with it.
+func visits(proc string, pid int, key nsKey) bool {
+	dir := filepath.Join(proc, strconv.Itoa(pid), "task")
+	threads := processes(dir)
+	for _, thread := range threads[:min(len(threads), threadsLookedAt)] {
+		if at, err := statNS(filepath.Join(dir, strconv.Itoa(thread), "ns", "net")); err == nil && at != key {
+			return true
+		}
+	}
+	return false
 }
 
 // open opens the namespace by the first path that still leads to it.
@@ -214,7 +237,7 @@ func unescapeOctal(s string) string {
 	return b.String()
 }
 
-// processes lists the process ids of the host, ascending.
+// processes lists the ids of processes, or of the threads of one, ascending.
 func processes(proc string) []int {
 	dir, err := os.Open(proc)
 	if err != nil {

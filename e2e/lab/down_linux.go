@@ -121,7 +121,8 @@ func removeNetns(ctx context.Context, name string) error {
 	return err
 }
 
-// othersInside names processes in the lab's namespaces that the lab did not start.
+// othersInside names processes in the lab's namespaces that the lab did not start. One that has threads elsewhere is a
+// visitor, such as a collector whose first thread reads a namespace: it leaves by itself.
 func (l *Lab) othersInside() error {
 	inside := map[uint64]string{}
 	for _, name := range l.netnsNames() {
@@ -139,7 +140,7 @@ func (l *Lab) othersInside() error {
 		if err != nil {
 			continue
 		}
-		ino, ok := netnsInode(fmt.Sprintf("/proc/%d/ns/net", pid))
+		ino, ok := netnsOfAllThreads(pid)
 		if !ok || inside[ino] == "" {
 			continue
 		}
@@ -153,4 +154,22 @@ func (l *Lab) othersInside() error {
 		return fmt.Errorf("processes that are not the lab's keep its namespaces alive until they end: %s", strings.Join(found, ", "))
 	}
 	return nil
+}
+
+// netnsOfAllThreads is the network namespace of a process, unless its threads are in several.
+func netnsOfAllThreads(pid int) (ino uint64, ok bool) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/net", pid))
+	if err != nil {
+		return 0, false
+	}
+	for _, thread := range threads {
+		switch i, alive := netnsInode(thread); {
+		case !alive: // the thread has ended
+		case ok && i != ino:
+			return 0, false
+		default:
+			ino, ok = i, true
+		}
+	}
+	return ino, ok
 }

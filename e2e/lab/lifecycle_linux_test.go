@@ -422,3 +422,43 @@ func TestACancelledUpLeavesNothing(t *testing.T) {
 	}
 	sameTraces(t, before, hostTraces(t, prefix))
 }
+
+func TestAProcessThatVisitsANamespaceWithOneThreadIsNotInside(t *testing.T) {
+	const name = "pllab-visited"
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root to make network namespaces: run as root")
+	}
+	t.Cleanup(func() {
+		if err := RemoveNetns(name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := NewNetns(name); err != nil {
+		t.Fatal(err)
+	}
+	visited, ok := netnsInode(filepath.Join(netnsDir, name))
+	if !ok {
+		t.Fatal("the namespace was not made")
+	}
+	err := InNetns(name, func() error {
+		if thread, _ := netnsInode("/proc/thread-self/ns/net"); thread != visited {
+			t.Errorf("the thread is in %d, want %d", thread, visited)
+		}
+		if ino, ok := netnsOfAllThreads(os.Getpid()); ok {
+			t.Errorf("all threads are in %d, want them to be in several namespaces", ino)
+		}
+		guest := exec.Command("sleep", "600")
+		if err := guest.Start(); err != nil {
+			return err
+		}
+		defer guest.Wait()
+		defer guest.Process.Kill()
+		if ino, ok := netnsOfAllThreads(guest.Process.Pid); !ok || ino != visited {
+			t.Errorf("the process that was started inside is in %d (%t), want %d", ino, ok, visited)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
