@@ -197,6 +197,11 @@ func (b *builder) wants(feature string) bool {
 	return len(b.only) == 0 || slices.ContainsFunc(b.only, func(o string) bool { return feature == o || strings.HasPrefix(feature, o+":") })
 }
 
+// made says whether the world has the feature.
+func (b *builder) made(feature string) bool {
+	return slices.ContainsFunc(b.world.Elements, func(e Element) bool { return slices.Contains(e.Features, feature) })
+}
+
 // option is one of several ways to go on, each under the name of the feature that it shows.
 type option[T any] struct {
 	feature string

@@ -26,6 +26,7 @@ var (
 	workers  = flag.Int("workers", 6, "worlds to judge at once")
 	sparing  = flag.Bool("enough", false, "build no world to find out what an element decides that has decided often enough")
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
+	complete = flag.Bool("complete", false, "go on with worlds of what has decided too seldom; runs of 20,000 trials do")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	record   = flag.String("record", "", "directory for recordings of all worlds; what their features decide is not looked at")
 	logFile  = flag.String("log", "", "file for the report, besides the output")
@@ -43,7 +44,7 @@ func needRoot(t *testing.T) {
 
 // TestJudge judges random worlds. Its flags follow -args: see the target judge of the Makefile.
 func TestJudge(t *testing.T) {
-	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Enough: *sparing, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
+	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Enough: *sparing, Complete: *complete, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
 	if *features != "" {
 		o.Features = strings.Split(*features, ",")
 		if strings.Contains(*features, " ") {

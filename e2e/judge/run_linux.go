@@ -37,6 +37,9 @@ type Options struct {
 	Stop bool
 	// Enough leaves worlds unbuilt that would show what an element decides, once its features have done so often enough.
 	Enough bool
+	// Complete goes on, for a quarter of the trials at most, with worlds of what has decided too seldom without a reason. Long
+	// runs of all features do.
+	Complete bool
 	// Workers is how many worlds are judged at once: they wait more than they compute.
 	Workers int
 	// Save is the directory for disagreements; none is saved when empty.
@@ -77,7 +80,7 @@ type Disagreement struct {
 }
 
 func (d *Disagreement) String() string {
-	s := fmt.Sprintf("world %d/%d, %s\n  kernel:    %s\n", d.World.Seed, d.World.Index, &d.Probe, d.Observed)
+	s := fmt.Sprintf("%s, %s\n  kernel:    %s\n", d.World, &d.Probe, d.Observed)
 	if d.Again.Outcome != "" {
 		s += fmt.Sprintf("  again:     %s\n", d.Again)
 	}
@@ -122,12 +125,17 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 				mu.Lock()
 				index := next
 				next++
-				done := sum.Trials >= o.Trials || ctx.Err() != nil
+				features := o.Features
+				done := ctx.Err() != nil
+				if sum.Trials >= o.Trials {
+					features = sum.completing(o, index)
+					done = done || len(features) == 0
+				}
 				mu.Unlock()
 				if done {
 					return
 				}
-				w := Generate(o.Seed, index, o.Features, o.Kernel)
+				w := Generate(o.Seed, index, features, o.Kernel)
 				r, err := j.judge(ctx, w)
 				if ctx.Err() != nil {
 					return
@@ -135,7 +143,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 				mu.Lock()
 				sum.Worlds++
 				if err != nil {
-					text := fmt.Sprintf("world %d/%d: %v", o.Seed, index, err)
+					text := fmt.Sprintf("%s: %v", w, err)
 					sum.Failures = append(sum.Failures, text)
 					fmt.Fprintln(o.Log, text)
 				} else {
@@ -184,6 +192,22 @@ func (s *Summary) add(r *result) {
 
 // long is how many trials have to show all that is wanted.
 const long = 20_000
+
+// atOnce is how many features a world is made for that completes a run.
+const atOnce = 3
+
+// completing are the features that a run goes on with after its trials, in turn; none if it is over.
+func (s *Summary) completing(o Options, turn uint64) []string {
+	if !o.Complete && o.Trials < long || s.restricted || s.Trials >= o.Trials+o.Trials/4 {
+		return nil
+	}
+	missing := s.coverage.missing(s.kernel)
+	if len(missing) == 0 {
+		return nil
+	}
+	at := int(turn % uint64(len(missing)))
+	return slices.Concat(missing[at:], missing[:at])[:min(atOnce, len(missing))]
+}
 
 // Missing are the features that decided too seldom, without a reason, in a long run of all of them.
 func (s *Summary) Missing() []string {

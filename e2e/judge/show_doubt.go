@@ -64,6 +64,9 @@ func sourceSubjects() []subject {
 	return []subject{
 		{feature: "source:ipv4", apart: true, show: func(b *builder) bool {
 			// The first address of a subnet is taken where no route names one.
+			if b.made("source:ipv4") {
+				return false
+			}
 			n, other := b.nodes[0], b.nodes[1]
 			a := n.addrs[0].As4()
 			a[3] += 100
@@ -74,6 +77,9 @@ func sourceSubjects() []subject {
 		}},
 		{feature: "source:ipv6", apart: true, show: func(b *builder) bool {
 			// The address that has most in common with the destination is taken (RFC 6724).
+			if b.made("source:ipv6") {
+				return false
+			}
 			n, other := b.nodes[0], b.nodes[1]
 			near := other.addrs[1].As16()
 			near[13] = 0xff

@@ -28,7 +28,7 @@ const closedPort = 81
 func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 	b := &builder{
 		Rand:  rand.New(rand.NewPCG(seed, index)),
-		world: &World{Seed: seed, Index: index},
+		world: &World{Seed: seed, Index: index, Only: features},
 		only:  features, kernel: kernel, marks: map[string]uint8{}, used: map[string]bool{}, aimed: map[string]bool{},
 	}
 	if b.kinds() {

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -24,13 +25,24 @@ import (
 
 // World is everything that has to be made, and everything that is to be asked.
 type World struct {
-	Seed       uint64      `json:"seed"`
-	Index      uint64      `json:"index"`
+	Seed  uint64 `json:"seed"`
+	Index uint64 `json:"index"`
+	// Only are the features that it was restricted to; none if it was not.
+	Only       []string    `json:"only,omitempty"`
 	Namespaces []Namespace `json:"namespaces"`
 	Elements   []Element   `json:"elements"`
 	Probes     []Probe     `json:"probes"`
 	// Apart has one probe sent after the other, because what neighbours know of each other decides.
 	Apart bool `json:"apart,omitempty"`
+}
+
+// String names the world, as the flags of the judge do that make it again.
+func (w *World) String() string {
+	s := fmt.Sprintf("world %d/%d", w.Seed, w.Index)
+	if len(w.Only) > 0 {
+		s += " of " + strings.Join(w.Only, " ")
+	}
+	return s
 }
 
 // Namespace is a network namespace to be made.
