@@ -45,10 +45,6 @@ func (l *leg) sendCopy() end {
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
 		return e
 	}
-	if mtu := l.pathMTU(); l.packet.Length > mtu {
-		typ, code := tooBig(l.packet.Family())
-		return l.dropTelling(l.mtuExceeded(mtu, l.next.Dev), typ, code)
-	}
 	return l.postrouting("")
 }
 

@@ -386,22 +386,36 @@ func (l *leg) send(h *host) end {
 		l.packet.DF = false // ip_dont_fragment
 	}
 	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
-		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
-		e.notice = notice{kind: noticeICMP, mtu: mtu, originated: true}
-		e.notice.typ, e.notice.code = tooBig(l.packet.Family())
+		e := l.tooLarge(mtu)
+		e.notice.originated = true
 		return e
 	}
-	l.fragment()
 	return l.postrouting("")
 }
 
-// fragment makes what does not fit into the way out fit: ip_fragment. Fragments
-// go the same way, so one stands for all.
-func (l *leg) fragment() {
-	if mtu := l.pathMTU(); l.packet.Length > mtu {
-		l.step("route", "fragment", fmt.Sprintf("MTU %d", mtu))
-		l.packet.Length = mtu
+// fit makes what is too large for the way out fit: ip_fragment, ip6_fragment.
+// Fragments go the same way, so one stands for all. What IPv6 forwards may be
+// larger than the MTU of its route (see forwardMTU). POSTROUTING has translated it
+// by now, and who it comes from then is told.
+func (l *leg) fit() (end, bool) {
+	mtu := l.pathMTU()
+	if l.packet.Length <= mtu {
+		return end{}, false
 	}
+	if l.packet.DF {
+		return l.tooLarge(mtu), true
+	}
+	l.step("route", "fragment", fmt.Sprintf("MTU %d", mtu))
+	l.packet.Length = mtu
+	return end{}, false
+}
+
+// tooLarge drops the packet, and tells its sender which MTU it does not fit.
+func (l *leg) tooLarge(mtu int) end {
+	e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
+	e.notice = notice{kind: noticeICMP, mtu: mtu}
+	e.notice.typ, e.notice.code = tooBig(l.packet.Family())
+	return e
 }
 
 // outputRoute takes the next hop of the route found for a locally made packet,
@@ -682,17 +696,13 @@ func (l *leg) forward(in *netstack.Link) end {
 		}
 		return l.dropTelling(f, icmpTimeExceeded, 0)
 	}
-	if mtu := l.pathMTU(); p.Length > mtu && p.DF {
-		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
-		e.notice = notice{kind: noticeICMP, mtu: mtu}
-		e.notice.typ, e.notice.code = tooBig(p.Family())
-		return e
+	if mtu := l.forwardMTU(l.host, p.Family()); p.Length > mtu && p.DF {
+		return l.tooLarge(mtu)
 	}
 	p.TTL--
 	if e, stop := l.hook(netfilter.Forward, l.seenFrom(in.Name), l.next.Dev, l.cameBy, ""); stop {
 		return e
 	}
-	l.fragment()
 	return l.postrouting(l.seenFrom(in.Name))
 }
 
@@ -711,6 +721,9 @@ func (l *leg) postrouting(in string) end {
 		return l.lightweight()
 	}
 	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, l.cameBy, ""); stop {
+		return e
+	}
+	if e, stop := l.fit(); stop {
 		return e
 	}
 	link := l.host.links[l.next.Dev]

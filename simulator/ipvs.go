@@ -280,10 +280,7 @@ func (l *leg) leaveBalanced(at netfilter.Hook) end {
 		return e
 	}
 	if mtu := l.pathMTU(); p.Length > mtu && p.DF { // ensure_mtu_is_adequate
-		e := l.drop(l.mtuExceeded(mtu, l.next.Dev))
-		e.notice = notice{kind: noticeICMP, mtu: mtu}
-		e.notice.typ, e.notice.code = tooBig(p.Family())
-		return e
+		return l.tooLarge(mtu)
 	}
 	if e, stop := l.hook(netfilter.Output, "", l.next.Dev, "", ""); stop {
 		return e

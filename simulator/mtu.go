@@ -28,6 +28,19 @@ func (w *wayOut) mtu(h *host, f netstack.Family) int {
 	if w.route.Route != nil && w.route.Route.MTU > 0 {
 		return w.route.Route.MTU
 	}
+	return w.deviceMTU(h, f)
+}
+
+// forwardMTU is that which packets have to fit that are forwarded: in IPv6 a route
+// says so only if its MTU is locked (ip6_dst_mtu_maybe_forward).
+func (w *wayOut) forwardMTU(h *host, f netstack.Family) int {
+	if r := w.route.Route; r == nil || f == netstack.IPv4 || r.MTULocked {
+		return w.mtu(h, f)
+	}
+	return w.deviceMTU(h, f)
+}
+
+func (w *wayOut) deviceMTU(h *host, f netstack.Family) int {
 	mtu := 0
 	if link := h.links[w.next.Dev]; link != nil {
 		mtu = link.MTU

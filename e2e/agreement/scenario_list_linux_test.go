@@ -610,6 +610,35 @@ var scenarios = []scenario{
 	{name: "a smaller MTU of the node's route, and nobody is told", to: far, reason: verdict.MTUExceeded, change: `
 		node-1 {ip} route replace {pods-2} via {node-2} mtu 1300
 		node-1 {iptables} -A OUTPUT -p {icmp} {too-big} -j DROP`},
+	{name: "a smaller MTU of the node's route, of which IPv6 tells the address that the client was translated to", to: far, only: netstack.IPv6, change: `
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		node-1 ip6tables -t nat -A POSTROUTING -s {shop/web-0} -d {pods-2} -j MASQUERADE
+		node-1 ip6tables -t mangle -A OUTPUT -p ipv6-icmp {too-big} -d {shop/web-0} -j DROP`},
+	{name: "a smaller MTU of the node's route, of which IPv6 does not tell the client's own address", to: far, only: netstack.IPv6, reason: verdict.MTUExceeded, change: `
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		node-1 ip6tables -t nat -A POSTROUTING -s {shop/web-0} -d {pods-2} -j MASQUERADE
+		node-1 ip6tables -t mangle -A OUTPUT -p ipv6-icmp {too-big} ! -d {shop/web-0} -j DROP`},
+	{name: "a smaller MTU of the node's route, of which IPv4 tells the client's own address", to: far, only: netstack.IPv4, reason: verdict.MTUExceeded, change: `
+		node-1 ip -4 route replace {pods-2} via {node-2} mtu 1300
+		node-1 iptables -t nat -A POSTROUTING -s {shop/web-0} -d {pods-2} -j MASQUERADE
+		node-1 iptables -t mangle -A OUTPUT -p icmp {too-big} -d {shop/web-0} -j DROP`},
+	{name: "a smaller locked MTU of the node's route, and a rule for what is told the client's own address", to: far, reason: verdict.MTUExceeded, change: `
+		node-1 {ip} route replace {pods-2} via {node-2} mtu lock 1300
+		node-1 {iptables} -t nat -A POSTROUTING -s {shop/web-0} -d {pods-2} -j MASQUERADE
+		node-1 {iptables} -t mangle -A OUTPUT -p {icmp} {too-big} -d {shop/web-0} -j DROP`},
+	{name: "a smaller MTU of the node's device, and a rule for what is told the client's own address", to: far, reason: verdict.MTUExceeded, change: `
+		node-1 ip link set eth0 mtu 1400
+		node-2 ip link set eth0 mtu 1400
+		node-1 {iptables} -t nat -A POSTROUTING -s {shop/web-0} -d {pods-2} -j MASQUERADE
+		node-1 {iptables} -t mangle -A OUTPUT -p {icmp} {too-big} -d {shop/web-0} -j DROP`},
+	{name: "a smaller MTU of the node's route, and a rule for large packets that IPv6 comes to first", to: far, only: netstack.IPv6, reason: verdict.NetfilterDrop, change: `
+		shop/web-0 ip link set dev eth0 gso_max_segs 1
+		node-1 ip -6 route replace {pods-2} via {node-2} mtu 1300
+		node-1 ip6tables -t mangle -A FORWARD -s {shop/web-0} -m length --length 1400: -j DROP`},
+	{name: "a smaller MTU of the node's route, and a rule for large packets that IPv4 does not come to", to: far, only: netstack.IPv4, change: `
+		shop/web-0 ip link set dev eth0 gso_max_segs 1
+		node-1 ip -4 route replace {pods-2} via {node-2} mtu 1300
+		node-1 iptables -t mangle -A FORWARD -s {shop/web-0} -m length --length 1400: -j DROP`},
 	{name: "a smaller MTU of the other end of the client's wire", to: far, reason: verdict.MTUExceeded, change: `
 		shop/web-0 ip link set dev eth0 gso_max_segs 1
 		node-1 ip link set {veth shop/web-0} mtu 1400`},

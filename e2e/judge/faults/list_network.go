@@ -66,11 +66,11 @@ var routeFaults = []fault{
 	},
 	{
 		"a router tells nobody that a packet is too big", "simulator/ip.go",
-		"\t\te.notice.typ, e.notice.code = tooBig(p.Family())\n", "\t\te.notice = notice{}\n",
+		"\te.notice.typ, e.notice.code = tooBig(l.packet.Family())\n", "\tif l.host != l.origin {\n\t\te.notice = notice{}\n\t}\n",
 	},
 	{
 		"DF is ignored by routers", "simulator/ip.go",
-		"if mtu := l.pathMTU(); p.Length > mtu && p.DF {", "if mtu := l.pathMTU(); p.Length > mtu && p.DF && false {",
+		"\tif mtu := l.forwardMTU(l.host, p.Family()); p.Length > mtu && p.DF {\n", "\tif mtu := l.forwardMTU(l.host, p.Family()); p.Length > mtu {\n\t\tp.DF = false\n\t}\n\tif mtu := 0; mtu > 0 {\n",
 	},
 	{
 		"the MTU of a route is ignored", "simulator/mtu.go",
