@@ -31,25 +31,14 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	if to.Is6() && !from.IsValid() {
 		return end{}, false // nothing to ask from is known
 	}
-	request := l.probing(l.host, l.port(out), netstack.Packet{Src: from, Dst: to, SrcMAC: out.MAC, DstMAC: owner.Link.MAC})
+	request := l.solicitation(out, from, to, owner.Link.MAC)
 	defer request.done()
 	request.flooded = true
-	if to.Is6() {
-		request.packet.Protocol, request.packet.ICMPType = netstack.ProtoICMPv6, neighbourSolicitation
-		request.packet.Dst = solicitedNode(to)
-	} else {
-		request.arp = &netfilter.ARP{SenderMAC: out.MAC, Sender: orZero(from), Target: to}
-	}
 	if e := request.discover(l.port(out)); e.kind != delivered || e.host != at || e.in != owner.Link.Name {
 		return l.unheard(to, e), true
 	}
-	answer := l.probing(at, owner.Port, netstack.Packet{Src: to, Dst: from, SrcMAC: owner.Link.MAC, DstMAC: out.MAC})
+	answer := l.advertisement(at, owner.Port, from, to, owner.Link.MAC, out.MAC)
 	defer answer.done()
-	if to.Is6() {
-		answer.packet.Protocol, answer.packet.ICMPType = netstack.ProtoICMPv6, neighbourAdvertisement
-	} else {
-		answer.arp = &netfilter.ARP{Reply: true, SenderMAC: owner.Link.MAC, Sender: to, TargetMAC: out.MAC, Target: orZero(from)}
-	}
 	if to.Is6() {
 		// ndisc_send_na goes to where the neighbour is known to be.
 		if cached := at.neighbour(owner.Link.Name, from); cached != nil && cached.State&netstack.NUDPermanent != 0 && cached.MAC != out.MAC {
@@ -66,6 +55,56 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	}
 	l.learned[learnedKey{l.host, out.Name, to}] = owner.Link.MAC
 	return end{}, false
+}
+
+// askOutside sends the request for a neighbour that was not collected, and takes
+// in the answer that it is taken to give: what the host's own rules and devices
+// do with both is known.
+func (l *leg) askOutside(out *netstack.Link, to netip.Addr) (end, bool) {
+	from := l.asker(out, to)
+	if to.Is6() && !from.IsValid() {
+		return end{}, false
+	}
+	request := l.solicitation(out, from, to, netstack.MAC{})
+	defer request.done()
+	if e, stop := request.pass(out.Name); stop {
+		return l.unheard(to, e), true
+	}
+	if e := request.leaveBy(l.port(out)); e.kind != left {
+		return l.unheard(to, e), true
+	}
+	answer := l.advertisement(l.host, l.port(out), from, to, netstack.MAC{}, out.MAC)
+	defer answer.done()
+	if e := answer.discovered(out, "", false); e.kind != delivered {
+		return l.unheard(to, e), true
+	}
+	return end{}, false
+}
+
+// solicitation is the request for the neighbour to, which is known by mac if it
+// was collected.
+func (l *leg) solicitation(out *netstack.Link, from, to netip.Addr, mac netstack.MAC) *leg {
+	request := l.probing(l.host, l.port(out), netstack.Packet{Src: from, Dst: to, SrcMAC: out.MAC, DstMAC: mac})
+	if to.Is6() {
+		request.packet.Protocol, request.packet.ICMPType = netstack.ProtoICMPv6, neighbourSolicitation
+		request.packet.Dst = solicitedNode(to)
+	} else {
+		request.arp = &netfilter.ARP{SenderMAC: out.MAC, Sender: orZero(from), Target: to}
+	}
+	return request
+}
+
+// advertisement is the answer to the request from an address, at a port of the
+// host that answers or, of a neighbour that was not collected, of the one that
+// hears it.
+func (l *leg) advertisement(at *host, by fabric.Port, from, to netip.Addr, mac, asker netstack.MAC) *leg {
+	answer := l.probing(at, by, netstack.Packet{Src: to, Dst: from, SrcMAC: mac, DstMAC: asker})
+	if to.Is6() {
+		answer.packet.Protocol, answer.packet.ICMPType = netstack.ProtoICMPv6, neighbourAdvertisement
+	} else {
+		answer.arp = &netfilter.ARP{Reply: true, SenderMAC: mac, Sender: to, TargetMAC: asker, Target: orZero(from)}
+	}
+	return answer
 }
 
 // asker is the address that arp_solicit sends from: the packet's source if it is
@@ -140,18 +179,21 @@ func (l *leg) probing(h *host, by fabric.Port, p netstack.Packet) *leg {
 
 // discover sends a request or answer: ndisc_send_skb, arp_xmit.
 func (l *leg) discover(out fabric.Port) end {
-	if l.arp != nil {
-		if e, stop := l.hookARP(netfilter.Output, "", out.Link.Name); stop {
-			return e
-		}
-		return l.emit(out)
-	}
-	for _, at := range []netfilter.Hook{netfilter.Output, netfilter.Postrouting} {
-		if e, stop := l.hook(at, "", out.Link.Name, "", ""); stop {
-			return e
-		}
+	if e, stop := l.pass(out.Link.Name); stop {
+		return e
 	}
 	return l.emit(out)
+}
+
+// pass has the host's rules see a request or answer of its own.
+func (l *leg) pass(out string) (end, bool) {
+	if l.arp != nil {
+		return l.hookARP(netfilter.Output, "", out)
+	}
+	if e, stop := l.hook(netfilter.Output, "", out, "", ""); stop {
+		return e, true
+	}
+	return l.hook(netfilter.Postrouting, "", out, "", "")
 }
 
 // discovered takes a request or answer in.

@@ -50,6 +50,9 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 			return netstack.MAC{}, l.undecided(verdict.NewFindingf(verdict.SnapshotMissing, filtered.Where, filtered.Evidence,
 				"%s: whether another does, which was not collected, is not known", filtered.Message)), true
 		}
+		if e, failed := l.askOutside(out, to); failed {
+			return netstack.MAC{}, e, true
+		}
 		return netstack.MAC{}, l.leaveBy(l.port(out)), true
 	}
 	if f, ok := l.vanished(segment.stations, to); ok {

@@ -73,6 +73,13 @@ func neighbourSubjects() []subject {
 			b.askAll(p.name, n.addrs[1])
 			return true
 		}},
+		{feature: "ndp:dropped", apart: true, show: func(b *builder) bool {
+			n := one(b, b.nodes...)
+			b.iptables(n.name, netstack.IPv6, one(b, netstack.BackendLegacy, netstack.BackendNFT), "filter", one(b, "INPUT", "OUTPUT"),
+				"-p ipv6-icmp -m icmp6 --icmpv6-type "+one(b, "135", "136")+" -j DROP", "ndp:dropped", "match:icmp6", "target:DROP")
+			b.askAll(n.name, outsideAddrs[1])
+			return true
+		}},
 		{feature: "nft:arp", apart: true, show: func(b *builder) bool {
 			n := one(b, b.nodes...)
 			p := n.pods[0]
@@ -83,6 +90,7 @@ func neighbourSubjects() []subject {
 			b.nft(ns, fmt.Sprintf(`add rule arp judge %s arp operation %s drop comment "@id"`, hook, one(b, "request", "reply", "{ request, reply }")), "nft:arp")
 			b.askAll(n.name, p.addrs[0])
 			b.askAll(p.name, n.addrs[0])
+			b.askAll(n.name, outsideAddrs[0])
 			return true
 		}},
 		{feature: "neigh:permanent", apart: true, show: func(b *builder) bool {

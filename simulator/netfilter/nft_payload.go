@@ -315,7 +315,9 @@ func (a *ARP) header(h *header) {
 	}
 	h.put(0, 0, 1, etherTypeIPv4>>8, etherTypeIPv4&0xff, 6, 4, 0, operation)
 	sender, target := a.Sender.As4(), a.Target.As4()
-	h.put(8, a.SenderMAC[:]...)
+	if a.SenderMAC != (netstack.MAC{}) { // that of a neighbour which was not collected is not known
+		h.put(8, a.SenderMAC[:]...)
+	}
 	h.put(14, sender[:]...)
 	h.put(18, a.TargetMAC[:]...)
 	h.put(24, target[:]...)
