@@ -82,6 +82,7 @@ func (d *decoder) lookup(a *attributes) {
 	n := d.mapLookup(left, s)
 	if flags != 0 || !s.isMap() {
 		d.fail("a lookup in set %s of a value", s.name)
+		return
 	}
 	switch r := d.register(a, 3); {
 	case r != 0:
