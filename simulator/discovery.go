@@ -61,6 +61,11 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 // in the answer that it is taken to give: what the host's own rules and devices
 // do with both is known.
 func (l *leg) askOutside(out *netstack.Link, to netip.Addr) (end, bool) {
+	if l.sender == nil && (to.Is4() || to.IsLinkLocalUnicast()) {
+		// The way back to one outside, whose router has asked for this host, from
+		// such an address: arp_solicit, ndisc_solicit.
+		return end{}, false
+	}
 	from := l.asker(out, to)
 	if to.Is6() && !from.IsValid() {
 		return end{}, false
