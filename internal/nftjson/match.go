@@ -176,6 +176,7 @@ func (d *decoder) dynset(a *attributes) {
 	if a[5] != nil {
 		if !s.isMap() || s.anonymous() {
 			d.fail("a rule that adds a value to set %s", s.name)
+			return
 		}
 		// nft 1.0.6 has no JSON for this; this is the form of later releases.
 		st.kind = mapStatement
