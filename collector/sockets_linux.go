@@ -28,9 +28,16 @@ const (
 )
 
 // readSockets reads what may take a new packet: TCP listeners, and UDP sockets
-// whether connected or not. A diagnosis module that is not loaded is not asked
+// whether connected or not, and what takes SCTP. A diagnosis module that is not loaded is not asked
 // for; the text files of /proc/net serve then.
 func readSockets(_ context.Context, t *target) error {
+	if err := t.readInetSockets(); err != nil {
+		return err
+	}
+	return t.readSCTPSockets()
+}
+
+func (t *target) readInetSockets() error {
 	if !t.host.has("inet_diag", "inet_diag_register") {
 		return t.socketsFromProc()
 	}

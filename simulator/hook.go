@@ -98,7 +98,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 		if at == netfilter.Prerouting && l.packet.Family() == netstack.IPv4 {
 			e.inbound = "" // nf_reject_fill_skb_dst: it has not been routed as one that came in
 		}
-		if l.origin == h && !l.stolen && at == netfilter.Output && l.packet.Protocol != netstack.ProtoTCP {
+		if l.origin == h && !l.stolen && at == netfilter.Output && !sentAgain(l.packet.Protocol) {
 			e.notice = l.sendError(errPermission) // which comes before the notice
 		}
 		return e, true
@@ -132,11 +132,15 @@ func ruleAt(r *netfilter.Rule, at netfilter.Hook, dev string) string {
 // sendError is the error that a socket gets for a packet which fails after the
 // socket had found a route for it: TCP takes it for loss, and tries again.
 func (l *leg) sendError(code errno) notice {
-	if l.packet.Protocol == netstack.ProtoTCP {
+	if sentAgain(l.packet.Protocol) {
 		return notice{}
 	}
 	return notice{kind: noticeErrno, originated: true, errno: code}
 }
+
+// sentAgain says whether a protocol takes an error of sending for loss: so do TCP
+// and SCTP (sctp_packet_transmit).
+func sentAgain(p netstack.Protocol) bool { return p == netstack.ProtoTCP || p == netstack.ProtoSCTP }
 
 // conntrackFull says whether a new connection finds no room in the table:
 // __nf_conntrack_alloc.
@@ -257,6 +261,9 @@ func (l *leg) Reroute(st *netfilter.State) bool {
 // LocalSocket says whether a local socket would take the packet, and whether that
 // listens at any address.
 func (l *leg) LocalSocket(p *netstack.Packet) (found, wildcard, known bool) {
+	if p.Protocol == netstack.ProtoSCTP {
+		return false, false, true // nf_sk_lookup_slow_v4 looks for those of TCP and UDP
+	}
 	if !l.host.Known(netstack.PartSockets) {
 		return false, false, false
 	}

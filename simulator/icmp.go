@@ -32,6 +32,9 @@ const (
 	icmp6TooBig       = 2
 	icmp6TimeExceeded = 3
 	icmp6EchoReply    = 129
+
+	icmp6ParameterProblem = 4
+	icmp6NextHeader       = 1
 )
 
 // unreachable is the ICMP error of a host that knows no way.
@@ -138,6 +141,8 @@ func icmp6Outcome(n notice) verdict.Outcome {
 		return verdict.OutcomeMessageTooLong
 	case n.typ == icmp6TimeExceeded:
 		return verdict.OutcomeHostUnreachable
+	case n.typ == icmp6ParameterProblem && n.code == icmp6NextHeader:
+		return verdict.OutcomeRefused // as "protocol unreachable" of IPv4
 	case n.typ != icmp6Unreachable:
 		return verdict.OutcomeTimeout
 	}
@@ -166,7 +171,12 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if reflects(e.host, p.Family()) && !e.notice.unrouted {
 		p.Mark = e.packet.Mark
 	}
-	if e.notice.kind == noticeReset {
+	if e.notice.kind == noticeReset && e.packet.Protocol == netstack.ProtoSCTP {
+		p.Protocol, p.Chunks = netstack.ProtoSCTP, netstack.SCTPAbort
+		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
+		p.Length = sctpLength(p.Family(), 0)
+		p.DF = true
+	} else if e.notice.kind == noticeReset {
 		p.Protocol = netstack.ProtoTCP
 		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
 		p.TCPFlags = netstack.RST | netstack.ACK

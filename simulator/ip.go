@@ -188,7 +188,7 @@ type noticeKind uint8
 const (
 	noticeNone  noticeKind = iota
 	noticeICMP             // an ICMP error
-	noticeReset            // a TCP reset
+	noticeReset            // a TCP reset, or an ABORT of SCTP
 	noticeErrno            // an error of the system call that sent it
 )
 

@@ -174,7 +174,7 @@ func (l *leg) noDestination(s *ipvs.Service, at netfilter.Hook) end {
 	e := l.drop(verdict.NewFindingf(verdict.IPVSNoDestination, h.where(""), evidence,
 		"ipvs has no destination for %s on %s", netip.AddrPortFrom(l.packet.Dst, l.packet.DstPort), h))
 	e.notice = portUnreachable(l.packet.Family())
-	if at == netfilter.Output && l.origin == h && l.packet.Protocol != netstack.ProtoTCP {
+	if at == netfilter.Output && l.origin == h && !sentAgain(l.packet.Protocol) {
 		e.notice = l.sendError(errPermission) // which comes before the notice
 	}
 	return e

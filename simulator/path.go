@@ -95,7 +95,13 @@ func (c *conversation) run() {
 		return
 	}
 	reply, serverMTU, ok := c.reply()
-	if !ok || c.client.Protocol != netstack.ProtoTCP {
+	switch {
+	case !ok:
+		return
+	case c.client.Protocol == netstack.ProtoSCTP:
+		c.associate()
+		return
+	case c.client.Protocol != netstack.ProtoTCP:
 		return
 	}
 	// The full-size packets: at most what either end announced or can send.
@@ -130,6 +136,8 @@ func (c *conversation) request() (mtu int, ok bool) {
 		p.TCPFlags = netstack.SYN
 		p.Length = tcpHeaders(p.Family()) + optionsOf(c.flow.from).opening()
 		p.MSS = c.clientMSS()
+	} else if p.Protocol == netstack.ProtoSCTP {
+		p.Chunks, p.Length = netstack.SCTPInit, sctpLength(p.Family(), 0)
 	} else {
 		p.Length = cmp.Or(c.flow.size, datagramLength(&p))
 	}
@@ -230,6 +238,8 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	case netstack.ProtoTCP:
 		p.TCPFlags = netstack.SYN | netstack.ACK
 		p.Length = tcpHeaders(p.Family()) + optionsOf(c.flow.from).with(optionsOf(c.server.host)).opening()
+	case netstack.ProtoSCTP:
+		p.Chunks, p.Length = netstack.SCTPInitAck, sctpLength(p.Family(), 0)
 	case netstack.ProtoICMP:
 		p.ICMPType, p.ICMPCode = 0, 0
 	case netstack.ProtoICMPv6:
@@ -253,7 +263,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	if e.kind == delivered {
 		c.answered = true
 		switch p.Protocol {
-		case netstack.ProtoTCP:
+		case netstack.ProtoTCP, netstack.ProtoSCTP:
 			c.path.Outcome = verdict.OutcomeEstablished
 		default:
 			c.path.Outcome = verdict.OutcomeAnswered

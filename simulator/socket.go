@@ -21,6 +21,9 @@ func (l *leg) meetSocket(e end) end {
 		return l.undecided(l.program(q.name)) // inet_lookup_run_sk_lookup
 	}
 	s := h.socket(p, e.in, e.slave)
+	if s == nil && p.Protocol == netstack.ProtoSCTP && !h.speaksSCTP() {
+		return l.notSCTP(e)
+	}
 	if s == nil {
 		evidence := h.otherListeners(p)
 		if _, key := h.acrossVRFs(p.Protocol); e.slave != "" && h.socket(p, e.in, "") != nil {

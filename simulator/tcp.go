@@ -76,6 +76,7 @@ type segment struct {
 	back   bool // from the server
 	length int  // of the IP packet
 	flags  netstack.TCPFlags
+	chunks netstack.SCTPChunks
 }
 
 // exchange walks the segments of the established connection in the order of a
@@ -86,23 +87,23 @@ func (c *conversation) exchange(forth, back int) {
 	const data, acknowledgement = netstack.ACK | netstack.PSH, netstack.ACK
 	c.accepted = &c.server
 	if !c.tellsSegmentsApart() {
-		_ = c.data(segment{false, forth, data}) && c.data(segment{true, back, data})
+		_ = c.data(segment{length: forth, flags: data}) && c.data(segment{back: true, length: back, flags: data})
 		return
 	}
 	bare, message := c.bare(), c.bare()+messageSize
 	talked := c.acknowledge() &&
-		c.data(segment{false, min(message, forth), data}) &&
-		c.data(segment{true, min(message, back), data})
+		c.data(segment{length: min(message, forth), flags: data}) &&
+		c.data(segment{back: true, length: min(message, back), flags: data})
 	if !talked {
 		return
 	}
 	c.talked = true
-	_ = c.data(segment{false, forth, acknowledgement}) &&
-		c.data(segment{false, forth, data}) && // the last one
-		c.acknowledged(segment{true, bare, acknowledgement}) &&
-		c.data(segment{true, back, acknowledgement}) &&
-		c.data(segment{true, back, data}) &&
-		c.acknowledged(segment{false, bare, acknowledgement})
+	_ = c.data(segment{length: forth, flags: acknowledgement}) &&
+		c.data(segment{length: forth, flags: data}) && // the last one
+		c.acknowledged(segment{back: true, length: bare, flags: acknowledgement}) &&
+		c.data(segment{back: true, length: back, flags: acknowledgement}) &&
+		c.data(segment{back: true, length: back, flags: data}) &&
+		c.acknowledged(segment{length: bare, flags: acknowledgement})
 }
 
 // acknowledged walks a segment that acknowledges data. When it is lost, data is
@@ -149,7 +150,7 @@ func (c *conversation) acknowledge() bool {
 // rebuffed says whether the client hears an error about the last packet of the
 // handshake: it is still connecting then, and takes errors as they come.
 func (c *conversation) rebuffed() (outcome verdict.Outcome, hops []verdict.Hop, heard bool) {
-	p, hops, e := c.established(segment{false, c.bare(), netstack.ACK})
+	p, hops, e := c.established(segment{length: c.bare(), flags: netstack.ACK})
 	if e.kind != dropped || e.notice.kind != noticeICMP && e.notice.kind != noticeReset {
 		return "", hops, false
 	}
@@ -165,10 +166,10 @@ func (c *conversation) rebuffed() (outcome verdict.Outcome, hops []verdict.Hop, 
 // closed says whether the client of a server that was reset is reset, too: it
 // sends what was not acknowledged again, and nobody is there to take it.
 func (c *conversation) closed() bool {
-	if _, _, e := c.established(segment{true, c.bare(), netstack.ACK}); e.kind == delivered {
+	if _, _, e := c.established(segment{back: true, length: c.bare(), flags: netstack.ACK}); e.kind == delivered {
 		return false
 	}
-	_, _, e := c.established(segment{true, tcpHeaders(c.client.Family()), netstack.RST})
+	_, _, e := c.established(segment{back: true, length: tcpHeaders(c.client.Family()), flags: netstack.RST})
 	return e.kind == delivered
 }
 
@@ -217,7 +218,7 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 		p = c.answer()
 		p.UID = c.server.uid
 	}
-	p.TCPFlags, p.Length, p.DF = s.flags, s.length, true
+	p.TCPFlags, p.Chunks, p.Length, p.DF = s.flags, s.chunks, s.length, true
 	l := c.newLeg(p)
 	defer l.done()
 	l.quiet, l.draws = c.quiet, drawsForth
@@ -279,11 +280,17 @@ func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []v
 	switch {
 	case e.kind == undecided:
 		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
-	case c.talks(s):
+	case c.client.Protocol != netstack.ProtoSCTP && c.talks(s):
 		f.Severity = verdict.SeverityPartial
 		c.path.Verdict = verdict.Degraded // small messages pass
 	default:
 		c.path.Verdict, c.path.Outcome = verdict.Unreachable, verdict.OutcomeTimeout
+		if c.client.Protocol == netstack.ProtoSCTP {
+			if told && !s.back { // sctp_v4_err
+				c.path.Outcome = outcomeOf(e.notice, &c.client)
+			}
+			break
+		}
 		reset := told && e.notice.kind == noticeReset
 		switch {
 		case reset && !s.back, reset && c.closed():

@@ -88,8 +88,11 @@ func (h *host) acrossVRFs(p netstack.Protocol) (on bool, key string) {
 	if p == netstack.ProtoUDP || p == netstack.ProtoUDPLite {
 		key = "net.ipv4.udp_l3mdev_accept"
 	}
-	v, _ := h.Sysctl(key)
-	return v != 0, key
+	if p == netstack.ProtoSCTP {
+		key = "net.sctp.l3mdev_accept"
+	}
+	v, known := h.Sysctl(key)
+	return v != 0 || p == netstack.ProtoSCTP && !known, key
 }
 
 // answersBy is the device that answers are bound to: inet_request_bound_dev_if,

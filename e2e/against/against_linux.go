@@ -74,7 +74,7 @@ func Agree(t testing.TB, name, protocol string, fate lab.Fate, path *verdict.Pat
 	FirstReason(t, name, path, reason)
 	want := verdict.Unreachable
 	switch {
-	case fate.Outcome == lab.Established && !fate.FullSize:
+	case fate.Outcome == lab.Established && protocol == "tcp" && !fate.FullSize:
 		want = verdict.Degraded
 	case fate.Outcome == lab.Established, fate.Outcome == lab.Answered:
 		want = verdict.Reachable

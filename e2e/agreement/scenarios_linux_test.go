@@ -61,6 +61,9 @@ func words(t *testing.T, l *lab.Lab, f netstack.Family) *strings.Replacer {
 			add("service", s.ClusterIPs[at])
 		}
 	}
+	for _, p := range l.Spec.Pods {
+		add("at "+p.ID(), netip.AddrPortFrom(p.Addresses[at], diameter))
+	}
 	add("fabric", l.Spec.Fabric.Addresses[at].Addr())
 	add("nobody", l.Spec.Fabric.Unowned[at])
 	add("broadcast", "255.255.255.255")
@@ -165,7 +168,12 @@ func TestScenarios(t *testing.T) {
 // what becomes of it with the diagnosis.
 func judgeScenario(t *testing.T, l *lab.Lab, s *scenario, families []netstack.Family) {
 	t.Helper()
-	world := against.Compile(t, collect(t, l))
+	s.judgeIn(t, l, collect(t, l), families)
+}
+
+func (s *scenario) judgeIn(t *testing.T, l *lab.Lab, snapshot *simulator.Snapshot, families []netstack.Family) {
+	t.Helper()
+	world := against.Compile(t, snapshot)
 	var group errgroup.Group
 	for _, f := range families {
 		group.Go(func() error { return s.judge(t, l, world, f) })
@@ -273,6 +281,11 @@ func (s *scenario) target(l *lab.Lab, words *strings.Replacer, proto string, f n
 		backends = backends[:1]
 	}
 	to := netip.AddrPortFrom(service.ClusterIPs[at], service.Ports[0].Port)
+	for _, p := range service.Ports {
+		if strings.EqualFold(p.Protocol, proto) {
+			to = netip.AddrPortFrom(to.Addr(), p.Port)
+		}
+	}
 	if s.port != 0 { // of a node
 		node, err := netip.ParseAddr(words.Replace("{node-1}"))
 		return netip.AddrPortFrom(node, s.port), backends, err

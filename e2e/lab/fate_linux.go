@@ -43,7 +43,7 @@ const (
 
 // ConnectOptions says what to try.
 type ConnectOptions struct {
-	// Protocol is "tcp" (the default), "udp" or "icmp".
+	// Protocol is "tcp" (the default), "udp", "sctp" or "icmp".
 	Protocol string
 	// Timeout of each part of the conversation: the handshake, the small message, the full-size one. Default: 0.9 s.
 	// The lab's nodes give up on a neighbour after 0.3 s, so that less would hide HostUnreachable behind Timeout. TCP
@@ -108,9 +108,9 @@ func ConnectFrom(ctx context.Context, name string, to netip.AddrPort, opts Conne
 	if opts.Timeout == 0 {
 		opts.Timeout = 900 * time.Millisecond
 	}
-	talk, ok := map[string]func(*conversation, ConnectOptions, *Fate) error{"tcp": talkTCP, "udp": talkUDP, "icmp": talkICMP}[opts.Protocol]
+	talk, ok := map[string]func(*conversation, ConnectOptions, *Fate) error{"tcp": talkTCP, "udp": talkUDP, "icmp": talkICMP, "sctp": talkSCTP}[opts.Protocol]
 	if !ok {
-		return Fate{}, fmt.Errorf("connect from %s: protocol %q is none of tcp, udp, icmp", name, opts.Protocol)
+		return Fate{}, fmt.Errorf("connect from %s: protocol %q is none of tcp, udp, sctp, icmp", name, opts.Protocol)
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	var c *conversation
@@ -123,7 +123,7 @@ func ConnectFrom(ctx context.Context, name string, to netip.AddrPort, opts Conne
 	var fate Fate
 	err := c.connect(opts.Timeout)
 	fate.Local = c.local()
-	if opts.Protocol == "icmp" { // the kernel has the protocol's number there
+	if opts.Protocol == "icmp" || opts.Protocol == "sctp" { // the kernel has the protocol's number there
 		fate.Local = netip.AddrPortFrom(fate.Local.Addr(), 0)
 	}
 	if err == nil {
@@ -213,11 +213,13 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 	case opts.Protocol == "udp":
 		kind = unix.SOCK_DGRAM
 	case opts.Protocol == "icmp":
+		to = netip.AddrPortFrom(to.Addr(), 0)
 		kind, proto = unix.SOCK_RAW, unix.IPPROTO_ICMP
 		if to.Addr().Is6() {
 			proto = unix.IPPROTO_ICMPV6
 		}
-		to = netip.AddrPortFrom(to.Addr(), 0)
+	case opts.Protocol == "sctp":
+		kind, proto = unix.SOCK_RAW, unix.IPPROTO_SCTP
 	}
 	var fd int
 	err := asUser(opts.UID, func() (err error) {
@@ -234,6 +236,9 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 	}
 	if c.unconnected = opts.Protocol == "icmp" && opts.Unconnected; c.unconnected {
 		return c, nil
+	}
+	if kind == unix.SOCK_RAW {
+		to = netip.AddrPortFrom(to.Addr(), 0)
 	}
 	c.started = unix.Connect(fd, sockaddr(to))
 	if errors.Is(c.started, unix.EINPROGRESS) {
@@ -286,6 +291,12 @@ func (c *conversation) prepare(fd int, opts ConnectOptions, unspecified netip.Ad
 	own := netip.AddrPortFrom(unspecified, opts.SourcePort)
 	if opts.Source.IsValid() {
 		own = netip.AddrPortFrom(opts.Source, opts.SourcePort)
+	}
+	if opts.Protocol == "sctp" { // ports are its own
+		if !opts.Source.IsValid() {
+			return nil
+		}
+		own = netip.AddrPortFrom(opts.Source, 0)
 	}
 	if err := unix.Bind(fd, sockaddr(own)); err != nil {
 		return fmt.Errorf("bind to %s: %w", own, err)
@@ -546,8 +557,8 @@ func (c *conversation) classify(err error) string {
 		// ENOBUFS is a drop by the sender's own device: most sockets hear nothing of it (udp_send_skb), and none if the
 		// packet has waited for a neighbour.
 		return Timeout
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOPROTOOPT):
-		return Refused // ENOPROTOOPT is what "protocol unreachable" says
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOPROTOOPT), errors.Is(err, unix.EPROTO):
+		return Refused // ENOPROTOOPT is what "protocol unreachable" says, EPROTO its kin of IPv6: an unknown next header
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return Reset
 	case c.prohibited(), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // A listener is a child process of the same program, started with the arguments "lab listen". Serve answers there.
@@ -64,10 +68,19 @@ func serve(args []string) error {
 		hosts = map[string]string{"4": "127.0.0.1", "6": "::1"}
 	}
 	failed := make(chan error)
+	var sctp []uint16
 	for _, arg := range flags.Args() {
 		proto, port, ok := strings.Cut(arg, "/")
-		if !ok || (proto != "tcp" && proto != "udp") {
-			return fmt.Errorf("lab listen: %q is not tcp/PORT or udp/PORT", arg)
+		if !ok || (proto != "tcp" && proto != "udp" && proto != "sctp") {
+			return fmt.Errorf("lab listen: %q is not tcp/PORT, udp/PORT or sctp/PORT", arg)
+		}
+		if proto == "sctp" {
+			number, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return fmt.Errorf("lab listen: %q: %w", arg, err)
+			}
+			sctp = append(sctp, uint16(number))
+			continue
 		}
 		for version, host := range hosts {
 			address := net.JoinHostPort(host, port)
@@ -84,6 +97,18 @@ func serve(args []string) error {
 				}
 				go func() { failed <- ServeUDP(c, *pod) }()
 			}
+		}
+	}
+	if len(sctp) > 0 {
+		for _, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
+			l, err := ListenSCTP(family)
+			if err != nil {
+				return fmt.Errorf("lab listen: %w", err)
+			}
+			l.Name, l.Accepts = *pod, func(at netip.AddrPort) bool {
+				return slices.Contains(sctp, at.Port()) && (!*loopback || at.Addr().IsLoopback())
+			}
+			go func() { failed <- l.Serve() }()
 		}
 	}
 	if ready := os.NewFile(readyFD, "ready"); ready != nil {

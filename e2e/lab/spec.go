@@ -266,7 +266,7 @@ func (v *validator) service(s Service) {
 }
 
 func (v *validator) protocol(owner, p string) {
-	v.check(p == "TCP" || p == "UDP", "%s: protocol %q is neither TCP nor UDP", owner, p)
+	v.check(p == "TCP" || p == "UDP" || p == "SCTP", "%s: protocol %q is none of TCP, UDP, SCTP", owner, p)
 }
 
 func (v *validator) roles() {

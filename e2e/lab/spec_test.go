@@ -21,7 +21,7 @@ func TestBadSpecsAreRefusedByName(t *testing.T) {
 		{"two names that meet in one namespace", "name: db-0", "name: api-0", "pod shop/api-0: its network namespace shop-api-0 is the one of pod shop/api-0"},
 		{"overlapping pod prefixes", "podCIDRs: [10.244.2.0/24", "podCIDRs: [10.244.0.0/16", "node node-1: 10.244.1.0/24 overlaps the pods of node node-2"},
 		{"a target port that no backend has", "targetPort: dns", "targetPort: domain", `service shop/api: pod shop/api-0 has no UDP port named "domain"`},
-		{"an unknown protocol", "port: 5432, protocol: TCP}]", "port: 5432, protocol: SCTP}]", `pod shop/db-0: protocol "SCTP" is neither TCP nor UDP`},
+		{"an unknown protocol", "port: 5432, protocol: TCP}]", "port: 5432, protocol: DCCP}]", `pod shop/db-0: protocol "DCCP" is none of TCP, UDP, SCTP`},
 		{"a role that nobody plays", "far: shop/api-1", "far: shop/api-9", `roles: there is no pod "shop/api-9"`},
 		{"far pods that are near", "far: shop/api-1", "far: shop/api-0", "roles: far shop/api-0 must not be on the client's node node-1"},
 	} {

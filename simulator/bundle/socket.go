@@ -33,7 +33,7 @@ func lines(data []byte) iter.Seq2[int, string] {
 func socketProtocols() map[string]netstack.Protocol {
 	return map[string]netstack.Protocol{
 		"tcp": netstack.ProtoTCP, "udp": netstack.ProtoUDP, "sctp": netstack.ProtoSCTP, "udplite": netstack.ProtoUDPLite,
-		"dccp": 0, "mptcp": 0, "raw": 0, "icmp6": 0, "nl": 0, "p_raw": 0, "p_dgr": 0, "tipc": 0, "xdp": 0,
+		"raw": netstack.ProtoRaw, "dccp": 0, "mptcp": 0, "icmp6": 0, "nl": 0, "p_raw": 0, "p_dgr": 0, "tipc": 0, "xdp": 0,
 		"u_str": 0, "u_dgr": 0, "u_seq": 0, "v_str": 0, "v_dgr": 0, "???": 0,
 	}
 }

@@ -137,9 +137,12 @@ type Conn struct {
 	// existing says that the kernel knew the connection before the walk.
 	existing bool
 	tcp      tcpState
-	zone     uint16
-	labels   u128
-	helper   string
+	sctp     sctpState
+	// answeredInit says that an INIT-ACK told the tag of the client's packets.
+	answeredInit bool
+	zone         uint16
+	labels       u128
+	helper       string
 }
 
 func (c *Conn) tuple(reply bool) *Tuple {
@@ -304,7 +307,7 @@ func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn
 		}
 		c = &Conn{Original: tuple, Reply: inverse, zone: zone}
 	}
-	if p.Protocol == netstack.ProtoTCP && !s.tcpSegment(c, p, reply) {
+	if p.Protocol == netstack.ProtoTCP && !s.tcpSegment(c, p, reply) || p.Protocol == netstack.ProtoSCTP && !c.sctpPacket(p, reply) {
 		return nil, CTInvalid, false
 	}
 	switch {
@@ -312,7 +315,7 @@ func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn
 		c.SeenReply = true
 		return c, CTEstablished, true
 	case c.SeenReply:
-		if p.Protocol != netstack.ProtoTCP && !isICMP(p.Protocol) {
+		if p.Protocol == netstack.ProtoUDP || p.Protocol == netstack.ProtoUDPLite {
 			c.Assured = true
 		}
 		return c, CTEstablished, false

@@ -191,8 +191,19 @@ type lengthMatch struct {
 }
 
 func (m *lengthMatch) match(x *traversal) tri {
+	if !lengthKnown(x.p) {
+		return maybe
+	}
 	return is((m.first <= x.p.Length && x.p.Length <= m.last) != m.invert)
 }
+
+func (m *lengthMatch) decide(x *traversal) bool {
+	return x.env.Unknown(x.ref(), "match length of SCTP")
+}
+
+// lengthKnown says no for packets of SCTP: which parameters an association opens
+// with, the ends choose.
+func lengthKnown(p *netstack.Packet) bool { return p.Protocol != netstack.ProtoSCTP }
 
 // mssMatch is tcpmss. A segment without the option takes the negation.
 type mssMatch struct {

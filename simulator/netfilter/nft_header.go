@@ -127,7 +127,9 @@ func (x *traversal) linkHeader(h *header) tri {
 func ipv4Header(p *netstack.Packet, h *header) {
 	h.length = 20
 	h.put(0, 0x45, p.TOS)
-	h.put16(2, uint16(p.Length))
+	if lengthKnown(p) {
+		h.put16(2, uint16(p.Length))
+	}
 	var fragment uint16
 	if p.DF {
 		fragment = 0x4000
@@ -143,7 +145,9 @@ func ipv6Header(p *netstack.Packet, h *header) {
 	h.length = 40
 	h.put(0, 0x60|p.TOS>>4)
 	h.data[1], h.known[1] = p.TOS<<4, 0xf0 // the flow label is not known
-	h.put16(4, uint16(p.Length-h.length))
+	if lengthKnown(p) {
+		h.put16(4, uint16(p.Length-h.length))
+	}
 	h.put(6, byte(p.Protocol), p.TTL)
 	src, dst := p.Src.As16(), p.Dst.As16()
 	h.put(8, src[:]...)

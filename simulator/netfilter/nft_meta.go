@@ -59,7 +59,12 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.etherType())) }
 	case "length":
 		p.c.tellsSegmentsApart()
-		return number(32, func(x *traversal) (u128, tri) { return word(x.length()) })
+		return number(32, func(x *traversal) (u128, tri) {
+			if x.st.ARP == nil && !lengthKnown(x.p) {
+				return u128{}, maybe
+			}
+			return word(x.length())
+		})
 	case "pkttype":
 		e.typ = nftPacketType
 		e.get = func(x *traversal) (u128, tri) {

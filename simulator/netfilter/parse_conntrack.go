@@ -98,6 +98,9 @@ func parseEntry(s *lineScanner) (*Conn, error) {
 			if state, ok := tcpStateNames[field]; ok && protocol == netstack.ProtoTCP {
 				c.tcp = state
 			}
+			if state, ok := sctpStateNames[field]; ok && protocol == netstack.ProtoSCTP {
+				c.sctp, c.answeredInit = state, state != sctpClosed
+			}
 		case key == "src":
 			if at++; at > 1 {
 				return nil, s.errorf(field, "a third tuple")
@@ -173,4 +176,10 @@ func parseUint32(text string) (uint32, error) {
 var tcpStateNames = map[string]tcpState{
 	"NONE": tcpNone, "SYN_SENT": tcpSynSent, "SYN_RECV": tcpSynRecv, "ESTABLISHED": tcpEstablished, "FIN_WAIT": tcpFinWait,
 	"CLOSE_WAIT": tcpCloseWait, "LAST_ACK": tcpLastAck, "TIME_WAIT": tcpTimeWait, "CLOSE": tcpClose, "SYN_SENT2": tcpSynSent2,
+}
+
+// sctpStateNames are those of sctp_conntrack_names.
+var sctpStateNames = map[string]sctpState{
+	"CLOSED": sctpClosed, "COOKIE_WAIT": sctpCookieWait, "COOKIE_ECHOED": sctpCookieEchoed, "ESTABLISHED": sctpEstablished,
+	"SHUTDOWN_SENT": sctpShutdown, "SHUTDOWN_RECD": sctpShutdown, "SHUTDOWN_ACK_SENT": sctpShutdownAckSent, "HEARTBEAT_SENT": sctpHeartbeatSent,
 }

@@ -159,7 +159,7 @@ func (m portModule) option(r *ruleParser, name string, invert bool) (bool, error
 		}
 		r.add(&tcpOptionMatch{option: uint8(n), invert: invert})
 	case m.proto == netstack.ProtoSCTP && name == "--chunk-types":
-		r.unmodelledOption("match sctp --chunk-types")
+		return true, r.sctpChunks(name, invert)
 	default:
 		return false, nil
 	}

@@ -41,7 +41,7 @@ func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
 		{"-m helper --helper ftp", ""},
 		{"-m cgroup --path x", ""}, // of a packet that is not made here
 		{"-m ipvs --ipvs", ""},
-		{"-p sctp -m sctp --chunk-types any INIT", ""},
+		{"-p sctp -m sctp --chunk-types any INIT", ""}, // which tests look at (TestSCTPChunks)
 	} {
 		rule := c.match + " -j DROP"
 		if strings.HasPrefix(c.match, "-j") {

@@ -20,6 +20,20 @@ const (
 	CWR
 )
 
+// SCTPChunks are the types of the chunks that a packet of SCTP carries.
+type SCTPChunks uint16
+
+// Chunk types (RFC 9260): the bit of each is its number.
+const (
+	SCTPData       SCTPChunks = 1 << 0
+	SCTPInit       SCTPChunks = 1 << 1
+	SCTPInitAck    SCTPChunks = 1 << 2
+	SCTPSack       SCTPChunks = 1 << 3
+	SCTPAbort      SCTPChunks = 1 << 6
+	SCTPCookieEcho SCTPChunks = 1 << 10
+	SCTPCookieAck  SCTPChunks = 1 << 11
+)
+
 // Packet is what rules, routes and sockets can see of one IP packet.
 type Packet struct {
 	Src, Dst netip.Addr
@@ -29,6 +43,7 @@ type Packet struct {
 	SrcPort, DstPort   uint16
 	ICMPType, ICMPCode uint8
 	TCPFlags           TCPFlags
+	Chunks             SCTPChunks
 	Length             int  // bytes of the IP packet
 	DF                 bool // don't fragment; always in effect for IPv6
 	TTL                uint8
@@ -105,6 +120,8 @@ func ProtocolName(p Protocol) string {
 		return "sctp"
 	case ProtoUDPLite:
 		return "udplite"
+	case ProtoRaw:
+		return "raw"
 	}
 	return strconv.Itoa(int(p))
 }

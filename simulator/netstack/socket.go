@@ -14,6 +14,9 @@ const (
 	ProtoICMPv6  Protocol = 58
 	ProtoSCTP    Protocol = 132
 	ProtoUDPLite Protocol = 136
+	// ProtoRaw is that of a raw socket, whose port is the number of the protocol
+	// that it takes.
+	ProtoRaw Protocol = 255
 )
 
 // SocketState is a TCP state, as ss(8) prints it in lower case ("listen",
