@@ -98,6 +98,7 @@ func (p *fastJSON) value(depth int) (n jsonNode, ok bool) {
 				if word.kind == jsonBool {
 					n.text = word.text
 				}
+				break
 			}
 		}
 	}
