@@ -140,16 +140,30 @@ func (r *routeReader) route(v *value) netstack.Route {
 		return route // IPv6 gives these a device, which is not used
 	}
 	r.each(v, "nexthops", func(hop *value) {
-		weight := 1
-		if hop.has("weight") {
-			weight = r.int(hop, "weight")
+		if !leads(hop) {
+			r.failAt(hop, "nexthops: a next hop with neither dev nor gateway nor via")
 		}
-		route.NextHops = append(route.NextHops, r.nextHop(hop, weight))
+		route.NextHops = append(route.NextHops, r.nextHop(hop, r.weight(hop)))
 	})
-	if v.has("dev") || v.has("gateway") || v.has("via") {
+	if leads(v) {
 		route.NextHops = append(route.NextHops, r.nextHop(v, 1))
 	}
 	return route
+}
+
+// leads says whether the route or next hop names where packets go.
+func leads(v *value) bool { return v.has("dev") || v.has("gateway") || v.has("via") }
+
+// weight is that of one of several next hops: 1 or more, as `ip route` prints it.
+func (r *routeReader) weight(v *value) int {
+	if !v.has("weight") {
+		return 1
+	}
+	weight := r.int(v, "weight")
+	if weight == 0 {
+		r.failAt(v.get("weight"), "weight: 0 is no share of the packets")
+	}
+	return weight
 }
 
 func (r *routeReader) routeType(v *value) netstack.RouteType {
@@ -207,10 +221,12 @@ func parsePrefix(text string) (netip.Prefix, error) {
 
 func (r *routeReader) nextHop(v *value, weight int) netstack.NextHop {
 	hop := netstack.NextHop{
-		Dev:     r.text(v, "dev"),
 		Gateway: r.addr(v, "gateway"),
 		Weight:  weight,
 		Encap:   r.text(v, "encap"),
+	}
+	if v.has("dev") {
+		hop.Dev = r.name(v, "dev")
 	}
 	if via := v.get("via"); via != nil {
 		if via.kind != jsonObject {
@@ -403,11 +419,7 @@ func readNextHops(s *source, n *netstack.Namespace) error {
 			if s.field(m, "id") == nil {
 				return
 			}
-			member := netstack.NextHopMember{ID: uint32(s.number(m, "id", 32)), Weight: 1}
-			if m.has("weight") {
-				member.Weight = s.int(m, "weight")
-			}
-			o.Group = append(o.Group, member)
+			o.Group = append(o.Group, netstack.NextHopMember{ID: uint32(s.number(m, "id", 32)), Weight: r.weight(m)})
 		})
 		if !o.Blackhole && o.Group == nil {
 			o.NextHop = r.nextHop(v, 1)
