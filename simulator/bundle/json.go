@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -129,12 +130,28 @@ func (s *source) parse() *value {
 		s.fail(offset, s.tokenAt(offset), "not JSON: %v", err)
 		return nil
 	}
+	if !utf8.Valid(s.data) { // encoding/json takes all that is not for one and the same character
+		offset := invalidUTF8(s.data)
+		s.fail(offset, fmt.Sprintf("0x%02x", s.data[offset]), "not UTF-8")
+		return nil
+	}
 	p := parser{source: s}
 	v := p.value(0)
 	if s.err != nil {
 		return nil
 	}
 	return &v
+}
+
+// invalidUTF8 is where text that is not UTF-8 is not for the first time.
+func invalidUTF8(text []byte) int {
+	for at := 0; ; {
+		r, size := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && size <= 1 {
+			return at
+		}
+		at += size
+	}
 }
 
 // tokenAt is the text from an offset to the next delimiter.

@@ -73,6 +73,7 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a route to a prefix with host bits", n + "ip-route.json", `[{"dst":"10.0.0.1/8"}]`, n + `ip-route.json:1: route 1: dst: not an IPv4 prefix at "10.0.0.1/8"`},
 		{"a route by a bad gateway", n + "ip-route.json", `[{"dst":"default","gateway":"router"}]`, n + `ip-route.json:1: route 1: gateway: not an IP address at "router"`},
 		{"a route by a bad gateway of the other family", n + "ip-route.json", `[{"dst":"default","via":{"family":"inet6","host":"router"}}]`, n + `ip-route.json:1: route 1: host: not an IP address at "router"`},
+		{"a name that is not text", n + "ip-route.json", "[\n{\"dst\":\"default\",\"dev\":\"a\x89\"}]", n + `ip-route.json:2: not UTF-8 at "0x89"`},
 		{"a route by a device without a name", n + "ip-route.json", `[{"dst":"default","dev":""}]`, n + `ip-route.json:1: route 1: dev: empty at ""`},
 		{"a route by a next hop to nowhere", n + "ip-route.json", `[{"dst":"default","nexthops":[{"weight":1}]}]`, n + `ip-route.json:1: route 1: nexthops: a next hop with neither dev nor gateway nor via at "{\"weight\":1}"`},
 		{"a route by a next hop without a share", n + "ip-route.json", `[{"dst":"default","nexthops":[{"dev":"a","weight":0}]}]`, n + `ip-route.json:1: route 1: weight: 0 is no share of the packets at "0"`},
@@ -83,8 +84,8 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a route of an unknown number", n + "ip-route.json", `[{"dst":"default","type":"11"}]`, n + `ip-route.json:1: route 1: type: not a type of route at "11"`},
 		{"a route with a bad metric", n + "ip-route.json", `[{"dst":"default","metric":4294967296}]`, n + `ip-route.json:1: route 1: metric: want a number of 32 bits at "4294967296"`},
 		{"a route with a bad MTU", n + "ip-route.json", `[{"dst":"default","metrics":[{"mtu":1.5}]}]`, n + `ip-route.json:1: route 1: mtu: want a number of 31 bits at "1.5"`},
-		{"a route whose next hops are an object", n + "ip-route.json", `[{"dst":"default","nexthops":{}}]`, n + `ip-route.json:1: route 1: nexthops: a next hop with neither dev nor gateway nor via at "{\"weight\":1}"`},
-		{"a next hop that is text", n + "ip-route.json", `[{"dst":"default","nexthops":["10.0.0.1"]}]`, n + `ip-route.json:1: route 1: nexthops: a next hop with neither dev nor gateway nor via at "{\"weight\":1}"`},
+		{"a route whose next hops are an object", n + "ip-route.json", `[{"dst":"default","nexthops":{}}]`, n + `ip-route.json:1: route 1: nexthops: want a list, found an object at "{}"`},
+		{"a next hop that is text", n + "ip-route.json", `[{"dst":"default","nexthops":["10.0.0.1"]}]`, n + `ip-route.json:1: route 1: nexthops: want objects, found a string at "10.0.0.1"`},
 		{"an IPv4 route among those of IPv6", n + "ip6-route.json", `[{"dst":"10.0.0.0/8"}]`, n + `ip6-route.json:1: route 1: dst: an IPv4 route in the output of ip -6 at "10.0.0.0/8"`},
 		{"an IPv6 route to a bad prefix", n + "ip6-route.json", `[{"dst":"fd00::/129"}]`, n + `ip6-route.json:1: route 1: dst: not an IPv6 prefix at "fd00::/129"`},
 
