@@ -72,6 +72,11 @@ func (e *ears) notePacket(ns string, packet []byte) {
 	case unix.IPPROTO_UDP:
 		seen, at := ports()
 		e.note(string(bytes.TrimRight(rest[8:], "\x00")), Arrival{ns, seen, at, true})
+	case unix.IPPROTO_SCTP:
+		if tag, ok := initTag(rest); ok {
+			seen, at := ports()
+			e.note(sctpKey(tag), Arrival{ns, seen, at, true})
+		}
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		if rest[0] == 8 || rest[0] == 128 {
 			e.note(string(bytes.TrimRight(rest[8:], "\x00")), Arrival{ns, netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0), true})

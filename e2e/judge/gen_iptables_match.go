@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -131,6 +132,10 @@ func (x *xtables) conditions() []option[func() string] {
 		list = append(list, option[func() string]{"match:tcp-flags", func() string {
 			return "-m tcp " + one(x.builder, "--syn", "--tcp-flags SYN,ACK,FIN,RST SYN", "--tcp-flags SYN,ACK SYN,ACK", "--tcp-flags ACK ACK", "! --syn", "--tcp-flags PSH PSH")
 		}})
+	}
+	if f.Protocol == verdict.SCTP { // whose lengths are not known
+		chunks := option[func() string]{"match:sctp-chunks", x.chunks}
+		list = append(slices.DeleteFunc(list, func(o option[func() string]) bool { return o.feature == "match:length" }), chunks, chunks, chunks, chunks, chunks)
 	}
 	if f.Protocol == verdict.ICMP {
 		list = append(list, option[func() string]{"match:icmp", func() string {

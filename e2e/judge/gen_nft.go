@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -200,6 +201,9 @@ func (x *nftables) expressions() []option[func() string] {
 		options = append(options,
 			option[func() string]{"nft:tcp-flags", always("tcp flags syn", "tcp flags & (syn | ack) == syn", "tcp flags & (syn | ack) == syn | ack", "tcp flags ! syn", "tcp flags & (fin | syn | rst | ack) == ack")},
 			option[func() string]{"nft:tcp-option", always("tcp option maxseg size 1-1460", "tcp option maxseg size < 1000", "tcp option maxseg exists", "tcp option maxseg missing")})
+	}
+	if f.Protocol == verdict.SCTP { // whose lengths are not known
+		options = slices.DeleteFunc(options, func(o option[func() string]) bool { return o.feature == "nft:meta-length" })
 	}
 	if v.local && f.UID != nil {
 		options = append(options, option[func() string]{"nft:skuid", func() string { return fmt.Sprintf("skuid %s%d", unlike(30), *f.UID) }})

@@ -76,6 +76,9 @@ func (b *built) listen(_ context.Context, ns string, elements []*Element) error 
 	return b.within(ns, func() error {
 		for _, e := range elements {
 			words := strings.Fields(e.Text)
+			if words[0] == "sctp" {
+				continue
+			}
 			hosts := []string{"0.0.0.0", "::"}
 			if len(words) > 2 {
 				hosts = words[2:]
@@ -84,6 +87,11 @@ func (b *built) listen(_ context.Context, ns string, elements []*Element) error 
 				if err := b.open(ns, words[0], net.JoinHostPort(host, words[1])); err != nil {
 					return fmt.Errorf("%s: listen %s: %w", e.ID, e.Text, err)
 				}
+			}
+		}
+		if ports := b.world.sctpPorts(ns); len(ports) > 0 {
+			if err := b.listenSCTP(ns, ports); err != nil {
+				return err
 			}
 		}
 		for _, f := range families {
@@ -405,7 +413,10 @@ func (b *built) observe(ctx context.Context, trials []*trial) error {
 
 // arrivals are what has been heard of the trial.
 func (b *built) arrivals(t *trial) []Arrival {
-	if t.probe.Protocol != verdict.TCP {
+	switch t.probe.Protocol {
+	case verdict.SCTP:
+		return b.ears.heard(sctpKey(lab.SCTPTag(t.name())))
+	case verdict.UDP, verdict.ICMP:
 		return b.ears.heard(t.message())
 	}
 	list := b.ears.heard(tcpKey(t.sourcePort))
@@ -445,7 +456,7 @@ func (t *trial) observed(w *World) Observed {
 	case verdict.OutcomeEstablished:
 		o.Namespace, o.Destination, o.SeenAs = seen.fate.Peer, unmapped(seen.fate.At), unmapped(seen.fate.Seen)
 		o.Verdict = verdict.Degraded
-		if seen.fate.FullSize {
+		if seen.fate.FullSize || p.Protocol == verdict.SCTP {
 			o.Verdict = verdict.Reachable
 		}
 	case verdict.OutcomeAnswered:

@@ -8,7 +8,7 @@ import (
 // wanted are the features that have to decide in a long run, or to say why they do not: everything that the simulator
 // claims to follow. What generators name besides is wanted, too.
 var wanted = strings.Fields(`
-	match:-s match:-d match:-i match:-o match:-f match:tcp match:udp match:icmp match:icmp6 match:sctp match:tcp-flags match:tcp-option match:multiport
+	match:-s match:-d match:-i match:-o match:-f match:tcp match:udp match:icmp match:icmp6 match:sctp match:sctp-chunks match:tcp-flags match:tcp-option match:multiport
 	match:conntrack match:ctstate match:ctstatus match:ctdir match:ctorig match:ctrepl match:mark match:connmark match:connlabel match:addrtype match:comment
 	match:set match:physdev match:statistic match:limit match:hashlimit match:recent match:connlimit match:rpfilter match:socket match:owner match:policy
 	match:esp match:u32 match:time match:length match:ttl match:hl match:pkttype match:mac match:iprange match:ipvs match:cgroup match:dscp match:tos match:string
@@ -24,7 +24,7 @@ var wanted = strings.Fields(`
 	nft:anonymous-set nft:interval nft:concat nft:vmap nft:nat-map nft:dynamic-set nft:objects nft:limit nft:quota nft:queue nft:tproxy nft:meta-mark
 	nft:meta-length nft:meta-nfproto nft:meta-pkttype nft:iifname nft:oifname nft:wildcard nft:iif nft:skuid nft:ct-state nft:ct-status nft:ct-direction
 	nft:ct-tuple nft:ct-mark nft:ct-zone nft:fib-type nft:fib-oif nft:numgen nft:hash nft:symhash nft:payload-set nft:mark nft:notrack nft:dnat nft:snat
-	nft:masquerade nft:redirect nft:reject
+	nft:masquerade nft:redirect nft:reject nft:sctp
 	route:table route:blackhole route:unreachable route:prohibit route:throw route:local route:broadcast route:metric route:multipath route:onlink route:src
 	route:scope route:mtu route:advmss nexthop:object nexthop:group nexthop:blackhole source:ipv4 source:ipv6
 	rule:from rule:to rule:iif rule:oif rule:mark rule:tos rule:ipproto rule:sport rule:dport rule:uidrange rule:not rule:goto rule:suppress rule:l3mdev
@@ -50,7 +50,7 @@ var reasons = map[string]string{
 	"target:NFQUEUE": "a program decides, if one listens: unknown, UserspaceDecides (TestAnUnknownMatchMakesOnlyItsOwnRuleUndecidable)",
 	"nft:queue":      "a program decides, if one listens: unknown, UserspaceDecides (TestEveryStatementOfNftIsRead)",
 	"nft:tproxy":     "without a socket it decides nothing, and with one a program does: unknown, ProxyInterposed (TestProxies)",
-	"match:esp":      noSuchPacket + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:sctp": noSuchPacket + "TestWhatNoDumpShowsIsAskedAboutByName)",
+	"match:esp":      noSuchPacket + "TestWhatNoDumpShowsIsAskedAboutByName)",
 	"match:ipvs":                       "IPVS is not in this kernel: TestScenarios of e2e/ipvs, in the virtual machine",
 	"rule:oif":                         "no query binds a socket to a device (TestLookups)",
 	"rule:l3mdev":                      "no packets into VRFs are sent (TestLookups)",

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/e2e/against"
+	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -239,6 +241,13 @@ func (j *worker) collect(ctx context.Context, b *built) (*simulator.Snapshot, er
 			}
 		}
 		ns.Name = short(ns.Name)
+		if ports := b.world.sctpPorts(ns.Name); len(ports) > 0 {
+			var listeners []netip.AddrPort
+			for _, port := range ports {
+				listeners = append(listeners, netip.AddrPortFrom(netip.IPv4Unspecified(), port), netip.AddrPortFrom(netip.IPv6Unspecified(), port))
+			}
+			lab.ShowSCTP(ns, listeners...)
+		}
 		for id, name := range ns.NSIDs {
 			ns.NSIDs[id] = short(name)
 		}

@@ -43,6 +43,7 @@ func Generate(seed, index uint64, features []string, kernel Kernel) *World {
 	b.probes()
 	b.showSubjects()
 	b.features()
+	b.associations()
 	return b.world
 }
 

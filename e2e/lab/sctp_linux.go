@@ -225,7 +225,7 @@ type SCTPListener struct {
 	Name string
 	// Accepts says whether somebody listens at an address; the client is told of it if nobody does.
 	Accepts func(at netip.AddrPort) bool
-	// Heard is told of every INIT, by its tag.
+	// Heard is told of every INIT that is accepted, by its tag.
 	Heard func(tag uint32, seen, at netip.AddrPort)
 
 	mu           sync.Mutex
@@ -285,11 +285,11 @@ func (l *SCTPListener) answer(p *sctpPacket, seen, at netip.AddrPort) (tag uint3
 	ends := [2]netip.AddrPort{seen, at}
 	if value, ok := p.chunk(sctpInit, 16); ok {
 		tag = binary.BigEndian.Uint32(value)
-		if l.Heard != nil {
-			l.Heard(tag, seen, at)
-		}
 		if !l.Accepts(at) {
 			return tag, []sctpChunk{{kind: sctpAbort}}
+		}
+		if l.Heard != nil {
+			l.Heard(tag, seen, at)
 		}
 		own := SCTPTag("")
 		cookie := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, own), tag)
