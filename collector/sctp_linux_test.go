@@ -1,10 +1,14 @@
 package collector
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -59,5 +63,47 @@ func TestRawSocketsThatTakeSCTP(t *testing.T) {
 	}
 	if want := []string{"raw unconn 0.0.0.0:132", "raw unconn [::]:132"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestEndpointsOfTheKernelsSCTP needs a kernel that speaks it: the virtual machine's does.
+func TestEndpointsOfTheKernelsSCTP(t *testing.T) {
+	ns := newNetns(t, "sctp-kernel")
+	open := func(domain, kind int, at unix.Sockaddr, listens bool) error {
+		fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+		if err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Bind(fd, at); err != nil || !listens {
+			return os.NewSyscallError("bind", err)
+		}
+		return os.NewSyscallError("listen", unix.Listen(fd, 8))
+	}
+	missing := false
+	insideThread(t, ns, func() error {
+		err := errors.Join(
+			open(unix.AF_INET, unix.SOCK_STREAM, &unix.SockaddrInet4{Port: 3868, Addr: [4]byte{127, 0, 0, 1}}, true),
+			open(unix.AF_INET, unix.SOCK_STREAM, &unix.SockaddrInet4{Port: 3869}, false),
+			open(unix.AF_INET6, unix.SOCK_SEQPACKET, &unix.SockaddrInet6{Port: 3870}, true))
+		if missing = errors.Is(err, unix.EPROTONOSUPPORT); missing {
+			return nil
+		}
+		return err
+	})
+	if missing {
+		t.Skip("this kernel lacks SCTP")
+	}
+	collected := collectNetns(t, ns, netstack.PartLinks, netstack.PartSockets, netstack.PartSysctls)
+	var got []string
+	for _, s := range collected.Sockets {
+		got = append(got, netstack.ProtocolName(s.Protocol)+" "+string(s.State)+" "+s.Local.String())
+	}
+	slices.Sort(got)
+	if want := []string{"sctp listen 127.0.0.1:3868", "sctp listen [::]:3870"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, known := collected.Sysctl("net.sctp.rto_initial"); !known {
+		t.Error("net.sctp.rto_initial was not collected")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -116,7 +117,11 @@ func dataChunk(message []byte) sctpChunk {
 	return sctpChunk{sctpData, sctpOneMessage, append(append(value, make([]byte, 8)...), message...)}
 }
 
-const dataHeader = 12
+const (
+	dataHeader = 12
+	// sctpPatience is as TCP's with a SYN; a kernel's own SCTP waits longer (rto_initial).
+	sctpPatience = time.Second
+)
 
 // SCTPTag is the tag by which a client's INIT is known, wherever it comes out: that of its message, or any.
 func SCTPTag(message string) uint32 {
@@ -135,9 +140,15 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		port = uint16(32768 + SCTPTag("")%28000)
 	}
 	fate.Local = netip.AddrPortFrom(fate.Local.Addr(), port)
-	c.deadline(opts.Timeout)
-	// ask sends a chunk, and reads packets until one carries the answer.
-	ask := func(tag uint32, say sctpChunk, answer byte, size int) ([]byte, error) {
+	last := time.Now().Add(opts.Timeout)
+	// ask sends a chunk, again after a second, and reads packets until one carries the answer.
+	var ask func(tag uint32, say sctpChunk, answer byte, size int) ([]byte, error)
+	ask = func(tag uint32, say sctpChunk, answer byte, size int) ([]byte, error) {
+		again := time.Now().Add(sctpPatience)
+		if again.After(last) {
+			again = last
+		}
+		c.file.SetDeadline(again)
 		packet := sctpPacket{port, c.to.Port(), tag, []sctpChunk{say}}
 		if err := c.send(packet.bytes()); err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOBUFS) {
 			// Those two are loss to a kernel's own SCTP (sctp_packet_transmit).
@@ -152,6 +163,8 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		for {
 			n, _, err := c.receive(buf)
 			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(last):
+				return ask(tag, say, answer, size)
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				return nil, err
 			case err != nil && c.aboutSCTP(port):
