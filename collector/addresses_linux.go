@@ -34,7 +34,7 @@ type address struct {
 	index int
 }
 
-func listAddresses(conn executor) ([]address, error) {
+func listAddresses(conn dumper) ([]address, error) {
 	var out []address
 	err := dump(conn, unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func() { out = nil }, func(body []byte) error {
 		a, err := decodeAddress(body)

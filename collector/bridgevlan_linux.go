@@ -3,13 +3,13 @@ package collector
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -19,7 +19,7 @@ func readBridgeVLAN(_ context.Context, t *target) error {
 		return err
 	}
 	defer handle.Close()
-	vlans, err := retry(handle.BridgeVlanList)
+	vlans, err := netlinklist.Whole(handle.BridgeVlanList)
 	if err != nil {
 		return notSupported(err)
 	}
@@ -49,18 +49,4 @@ func (t *target) setBridgeVLAN(vlans map[int32][]*nl.BridgeVlanInfo) {
 // continues says whether next extends the range of v, as bridge(8) prints it.
 func continues(v, next netstack.BridgeVLAN) bool {
 	return v.Dev == next.Dev && v.End+1 == next.ID && !v.PVID && !next.PVID && v.Untagged == next.Untagged
-}
-
-// retry repeats a list of the netlink library that the kernel marked as
-// inconsistent.
-func retry[T any](list func() (T, error)) (T, error) {
-	var zero T
-	for range dumpAttempts {
-		out, err := list()
-		if errors.Is(err, netlink.ErrDumpInterrupted) {
-			continue
-		}
-		return out, err
-	}
-	return zero, errInterrupted
 }

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -403,20 +404,37 @@ func TestThreadsComeBack(t *testing.T) {
 
 // scripted is a netlink socket that answers as told.
 type scripted struct {
-	answers [][]netlink.Message
+	answers [][]byte
 	calls   int
 }
 
-func (s *scripted) Execute(netlink.Message) ([]netlink.Message, error) {
+func (s *scripted) dump(netlink.Message) (*dumpReply, error) {
 	answer := s.answers[min(s.calls, len(s.answers)-1)]
 	s.calls++
-	return answer, nil
+	reply := new(dumpReply)
+	return reply, reply.add(answer, 7)
+}
+
+// dumped is a datagram with a message for each text, and one that ends the dump.
+func dumped(flags, lastFlags uint16, code int32, texts ...string) (data []byte) {
+	message := func(kind, flags uint16, body []byte) {
+		data = binary.NativeEndian.AppendUint32(data, uint32(unix.SizeofNlMsghdr+len(body)))
+		data = binary.NativeEndian.AppendUint16(data, kind)
+		data = binary.NativeEndian.AppendUint16(data, unix.NLM_F_MULTI|flags)
+		data = binary.NativeEndian.AppendUint64(data, 7) // sequence number and port
+		data = append(data, body...)
+		for len(data)%unix.NLMSG_ALIGNTO != 0 {
+			data = append(data, 0)
+		}
+	}
+	for _, text := range texts {
+		message(unix.RTM_NEWLINK, flags, []byte(text))
+	}
+	message(unix.NLMSG_DONE, lastFlags, binary.NativeEndian.AppendUint32(nil, uint32(-code)))
+	return data
 }
 
 func TestInterruptedDumpsAreRepeated(t *testing.T) {
-	message := func(flags netlink.HeaderFlags, text string) netlink.Message {
-		return netlink.Message{Header: netlink.Header{Flags: flags | netlink.Multi}, Data: []byte(text)}
-	}
 	read := func(s *scripted) (got []string, err error) {
 		err = dump(s, 1, nil, func() { got = nil }, func(body []byte) error {
 			got = append(got, string(body))
@@ -424,22 +442,79 @@ func TestInterruptedDumpsAreRepeated(t *testing.T) {
 		})
 		return got, err
 	}
-	once := &scripted{answers: [][]netlink.Message{
-		{message(0, "old"), message(netlink.DumpInterrupted, "half")},
-		{message(0, "new"), message(0, "whole")},
-	}}
-	got, err := read(once)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, "objects", []string{"new", "whole"}, got)
-	same(t, "attempts", 2, once.calls)
+	whole := dumped(0, 0, 0, "new", "whole")
+	for name, half := range map[string][]byte{
+		"marked at an object":           dumped(unix.NLM_F_DUMP_INTR, 0, 0, "old", "half"),
+		"marked at the end alone":       dumped(0, unix.NLM_F_DUMP_INTR, 0, "old", "half"),
+		"nothing is left of the answer": dumped(0, unix.NLM_F_DUMP_INTR, 0),
+		"given up with an error":        dumped(0, 0, int32(unix.EINTR), "old"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := &scripted{answers: [][]byte{half, whole}}
+			got, err := read(once)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "objects", []string{"new", "whole"}, got)
+			same(t, "attempts", 2, once.calls)
 
-	always := &scripted{answers: [][]netlink.Message{{message(netlink.DumpInterrupted, "half")}}}
-	if _, err := read(always); !errors.Is(err, errInterrupted) {
+			always := &scripted{answers: [][]byte{half}}
+			if got, err := read(always); !errors.Is(err, errInterrupted) || got != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+			same(t, "attempts", dumpAttempts, always.calls)
+		})
+	}
+	if _, err := read(&scripted{answers: [][]byte{dumped(0, 0, int32(unix.EPERM), "old")}}); !errors.Is(err, unix.EPERM) {
 		t.Errorf("got %v", err)
 	}
-	same(t, "attempts", dumpAttempts, always.calls)
+}
+
+// The kernel writes a part of a dump when the part before it is read, and the first at the request. When the addresses
+// that are left to be written have gone by then, only the end of the dump tells.
+func TestTheKernelMarksDumpsDuringChanges(t *testing.T) {
+	const addresses = 2000 // more than the first part holds
+	ns := newNetns(t, "churn")
+	var add strings.Builder
+	for i := range addresses {
+		fmt.Fprintf(&add, "addr add 10.0.%d.%d/32 dev lo\n", i/250, 1+i%250)
+	}
+	command := exec.Command("ip", "-n", ns, "-batch", "-")
+	command.Stdin = strings.NewReader(add.String())
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	insideThread(t, ns, func() error {
+		conn, err := dialNetlink(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		request := netlink.Message{
+			Header: netlink.Header{Type: unix.RTM_GETADDR, Flags: netlink.Request | netlink.Dump}, Data: make([]byte, unix.SizeofIfAddrmsg),
+		}
+		request.Data[0] = unix.AF_INET
+		reply, err := conn.dump(request)
+		if err != nil {
+			return err
+		}
+		if len(reply.bodies) < addresses || reply.interrupted {
+			t.Errorf("%d addresses, interrupted %v", len(reply.bodies), reply.interrupted)
+		}
+		sent, err := conn.Send(request)
+		if err != nil {
+			return err
+		}
+		script(t, ns, "ip addr flush dev lo")
+		reply, err = conn.answer(sent.Header.Sequence)
+		if err != nil {
+			return err
+		}
+		if len(reply.bodies) == 0 || len(reply.bodies) >= addresses || !reply.interrupted {
+			t.Errorf("a dump of %d addresses, interrupted %v, although they went away", len(reply.bodies), reply.interrupted)
+		}
+		return nil
+	})
 }
 
 func TestParseMountinfo(t *testing.T) {

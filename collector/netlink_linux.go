@@ -6,52 +6,155 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
+	"syscall"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // dumpAttempts bounds how often a dump is repeated that the kernel marked as
 // inconsistent, because something changed while it was written.
-const dumpAttempts = 5
+const dumpAttempts = netlinklist.Attempts
 
-var errInterrupted = errors.New("the state kept changing while it was being read")
+var errInterrupted = netlinklist.ErrInterrupted
+
+// netlinkConn is a netlink socket that sees of a dump also how it ends. The
+// library keeps that message for itself, which alone tells of a change after the
+// last object was written, or because of which none is left to be written
+// (netlink_dump_done calls nl_dump_check_consistent, too).
+type netlinkConn struct{ *netlink.Conn }
 
 // dialNetlink opens a netlink socket in the calling thread's namespace.
-func dialNetlink(protocol int) (*netlink.Conn, error) {
+func dialNetlink(protocol int) (*netlinkConn, error) {
 	conn, err := netlink.Dial(protocol, nil)
 	if err != nil {
 		return nil, err
 	}
 	// Large dumps come in messages of up to 32 KiB, many at a time.
 	_ = conn.SetReadBuffer(1 << 20)
-	return conn, nil
+	return &netlinkConn{conn}, nil
 }
 
-// executor is the part of netlink.Conn that a dump needs.
-type executor interface {
-	Execute(netlink.Message) ([]netlink.Message, error)
+// dumpReply is what came of a request for all objects of a kind.
+type dumpReply struct {
+	bodies [][]byte
+	// interrupted says that something changed while it was written.
+	interrupted bool
+	done        bool
+}
+
+// dumper is the part of netlinkConn that a dump needs.
+type dumper interface {
+	dump(netlink.Message) (*dumpReply, error)
+}
+
+func (c *netlinkConn) dump(request netlink.Message) (*dumpReply, error) {
+	sent, err := c.Send(request)
+	if err != nil {
+		return nil, err
+	}
+	return c.answer(sent.Header.Sequence)
+}
+
+// answer reads what comes of the request with a sequence number.
+func (c *netlinkConn) answer(sequence uint32) (*dumpReply, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	reply := new(dumpReply)
+	for !reply.done {
+		data, err := receive(raw)
+		if err != nil {
+			return nil, os.NewSyscallError("receive", err)
+		}
+		if err := reply.add(data, sequence); err != nil {
+			return nil, err
+		}
+	}
+	return reply, nil
+}
+
+// receive waits for a datagram, and takes it whole however large it is.
+func receive(conn syscall.RawConn) (data []byte, err error) {
+	failed := conn.Read(func(fd uintptr) bool {
+		var n int
+		for {
+			// MSG_TRUNC has the whole size told.
+			if n, _, err = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC); err == nil {
+				data = make([]byte, n)
+				n, _, err = unix.Recvfrom(int(fd), data, 0)
+			}
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			return false
+		}
+		if err == nil {
+			data = data[:n]
+		}
+		return true
+	})
+	return data, errors.Join(failed, err)
+}
+
+// add takes the messages of a datagram. Those of other requests are what is left
+// of a dump that ended with an error.
+func (r *dumpReply) add(data []byte, sequence uint32) error {
+	messages, err := syscall.ParseNetlinkMessage(data)
+	if err != nil {
+		return fmt.Errorf("netlink message: %w", err)
+	}
+	for _, m := range messages {
+		if m.Header.Seq != sequence {
+			continue
+		}
+		r.interrupted = r.interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
+		switch {
+		case m.Header.Type == unix.NLMSG_ERROR, m.Header.Type == unix.NLMSG_DONE:
+			r.done = true
+			if len(m.Data) < 4 {
+				return nil
+			}
+			switch code := -int32(binary.NativeEndian.Uint32(m.Data)); unix.Errno(code) {
+			case 0:
+			case unix.EINTR: // what the dump was at is no longer there
+				r.interrupted = true
+			default:
+				return unix.Errno(code)
+			}
+			return nil
+		default:
+			r.bodies = append(r.bodies, m.Data)
+			// Not NLM_F_MULTI: this is the only message of the answer.
+			r.done = m.Header.Flags&unix.NLM_F_MULTI == 0
+		}
+	}
+	return nil
 }
 
 // dump asks for all objects of a kind and passes the body of each message to
 // decode; begin is called before each attempt, so that the caller starts anew.
-func dump(conn executor, request uint16, body []byte, begin func(), decode func(body []byte) error) error {
+func dump(conn dumper, request uint16, body []byte, begin func(), decode func(body []byte) error) error {
 	message := netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(request), Flags: netlink.Request | netlink.Dump},
 		Data:   body,
 	}
 	for range dumpAttempts {
-		replies, err := conn.Execute(message)
+		reply, err := conn.dump(message)
 		if err != nil {
 			return notSupported(err)
 		}
-		if slices.ContainsFunc(replies, interrupted) {
+		if reply.interrupted {
 			continue
 		}
 		begin()
-		for _, reply := range replies {
-			if err := decode(reply.Data); err != nil {
+		for _, body := range reply.bodies {
+			if err := decode(body); err != nil {
 				return err
 			}
 		}
@@ -59,8 +162,6 @@ func dump(conn executor, request uint16, body []byte, begin func(), decode func(
 	}
 	return errInterrupted
 }
-
-func interrupted(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 }
 
 // notSupported wraps what the kernel says when it does not know a request with
 // ErrNotSupported.

@@ -66,7 +66,7 @@ func (t *target) nftables() (*nftState, error) {
 	return state, nil
 }
 
-func queryNFT(conn *netlink.Conn) (*nftState, error) {
+func queryNFT(conn *netlinkConn) (*nftState, error) {
 	state := new(nftState)
 	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 	replies, err := conn.Execute(netlink.Message{
@@ -161,7 +161,7 @@ func (t *target) ruleSet(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	tables, chains, err := nftjson.Read(conn)
+	tables, chains, err := nftjson.Read(conn.Conn)
 	if err != nil {
 		return nil, err
 	}

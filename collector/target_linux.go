@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -62,7 +61,7 @@ type target struct {
 	// note is what the source that runs has to say although it succeeds.
 	note string
 
-	route *netlink.Conn // lazily opened
+	route *netlinkConn // lazily opened
 }
 
 func (t *target) close() {
@@ -72,7 +71,7 @@ func (t *target) close() {
 }
 
 // rtnetlink returns the routing socket of the namespace.
-func (t *target) rtnetlink() (*netlink.Conn, error) {
+func (t *target) rtnetlink() (*netlinkConn, error) {
 	if t.route == nil {
 		conn, err := dialNetlink(unix.NETLINK_ROUTE)
 		if err != nil {

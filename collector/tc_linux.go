@@ -96,7 +96,7 @@ func readTC(_ context.Context, t *target) error {
 	return err
 }
 
-func (t *target) listTC(conn executor, request uint16, index int, parent uint32) ([]tcEntry, error) {
+func (t *target) listTC(conn dumper, request uint16, index int, parent uint32) ([]tcEntry, error) {
 	body := make([]byte, tcmsg)
 	binary.NativeEndian.PutUint32(body[4:], uint32(index))
 	binary.NativeEndian.PutUint32(body[12:], parent)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // readXFRM writes the policies of IPsec as `ip xfrm policy` does, as far as it
@@ -26,7 +28,7 @@ func readXFRM(_ context.Context, t *target) error {
 	defer handle.Close()
 	var text strings.Builder
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		policies, err := retry(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(family) })
+		policies, err := netlinklist.Whole(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(family) })
 		if err != nil {
 			return fmt.Errorf("read xfrm policies: %w", notSupported(err))
 		}

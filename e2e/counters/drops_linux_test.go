@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // drop is a series of plumbline_kernel_drops_total, and the place whose daemon exports it.
@@ -160,7 +161,7 @@ func routeTo(l *lab.Lab, pod lab.Pod) error {
 		if err != nil {
 			return nil, err
 		}
-		routes, err := h.RouteList(link, netlink.FAMILY_ALL)
+		routes, err := netlinklist.Whole(func() ([]netlink.Route, error) { return h.RouteList(link, netlink.FAMILY_ALL) })
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +189,7 @@ func routeTo(l *lab.Lab, pod lab.Pod) error {
 		if err != nil {
 			return nil, err
 		}
-		gateways, err := h.AddrList(bridge, netlink.FAMILY_V6)
+		gateways, err := netlinklist.Whole(func() ([]netlink.Addr, error) { return h.AddrList(bridge, netlink.FAMILY_V6) })
 		if err != nil {
 			return nil, err
 		}

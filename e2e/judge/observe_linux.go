@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -354,7 +355,7 @@ func (b *built) forget() error {
 				}
 			}
 			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-				list, err := h.NeighList(0, family)
+				list, err := netlinklist.Whole(func() ([]netlink.Neigh, error) { return h.NeighList(0, family) })
 				if err != nil {
 					return err
 				}

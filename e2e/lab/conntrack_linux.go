@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // Backend says where a node's conntrack sends a connection: the address and port that answer it, by the client's own
@@ -31,7 +33,9 @@ func (l *Lab) Backend(ctx context.Context, node, proto string, client netip.Addr
 	}
 	var backend netip.AddrPort
 	err = withLinks(name, func(h *netlink.Handle) error {
-		flows, err := h.ConntrackTableList(netlink.ConntrackTable, netlinkFamily)
+		flows, err := netlinklist.Whole(func() ([]*netlink.ConntrackFlow, error) {
+			return h.ConntrackTableList(netlink.ConntrackTable, netlinkFamily)
+		})
 		if err != nil {
 			return fmt.Errorf("read conntrack: %w", err)
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // Down removes everything that a lab made: its listeners, namespaces with all that is in them, and files. It needs no
@@ -97,7 +99,7 @@ func (l *Lab) remaining() []string {
 // while a process keeps the namespace.
 func removeNetns(ctx context.Context, name string) error {
 	err := withLinks(name, func(h *netlink.Handle) error {
-		links, err := h.LinkList()
+		links, err := netlinklist.Whole(h.LinkList)
 		if err != nil {
 			return fmt.Errorf("list links: %w", err)
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // AllFaults is the name by which Fix undoes everything.
@@ -261,7 +263,9 @@ func (l *Lab) replaceRoutes(at, to Node, next routeMaker) error {
 	return withLinks(l.nodeNetns(at.Name), func(h *netlink.Handle) error {
 		for f, netlinkFamily := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 			dst := ipNet(to.PodCIDRs[f])
-			routes, err := h.RouteListFiltered(netlinkFamily, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+			routes, err := netlinklist.Whole(func() ([]netlink.Route, error) {
+				return h.RouteListFiltered(netlinkFamily, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+			})
 			if err != nil {
 				return fmt.Errorf("list routes to %s: %w", dst, err)
 			}
@@ -377,7 +381,7 @@ func (l *Lab) throughEth1(h *netlink.Handle, f family) (*netlink.Route, error) {
 
 func (l *Lab) linkLocal(n Node, dev string) (found netip.Addr, err error) {
 	err = l.onLink(n.Name, dev, func(h *netlink.Handle, link netlink.Link) error {
-		addrs, err := h.AddrList(link, netlink.FAMILY_V6)
+		addrs, err := netlinklist.Whole(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			return fmt.Errorf("list addresses of %s: %w", dev, err)
 		}

@@ -5,13 +5,15 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // Unsettled names what the kernel still has to do in a namespace after its links were set, if anything: it notices
 // carriers later than it is told, and what depends on them: the state of bridge ports, whether IPv6 addresses are usable
 // and in the local table, by which port a bond sends.
 func Unsettled(h *netlink.Handle) (string, error) {
-	links, err := h.LinkList()
+	links, err := netlinklist.Whole(h.LinkList)
 	if err != nil {
 		return "", err
 	}
@@ -34,7 +36,9 @@ func Unsettled(h *netlink.Handle) (string, error) {
 		}
 	}
 	// In the table of whatever VRF it is: RT_TABLE_UNSPEC stands for all.
-	local, err := h.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	local, err := netlinklist.Whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -44,7 +48,7 @@ func Unsettled(h *netlink.Handle) (string, error) {
 			owned[r.Dst.IP.String()] = true
 		}
 	}
-	addrs, err := h.AddrList(nil, unix.AF_INET6)
+	addrs, err := netlinklist.Whole(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_INET6) })
 	if err != nil {
 		return "", err
 	}

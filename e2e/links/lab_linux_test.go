@@ -26,6 +26,7 @@ import (
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -305,7 +306,7 @@ func (w *world) settle() {
 
 // hasten has neighbours given up soon: connections do not wait long.
 func hasten(h *netlink.Handle) error {
-	links, err := h.LinkList()
+	links, err := netlinklist.Whole(h.LinkList)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -77,7 +78,7 @@ var programs = []scenario{
 	{name: "a route with a program", only: netstack.IPv4, setup: joined + routed, to: "2.1", attach: func(t *testing.T, w *world) {
 		p := constant(t, ebpf.LWTIn, 0, 2) // BPF_DROP
 		w.rtnl("n", func(h *netlink.Handle) error {
-			routes, err := h.RouteList(nil, unix.AF_INET)
+			routes, err := netlinklist.Whole(func() ([]netlink.Route, error) { return h.RouteList(nil, unix.AF_INET) })
 			if err != nil {
 				return err
 			}
