@@ -167,6 +167,9 @@ func (l *leg) Pick(rule netfilter.Rule, weights []float64) int {
 	return l.draw(drawKey{rule: rule}, choice{alternatives: len(weights), weights: weights})
 }
 
+// Kernel is the release of the kernel.
+func (l *leg) Kernel() string { return l.w.snapshot.Kernel }
+
 // Unknown decides whether something that is not modelled matches.
 func (l *leg) Unknown(rule netfilter.Rule, what string) bool {
 	return l.doubt(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{rule.Text},

@@ -12,7 +12,7 @@ import (
 type Snapshot struct {
 	// Taken is when collecting began, Ended when it was over.
 	Taken, Ended time.Time
-	Kernel       string // uname -r of the host, for people
+	Kernel       string // uname -r of the host
 	Namespaces   []*netstack.Namespace
 	Cluster      cluster.Objects
 	// Failures are collectors that failed as a whole, by name.

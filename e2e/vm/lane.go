@@ -13,11 +13,11 @@ type entry struct {
 
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
-	{"e2e/links", "BridgeRejects|Bonds|Tunnels|Filters|VRFs|Programs|ControlGroups", 25 * time.Minute, "all", ""},
+	{"e2e/links", "BridgeRejects|TestVLAN|Bonds|Tunnels|IPVLAN|Filters|VRFs|Programs|ControlGroups", 25 * time.Minute, "all", ""},
 	{"collector", "IPVS|Links|KernelsSCTP", time.Minute, "all", ""},
 	{"e2e/agreement", "TheKernelsOwnSCTP", 5 * time.Minute, "", ""},
 	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs", ""},
-	{"simulator/netfilter", "TheKernelAgreesOn(Matches|Output)", 10 * time.Minute, "", ""},
+	{"simulator/netfilter", "TheKernelAgreesOn(Matches|Output|Targets)", 10 * time.Minute, "", ""},
 	{"probes", "EachFault/(node|address|checksum|queue)", 5 * time.Minute, "", ""},
 	{"e2e/judge", "^TestJudge$", 10 * time.Minute, "", "-n 150 -seed 1 -workers 6 -enough -no-shrink -features '" + judged + "'"},
 }

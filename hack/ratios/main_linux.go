@@ -156,5 +156,6 @@ func packet(mode string, n int) (cost, error) {
 type world struct{ netfilter.Env }
 
 func (world) Pick(netfilter.Rule, []float64) int                  { return 0 }
+func (world) Kernel() string                                      { return "" }
 func (world) AddrType(netip.Addr, string) netstack.RouteType      { return netstack.RouteUnicast }
 func (world) InterfaceAddr(string, netip.Addr) (netip.Addr, bool) { return netip.Addr{}, false }

@@ -17,6 +17,7 @@ type fakeEnv struct {
 	socket  bool
 	mtu     int
 	noRoute bool
+	kernel  string
 
 	asked    []string
 	weights  []float64
@@ -28,6 +29,8 @@ func (e *fakeEnv) Pick(_ Rule, weights []float64) int {
 	e.weights = append(e.weights[:0], weights...)
 	return e.pick
 }
+
+func (e *fakeEnv) Kernel() string { return e.kernel }
 
 func (e *fakeEnv) Unknown(_ Rule, what string) bool {
 	e.asked = append(e.asked, what)

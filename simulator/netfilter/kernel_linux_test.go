@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -228,13 +229,26 @@ var judgeClientMAC netstack.MAC
 
 // judgeEnv knows the router's addresses and routes.
 type judgeEnv struct {
-	t       *testing.T
-	unknown []string
+	t            *testing.T
+	unknown      []string
+	pick         int
+	alternatives int // that there were to pick
 }
 
 func (e *judgeEnv) Pick(r Rule, w []float64) int {
-	e.t.Errorf("%v rolls dice %v", r, w)
-	return 0
+	if e.alternatives != 0 {
+		e.t.Errorf("%v rolls dice %v again", r, w)
+	}
+	e.alternatives = len(w)
+	return e.pick
+}
+
+func (*judgeEnv) Kernel() string {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(uts.Release[:])
 }
 
 func (e *judgeEnv) Unknown(r Rule, what string) bool {
@@ -501,6 +515,13 @@ func (j *judge) compare(probes []probe) {
 			p.src = *j.sourcePort
 			got[i] = j.try(p)
 			env = &judgeEnv{t: t}
+			want = env.simulate(rs, p)
+		}
+		if drawn := p.drawn != nil && p.drawn(env.Kernel()); drawn != (env.alternatives > 0) {
+			t.Errorf("%s %s:%d: %d alternatives, drawn by the kernel %v", p.network, p.dst, p.port, env.alternatives, drawn)
+		}
+		for pick := 1; pick < env.alternatives && got[i] != want; pick++ {
+			env = &judgeEnv{t: t, pick: pick}
 			want = env.simulate(rs, p)
 		}
 		fates[strings.Fields(got[i])[0]]++

@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -181,8 +182,8 @@ func (x *traversal) setupNAT(m manip, r natRange) {
 	}
 }
 
-// uniqueTuple is get_unique_tuple. Where the kernel takes a random port of a
-// range, the first free one stands for all.
+// uniqueTuple is get_unique_tuple. Where the kernel takes a random source port of
+// a range, the first free one stands for all.
 func (x *traversal) uniqueTuple(t Tuple, m manip, r natRange) Tuple {
 	port := &t.SrcPort
 	if m == manipDst {
@@ -265,10 +266,11 @@ type natAction struct {
 	first, last netip.Addr
 	prefix      netip.Prefix // of NETMAP
 	ports       natRange     // without an address
+	random      bool         // any port of a range is taken
 }
 
-// maxNATAddresses is how many addresses of a range are walked one by one.
-const maxNATAddresses = 64
+// maxNATAlternatives is how many addresses or ports of a range are walked one by one.
+const maxNATAlternatives = 64
 
 func (a *natAction) do(x *traversal) outcome {
 	if a.family != 0 && a.family != x.family {
@@ -309,8 +311,49 @@ func (a *natAction) do(x *traversal) outcome {
 			r.hasAddr, r.addr = true, addr
 		}
 	}
+	if m == manipDst && !x.drawPort(&r, a.random) {
+		return newUnknownAction("target " + string(a.kind) + " to a range of ports").do(x)
+	}
 	x.translate(a.kind, m, r)
 	return outcome{kind: outAccept}
+}
+
+// drawPort narrows a range of destination ports to the one that the kernel takes where it draws one
+// (nf_nat_l4proto_unique_tuple). It says false when there are too many.
+func (x *traversal) drawPort(r *natRange, random bool) bool {
+	old := x.p.DstPort
+	switch {
+	case !r.hasPort, r.hasBase, r.first >= r.last, !hasNATPort(x.p.Protocol):
+		return true
+	case random:
+	case r.first <= old && old <= r.last, portsInOrder(x.env.Kernel()):
+		return true
+	}
+	n := int(r.last-r.first) + 1
+	if n > maxNATAlternatives {
+		return false
+	}
+	port := r.first + uint16(x.env.Pick(x.place(), equalWeights(n)))
+	r.first, r.last = port, port
+	return true
+}
+
+// portsInOrder says whether the kernel of that release tries destination ports of a range from the first on. Linux 5.0
+// to 6.7 drew one ("netfilter: nat: restore default DNAT behavior" ended that); before, it went on from where it was.
+func portsInOrder(release string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n < 2 {
+		return false
+	}
+	return major > 6 || major == 6 && minor >= 8
+}
+
+func equalWeights(n int) []float64 {
+	weights := make([]float64, n)
+	for i := range weights {
+		weights[i] = 1 / float64(n)
+	}
+	return weights
 }
 
 // choose picks an address of the range. The kernel hashes the addresses with
@@ -321,14 +364,10 @@ func (a *natAction) choose(x *traversal) (netip.Addr, bool) {
 	}
 	first, last := addrBits(a.first), addrBits(a.last)
 	n := last.minus(first)
-	if n >= maxNATAddresses {
+	if n >= maxNATAlternatives {
 		return netip.Addr{}, false
 	}
-	weights := make([]float64, n+1)
-	for i := range weights {
-		weights[i] = 1 / float64(len(weights))
-	}
-	i := x.env.Pick(x.place(), weights)
+	i := x.env.Pick(x.place(), equalWeights(int(n)+1))
 	return first.plus(uint64(i)).addr(x.family), true
 }
 

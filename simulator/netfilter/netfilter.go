@@ -219,6 +219,8 @@ type Env interface {
 	// Unknown decides whether something that cannot be known matches; both
 	// ways are walked. What says what it is ("match recent", "target NFQUEUE").
 	Unknown(rule Rule, what string) bool
+	// Kernel is the release of the kernel that runs the rules ("6.1.0-44-amd64"), or "" if it is not known.
+	Kernel() string
 	// AddrType is the type of address that the table local gives to addr
 	// (inet_dev_addr_type), looking only at dev when dev is not empty.
 	AddrType(addr netip.Addr, dev string) netstack.RouteType

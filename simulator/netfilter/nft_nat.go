@@ -78,6 +78,9 @@ var natKinds = map[string]natKind{
 func (b *nftRuleBuilder) nat(kind string, n *jsonNode) error {
 	b.p.needTracking()
 	a := &nftNAT{base: natAction{kind: natKinds[kind]}}
+	for _, flag := range n.strings("flags") {
+		a.base.random = a.base.random || flag == "random" || flag == "fully-random"
+	}
 	switch n.str("family") {
 	case "ip":
 		a.base.family = netstack.IPv4

@@ -334,13 +334,17 @@ func (t *ctTarget) finish(r *ruleParser) (action, error) {
 }
 
 type natTarget struct {
-	a   natAction
-	set bool
+	a      natAction
+	set    bool
+	random bool
 }
 
 func (t *natTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 	switch name {
-	case "--random", "--random-fully", "--persistent":
+	case "--random", "--random-fully":
+		t.random = true
+		return true, nil
+	case "--persistent":
 		return true, nil
 	}
 	want := "--to-ports"
@@ -403,6 +407,7 @@ func (t *natTarget) finish(r *ruleParser) (action, error) {
 	if !r.p.kind.nat {
 		return nil, r.errorf(strings.ToUpper(string(t.a.kind)), "target is only valid in table nat")
 	}
+	t.a.random = t.random
 	return &t.a, nil
 }
 

@@ -393,6 +393,36 @@ func TestAChangedHeaderIsSeenByLaterRules(t *testing.T) {
 	}
 }
 
+// Which port of a range a destination gets depends on the kernel and the rule's flags.
+func TestPortsOfARangeAreDrawnWhereTheKernelDrawsThem(t *testing.T) {
+	for _, c := range []struct {
+		kernel, options string
+		port            uint16
+		want            uint16 // pick is the last alternative
+		drawn, unknown  bool
+	}{
+		{"6.18.5", "DNAT --to-destination 10.0.5.1:2000-2002", 80, 2000, false, false},
+		{"6.8.0-45-generic", "REDIRECT --to-ports 2000-2002", 80, 2000, false, false},
+		{"6.1.0-56-cloud-amd64", "DNAT --to-destination 10.0.5.1:2000-2002", 80, 2002, true, false},
+		{"6.1.0-56-cloud-amd64", "DNAT --to-destination 10.0.5.1:2000-2002", 2001, 2001, false, false},
+		{"6.1.0-56-cloud-amd64", "REDIRECT --to-ports 2000-2002", 80, 2002, true, false},
+		{"6.1.0-56-cloud-amd64", "DNAT --to-destination 10.0.5.1:2000", 80, 2000, false, false},
+		{"", "DNAT --to-destination 10.0.5.1:2000-2002", 80, 2002, true, false},
+		{"6.18.5", "DNAT --to-destination 10.0.5.1:2000-2002 --random", 2000, 2002, true, false},
+		{"6.1.0", "DNAT --to-destination 10.0.5.1:2000-3000", 80, 80, false, true},
+	} {
+		t.Run(c.kernel+" "+c.options, func(t *testing.T) {
+			rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -p tcp -j "+c.options+"\nCOMMIT\n"))
+			p := packet(func(p *netstack.Packet) { p.DstPort = c.port })
+			env := &fakeEnv{kernel: c.kernel, pick: 2, addrs: map[string]string{"eth0": "10.0.5.1"}}
+			rs.Run(netstack.IPv4, Prerouting, &State{Packet: p, In: "eth0", Conntrack: NewConntrack()}, env)
+			if p.DstPort != c.want || (len(env.weights) == 3) != c.drawn || (len(env.asked) > 0) != c.unknown {
+				t.Errorf("port %d, weights %v, asked %q", p.DstPort, env.weights, env.asked)
+			}
+		})
+	}
+}
+
 func TestARangeOfAddressesIsABranch(t *testing.T) {
 	rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -j DNAT --to-destination 10.0.5.1-10.0.5.4\nCOMMIT\n"))
 	env := &fakeEnv{pick: 2}
