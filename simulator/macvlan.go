@@ -34,7 +34,13 @@ func (s *search) uppers(in fabric.Port, to way) bool {
 	uppers := s.w.fabric.Uppers(in.Link)
 	sender := macvlanOf(uppers, s.src)
 	if sender.Valid() && sender.Link.Mode != "vepa" && sender.Link.Mode != "bridge" {
-		return true // it comes back to the sender alone
+		// It comes back to the sender alone, and to those that take its source (macvlan_forward_source).
+		for _, c := range uppers {
+			if c.Link != sender.Link && isMACVLAN(c.Link) && c.Link.Mode == "source" && slices.Contains(c.Link.SourceMACs, s.src) {
+				s.receive(c, to)
+			}
+		}
+		return true
 	}
 	for _, c := range uppers {
 		takes := false

@@ -280,7 +280,7 @@ func (l *SCTPListener) Serve() error {
 			continue // such as an error about an earlier answer
 		}
 		p, ok := parseSCTP(transportOf(buf[:n], l.family))
-		to := destinationOf(oob[:m])
+		to, dev := destinationOf(oob[:m])
 		source, known := netip.AddrFromSlice(from.IP)
 		if !ok || !to.IsValid() || !known {
 			continue
@@ -288,7 +288,7 @@ func (l *SCTPListener) Serve() error {
 		seen, at := netip.AddrPortFrom(source.Unmap(), p.from), netip.AddrPortFrom(to, p.to)
 		if tag, chunks := l.answer(&p, seen, at); chunks != nil {
 			reply := sctpPacket{p.to, p.from, tag, chunks}
-			_, _, _ = l.conn.WriteMsgIP(reply.bytes(), sourceOf(to), from)
+			_, _, _ = l.conn.WriteMsgIP(reply.bytes(), sourceOf(to, dev), from)
 		}
 	}
 }
@@ -328,28 +328,33 @@ func (l *SCTPListener) answer(p *sctpPacket, seen, at netip.AddrPort) (tag uint3
 	return 0, nil
 }
 
-// destinationOf reads the address that a packet was sent to, and sourceOf tells the one to send from.
-func destinationOf(oob []byte) netip.Addr {
+// destinationOf reads the address that a packet was sent to, and the device by which it came; sourceOf tells the address
+// to send from. One of a link does not do without its device.
+func destinationOf(oob []byte) (to netip.Addr, dev uint32) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return netip.Addr{}
+		return netip.Addr{}, 0
 	}
 	for _, m := range messages {
 		switch {
 		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO:
-			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&m.Data[0])).Addr)
+			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&m.Data[0])).Addr), 0
 		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO:
-			return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0])).Addr)
+			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0]))
+			return netip.AddrFrom16(info.Addr), info.Ifindex
 		}
 	}
-	return netip.Addr{}
+	return netip.Addr{}, 0
 }
 
-func sourceOf(a netip.Addr) []byte {
+func sourceOf(a netip.Addr, dev uint32) []byte {
 	if a.Is4() {
 		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: a.As4()})
 	}
-	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: a.As16()})
+	if !a.IsLinkLocalUnicast() {
+		dev = 0
+	}
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: a.As16(), Ifindex: dev})
 }
 
 // ShowSCTP adds the listeners of a namespace to its state: a kernel's own SCTP would show them (/proc/net/sctp/eps), and
