@@ -88,7 +88,8 @@ func associate(to netip.AddrPort) (outcome string, err error) {
 	if err := unix.Connect(fd, socketAddress(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return lab.Unknown, err
 	}
-	const patience = 5000 // milliseconds
+	// An error that comes while the socket is in use is only noted: the next one, of what is sent again after rto_initial, is heard.
+	const patience = 10_000 // milliseconds
 	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, patience)
 	if err != nil {
 		return lab.Unknown, err

@@ -85,7 +85,15 @@ func (b *builder) xtAssociation(v view) {
 		x.translate()
 		return
 	}
-	one(b, x.drop, x.drop, x.reject, x.reject, x.accept, x.subchain, x.mark, x.notrack)()
+	one(b, x.dropChunks, x.dropChunks, x.dropChunks, x.drop, x.drop, x.reject, x.reject, x.accept, x.subchain, x.mark, x.notrack)()
+}
+
+// dropChunks drops by chunks alone.
+func (x *xtables) dropChunks() {
+	m := x.selector()
+	m.text += " " + x.chunks()
+	m.features = append(m.features, "match:sctp", "match:sctp-chunks")
+	x.rule(x.chain, m, "-j DROP", "target:DROP")
 }
 
 // nftAssociation puts a rule of nftables in its way.
