@@ -49,10 +49,6 @@ func TestTheKernelsOwnSCTP(t *testing.T) {
 			"shop/web-0 {iptables} -D OUTPUT -p sctp -j REJECT", diameter, verdict.NetfilterReject,
 		},
 		{
-			"a reject of the cookie", "node-2 {iptables} -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT",
-			"node-2 {iptables} -D FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT", diameter, verdict.NetfilterReject,
-		},
-		{
 			"a drop of aborts", "node-1 {iptables} -I FORWARD -p sctp -m sctp --chunk-types any ABORT -j DROP",
 			"node-1 {iptables} -D FORWARD -p sctp -m sctp --chunk-types any ABORT -j DROP", diameter + 1, verdict.NoListener,
 		},
