@@ -215,7 +215,7 @@ func TestWorldsAreTheSameForTheSameSeed(t *testing.T) {
 		return string(text)
 	}
 	for index := range uint64(150) { // all subjects have had their turn
-		if draw(index) != draw(index) {
+		if first, second := draw(index), draw(index); first != second {
 			t.Fatalf("world %d differs", index)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack/netstacktest"
 )
 
-const up = netstacktest.Up
-
 func find(t *testing.T, list []*netstack.Namespace, ns, dev string) Port {
 	t.Helper()
 	n, l := netstacktest.Find(t, list, ns, dev)

@@ -94,13 +94,6 @@ func (m *opaqueModule) finish(r *ruleParser) error {
 	return nil
 }
 
-// unmodelledOption makes the rule undecidable by one option.
-func (r *ruleParser) unmodelledOption(what string) {
-	r.skipValues()
-	r.add(unknownMatch{what})
-	r.unmodelled = true
-}
-
 type commentModule struct{}
 
 func (commentModule) option(r *ruleParser, name string, _ bool) (bool, error) {
