@@ -151,9 +151,6 @@ func (c *verdictCase) trials(live *simulator.World) []*trial {
 	case !single, c.predicted.unknown():
 		// Once connected, the dice are cast.
 		t.timeout, t.talk, t.full = careful, patient, patient
-		if c.predicted.unresolved() { // the error comes before TCP tries again, if not long before
-			t.timeout = patient
-		}
 	case fate.silent():
 		t.timeout, t.full = brief, brief
 	case fate.Verdict == verdict.Degraded:
