@@ -168,7 +168,7 @@ func (b *built) quick(_ context.Context, ns string, _ []*Element) error {
 				if filepath.Base(dir) == "default" {
 					continue
 				}
-				for _, s := range [][2]string{{"retrans_time_ms", "250"}, {"proxy_delay", "0"}, {"locktime", "0"}} {
+				for _, s := range [][2]string{{"retrans_time_ms", "200"}, {"proxy_delay", "0"}, {"locktime", "0"}} {
 					if err := os.WriteFile(filepath.Join(dir, s[0]), []byte(s[1]), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 						return fmt.Errorf("%s: %w", dir, err)
 					}
