@@ -35,10 +35,19 @@ func readIPVS(_ context.Context, t *target) error {
 		return fmt.Errorf("read the services of IPVS: %w", err)
 	}
 	var text strings.Builder
+	listed := make(map[string]bool)
 	for _, service := range services {
+		// The kernel counts the services of all namespaces to know where a list
+		// goes on, and lists one twice if another was added in between
+		// (ip_vs_genl_dump_services).
+		selector := ipvsService(service.Service)
+		if listed[selector] {
+			continue
+		}
+		listed[selector] = true
 		destinations, err := client.Destinations(service.Service)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read the destinations of IPVS service %s: %w", ipvsService(service.Service), err)
+			return fmt.Errorf("read the destinations of IPVS service %s: %w", selector, err)
 		}
 		writeIPVS(&text, service, destinations)
 	}
