@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -459,10 +460,10 @@ func TestInterruptedDumpsAreRepeated(t *testing.T) {
 			same(t, "attempts", 2, once.calls)
 
 			always := &scripted{answers: [][]byte{half}}
-			if got, err := read(always); !errors.Is(err, errInterrupted) || got != nil {
+			if got, err := read(always); !errors.Is(err, netlinklist.ErrInterrupted) || got != nil {
 				t.Errorf("got %q, %v", got, err)
 			}
-			same(t, "attempts", dumpAttempts, always.calls)
+			same(t, "attempts", netlinklist.Attempts, always.calls)
 		})
 	}
 	if _, err := read(&scripted{answers: [][]byte{dumped(0, 0, int32(unix.EPERM), "old")}}); !errors.Is(err, unix.EPERM) {

@@ -14,12 +14,6 @@ import (
 	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
-// dumpAttempts bounds how often a dump is repeated that the kernel marked as
-// inconsistent, because something changed while it was written.
-const dumpAttempts = netlinklist.Attempts
-
-var errInterrupted = netlinklist.ErrInterrupted
-
 // netlinkConn is a netlink socket that sees of a dump also how it ends. The
 // library keeps that message for itself, which alone tells of a change after the
 // last object was written, or because of which none is left to be written
@@ -144,7 +138,7 @@ func dump(conn dumper, request uint16, body []byte, begin func(), decode func(bo
 		Header: netlink.Header{Type: netlink.HeaderType(request), Flags: netlink.Request | netlink.Dump},
 		Data:   body,
 	}
-	for range dumpAttempts {
+	for range netlinklist.Attempts {
 		reply, err := conn.dump(message)
 		if err != nil {
 			return notSupported(err)
@@ -160,7 +154,7 @@ func dump(conn dumper, request uint16, body []byte, begin func(), decode func(bo
 		}
 		return nil
 	}
-	return errInterrupted
+	return netlinklist.ErrInterrupted
 }
 
 // notSupported wraps what the kernel says when it does not know a request with

@@ -11,6 +11,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 	"github.com/plumbline-net/plumbline/internal/nftjson"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -139,7 +140,7 @@ func (t *target) nftDump(name string, read func() ([]byte, error)) ([]byte, erro
 			return data, readErr
 		}
 	}
-	return nil, errInterrupted
+	return nil, netlinklist.ErrInterrupted
 }
 
 // ruleSet returns the whole rule set as "nft -j list ruleset" prints it. It

@@ -420,17 +420,9 @@ func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if _, err := io.ReadFull(c.file, answer); err != nil {
 		return err
 	}
-	words := strings.Fields(string(answer))
-	if len(words) < 3 {
-		return fmt.Errorf("the answer %q names no addresses", answer)
+	if err := fate.connected(string(answer)); err != nil {
+		return err
 	}
-	if fate.Seen, err = netip.ParseAddrPort(words[1]); err != nil {
-		return fmt.Errorf("the answer %q names no address: %w", answer, err)
-	}
-	if fate.At, err = netip.ParseAddrPort(words[2]); err != nil {
-		return fmt.Errorf("the answer %q names no second address: %w", answer, err)
-	}
-	fate.Peer, fate.Outcome = words[0], Established
 	if !opts.FullSize {
 		return nil
 	}
@@ -442,6 +434,22 @@ func talkTCP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		return err
 	}
 	fate.FullSize = true
+	return nil
+}
+
+// connected takes what the receiver says of a connection: who it is, and by which addresses it sees the client and itself.
+func (f *Fate) connected(answer string) (err error) {
+	words := strings.Fields(answer)
+	if len(words) < 3 {
+		return fmt.Errorf("the answer %q names no addresses", answer)
+	}
+	if f.Seen, err = netip.ParseAddrPort(words[1]); err != nil {
+		return fmt.Errorf("the answer %q names no address: %w", answer, err)
+	}
+	if f.At, err = netip.ParseAddrPort(words[2]); err != nil {
+		return fmt.Errorf("the answer %q names no second address: %w", answer, err)
+	}
+	f.Peer, f.Outcome = words[0], Established
 	return nil
 }
 

@@ -200,18 +200,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if err != nil {
 		return err
 	}
-	words := strings.Fields(string(answer[dataHeader:]))
-	if len(words) < 3 {
-		return fmt.Errorf("the answer %q names no addresses", answer)
-	}
-	if fate.Seen, err = netip.ParseAddrPort(words[1]); err != nil {
-		return fmt.Errorf("the answer %q names no address: %w", answer, err)
-	}
-	if fate.At, err = netip.ParseAddrPort(words[2]); err != nil {
-		return fmt.Errorf("the answer %q names no second address: %w", answer, err)
-	}
-	fate.Peer, fate.Outcome = words[0], Established
-	return nil
+	return fate.connected(string(answer[dataHeader:]))
 }
 
 // aboutSCTP says whether the errors that wait are about packets of the client's port: a raw socket hears those of its
