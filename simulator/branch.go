@@ -184,27 +184,35 @@ func (b *branch) fold() []verdict.Path {
 // foldDoubt joins alternatives of which only one is real, nobody knows which.
 func (b *branch) foldDoubt() []verdict.Path {
 	var first []verdict.Path
-	agree := true
+	agree, verdictsAgree := true, true
 	for _, kid := range b.kids {
 		if kid == nil {
-			agree = false
+			agree, verdictsAgree = false, false
 			continue
 		}
 		below := kid.fold()
 		if first == nil {
 			first = below
-		} else if !sameFates(first, below) {
-			agree = false
+			continue
 		}
+		agree = agree && sameFates(first, below, fateOf)
+		verdictsAgree = verdictsAgree && sameFates(first, below, lessOutcome)
 	}
 	if agree {
 		return first
 	}
 	for i := range first {
 		p := &first[i]
-		p.Verdict, p.Outcome = verdict.Unknown, verdict.OutcomeUnknown
-		p.Delivered = false
-		p.Findings = append([]verdict.Finding{*b.doubt}, dropFatal(p.Findings)...)
+		p.Outcome = verdict.OutcomeUnknown
+		doubt := *b.doubt
+		if verdictsAgree {
+			// Only what the client hears of it is not known.
+			doubt.Severity = verdict.SeverityInfo
+			p.Findings = append(p.Findings, doubt)
+			continue
+		}
+		p.Verdict, p.Delivered = verdict.Unknown, false
+		p.Findings = append([]verdict.Finding{doubt}, dropFatal(p.Findings)...)
 	}
 	return first
 }
@@ -227,13 +235,13 @@ type fate struct {
 	to      verdict.Destination
 }
 
-func sameFates(a, b []verdict.Path) bool {
+func sameFates(a, b []verdict.Path, of func(*verdict.Path) fate) bool {
 	count := make(map[fate]int)
 	for i := range a {
-		count[fateOf(&a[i])]++
+		count[of(&a[i])]++
 	}
 	for i := range b {
-		f := fateOf(&b[i])
+		f := of(&b[i])
 		if count[f] == 0 {
 			return false
 		}
@@ -247,6 +255,13 @@ func fateOf(p *verdict.Path) fate {
 	if p.Delivered {
 		f.to = p.Destination
 	}
+	return f
+}
+
+// lessOutcome is the fate without what the client hears.
+func lessOutcome(p *verdict.Path) fate {
+	f := fateOf(p)
+	f.outcome = ""
 	return f
 }
 

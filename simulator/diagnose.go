@@ -29,8 +29,9 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 		r.Reasons = append(r.Reasons, *finding)
 		return r, nil
 	}
-	ws := newWorkspace(w)
+	ws := w.workspaces.take(w)
 	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) })
+	w.workspaces.put(ws)
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.explain()
 	r.Verdict = join(r.Paths)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -475,4 +476,55 @@ func TestAReplyThatLeavesTheWorldMayComeBack(t *testing.T) {
 	if r.Verdict != verdict.Unknown || r.Reason() != verdict.SnapshotMissing || r.Reasons[0].Where.Interface != "eth9" {
 		t.Errorf("%s %v, want unknown SnapshotMissing at eth9", r.Verdict, r.Reasons)
 	}
+}
+
+// Workspaces go from one query to the next: nothing of a query is left in the
+// reports of others, whether they are made after it or at the same time.
+func TestReportsDoNotDependOnThoseBefore(t *testing.T) {
+	s, err := bundle.Read("../examples/lab.tar.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	icmp := verdict.Query{From: web, To: "pod:shop/db-0", Protocol: verdict.ICMP}
+	queries := []verdict.Query{
+		tcp(web, "svc:shop/api", 80), icmp, tcp(web, "pod:shop/db-0", 5432), tcp(web, "pod:shop/api-1", 8080), tcp(web, "svc:shop/db", 5432),
+	}
+	text := func(r *verdict.Report) string {
+		data, err := r.AppendJSON(nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(data)
+	}
+	report := func(w *simulator.World, q verdict.Query) *verdict.Report {
+		r, err := w.Diagnose(q)
+		if err != nil {
+			t.Error(err)
+		}
+		return r
+	}
+	var alone []string
+	for _, q := range queries {
+		alone = append(alone, text(report(compileWorld(t, s), q)))
+	}
+	shared := compileWorld(t, s)
+	var all sync.WaitGroup
+	for first := range queries {
+		all.Go(func() {
+			made := make([]*verdict.Report, len(queries))
+			for range 20 {
+				for i := range queries {
+					at := (first + i) % len(queries)
+					made[at] = report(shared, queries[at])
+				}
+				for i, r := range made {
+					if got := text(r); got != alone[i] {
+						t.Errorf("query %d among others:\n%s\nalone:\n%s", i, got, alone[i])
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -31,7 +31,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	if to.Is6() && !from.IsValid() {
 		return end{}, false // nothing to ask from is known
 	}
-	request := l.solicitation(out, from, to, owner.Link.MAC)
+	request := l.solicitation(l.host, l.port(out), from, to, out.MAC, owner.Link.MAC)
 	defer request.done()
 	request.flooded = true
 	if e := request.discover(l.port(out)); e.kind != delivered || e.host != at || e.in != owner.Link.Name {
@@ -70,7 +70,7 @@ func (l *leg) askOutside(out *netstack.Link, to netip.Addr) (end, bool) {
 	if to.Is6() && !from.IsValid() {
 		return end{}, false
 	}
-	request := l.solicitation(out, from, to, netstack.MAC{})
+	request := l.solicitation(l.host, l.port(out), from, to, out.MAC, netstack.MAC{})
 	defer request.done()
 	if e, stop := request.pass(out.Name); stop {
 		return l.unheard(to, e), true
@@ -87,14 +87,15 @@ func (l *leg) askOutside(out *netstack.Link, to netip.Addr) (end, bool) {
 }
 
 // solicitation is the request for the neighbour to, which is known by mac if it
-// was collected.
-func (l *leg) solicitation(out *netstack.Link, from, to netip.Addr, mac netstack.MAC) *leg {
-	request := l.probing(l.host, l.port(out), netstack.Packet{Src: from, Dst: to, SrcMAC: out.MAC, DstMAC: mac})
+// was collected, at a port of the host that asks or, if that was not collected,
+// of the one that is asked.
+func (l *leg) solicitation(at *host, by fabric.Port, from, to netip.Addr, asker, mac netstack.MAC) *leg {
+	request := l.probing(at, by, netstack.Packet{Src: from, Dst: to, SrcMAC: asker, DstMAC: mac})
 	if to.Is6() {
 		request.packet.Protocol, request.packet.ICMPType = netstack.ProtoICMPv6, neighbourSolicitation
 		request.packet.Dst = solicitedNode(to)
 	} else {
-		request.arp = &netfilter.ARP{SenderMAC: out.MAC, Sender: orZero(from), Target: to}
+		request.arp = &netfilter.ARP{SenderMAC: asker, Sender: orZero(from), Target: to}
 	}
 	return request
 }

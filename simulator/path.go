@@ -121,8 +121,11 @@ func (c *conversation) run() {
 
 // depart sends the client's packet on its way.
 func (c *conversation) depart(l *leg) end {
-	if c.flow.from != nil {
+	switch {
+	case c.flow.from != nil:
 		return l.send(c.flow.from)
+	case c.server.host == nil:
+		return l.enterFrom(c.flow.via)
 	}
 	return l.arrive(c.flow.via)
 }

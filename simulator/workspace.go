@@ -1,14 +1,16 @@
 package simulator
 
 import (
+	"sync"
+
 	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// workspace is what the walks of one query share: texts that they show again and
-// again, and memory that they use again.
+// workspace is what walks share: texts that they show again and again, and memory
+// that they use again. One query has it at a time.
 type workspace struct {
 	w        *World
 	walk     *walk     // the one that is under way, or was
@@ -21,6 +23,19 @@ type workspace struct {
 func newWorkspace(w *World) *workspace {
 	return &workspace{w: w, routes: make(map[*netstack.Route]string)}
 }
+
+// workspaces are those that no query uses: what they hold makes reports faster,
+// and changes none.
+type workspaces struct{ idle sync.Pool }
+
+func (p *workspaces) take(w *World) *workspace {
+	if ws, ok := p.idle.Get().(*workspace); ok {
+		return ws
+	}
+	return newWorkspace(w)
+}
+
+func (p *workspaces) put(ws *workspace) { p.idle.Put(ws) }
 
 // begin starts a walk, which ends the one before.
 func (ws *workspace) begin(d *dice) *walk {

@@ -50,6 +50,8 @@ type World struct {
 	// groups are the VXLAN devices that use a multicast group.
 	groups   map[netip.Addr][]fabric.Port
 	coverage verdict.Coverage
+
+	workspaces workspaces
 }
 
 // host is one compiled network namespace.

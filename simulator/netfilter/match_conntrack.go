@@ -21,9 +21,13 @@ var ctStateBits = map[string]ctBits{
 }
 
 // ctStateBit is the state of the packet. One that tracking has not seen is
-// invalid.
+// invalid, unless a rule said how to track it: it has a template, which is new.
 func (x *traversal) ctStateBit() ctBits {
 	switch x.st.CT {
+	case CTNone:
+		if x.st.template {
+			return bitNew
+		}
 	case CTNew:
 		return bitNew
 	case CTEstablished:
@@ -97,6 +101,11 @@ type conntrackMatch struct {
 	expire                      bool
 }
 
+// asksMore says whether it asks for more than the state.
+func (m *conntrackMatch) asksMore() bool {
+	return m.hasStatus || m.hasDirection || m.hasProtocol || m.expire || len(m.addrs)+len(m.ports) > 0
+}
+
 func (m *conntrackMatch) match(x *traversal) tri {
 	c := x.st.Conn
 	if m.hasState {
@@ -114,6 +123,9 @@ func (m *conntrackMatch) match(x *traversal) tri {
 		}
 	}
 	if c == nil {
+		if x.st.CT == CTNone && x.st.template && m.asksMore() {
+			return maybe
+		}
 		// The kernel looks no further, even when more was asked for.
 		return is(m.hasState)
 	}

@@ -26,7 +26,7 @@ func (p *nftParser) ct(n *jsonNode) (nftExpr, error) {
 	if err != nil {
 		return e, err
 	}
-	// Without a connection the rule breaks off.
+	// Without a connection the rule breaks off; a template is none.
 	e.get = func(x *traversal) (u128, tri) {
 		if x.st.Conn == nil {
 			return u128{}, no

@@ -101,6 +101,30 @@ var judgeNFT = []struct {
  }
 }
 `, append(ports(span(1001, 1014)...), six(1001, 1002, 1003, 1004, 1005, 1006, 1009, 1010, 1011, 1012, 1013)...)},
+	{"the first that says how to track", `table inet t {
+ chain pre { type filter hook prerouting priority -250
+  tcp dport 1001 ct zone set 5 notrack
+  tcp dport 1002 notrack ct zone set 5
+  tcp dport 1003 ct zone set 5 ct zone set 6
+  tcp dport 1004-1008 ct zone set 5
+ }
+ chain before { type filter hook prerouting priority -240
+  tcp dport 1004 ct state new drop
+  tcp dport 1005 ct zone 5 drop
+  tcp dport 1006 ct mark 0 drop
+  tcp dport 1007 ct direction original drop
+  tcp dport 1008 ct status & (snat | dnat) == 0 drop
+  tcp dport 1009 ct state invalid drop
+  tcp dport 1010 ct zone 0 drop
+ }
+ chain f { type filter hook forward priority 0
+  tcp dport 1001 ct state untracked drop
+  tcp dport 1002 ct state untracked drop
+  tcp dport 1003 ct zone 6 drop
+  tcp sport 1003 ct state invalid drop
+ }
+}
+`, append(ports(span(1001, 1010)...), six(1001, 1002, 1003, 1004)...)},
 	{"sets that rules fill", `table inet t {
  set seen { type inet_service; flags dynamic; size 1000; }
  set gone { type inet_service; flags dynamic; elements = { 1003, 1004 } }

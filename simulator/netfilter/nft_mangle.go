@@ -98,10 +98,11 @@ func (b *nftRuleBuilder) mangleKey(kind string, n *jsonNode) (func(x *traversal,
 		if n.str("dir") != "" {
 			return nil, 0, notModelled("a zone of one direction")
 		}
-		// Only before tracking (nft_ct_set_zone_eval).
+		// nft_ct_set_zone_eval: the first that says how to track has a say, and
+		// what said not to had none.
 		return func(x *traversal, v u128) {
-			if x.st.Conn == nil && x.st.CT == CTNone {
-				x.st.zone = uint16(v.lo)
+			if st := x.st; st.Conn == nil && !st.template && (st.CT == CTNone || st.CT == CTUntracked) {
+				st.CT, st.template, st.zone = CTNone, true, uint16(v.lo)
 			}
 		}, nftInteger, nil
 	default:

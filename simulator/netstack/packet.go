@@ -80,8 +80,10 @@ func (p *Packet) HasPorts() bool {
 // String renders the packet for people: "tcp 10.0.0.1:40000 > 10.0.0.2:80 mark 0x4000".
 func (p *Packet) String() string {
 	buf := make([]byte, 0, 96)
-	buf = append(buf, ProtocolName(p.Protocol)...)
-	buf = append(buf, ' ')
+	if p.Protocol != 0 { // none is known of what ARP asks for
+		buf = append(buf, ProtocolName(p.Protocol)...)
+		buf = append(buf, ' ')
+	}
 	buf = appendEndpoint(buf, p.Src, p.SrcPort, p.HasPorts())
 	buf = append(buf, " > "...)
 	buf = appendEndpoint(buf, p.Dst, p.DstPort, p.HasPorts())
