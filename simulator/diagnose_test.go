@@ -478,6 +478,20 @@ func TestAReplyThatLeavesTheWorldMayComeBack(t *testing.T) {
 	}
 }
 
+func TestASnapshotWithoutObjectsSaysSo(t *testing.T) {
+	w := compileWorld(t, &simulator.Snapshot{})
+	for name, kind := range map[string]string{web: "pod shop/web-0", "node:node-1": "node node-1", "svc:shop/api": "service shop/api"} {
+		r, err := w.Diagnose(tcp(name, "10.0.0.1", 80))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "there is no " + kind + " in the snapshot, which has no Kubernetes objects at all"
+		if r.Verdict != verdict.Unknown || len(r.Reasons) != 1 || r.Reasons[0].Message != want {
+			t.Errorf("%s: %s %v, want unknown: %s", name, r.Verdict, r.Reasons, want)
+		}
+	}
+}
+
 // Workspaces go from one query to the next: nothing of a query is left in the
 // reports of others, whether they are made after it or at the same time.
 func TestReportsDoNotDependOnThoseBefore(t *testing.T) {

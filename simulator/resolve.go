@@ -39,6 +39,14 @@ func unresolvedf(format string, args ...any) *verdict.Finding {
 	return &f
 }
 
+// noObject explains that no Kubernetes object bears a name.
+func (w *World) noObject(kind, name string) *verdict.Finding {
+	if w.cluster.Empty() {
+		return unresolvedf("there is no %s %s in the snapshot, which has no Kubernetes objects at all", kind, name)
+	}
+	return unresolvedf("there is no %s %s in the snapshot", kind, name)
+}
+
 func notCollectedf(where verdict.Where, format string, args ...any) *verdict.Finding {
 	f := verdict.NewFindingf(verdict.SnapshotMissing, where, nil, format, args...)
 	return &f
@@ -54,7 +62,7 @@ func (w *World) resolve(e verdict.Endpoint) (resolved, *verdict.Finding) {
 	case verdict.EndpointService:
 		s, ok := w.cluster.Service(e.Namespace, e.Name)
 		if !ok {
-			return resolved{}, unresolvedf("there is no service %s/%s in the snapshot", e.Namespace, e.Name)
+			return resolved{}, w.noObject("service", e.Namespace+"/"+e.Name)
 		}
 		return resolved{service: s, addrs: s.ClusterIPs}, nil
 	case verdict.EndpointNetns:
@@ -75,7 +83,7 @@ func (w *World) resolvePod(e verdict.Endpoint) (resolved, *verdict.Finding) {
 	pod, known := w.cluster.Pod(e.Namespace, e.Name)
 	switch {
 	case !known && h == nil:
-		return resolved{}, unresolvedf("there is no pod %s in the snapshot", name)
+		return resolved{}, w.noObject("pod", name)
 	case !known:
 		return resolved{host: h, addrs: h.globalAddrs()}, nil
 	case pod.HostNetwork:
@@ -88,7 +96,7 @@ func (w *World) resolveNode(name string) (resolved, *verdict.Finding) {
 	h := w.byNode[name]
 	node, known := w.cluster.Node(name)
 	if !known && h == nil {
-		return resolved{}, unresolvedf("there is no node %s in the snapshot", name)
+		return resolved{}, w.noObject("node", name)
 	}
 	if !known {
 		return resolved{host: h, addrs: h.globalAddrs()}, nil

@@ -69,7 +69,12 @@ Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
 		Example: `  plumbline diagnose --from pod:shop/web-0 --to svc:shop/api --port 80
   plumbline diagnose --bundle examples/lab.tar.zst --from pod:shop/web-0 --to 10.244.2.10 --protocol icmp
   plumbline diagnose --bundle DIR --queries queries.jsonl -o json`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("unexpected argument %q: endpoints are named with --from and --to", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	f := cmd.Flags()

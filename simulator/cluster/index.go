@@ -265,6 +265,9 @@ func protocolOf(p corev1.Protocol) verdict.Protocol {
 	return verdict.Protocol(strings.ToLower(string(p)))
 }
 
+// Empty says whether there is no object that could bear a name.
+func (x *Index) Empty() bool { return len(x.pods)+len(x.nodes)+len(x.services) == 0 }
+
 // Pod finds a pod by name.
 func (x *Index) Pod(namespace, name string) (*Pod, bool) {
 	p, ok := x.pods[namespace+"/"+name]
