@@ -315,7 +315,8 @@ func (l *leg) send(h *host) end {
 		return e
 	}
 	key := fib.KeyOf(&l.packet, "")
-	if l.anySource && l.packet.Family() == netstack.IPv6 {
+	once := l.packet.Family() == netstack.IPv6 || l.packet.Protocol == netstack.ProtoSCTP // sctp_v4_get_dst
+	if l.anySource && once {
 		key.Src = noAddr // the socket keeps the route that it found first
 	}
 	if l.packet.Protocol == netstack.ProtoICMPv6 && l.packet.ICMPType == icmp6EchoReply {
@@ -346,7 +347,7 @@ func (l *leg) send(h *host) end {
 		if !l.quiet {
 			l.hop().Packet = l.texts.Packet(&l.packet)
 		}
-		if l.packet.Family() == netstack.IPv4 && !isICMP(l.packet.Protocol) && !l.unconnected {
+		if !once && !isICMP(l.packet.Protocol) && !l.unconnected {
 			// ip_route_connect looks up again with the source that it has chosen; what
 			// pings does not connect.
 			l.route = l.lookup(fib.KeyOf(&l.packet, ""))

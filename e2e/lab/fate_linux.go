@@ -198,6 +198,8 @@ type conversation struct {
 	started error
 	// unconnected: each packet names its destination.
 	unconnected bool
+	// source is where the kernel would connect from, of a socket that is not connected.
+	source netip.AddrPort
 	// forbidden: an ICMP error said so.
 	forbidden bool
 }
@@ -221,17 +223,24 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 	case opts.Protocol == "sctp":
 		kind, proto = unix.SOCK_RAW, unix.IPPROTO_SCTP
 	}
+	c := &conversation{to: to}
 	var fd int
-	err := asUser(opts.UID, func() (err error) {
-		fd, err = unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
-		return os.NewSyscallError("open socket", err)
-	})
-	if err != nil {
-		return nil, err
+	open := func() error {
+		err := asUser(opts.UID, func() (err error) {
+			fd, err = unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+			return os.NewSyscallError("open socket", err)
+		})
+		if err != nil {
+			return err
+		}
+		c.file = os.NewFile(uintptr(fd), "socket")
+		if err := c.prepare(fd, opts, unspecified); err != nil {
+			c.file.Close()
+			return err
+		}
+		return nil
 	}
-	c := &conversation{file: os.NewFile(uintptr(fd), "socket"), to: to}
-	if err := c.prepare(fd, opts, unspecified); err != nil {
-		c.file.Close()
+	if err := open(); err != nil {
 		return nil, err
 	}
 	if c.unconnected = opts.Protocol == "icmp" && opts.Unconnected; c.unconnected {
@@ -243,6 +252,16 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 	c.started = unix.Connect(fd, sockaddr(to))
 	if errors.Is(c.started, unix.EINPROGRESS) {
 		c.started = nil
+	}
+	if opts.Protocol == "sctp" {
+		// A kernel's own SCTP looks up the route without a source, and keeps the source that the route asks for
+		// (sctp_v4_get_dst, sctp_v6_get_dst): so does a raw socket that is not connected.
+		c.source = c.local()
+		c.file.Close()
+		if err := open(); err != nil {
+			return nil, err
+		}
+		c.unconnected = true
 	}
 	return c, nil
 }
@@ -356,6 +375,9 @@ func (c *conversation) control(fn func(fd int)) {
 }
 
 func (c *conversation) local() (local netip.AddrPort) {
+	if c.source.IsValid() {
+		return c.source
+	}
 	c.control(func(fd int) {
 		sa, _ := unix.Getsockname(fd)
 		local = addrOf(sa)
@@ -541,7 +563,8 @@ func (c *conversation) send(message []byte) (err error) {
 		_, err = c.file.Write(message)
 		return err
 	}
-	c.control(func(fd int) { err = unix.Sendto(fd, message, 0, sockaddr(c.to)) })
+	// The port of a raw socket is the number of its protocol, or none.
+	c.control(func(fd int) { err = unix.Sendto(fd, message, 0, sockaddr(netip.AddrPortFrom(c.to.Addr(), 0))) })
 	return os.NewSyscallError("sendto", err)
 }
 

@@ -161,7 +161,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		}
 		buf := make([]byte, 2048)
 		for {
-			n, _, err := c.receive(buf)
+			n, from, err := c.receive(buf)
 			switch {
 			case errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(last):
 				return ask(tag, say, answer, size)
@@ -173,7 +173,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 				continue
 			}
 			p, ok := parseSCTP(transportOf(buf[:n], c.to.Addr()))
-			if !ok || p.from != c.to.Port() || p.to != port || p.tag != own {
+			if !ok || from.Unmap() != c.to.Addr() || p.from != c.to.Port() || p.to != port || p.tag != own {
 				continue
 			}
 			if _, aborted := p.chunk(sctpAbort, 0); aborted {
