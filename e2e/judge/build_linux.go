@@ -58,6 +58,7 @@ func (w *World) build(ctx context.Context, prefix string) (*built, error) {
 		{"", b.settle},
 		{ToolBridge, b.batch("bridge")},
 		{ToolLate, b.batch("ip")},
+		{ToolRule, b.batch("ip")},
 		{"", b.settle},
 		{ToolSysctl, b.sysctls},
 		{ToolIPSet, b.ipsets},

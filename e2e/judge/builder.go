@@ -129,9 +129,12 @@ func (b *builder) route(ns string, family netstack.Family, object, text string, 
 	if !b.once(key) {
 		return false
 	}
-	mark := b.mark(ns)
+	mark, tool := b.mark(ns), ToolIP
+	if object == "rule" {
+		tool = ToolRule
+	}
 	b.add(Element{
-		Namespace: ns, Tool: ToolIP, Family: family, Mark: mark, Features: features,
+		Namespace: ns, Tool: tool, Family: family, Mark: mark, Features: features,
 		Text: fmt.Sprintf("-%d %s add %s proto %d", family, object, text, mark),
 	})
 	return true

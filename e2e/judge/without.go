@@ -24,7 +24,7 @@ func without(s *simulator.Snapshot, e *Element) (*simulator.Snapshot, bool) {
 	switch e.Tool {
 	case ToolIPTables:
 		found = dropRule(&ns, e)
-	case ToolIP:
+	case ToolIP, ToolRule:
 		found = dropRoute(&ns, e)
 	case ToolLate, ToolBridge:
 		found = dropRoute(&ns, e) || resetPort(&ns, e)

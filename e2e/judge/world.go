@@ -63,10 +63,11 @@ type Tool string
 const (
 	ToolEarly    Tool = "early-sysctl" // KEY=VALUE, before there are links
 	ToolLink     Tool = "link"         // a line of `ip -batch`
-	ToolIP       Tool = "ip"           // a line of `ip -batch`: addresses, routes, rules, neighbours, next hops
+	ToolIP       Tool = "ip"           // a line of `ip -batch`: addresses, routes, neighbours, next hops
 	ToolTun      Tool = "tun"          // NAME of a tun or tap device whose packets are read, so that it has a carrier
 	ToolBridge   Tool = "bridge"       // a line of `bridge -batch`
 	ToolLate     Tool = "late"         // a line of `ip -batch`, once all links have settled
+	ToolRule     Tool = "rule"         // a line of `ip -batch`, which has no say in what routes may be made
 	ToolSysctl   Tool = "sysctl"       // KEY=VALUE
 	ToolIPSet    Tool = "ipset"        // a line of `ipset restore`
 	ToolIPTables Tool = "iptables"     // a line of iptables-restore: a chain or a rule
