@@ -5,6 +5,7 @@ const (
 	extensionIPv6 = 0
 	extensionTCP  = 1
 	extensionIPv4 = 2
+	extensionSCTP = 3
 )
 
 // extensionPresent asks whether there is such a header (NFT_EXTHDR_F_PRESENT).
@@ -45,7 +46,36 @@ var (
 		131: sourceRoute("lsrr"), 7: sourceRoute("rr"), 137: sourceRoute("ssrr"),
 		148: extension("ra", of("type", typeInteger, 0, 8), of("length", typeInteger, 8, 8), of("value", typeInteger, 16, 16)),
 	}
+	sctpChunks = map[uint32]*protocol{
+		0:   chunk("data", of("tsn", typeInteger, 32, 32), of("stream", typeInteger, 64, 16), of("ssn", typeInteger, 80, 16), of("ppid", typeInteger, 96, 32)),
+		1:   opening("init"),
+		2:   opening("init-ack"),
+		3:   chunk("sack", of("cum-tsn-ack", typeInteger, 32, 32), of("a-rwnd", typeInteger, 64, 32), of("num-gap-ack-blocks", typeInteger, 96, 16), of("num-dup-tsns", typeInteger, 112, 16)),
+		4:   chunk("heartbeat"),
+		5:   chunk("heartbeat-ack"),
+		6:   chunk("abort"),
+		7:   chunk("shutdown", of("cum-tsn-ack", typeInteger, 32, 32)),
+		8:   chunk("shutdown-ack"),
+		9:   chunk("error"),
+		10:  chunk("cookie-echo"),
+		11:  chunk("cookie-ack"),
+		12:  chunk("ecne", of("lowest-tsn", typeInteger, 32, 32)),
+		13:  chunk("cwr", of("lowest-tsn", typeInteger, 32, 32)),
+		14:  chunk("shutdown-complete"),
+		128: chunk("asconf-ack", of("seqno", typeInteger, 32, 32)),
+		192: chunk("forward-tsn", of("new-cum-tsn", typeInteger, 32, 32)),
+		193: chunk("asconf", of("seqno", typeInteger, 32, 32)),
+	}
 )
+
+func chunk(name string, fields ...field) *protocol {
+	return extension(name, append([]field{of("type", typeInteger, 0, 8), of("flags", typeInteger, 8, 8), of("length", typeInteger, 16, 16)}, fields...)...)
+}
+
+func opening(name string) *protocol {
+	return chunk(name, of("init-tag", typeInteger, 32, 32), of("a-rwnd", typeInteger, 64, 32), of("num-outbound-streams", typeInteger, 96, 16),
+		of("num-inbound-streams", typeInteger, 112, 16), of("initial-tsn", typeInteger, 128, 32))
+}
 
 func sourceRoute(name string) *protocol {
 	return extension(name, of("type", typeInteger, 0, 8), of("length", typeInteger, 8, 8), of("ptr", typeInteger, 16, 8), of("addr", typeIPv4, 24, 32))
@@ -60,6 +90,8 @@ func extensionOf(op, number uint32) *protocol {
 		return tcpOptions[number]
 	case extensionIPv4:
 		return ipOptions[number]
+	case extensionSCTP:
+		return sctpChunks[number]
 	}
 	return nil
 }

@@ -110,12 +110,13 @@ func (f *finisher) mayImplyLink(dep *node) bool {
 	return true
 }
 
-// implyHeader leaves out what an extension header or option implies
+// implyHeader leaves out what an extension header or option implies; a chunk of SCTP implies nothing
 // (exthdr_dependency_kill).
 func (f *finisher) implyHeader(n *node) {
-	if n.key == extensionTCP {
+	switch n.key {
+	case extensionTCP:
 		f.dependency.drop(f, layerTransport)
-	} else {
+	case extensionIPv4, extensionIPv6:
 		f.dependency.drop(f, layerNetwork)
 	}
 }

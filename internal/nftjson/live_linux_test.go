@@ -35,8 +35,6 @@ var better = map[string]string{
 
 // notUnderstood are rules for which the tool is asked.
 var notUnderstood = map[string]string{
-	"sctp chunk data exists":      "extension header 3",
-	"sctp chunk init flags 5":     "extension header 3",
 	`socket cgroupv2 level 1 "."`: "the path of a cgroup",
 }
 

@@ -173,7 +173,7 @@ func (d *decoder) extension(a *attributes) {
 	offset, width := int(a.u32(3))*8, int(a.u32(4))*8
 	n.protocol = extensionOf(n.key, number)
 	reset := n.key == extensionTCP && a[1] == nil && a[7] == nil
-	if n.key > extensionIPv4 || n.flags&^extensionPresent != 0 || a.u32(3) > 1<<16 || width <= 0 && !reset || width > 512 {
+	if n.key > extensionSCTP || n.flags&^extensionPresent != 0 || a.u32(3) > 1<<16 || width <= 0 && !reset || width > 512 {
 		d.fail("extension header %d, %d", n.key, number)
 		return
 	}

@@ -13,7 +13,7 @@ const (
 	fibLoad
 	osfLoad
 	xfrmLoad
-	headerLoad // an extension header, or an option of TCP or IP
+	headerLoad // an extension header, an option of TCP or IP, or a chunk of SCTP
 	numgenLoad
 	hashLoad
 	swapped // the bytes of left, in the other order

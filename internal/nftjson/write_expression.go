@@ -222,7 +222,7 @@ func (w *writer) fib(n *node) {
 }
 
 func (w *writer) header(n *node) {
-	w.only([...]string{extensionIPv6: "exthdr", extensionTCP: "tcp option", extensionIPv4: "ip option"}[n.key])
+	w.only([...]string{extensionIPv6: "exthdr", extensionTCP: "tcp option", extensionIPv4: "ip option", extensionSCTP: "sctp chunk"}[n.key])
 	w.open('{')
 	switch {
 	case n.protocol == nil:

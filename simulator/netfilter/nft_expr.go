@@ -22,6 +22,9 @@ type nftExpr struct {
 	get      func(x *traversal) (u128, tri)
 	// field is what a payload expression reads; nil for all else.
 	field *nftField
+	// bitsKnown reads a field of which only some bits are known, and which; nil where
+	// that is not said.
+	bitsKnown func(x *traversal) (v, known u128)
 	// random is set for what rolls dice: get then answers maybe.
 	random *nftRandom
 }
@@ -74,6 +77,8 @@ func (p *nftParser) expr(n *jsonNode) (nftExpr, error) {
 		return p.tcpOption(arg)
 	case "ip option":
 		return p.ipOption(arg)
+	case "sctp chunk":
+		return p.sctpChunk(arg)
 	case "numgen", "jhash", "symhash":
 		return p.random(kind, arg)
 	case "&", "|", "^", "<<", ">>":
@@ -114,14 +119,28 @@ func (p *nftParser) operand(n *jsonNode, typ nftType) (nftExpr, error) {
 
 func combine(op string, left, right nftExpr) nftExpr {
 	e := left
-	e.random, e.field, e.key, e.constant = nil, nil, keyNone, false
+	e.random, e.field, e.bitsKnown, e.key, e.constant = nil, nil, nil, keyNone, false
 	if op == "&" && left.key == keyMark && right.constant {
 		bits, _ := right.get(nil)
 		e.key, e.mask = keyMark, left.mask&uint32(bits.lo)
 	}
 	width := left.bits
+	var masked func(x *traversal) (v, known u128)
+	if op == "&" && left.bitsKnown != nil && right.constant {
+		mask, _ := right.get(nil)
+		masked = func(x *traversal) (v, known u128) {
+			v, known = left.bitsKnown(x)
+			return v.and(mask), known.or(mask.not())
+		}
+		e.bitsKnown = masked
+	}
 	e.get = func(x *traversal) (u128, tri) {
 		a, res := left.value(x)
+		if res == maybe && masked != nil {
+			if v, known := masked(x); known.not() == (u128{}) {
+				return v, yes
+			}
+		}
 		b, res2 := right.value(x)
 		if res != yes || res2 != yes {
 			return u128{}, both(res, res2)

@@ -45,11 +45,11 @@ func (m *nftMatch) match(x *traversal) tri {
 // differs says whether the bits that are known of a field already tell that it
 // is not the one wanted: nft joins neighbouring fields to one look.
 func (m *nftMatch) differs(x *traversal) bool {
-	f := m.key.parts[0].field
-	if f == nil || m.set != nil || m.op > opNotEqual || m.values.first != m.values.last {
+	read := m.key.parts[0].bitsKnown
+	if read == nil || m.set != nil || m.op > opNotEqual || m.values.first != m.values.last {
 		return false
 	}
-	v, known := f.bitsKnown(x)
+	v, known := read(x)
 	return v.xor(m.values.first).and(known) != u128{}
 }
 

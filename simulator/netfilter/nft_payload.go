@@ -250,7 +250,7 @@ func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
 	if err != nil {
 		return nftExpr{name: name}, err
 	}
-	e := nftExpr{name: name, typ: f.typ, bits: f.length, field: &f}
+	e := nftExpr{name: name, typ: f.typ, bits: f.length, field: &f, bitsKnown: f.bitsKnown}
 	e.get = f.fast(name)
 	if e.get == nil {
 		e.get = f.read

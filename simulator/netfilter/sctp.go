@@ -86,12 +86,13 @@ const (
 	sctpChunksOnly
 )
 
-// sctpFlagsOf are the flags of a chunk as the walk sends it: a message is one
-// chunk, its first and its last, and delivered in order.
+// sctpFlagsOf are the flags of a chunk as the walk sends it, and which of them are
+// known: a message is one chunk, its first and its last, and delivered in order;
+// whether it asks to be acknowledged at once, its sender chooses.
 func sctpFlagsOf(chunk uint8) sctpChunkFlags {
 	if chunk == 0 {
-		const last, first, unordered = 1, 2, 4
-		return sctpChunkFlags{mask: last | first | unordered, set: last | first}
+		const last, first, atOnce = 1, 2, 8
+		return sctpChunkFlags{mask: 0xff &^ atOnce, set: last | first}
 	}
 	return sctpChunkFlags{mask: 0xff}
 }

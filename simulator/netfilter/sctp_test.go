@@ -1,6 +1,8 @@
 package netfilter
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -84,6 +86,71 @@ func TestOptionsOfSCTPAreChecked(t *testing.T) {
 		_, err := Compile(ns)
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", options, err, want)
+		}
+	}
+}
+
+// TestChunksInNftables is about what nft_exthdr_sctp_eval makes of what the walk sends.
+func TestChunksInNftables(t *testing.T) {
+	const both = netstack.SCTPSack | netstack.SCTPData
+	match := func(field, op, right string) string {
+		name, field, _ := strings.Cut(field, " ")
+		left := fmt.Sprintf(`{"sctp chunk": {"name": %q}}`, name)
+		if field != "" {
+			field, mask, masked := strings.Cut(field, " & ")
+			left = fmt.Sprintf(`{"sctp chunk": {"name": %q, "field": %q}}`, name, field)
+			if masked {
+				left = fmt.Sprintf(`{"&": [%s, %s]}`, left, mask)
+			}
+		}
+		return fmt.Sprintf(`{"match": {"op": %q, "left": %s, "right": %s}}`, op, left, right)
+	}
+	for _, c := range []struct {
+		rule     string
+		protocol netstack.Protocol
+		carries  netstack.SCTPChunks
+		want     tri
+	}{
+		{match("init", "==", "true"), netstack.ProtoSCTP, netstack.SCTPInit, yes},
+		{match("init", "==", "true"), netstack.ProtoSCTP, both, no},
+		{match("init", "==", "false"), netstack.ProtoSCTP, both, yes},
+		{match("init", "==", "false"), netstack.ProtoTCP, 0, yes},
+		{match("asconf", "==", "true"), netstack.ProtoSCTP, both, no},
+		{match("sack", "==", "true"), netstack.ProtoSCTP, both, yes},
+		{match("data", "==", "true"), netstack.ProtoSCTP, both, yes},
+		{match("data type", "==", "0"), netstack.ProtoSCTP, both, yes},
+		{match("data type", "!=", "1"), netstack.ProtoSCTP, both, yes},
+		{match("data type", "!=", "1"), netstack.ProtoSCTP, netstack.SCTPInit, no},
+		{match("data type", "!=", "1"), netstack.ProtoTCP, 0, no},
+		{match("init flags", "==", "0"), netstack.ProtoSCTP, netstack.SCTPInit, yes},
+		// Whether a message is to be acknowledged at once is not known.
+		{match("data flags", "==", "3"), netstack.ProtoSCTP, both, maybe},
+		{match("data flags", "==", "7"), netstack.ProtoSCTP, both, no},
+		{match("data flags", "!=", "4"), netstack.ProtoSCTP, both, yes},
+		{match("data flags & 7", "==", "3"), netstack.ProtoSCTP, both, yes},
+		{match("data flags & 4", "==", "4"), netstack.ProtoSCTP, both, no},
+		{match("data flags & 8", "==", "8"), netstack.ProtoSCTP, both, maybe},
+		{match("data flags & 12", "==", "12"), netstack.ProtoSCTP, both, no},
+		{match("cookie-ack length", "==", "4"), netstack.ProtoSCTP, netstack.SCTPCookieAck, yes},
+		{match("init length", ">", "60"), netstack.ProtoSCTP, netstack.SCTPInit, maybe},
+		{match("init init-tag", "==", "5"), netstack.ProtoSCTP, netstack.SCTPInit, maybe},
+		{match("init init-tag", "==", "5"), netstack.ProtoSCTP, both, no},
+		{match("i-data", "==", "true"), netstack.ProtoSCTP, both, maybe}, // which nft 1.0.6 does not name
+	} {
+		rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(`{"nftables": [
+{"table": {"family": "inet", "name": "t"}},
+{"chain": {"family": "inet", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"rule": {"family": "inet", "table": "t", "chain": "f", "handle": 1, "expr": [` + c.rule + `, {"drop": null}]}}
+]}`)}})
+		p := packet()
+		p.Protocol, p.Chunks = c.protocol, c.carries
+		env := &fakeEnv{}
+		got := is(rs.Run(netstack.IPv4, Forward, &State{Packet: p, In: "eth0", Out: "eth1"}, env).Action == Drop)
+		if env.asked != nil {
+			got = maybe
+		}
+		if got != c.want {
+			t.Errorf("%s, of a packet of %d with chunks %#x: %v, want %v", c.rule, c.protocol, c.carries, got, c.want)
 		}
 	}
 }
