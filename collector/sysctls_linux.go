@@ -37,7 +37,7 @@ var sysctls = []string{
 	"net/mptcp/enabled",
 	"net/sctp/{l3mdev_accept,rto_initial}",
 	"net/netfilter/{nf_conntrack_acct,nf_conntrack_buckets,nf_conntrack_checksum,nf_conntrack_count,nf_conntrack_helper,nf_conntrack_max," +
-		"nf_conntrack_tcp_be_liberal,nf_conntrack_tcp_ignore_invalid_rst,nf_conntrack_tcp_loose,nf_hooks_lwtunnel," +
+		"nf_conntrack_sctp_timeout_cookie_echoed,nf_conntrack_tcp_be_liberal,nf_conntrack_tcp_ignore_invalid_rst,nf_conntrack_tcp_loose,nf_hooks_lwtunnel," +
 		"nf_conntrack_tcp_timeout_established,nf_conntrack_udp_timeout,nf_conntrack_udp_timeout_stream}",
 	"net/nf_conntrack_max",
 }

@@ -277,6 +277,7 @@ func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []v
 		}
 	}
 	f := *e.finding
+	var doubt *verdict.Finding
 	switch {
 	case e.kind == undecided:
 		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown
@@ -286,8 +287,8 @@ func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []v
 	default:
 		c.path.Verdict, c.path.Outcome = verdict.Unreachable, verdict.OutcomeTimeout
 		if c.client.Protocol == netstack.ProtoSCTP {
-			if told && !s.back { // sctp_v4_err
-				c.path.Outcome = outcomeOf(e.notice, &c.client)
+			if told && !s.back {
+				c.path.Outcome, doubt = c.rejected(&e, s, &f)
 			}
 			break
 		}
@@ -302,4 +303,7 @@ func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []v
 		}
 	}
 	c.path.Findings = append(c.path.Findings, f)
+	if doubt != nil {
+		c.path.Findings = append(c.path.Findings, *doubt)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -52,14 +53,33 @@ func TestTheKernelsOwnSCTP(t *testing.T) {
 			"a drop of aborts", "node-1 {iptables} -I FORWARD -p sctp -m sctp --chunk-types any ABORT -j DROP",
 			"node-1 {iptables} -D FORWARD -p sctp -m sctp --chunk-types any ABORT -j DROP", diameter + 1, verdict.NoListener,
 		},
+		{
+			"a reject of cookies, also of those that connection tracking does not know", "node-1 {iptables} -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT",
+			"node-1 {iptables} -D FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT", diameter, verdict.NetfilterReject,
+		},
+		{
+			"a reject of cookies behind a drop of what is invalid", "node-2 {iptables} -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT",
+			"node-2 {iptables} -D FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT", diameter, verdict.NetfilterReject,
+		},
+		{
+			"a reject of cookies, as if their protocol was not spoken", "node-1 iptables -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT --reject-with icmp-proto-unreachable",
+			"node-1 iptables -D FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT --reject-with icmp-proto-unreachable", diameter, verdict.NetfilterReject,
+		},
 	} {
 		apply(t, l, s.change, families)
 		world := against.Compile(t, collect(t, l))
 		for _, f := range families {
+			if f == netstack.IPv6 && strings.HasPrefix(s.change, "node-1 iptables") {
+				continue
+			}
 			to := netip.AddrPortFrom(netip.MustParseAddr(words(t, l, f).Replace("{"+far+"}")), s.port)
 			r := against.Diagnose(t, world, verdict.Query{From: "pod:" + web, To: to.Addr().String(), Port: to.Port(), Protocol: verdict.SCTP})
 			var fate lab.Fate
 			inside(t, l, web, func() error { fate.Outcome, fate.Err = associate(to); return nil })
+			t.Logf("%s, %s: %s", s.name, f, fate.Outcome)
+			if doubt := r.Paths[0].Outcome == verdict.OutcomeUnknown; doubt != strings.HasSuffix(s.name, "what is invalid") {
+				t.Errorf("%s, %s: simulated %s", s.name, f, r.Paths[0].Outcome)
+			}
 			against.Agree(t, s.name+" "+f.String(), "sctp", fate, &r.Paths[0], s.reason)
 		}
 		apply(t, l, s.undo, families)

@@ -60,6 +60,8 @@ var sctpScenarios = []scenario{
 		node-2 {iptables}-legacy -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO,SHUTDOWN -j DROP`},
 	{name: "a reject of cookies", to: far, reason: verdict.NetfilterReject, change: `
 		node-2 {iptables} -I FORWARD -p sctp -m sctp --dport 3868 --chunk-types any COOKIE_ECHO -j REJECT`},
+	{name: "a reject of cookies, as if their protocol was not spoken", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-1 iptables -I FORWARD -p sctp -m sctp --chunk-types any COOKIE_ECHO -j REJECT --reject-with icmp-proto-unreachable`},
 	{name: "a drop of what acknowledges the cookie", to: far, reason: verdict.NetfilterDrop, change: `
 		node-2 {iptables} -I FORWARD -p sctp -m sctp --chunk-types all COOKIE_ACK -j DROP`},
 	{name: "a drop of acknowledgements alone, which come with data", to: far, change: `
@@ -74,6 +76,21 @@ var sctpScenarios = []scenario{
 		node-1 {iptables}-legacy -I FORWARD -p sctp -m sctp --chunk-types any DATA:e -j DROP`},
 	{name: "all but what the association is made of is dropped", to: far, change: `
 		node-1 {iptables} -I FORWARD -p sctp -m sctp ! --chunk-types any INIT,INIT_ACK,COOKIE_ECHO,COOKIE_ACK,DATA -j DROP`},
+
+	{name: "nftables drops cookies", to: far, reason: verdict.NetfilterDrop, change: chunkRules(
+		"sctp chunk heartbeat exists drop", "sctp chunk init flags 1 drop", "sctp chunk cookie-echo exists drop")},
+	{name: "nftables drops what acknowledges the cookie, by its length", to: far, reason: verdict.NetfilterDrop, change: chunkRules(
+		"sctp chunk cookie-ack length 5 drop", "sctp chunk cookie-ack length 4 drop")},
+	{name: "nftables drops messages in order", to: far, reason: verdict.NetfilterDrop, change: chunkRules(
+		"sctp chunk data flags & 7 == 7 drop", "sctp chunk data flags & 7 == 3 drop")},
+	{name: "nftables drops messages out of order, and of parts", to: far, change: chunkRules(
+		"sctp chunk data flags & 4 == 4 drop", "sctp chunk data flags & 3 != 3 drop", "sctp chunk data flags 0 drop", "sctp chunk data type 1 drop")},
+	{name: "nftables drops what does not acknowledge, with data or without", to: far, reason: verdict.NetfilterDrop, change: chunkRules(
+		"sctp chunk sack missing sctp chunk data missing accept", "sctp sport 3868 sctp chunk sack exists sctp chunk data exists drop")},
+	{name: "nftables knows no chunks of other protocols", to: far, change: chunkRules(
+		"sctp chunk init exists meta l4proto != sctp drop", "meta l4proto != sctp sctp chunk init flags 0 drop")},
+	{name: "nftables takes two chunks only", to: far, reason: verdict.NetfilterDrop, change: chunkRules(
+		"sctp chunk init exists accept", "sctp chunk init-ack exists accept", "meta l4proto sctp drop")},
 
 	// Connection tracking.
 	{name: "new, established and nothing else", to: far, change: `
@@ -106,6 +123,17 @@ var sctpScenarios = []scenario{
 		shop/api-1 {iptables} -t nat -A PREROUTING -p sctp --dport 7 -j REDIRECT --to-ports 3868`},
 }
 
+// chunkRules puts rules of nftables in the way, on the client's node.
+func chunkRules(rules ...string) string {
+	change := `
+		node-1 nft add table inet plumbline-sctp
+		node-1 nft add chain inet plumbline-sctp forward { type filter hook forward priority 0 ; }`
+	for _, rule := range rules {
+		change += "\n\t\tnode-1 nft add rule inet plumbline-sctp forward " + rule
+	}
+	return change
+}
+
 func TestAssociations(t *testing.T) {
 	t.Parallel()
 	if kernelSpeaksSCTP() {
@@ -117,6 +145,9 @@ func TestAssociations(t *testing.T) {
 			s.proto = "sctp"
 			l := startQuick(t, fmt.Sprintf("a%d", i), speakSCTP)
 			families := []netstack.Family{netstack.IPv4, netstack.IPv6}
+			if s.only != 0 {
+				families = []netstack.Family{s.only}
+			}
 			apply(t, l, s.change, families)
 			snapshot := collect(t, l)
 			showSCTP(l, snapshot)

@@ -152,7 +152,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		packet := sctpPacket{port, c.to.Port(), tag, []sctpChunk{say}}
 		if err := c.send(packet.bytes()); err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOBUFS) {
 			// Those two are loss to a kernel's own SCTP (sctp_packet_transmit).
-			if !c.aboutSCTP(port) {
+			if !c.aboutSCTP(port) || deaf(tag, err) {
 				err = c.send(packet.bytes()) // another's error was waiting
 			}
 			if err != nil {
@@ -167,7 +167,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 				return ask(tag, say, answer, size)
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				return nil, err
-			case err != nil && c.aboutSCTP(port):
+			case err != nil && c.aboutSCTP(port) && !deaf(tag, err):
 				return nil, err
 			case err != nil:
 				continue
@@ -201,6 +201,12 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 		return err
 	}
 	return fate.connected(string(answer[dataHeader:]))
+}
+
+// deaf says whether a client does not listen to an error, as a kernel's own: once it knows the server's tag, no longer to
+// "protocol unreachable" (TYPE_SCTP_OTHER_ICMP_PROTO_UNREACH).
+func deaf(tag uint32, err error) bool {
+	return tag != 0 && (errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EPROTO))
 }
 
 // aboutSCTP says whether the errors that wait are about packets of the client's port: a raw socket hears those of its
