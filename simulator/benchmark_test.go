@@ -3,12 +3,18 @@ package simulator_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -173,6 +179,50 @@ func TestServicesInACluster(t *testing.T) {
 			if len(p.Hops) < 4 || len(p.Reverse) < 4 || len(p.Translations) != 1 {
 				t.Errorf("%s: path %d has %d hops, %d back, and %d translations", mode, i, len(p.Hops), len(p.Reverse), len(p.Translations))
 			}
+		}
+	}
+}
+
+// What the API names and the rules lack, or the other way round, is told with
+// the mode of the proxy whose rules they are.
+func TestMissingAndUnexpectedBackends(t *testing.T) {
+	ip := (&proxyrules.Spec{Services: 10}).ClusterIP(9).String()
+	stranger := netip.MustParseAddr("10.128.9.2")
+	var endpoints []discoveryv1.Endpoint
+	for _, a := range []netip.Addr{podOf(1), podOf(2), stranger} {
+		endpoints = append(endpoints, discoveryv1.Endpoint{Addresses: []string{a.String()}})
+	}
+	name, target := "", int32(proxyrules.EndpointPort)
+	objects := cluster.Objects{
+		Services: []corev1.Service{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "last"},
+			Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Port: proxyrules.ServicePort}}},
+		}},
+		EndpointSlices: []discoveryv1.EndpointSlice{{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "last-1", Labels: map[string]string{discoveryv1.LabelServiceName: "last"}},
+			AddressType: discoveryv1.AddressTypeIPv4, Endpoints: endpoints, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &target}},
+		}},
+	}
+	for _, mode := range []string{"iptables", "nftables"} {
+		s := routedCluster(mode, 10)
+		s.Cluster = objects
+		r := diagnose(t, compileWorld(t, s), tcp("pod:"+podName(0), "svc:shop/last", proxyrules.ServicePort))
+		if r.Verdict != verdict.Reachable {
+			t.Errorf("%s: %s, want reachable: a difference alone changes nothing", mode, r.Verdict)
+		}
+		var got []string
+		for _, f := range r.Reasons {
+			if f.Code == verdict.ServiceBackendMismatch {
+				got = append(got, string(f.Severity)+": "+f.Message)
+			}
+		}
+		slices.Sort(got)
+		want := []string{
+			fmt.Sprintf("warning: endpoint %s:%d of service shop/last is unexpected in %s on node node-0", podOf(3), proxyrules.EndpointPort, mode),
+			fmt.Sprintf("warning: endpoint %s:%d of service shop/last is missing in %s on node node-0", stranger, proxyrules.EndpointPort, mode),
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n%q\nwant\n%q", mode, got, want)
 		}
 	}
 }

@@ -165,7 +165,20 @@ func (e *explainer) traffic() cluster.Traffic {
 func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
 	node := e.traffic().Node
 	return verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node, Resource: "service " + e.to.service.String()}, nil,
-		"endpoint %s of service %s %s in iptables on node %s", endpoint, e.to.service, how, node)
+		"endpoint %s of service %s %s in %s on node %s", endpoint, e.to.service, how, e.w.serviceProxy(node), node)
+}
+
+// serviceProxy is the mode of the service proxy of a node, by what it left there.
+func (w *World) serviceProxy(node string) string {
+	h := w.byNode[node]
+	switch {
+	case h == nil:
+	case h.balancer != nil && len(h.balancer.Services()) > 0:
+		return "ipvs"
+	case h.filter != nil && h.filter.HasTable("kube-proxy"):
+		return "nftables"
+	}
+	return "iptables"
 }
 
 // compareBackends compares the endpoints that packets would go to with those

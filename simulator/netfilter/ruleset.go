@@ -23,6 +23,20 @@ type Ruleset struct {
 	links map[string]*netstack.Link
 }
 
+// HasTable says whether a chain of nat is in a table of nftables with that name.
+func (rs *Ruleset) HasTable(name string) bool {
+	for family := range rs.pipelines {
+		for hook := range rs.pipelines[family] {
+			for _, c := range rs.pipelines[family][hook].nat {
+				if c.table == name {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // pipeline is what happens at one hook, in order.
 type pipeline struct {
 	ops []hookOp
