@@ -241,6 +241,8 @@ func (l *link) bridgeData(ad *netlink.AttributeDecoder) {
 		l.Bridge.NFCallIPTables = ad.Uint8() != 0
 	case unix.IFLA_BR_NF_CALL_IP6TABLES:
 		l.Bridge.NFCallIP6Tables = ad.Uint8() != 0
+	case unix.IFLA_BR_NF_CALL_ARPTABLES:
+		l.Bridge.NFCallARPTables = ad.Uint8() != 0
 	}
 }
 

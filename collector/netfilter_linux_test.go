@@ -87,6 +87,45 @@ func TestRuleSetsOfAllBackends(t *testing.T) {
 	}
 }
 
+// What the kernel has of arptables is written as its tool prints it.
+func TestLegacyARPTables(t *testing.T) {
+	if _, err := lookPath("arptables-legacy"); err != nil {
+		t.Skip("arptables-legacy is not installed")
+	}
+	ns := newNetns(t, "a")
+	if out, err := exec.Command("ip", "netns", "exec", ns, "arptables-legacy", "-N", "own").CombinedOutput(); err != nil {
+		t.Skipf("the kernel has no arptables: %s", out)
+	}
+	script(t, ns, `
+		arptables-legacy -N empty
+		arptables-legacy -P OUTPUT DROP
+		arptables-legacy -A INPUT -s 10.9.1.1 -i eth0 --opcode Request -j DROP
+		arptables-legacy -A INPUT ! -s 10.9.1.0/24 ! -i eth+ -j own
+		arptables-legacy -A INPUT -d 10.9.1.9/255.0.0.255 ! --opcode 2 -j empty
+		arptables-legacy -A own --source-mac 02:00:00:00:00:01/ff:ff:ff:ff:ff:00 --h-length 6 --h-type 1 --proto-type 0x800 -j RETURN
+		arptables-legacy -A own ! --destination-mac 02:00:00:00:00:01 -d 10.0.0.1
+		arptables-legacy -A OUTPUT -o eth1 --h-length 6 -j mangle --mangle-ip-s 10.0.0.3 --mangle-mac-d 02:00:00:00:00:07 --mangle-target DROP
+		arptables-legacy -A FORWARD -j CLASSIFY --set-class 1:2
+		arptables-legacy -A FORWARD --h-length 7 -j QUEUE
+	`)
+	got := collectNetns(t, ns, netstack.PartARPTablesLegacy)
+	want := []string{
+		"*filter", ":INPUT ACCEPT", ":OUTPUT DROP", ":FORWARD ACCEPT", ":own -", ":empty -",
+		"-A INPUT -j DROP -i eth0 -s 10.9.1.1 --opcode 1",
+		"-A INPUT -j own ! -i eth+ ! -s 10.9.1.0/24",
+		"-A INPUT -j empty -d 10.0.0.9/255.0.0.255 ! --opcode 2",
+		"-A OUTPUT -j mangle -o eth1 --h-length 6 --mangle-mac-d 02:00:00:00:00:07 --mangle-ip-s 10.0.0.3 --mangle-target DROP",
+		"-A FORWARD -j CLASSIFY --set-class 1:2",
+		"-A FORWARD -j QUEUE --h-length 7",
+		"-A own -j RETURN --src-mac 02:00:00:00:00:00/ff:ff:ff:ff:ff:00 --h-length 6 --h-type 1 --proto-type 0x800",
+		"-A own -d 10.0.0.1 ! --dst-mac 02:00:00:00:00:01",
+	}
+	if diff := cmp.Diff(want, ruleLines(got.ARPTables.Data)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	same(t, "file", "netns/"+ns+"/arptables-save-legacy.txt", got.ARPTables.File)
+}
+
 func TestWithoutRulesEveryRuleSetIsEmptyAndNoToolIsRun(t *testing.T) {
 	ns := newNetns(t, "a")
 	c := New(Options{Namespaces: []string{ns}, Logger: quiet()})

@@ -36,6 +36,7 @@ func sources() []source {
 		{netstack.PartIPTables6, readIPTablesNFT(netstack.IPv6)},
 		{netstack.PartIPTables4Legacy, readIPTablesLegacy(netstack.IPv4)},
 		{netstack.PartIPTables6Legacy, readIPTablesLegacy(netstack.IPv6)},
+		{netstack.PartARPTablesLegacy, readARPTables},
 		{netstack.PartNFT, readNFT},
 		{netstack.PartIPSet, readIPSet},
 		{netstack.PartIPVS, readIPVS},

@@ -18,7 +18,10 @@ func (l *leg) bridgeNF(bridge *netstack.Link) bool {
 		}
 	}
 	key, own := "net.bridge.bridge-nf-call-iptables", bridge.Bridge != nil && bridge.Bridge.NFCallIPTables
-	if l.packet.Family() == netstack.IPv6 {
+	switch {
+	case l.arp != nil:
+		key, own = "net.bridge.bridge-nf-call-arptables", bridge.Bridge != nil && bridge.Bridge.NFCallARPTables
+	case l.packet.Family() == netstack.IPv6:
 		key, own = "net.bridge.bridge-nf-call-ip6tables", bridge.Bridge != nil && bridge.Bridge.NFCallIP6Tables
 	}
 	v, _ := l.host.Sysctl(key)
@@ -320,6 +323,11 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 	nf = nf && l.bridgeNF(bridge.Link)
 	if e, stop := l.hookBridgeOut(in, out, true); stop {
 		return e
+	}
+	if nf && in.Valid() && l.arp != nil { // br_nf_forward_arp
+		if e, stop := l.hookARP(netfilter.Forward, in.Link.Name, out.Link.Name); stop {
+			return e
+		}
 	}
 	if nf && in.Valid() {
 		if e, stop := l.hook(netfilter.Forward, bridge.Link.Name, bridge.Link.Name, in.Link.Name, out.Link.Name); stop {

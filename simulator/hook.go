@@ -117,7 +117,10 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 // ruleAt names a rule for people: one of nftables by its family, hook and device,
 // too, which the names of its table and chain do not tell.
 func ruleAt(r *netfilter.Rule, at netfilter.Hook, dev string) string {
-	if r.Backend != "" {
+	switch {
+	case r.Family == "arp" && r.Backend != "":
+		return "arptables " + r.String()
+	case r.Backend != "":
 		return r.String()
 	}
 	hook := strings.ToLower(at.String())

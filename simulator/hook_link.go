@@ -3,6 +3,7 @@ package simulator
 import (
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -96,9 +97,12 @@ func (l *leg) divert(res netfilter.Result, dev string) end {
 	return l.emit(l.port(link))
 }
 
-// hookARP runs the chains of the arp family over a request for a neighbour, or
-// an answer.
+// hookARP runs the rules for ARP over a request for a neighbour, or an answer. Of
+// rules that nobody looked for it is taken that there are none.
 func (l *leg) hookARP(at netfilter.Hook, in, out string) (end, bool) {
+	if l.host.PartStatus(netstack.PartARPTablesLegacy).State == netstack.StateFailed {
+		return l.undecided(l.missing(netstack.PartARPTablesLegacy)), true
+	}
 	res := l.host.filter.RunARP(at, l.frame(in, out), l)
 	return l.decided(res, at, in+out)
 }

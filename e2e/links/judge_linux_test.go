@@ -37,6 +37,8 @@ type scenario struct {
 	// protocols without full-size packets, where it differs.
 	reason verdict.Code
 	small  *verdict.Code
+	// rule stands in the first finding, if it is not empty.
+	rule string
 }
 
 var none verdict.Code
@@ -138,6 +140,9 @@ func (s *scenario) agree(t *testing.T, name, proto string, fate lab.Fate, report
 	reason := s.reason
 	if s.small != nil && proto != "tcp" {
 		reason = *s.small
+	}
+	if len(path.Findings) > 0 && !strings.Contains(path.Findings[0].Message, s.rule) {
+		t.Errorf("%s: the first finding does not name %q: %s", name, s.rule, path.Findings[0].Message)
 	}
 	if s.opaque {
 		against.FirstReason(t, name, path, reason)

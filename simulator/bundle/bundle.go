@@ -19,6 +19,7 @@
 //	netns/NAME/iptables-save.txt       iptables-save (of the nft backend, unless "iptables" in meta.json says "legacy")
 //	netns/NAME/iptables-save-legacy.txt  iptables-legacy-save, where both backends are in use
 //	netns/NAME/ip6tables-save.txt, ip6tables-save-legacy.txt
+//	netns/NAME/arptables-save-legacy.txt  arptables-legacy-save
 //	netns/NAME/nft.json ipset-save.txt ipvsadm-save.txt tc.json xfrm.txt conntrack.txt bpf.json
 //	netns/NAME/host.json               not read
 //

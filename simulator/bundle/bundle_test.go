@@ -48,7 +48,8 @@ func everything() *simulator.Snapshot {
 			netstack.PartRules4: ok, netstack.PartRules6: ok, netstack.PartNextHops: ok, netstack.PartNeighbours: ok,
 			netstack.PartFDB: ok, netstack.PartBridgeVLAN: ok, netstack.PartSockets: ok, netstack.PartSysctls: ok,
 			netstack.PartIPTables4: ok, netstack.PartIPTables6: ok, netstack.PartIPTables4Legacy: ok, netstack.PartIPTables6Legacy: ok,
-			netstack.PartNFT: ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
+			netstack.PartARPTablesLegacy: ok,
+			netstack.PartNFT:             ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
 			netstack.PartConntrack: {State: netstack.StateFailed, Detail: "conntrack: permission denied"},
 			netstack.PartBPF:       {State: netstack.StateUnsupported},
 		},
@@ -57,7 +58,7 @@ func everything() *simulator.Snapshot {
 			{Index: 2, Name: "eth0", MAC: netstack.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up | 1<<30, XDP: true},
 			{
 				Index: 3, Name: "br0", Kind: "bridge", MAC: netstack.MAC{2, 0, 0, 0, 0, 2}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up,
-				Bridge: &netstack.Bridge{VLANFiltering: true, VLANProtocol: "802.1ad", DefaultPVID: 1, NFCallIPTables: true, NFCallIP6Tables: true, MulticastSnooping: true},
+				Bridge: &netstack.Bridge{VLANFiltering: true, VLANProtocol: "802.1ad", DefaultPVID: 1, NFCallIPTables: true, NFCallIP6Tables: true, NFCallARPTables: true, MulticastSnooping: true},
 			},
 			{
 				Index: 4, Name: "veth0", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 3}, MTU: 1450, OperState: "UP", Peer: 2, PeerNSID: 0, Flags: up, Master: "br0",
@@ -176,7 +177,8 @@ func everything() *simulator.Snapshot {
 			{Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: text("node-1", "iptables-save-legacy.txt", "*nat\nCOMMIT\n")},
 			{Family: netstack.IPv6, Backend: netstack.BackendLegacy, Text: text("node-1", "ip6tables-save-legacy.txt", "*raw\nCOMMIT\n")},
 		},
-		NFT: text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
+		ARPTables: text("node-1", "arptables-save-legacy.txt", "*filter\n:INPUT ACCEPT\n"),
+		NFT:       text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
 		IPVS: text("node-1", "ipvsadm-save.txt", "-A -t 10.0.0.1:80 -s rr\n"), TC: text("node-1", "tc.json", "[]"), XFRM: netstack.Text{File: "netns/node-1/xfrm.txt"},
 	}
 	pod := &netstack.Namespace{
@@ -582,7 +584,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 		"netns/node-1/meta.json", "netns/node-1/ip-link.json", "netns/node-1/ip-addr.json", "netns/node-1/ip-route.json", "netns/node-1/ip6-route.json",
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",
-		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
+		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
 		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt",
 	} {
 		if _, ok := files[file]; !ok {

@@ -173,6 +173,7 @@ func readLink(s *source, v *value) netstack.Link {
 			DefaultPVID:       uint16(s.number(data, "vlan_default_pvid", 16)),
 			NFCallIPTables:    s.truth(data, "nf_call_iptables"),
 			NFCallIP6Tables:   s.truth(data, "nf_call_ip6tables"),
+			NFCallARPTables:   s.truth(data, "nf_call_arptables"),
 			MulticastSnooping: s.truth(data, "mcast_snooping"),
 		}
 	case "vxlan":
@@ -407,6 +408,7 @@ type bridgeData struct {
 	DefaultPVID       uint16 `json:"vlan_default_pvid"`
 	NFCallIPTables    int    `json:"nf_call_iptables"`
 	NFCallIP6Tables   int    `json:"nf_call_ip6tables"`
+	NFCallARPTables   int    `json:"nf_call_arptables"`
 }
 
 type portData struct {
@@ -582,6 +584,7 @@ func linkData(l *netstack.Link) any {
 		return bridgeData{
 			VLANFiltering: number(b.VLANFiltering), VLANProtocol: b.VLANProtocol, MulticastSnooping: number(b.MulticastSnooping),
 			DefaultPVID: b.DefaultPVID, NFCallIPTables: number(b.NFCallIPTables), NFCallIP6Tables: number(b.NFCallIP6Tables),
+			NFCallARPTables: number(b.NFCallARPTables),
 		}
 	case l.VXLAN != nil:
 		v := l.VXLAN

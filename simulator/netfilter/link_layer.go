@@ -8,12 +8,13 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
-// linkLayer holds the base chains of nftables that see frames: those of
-// devices (families netdev, and inet at ingress), of bridges, and of ARP.
+// linkLayer holds the base chains that see frames: those of nftables of devices
+// (families netdev, and inet at ingress), of bridges, and of ARP, and those of
+// the legacy arptables.
 type linkLayer struct {
 	device [2][]deviceChain // at Ingress and Egress
 	bridge [numHooks][]deviceChain
-	arp    [numHooks][]deviceChain // at Input and Output
+	arp    [numHooks][]deviceChain // at Input and Output; legacy at Forward, too
 	// tracking says that rules of the bridge family look at connections: the
 	// kernel then tracks those of bridged packets (nf_conntrack_bridge).
 	tracking bool
@@ -40,15 +41,23 @@ func (l *linkLayer) attach(b nftBase) bool {
 	case b.hook == "egress" && (b.table.family == "netdev" || b.table.family == "inet"):
 		hook = Egress
 		l.device[1] = append(l.device[1], c)
-	case known && b.table.family == "bridge":
-		l.bridge[hook] = append(l.bridge[hook], c)
-	case known && b.table.family == "arp" && (hook == Input || hook == Output):
-		l.arp[hook] = append(l.arp[hook], c)
+	case known && b.table.family == "bridge", known && b.table.family == "arp" && (hook == Input || hook == Output):
+		l.hang(b.table.family, hook, c)
 	default:
 		return false
 	}
 	c.setStage(hook)
 	return true
+}
+
+// hang is attach for the hooks of bridges and of ARP.
+func (l *linkLayer) hang(family string, hook Hook, c deviceChain) {
+	at := &l.bridge[hook]
+	if family == "arp" {
+		at = &l.arp[hook]
+	}
+	*at = append(*at, c)
+	c.setStage(hook)
 }
 
 // order sorts the chains by priority.
@@ -167,7 +176,7 @@ func (rs *Ruleset) RunBridge(hook Hook, early bool, st *State, env Env) Result {
 }
 
 // RunARP passes an ARP packet through the chains of the arp family: at Output
-// as it leaves, at Input as it is taken in.
+// as it leaves, at Input as it is taken in, at Forward as a bridge passes it on.
 func (rs *Ruleset) RunARP(hook Hook, st *State, env Env) Result {
 	x := rs.traverse(hook, st, env)
 	for _, c := range rs.linkLayer.arp[hook] {

@@ -189,6 +189,9 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 			return nil, err
 		}
 	}
+	if err := c.frames(&arptables, &ns.ARPTables); err != nil {
+		return nil, err
+	}
 	if err := c.nftables(&ns.NFT); err != nil {
 		return nil, err
 	}

@@ -78,10 +78,10 @@ type Bridge struct {
 	// VLANProtocol is 802.1Q, or 802.1ad of a bridge of a provider.
 	VLANProtocol string
 	DefaultPVID  uint16
-	// NFCallIPTables and NFCallIP6Tables are the bridge's own switches; the
-	// namespace's sysctls net.bridge.bridge-nf-call-* are the usual ones.
-	NFCallIPTables, NFCallIP6Tables bool
-	MulticastSnooping               bool
+	// NFCallIPTables, NFCallIP6Tables and NFCallARPTables are the bridge's own
+	// switches; the namespace's sysctls net.bridge.bridge-nf-call-* are the usual ones.
+	NFCallIPTables, NFCallIP6Tables, NFCallARPTables bool
+	MulticastSnooping                                bool
 }
 
 // BridgePort holds the settings of a port of a bridge.

@@ -58,8 +58,11 @@ type Namespace struct {
 	// IPTables holds one dump for each family and backend that was read.
 	IPTables []IPTablesDump
 	NFT      Text // nft -j list ruleset
-	IPSet    Text // ipset save
-	IPVS     Text // ipvsadm -S -n
+	// ARPTables holds the tables of the kernel's own arptables, as
+	// arptables-save prints them; what arptables-nft loads is in NFT.
+	ARPTables Text
+	IPSet     Text // ipset save
+	IPVS      Text // ipvsadm -S -n
 	// The following are only looked at for what could decide a packet's fate
 	// without being modelled.
 	TC        Text // tc -j filter show, qdiscs
@@ -112,6 +115,7 @@ const (
 	PartIPTables6       Part = "ip6tables"
 	PartIPTables4Legacy Part = "iptables-legacy"
 	PartIPTables6Legacy Part = "ip6tables-legacy"
+	PartARPTablesLegacy Part = "arptables-legacy"
 	PartNFT             Part = "nft"
 	PartIPSet           Part = "ipset"
 	PartIPVS            Part = "ipvs"
