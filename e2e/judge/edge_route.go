@@ -103,7 +103,7 @@ func (b *builder) forwardsBy() bool {
 // not.
 func (b *builder) filtersBy() bool {
 	to := one(b, b.pods...)
-	n, f := to.node, b.visit(to, netstack.IPv4)
+	n, f := to.node, b.visit(to, netstack.IPv4, one(b, verdict.TCP, verdict.UDP))
 	if f == nil || !b.once("rp_filter "+n.name) {
 		return false
 	}
@@ -144,7 +144,7 @@ func (b *builder) unevenWays() bool {
 	}
 	to := one(b, n.pods...)
 	dst := host(to.addrs[0])
-	f := b.visit(to, netstack.IPv4)
+	f := b.visit(to, netstack.IPv4, one(b, verdict.TCP, verdict.UDP))
 	if f == nil || !b.once(routeKey(n.name, dst.String())) {
 		return false
 	}

@@ -67,10 +67,10 @@ func (b *builder) toPod(v *view) bool {
 func (b *builder) toPodForwarded(v *view) bool { return forwarded(v) && b.toPod(v) }
 
 // visit asks a pod from one of another node.
-func (b *builder) visit(to *pod, family netstack.Family) *flow {
+func (b *builder) visit(to *pod, family netstack.Family, protocol verdict.Protocol) *flow {
 	for _, i := range b.Perm(len(b.pods)) {
 		if from := b.pods[i]; from.node != to.node {
-			return b.ask(from.name, to.addrs[slot(family)], one(b, verdict.TCP, verdict.UDP))
+			return b.ask(from.name, to.addrs[slot(family)], protocol)
 		}
 	}
 	return nil

@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	associationsOfWorld = 5
-	sctpRules           = 4
+	associationsOfWorld = 3
+	sctpRules           = 3
+	sctpEdges           = 5
 )
 
 // associations adds probes of SCTP to a finished world, and puts something in the way of most. They have dice of their
 // own: the rest of the world is as it would be without them.
 func (b *builder) associations() {
-	asked := b.wantsAny(generator{name: "sctp", features: []string{"match:sctp", "match:sctp-chunks", "nft:sctp"}})
+	asked := b.wantsAny(generator{name: "sctp", features: []string{"match:sctp", "match:sctp-chunks", "nft:sctp", "nft:sctp-chunk"}})
 	if b.world.Apart || len(b.only) > 0 && !asked {
 		return
 	}
@@ -75,6 +76,7 @@ func (b *builder) associations() {
 			b.xtAssociation(v)
 		}
 	}
+	b.showAssociationEdges(uint64(times * sctpEdges))
 }
 
 // xtAssociation puts a rule of iptables in the way of an association.

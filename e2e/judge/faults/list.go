@@ -10,4 +10,4 @@ type fault struct {
 	name, file, old, instead string
 }
 
-var faults = slices.Concat(xtablesFaults, nftablesFaults, natFaults, routeFaults, linkFaults)
+var faults = slices.Concat(xtablesFaults, nftablesFaults, natFaults, sctpFaults, routeFaults, linkFaults)
