@@ -157,6 +157,22 @@ func icmp6Outcome(n notice) verdict.Outcome {
 	return verdict.OutcomeHostUnreachable
 }
 
+// errorLength is the length of an ICMP error, which quotes as much as fits into
+// what every link carries (icmp_send, icmp6_send), or nearly so, where a chain of
+// a device or a bridge makes it (nf_reject_skb_v4_unreach, nf_reject_skb_v6_unreach).
+func errorLength(quoted *netstack.Packet, unrouted bool) int {
+	const header = 8
+	switch f := quoted.Family(); {
+	case f == netstack.IPv4 && unrouted:
+		return 20 + header + min(quoted.Length, 536)
+	case f == netstack.IPv4:
+		return min(20+header+quoted.Length, 576)
+	case unrouted:
+		return 40 + header + min(quoted.Length, 1220)
+	}
+	return min(40+header+quoted.Length, 1280)
+}
+
 // notify walks the notice of an ended leg back to the sender of the packet, and
 // says whether it gets there; doubt is why that cannot be known. original is the
 // packet as its socket sent it.
@@ -189,7 +205,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		if p.Family() == netstack.IPv6 {
 			p.Protocol = netstack.ProtoICMPv6
 		}
-		p.Length = 576
+		p.Length = errorLength(&quoted, e.notice.unrouted)
 		if p.Family() == netstack.IPv4 && !e.notice.unrouted {
 			// icmp_send: the TOS of what it answers, with the precedence of control messages.
 			p.TOS = e.packet.TOS&0x1e | 0xc0

@@ -70,6 +70,15 @@ var scenarios = []scenario{
 	{name: "short segments of a connection without timestamps are dropped", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
 		shop/api-1 sysctl -qw net.ipv4.tcp_timestamps=0 net.ipv4.tcp_sack=0
 		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 40 -j DROP`},
+	{name: "the error about a SYN is dropped by its length", to: far, only: netstack.IPv4, reason: verdict.NetfilterReject, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {iptables} -I FORWARD -p {icmp} -m length --length 88 -j DROP`},
+	{name: "the error about a SYN is dropped by its length", to: far, only: netstack.IPv6, reason: verdict.NetfilterReject, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {iptables} -I FORWARD -p {icmp} -m length --length 128 -j DROP`},
+	{name: "the error about a SYN is not as long as a full-size one", to: far, reason: verdict.NetfilterReject, change: `
+		node-2 {iptables} -I FORWARD -p tcp --dport 8080 -j REJECT
+		node-1 {iptables} -I FORWARD -p {icmp} -m length --length 576:1280 -j DROP`},
 	{name: "a SYN of a client without timestamps is dropped by its length", to: far, only: netstack.IPv4, reason: verdict.NetfilterDrop, change: `
 		shop/web-0 sysctl -qw net.ipv4.tcp_timestamps=0
 		node-1 {iptables} -I FORWARD -p tcp --dport 8080 -m length --length 52 -j DROP`},

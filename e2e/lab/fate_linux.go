@@ -255,8 +255,9 @@ func openConversation(to netip.AddrPort, opts ConnectOptions) (*conversation, er
 	}
 	if opts.Protocol == "sctp" {
 		// A kernel's own SCTP looks up the route without a source, and keeps the source that the route asks for
-		// (sctp_v4_get_dst, sctp_v6_get_dst): so does a raw socket that is not connected.
-		c.source = c.local()
+		// (sctp_v4_get_dst, sctp_v6_get_dst): so does a raw socket that is not connected. Connecting it would look up the
+		// route once more, with the source: what comes of that is nothing to SCTP.
+		c.source, c.started = c.local(), nil
 		c.file.Close()
 		if err := open(); err != nil {
 			return nil, err

@@ -201,9 +201,11 @@ func (m *lengthMatch) decide(x *traversal) bool {
 	return x.env.Unknown(x.ref(), "match length of SCTP")
 }
 
-// lengthKnown says no for packets of SCTP: which parameters an association opens
-// with, the ends choose.
-func lengthKnown(p *netstack.Packet) bool { return p.Protocol != netstack.ProtoSCTP }
+// lengthKnown says no for packets of SCTP, and errors about them: which
+// parameters an association opens with, the ends choose.
+func lengthKnown(p *netstack.Packet) bool {
+	return p.Protocol != netstack.ProtoSCTP && (p.Embedded == nil || p.Embedded.Protocol != netstack.ProtoSCTP)
+}
 
 // mssMatch is tcpmss. A segment without the option takes the negation.
 type mssMatch struct {
