@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -9,12 +10,17 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// astray explains a packet that ends where nobody knows its destination: a node
-// on the way sent it elsewhere than where the destination's pod runs.
+// astray explains a packet that ends where nobody knows its destination: its owner
+// has no local route to it, or a node on the way sent it elsewhere than where the
+// destination's pod runs.
 func (c *conversation) astray(l *leg, e *end) {
 	switch e.finding.Code {
 	case verdict.NoRoute, verdict.NeighbourFailed, verdict.ForwardingDisabled, verdict.RoutingLoop, verdict.TTLExpired:
 	default:
+		return
+	}
+	if f, ok := c.w.disowned(l, e); ok {
+		c.path.Findings = append(c.path.Findings, f)
 		return
 	}
 	for _, t := range l.taken {
@@ -38,6 +44,33 @@ func (c *conversation) astray(l *leg, e *end) {
 			describeRoute(&t.route), t.dst, t.host, node.Name, pod))
 		return
 	}
+}
+
+// disowned explains a host that has the packet's destination, or the neighbour that
+// could not be found, for an address of its own, and no local route to it: it routes
+// such packets as those of others, and does not answer ARP (arp_process).
+func (w *World) disowned(l *leg, e *end) (verdict.Finding, bool) {
+	addrs := []netip.Addr{e.packet.Dst}
+	if n := len(l.taken); n > 0 && e.finding.Code == verdict.NeighbourFailed {
+		addrs = append(addrs, l.taken[n-1].next.Gateway)
+	}
+	for _, addr := range addrs {
+		owners := w.byAddr[addr]
+		if len(owners) != 1 {
+			continue // an address that several have is perhaps another's
+		}
+		h := owners[0]
+		if h.lack(netstack.FamilyOf(addr)).routing != "" {
+			continue
+		}
+		a, ok := h.owns(addr)
+		if !ok || !a.Usable() || h.links[a.Dev] == nil || !h.links[a.Dev].Up() || h.fib.LocalAt(addr, a.Dev) {
+			continue
+		}
+		return verdict.NewFindingf(verdict.InvalidRoute, h.where(a.Dev), []string{"address " + a.Prefix.String() + " dev " + a.Dev},
+			"%s is an address of %s, but no local route leads to it there", addr, h), true
+	}
+	return verdict.Finding{}, false
 }
 
 // lostPod explains why a node sends packets to a pod of its own elsewhere: the

@@ -229,11 +229,13 @@ func lackOf(ns *netstack.Namespace, f netstack.Family) (l lack) {
 }
 
 // lack is what is missing for packets of the leg's family.
-func (l *leg) lack() *lack {
-	if l.packet.Family() == netstack.IPv6 {
-		return &l.host.lacks[1]
+func (l *leg) lack() *lack { return l.host.lack(l.packet.Family()) }
+
+func (h *host) lack(f netstack.Family) *lack {
+	if f == netstack.IPv6 {
+		return &h.lacks[1]
 	}
-	return &l.host.lacks[0]
+	return &h.lacks[0]
 }
 
 // owns says whether addr is an address of one of the namespace's interfaces,

@@ -384,6 +384,19 @@ var scenarios = []scenario{
 		node-2 {ip} route add {shop/api-1} via {node-1}`},
 	{name: "a routing loop between two nodes, udp", to: far, proto: "udp", reason: verdict.InvalidRoute, change: `
 		node-2 {ip} route add {shop/api-1} via {node-1}`},
+	{name: "the server has no local route for its address", to: far, reason: verdict.InvalidRoute, change: `
+		shop/api-1 {ip} route del local {shop/api-1} dev eth0 table local`},
+	{name: "the server has no local route for its address, icmp", to: far, proto: "icmp", reason: verdict.InvalidRoute, change: `
+		shop/api-1 {ip} route del local {shop/api-1} dev eth0 table local`},
+	{name: "the server has no local route for its address, and its node knows its neighbour", to: far, reason: verdict.InvalidRoute, change: `
+		node-2 {ip} neigh replace {shop/api-1} lladdr 0a:58:0a:f4:02:14 dev cni0 nud permanent
+		shop/api-1 {ip} route del local {shop/api-1} dev eth0 table local`},
+	{name: "the client has no local route for its address", to: far, reason: verdict.InvalidRoute, change: `
+		shop/web-0 {ip} route del local {shop/web-0} dev eth0 table local`},
+	{name: "a node has no local route for the address of its bridge", to: "{gateway-2}", proto: "icmp", reason: verdict.InvalidRoute, change: `
+		node-2 {ip} route del local {gateway-2} dev cni0 table local`},
+	{name: "a node has no local route for its address", to: "{node-2}", proto: "icmp", reason: verdict.InvalidRoute, change: `
+		node-2 {ip} route del local {node-2} dev eth0 table local`},
 	{name: "a routing rule for the port of the server", to: far, reason: verdict.RouteProhibit, change: `
 		node-1 {ip} rule add ipproto tcp dport 8080 to {pods-2} prohibit`},
 
