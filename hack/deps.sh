@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a task needs, if one of its commands is
-# missing: deps.sh demo|test|vm|generate
+# missing: deps.sh demo|test|vm|k8s|generate
 set -euo pipefail
 
 declare -A package_of=(
@@ -9,6 +9,7 @@ declare -A package_of=(
 	[prometheus]=prometheus [promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager
 	[qemu-system-x86_64]=qemu-system-x86 [busybox]=busybox-static [ipvsadm]=ipvsadm [conntrack]=conntrack
 	[arptables-legacy]=arptables
+	[etcd]=etcd-server
 	[clang-14]=clang-14 [llvm-strip-14]=llvm-14
 )
 lab=(ip bridge ss tc sysctl iptables nft ipset curl)
@@ -16,9 +17,10 @@ case ${1:-} in
 demo) commands=("${lab[@]}") ;;
 test) commands=("${lab[@]}" arptables-legacy git prometheus promtool prometheus-alertmanager) ;;
 vm) commands=("${lab[@]}" qemu-system-x86_64 busybox ipvsadm conntrack) ;;
+k8s) commands=("${lab[@]}" etcd) ;;
 generate) commands=(clang-14 llvm-strip-14) ;;
 *)
-	echo "usage: $0 demo|test|vm|generate" >&2
+	echo "usage: $0 demo|test|vm|k8s|generate" >&2
 	exit 2
 	;;
 esac
@@ -33,6 +35,9 @@ if [[ ${1} == generate && ! -e /usr/include/bpf/bpf_helpers.h ]]; then
 fi
 if [[ ${1} == vm && ! -e /etc/protocols ]]; then
 	packages+=(netbase)
+fi
+if [[ ${1} == k8s && ! -x /usr/lib/cni/bridge ]]; then
+	packages+=(containernetworking-plugins)
 fi
 if [[ ${#packages[@]} -eq 0 ]]; then
 	exit 0

@@ -1,0 +1,169 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/lab"
+)
+
+// BinaryVariable names the environment variable with the path of the program
+// that hack/kubernetes.sh builds.
+const BinaryVariable = "PLUMBLINE_KUBERNETES"
+
+// Options say which cluster to start.
+type Options struct {
+	// Binary is what hack/kubernetes.sh prints. Default: the value of
+	// BinaryVariable.
+	Binary string
+	// ProxyMode is that of kube-proxy: iptables or nftables.
+	ProxyMode string
+	// Plugin is the one that connects pods to their node: bridge or ptp.
+	// Default: bridge.
+	Plugin string
+	// Nodes is how many there are. Default: 2.
+	Nodes int
+	// Log is told what is being done; may be nil.
+	Log func(format string, args ...any)
+}
+
+// Cluster is one that runs. Its methods may be called at the same time.
+type Cluster struct {
+	// Prefix begins the names of its network namespaces.
+	Prefix string
+	// API is a client that may do anything.
+	API dynamic.Interface
+
+	options Options
+	dir     string // logs, keys, and the databases of etcd and host-local
+	nodes   []node
+
+	processes processes
+	kubelets  []*kubelet
+	outside   []io.Closer // sockets that answer outside
+	marker    marker
+	// background ends with the first kubelet that fails, and when stop is called.
+	background context.Context
+	stop       context.CancelFunc
+	work       *errgroup.Group
+}
+
+// clusters counts those that this process has started.
+var clusters = make(chan int, 1)
+
+func init() { clusters <- 0 }
+
+// Start starts a cluster and returns when its nodes are ready.
+func Start(ctx context.Context, o Options) (*Cluster, error) {
+	if o.Binary == "" {
+		o.Binary = os.Getenv(BinaryVariable)
+	}
+	if o.Plugin == "" {
+		o.Plugin = "bridge"
+	}
+	if o.Nodes == 0 {
+		o.Nodes = 2
+	}
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	if err := removeOrphans(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "plumbline-kubernetes-")
+	if err != nil {
+		return nil, err
+	}
+	number := <-clusters + 1
+	clusters <- number
+	c := &Cluster{Prefix: fmt.Sprintf("plk%d-%d-", os.Getpid(), number), options: o, dir: dir}
+	for i := range o.Nodes {
+		c.nodes = append(c.nodes, newNode(i+1))
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	c.work, c.background = errgroup.WithContext(background)
+	began := time.Now()
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"make the networks", c.makeNetworks},
+		{"start the control plane", c.startControlPlane},
+		{"register the nodes", c.registerNodes},
+		{"start the node agents", c.startNodes},
+	} {
+		if err := step.run(ctx); err != nil {
+			err = fmt.Errorf("kubernetes %s: %s: %w", c.Prefix, step.name, err)
+			return nil, errors.Join(err, c.processes.complaints(), c.Stop())
+		}
+		o.Log("%s after %.1f s", step.name, time.Since(began).Seconds())
+	}
+	return c, nil
+}
+
+// Stop ends the cluster and removes what it has made.
+func (c *Cluster) Stop() error {
+	c.stop()
+	errs := []error{c.work.Wait()}
+	for _, k := range c.kubelets {
+		k.close()
+	}
+	for _, s := range c.outside {
+		s.Close()
+	}
+	errs = append(errs, c.processes.stop(), removeNetworks(c.Prefix), os.RemoveAll(c.dir))
+	return errors.Join(errs...)
+}
+
+// Netns is the network namespace of a place: a node, a pod as NAMESPACE/NAME,
+// control, router or outside.
+func (c *Cluster) Netns(place string) string {
+	return c.Prefix + slashes.ReplaceAllString(place, "-")
+}
+
+var slashes = regexp.MustCompile(`/`)
+
+// Collector reads the state of the cluster: its objects from the API, its
+// network namespaces from the kernel.
+func (c *Cluster) Collector(ctx context.Context) *collector.Collector {
+	return collector.New(collector.Options{Namespaces: []string{c.Prefix + "*"}, Cluster: c.objects(ctx)})
+}
+
+// Run executes a program in a place.
+func (c *Cluster) Run(ctx context.Context, place string, argv ...string) ([]byte, error) {
+	return runIn(ctx, c.Netns(place), argv...)
+}
+
+// ours are the names that clusters give to network namespaces.
+var ours = regexp.MustCompile(`^plk(\d+)-\d+-`)
+
+// removeOrphans removes the namespaces of clusters whose process is gone.
+func removeOrphans() error {
+	entries, err := os.ReadDir(netnsDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		m := ours.FindStringSubmatch(e.Name())
+		if m == nil {
+			continue
+		}
+		pid, _ := strconv.Atoi(m[1])
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, lab.RemoveNetns(e.Name()))
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,152 @@
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
+)
+
+// patience bounds each wait for a condition: machines that run tests are slow
+// at times.
+const patience = 2 * time.Minute
+
+// process is a part of the cluster that runs.
+type process struct {
+	name  string
+	log   string
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// processes are those of a cluster.
+type processes struct {
+	mu   sync.Mutex
+	list []*process
+}
+
+// start starts a program in a place of the cluster.
+func (c *Cluster) start(name, place string, argv ...string) error {
+	log, err := os.Create(filepath.Join(c.dir, name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p := &process{name: name, log: log.Name(), cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, c.dir
+	// It must not outlive the tests, and Ctrl-C must not reach it before Stop.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := lab.InNetns(c.Netns(place), p.cmd.Start); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.ended)
+	}()
+	c.processes.mu.Lock()
+	defer c.processes.mu.Unlock()
+	c.processes.list = append(c.processes.list, p)
+	return nil
+}
+
+// end asks a process to end, and waits until it has.
+func (c *Cluster) end(name string) error {
+	c.processes.mu.Lock()
+	defer c.processes.mu.Unlock()
+	i := slices.IndexFunc(c.processes.list, func(p *process) bool { return p.name == name })
+	if i < 0 {
+		return fmt.Errorf("%s does not run", name)
+	}
+	err := c.processes.list[i].end(syscall.SIGTERM)
+	c.processes.list = slices.Delete(c.processes.list, i, i+1)
+	return err
+}
+
+func (p *process) end(signal syscall.Signal) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end %s: %w", p.name, err)
+	}
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("%s does not end", p.name)
+	}
+}
+
+// stop kills all, the last first. Nothing that they hold is worth an orderly end.
+func (ps *processes) stop() error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var errs []error
+	for _, p := range slices.Backward(ps.list) {
+		errs = append(errs, p.end(syscall.SIGKILL))
+	}
+	ps.list = nil
+	return errors.Join(errs...)
+}
+
+// alive says in its error which have ended by themselves.
+func (ps *processes) alive() error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.list {
+		select {
+		case <-p.ended:
+			return fmt.Errorf("%s has ended: %s", p.name, p.cmd.ProcessState)
+		default:
+		}
+	}
+	return nil
+}
+
+// complaints are the last lines of the logs of those that have ended by
+// themselves, or of all if none has.
+func (ps *processes) complaints() error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var ended, all []error
+	for _, p := range ps.list {
+		text, _ := os.ReadFile(p.log)
+		lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		err := fmt.Errorf("%s printed:\n%s", p.name, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+		all = append(all, err)
+		select {
+		case <-p.ended:
+			ended = append(ended, err)
+		default:
+		}
+	}
+	if len(ended) > 0 {
+		return errors.Join(ended...)
+	}
+	return errors.Join(all...)
+}
+
+// await waits until a condition holds. It says in its error what is missing.
+func await(ctx context.Context, what string, condition func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := condition(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until %s: %w", what, err)
+		case <-tick.C:
+		}
+	}
+}

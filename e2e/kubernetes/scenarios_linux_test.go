@@ -1,0 +1,441 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
+	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// TestScenarios holds diagnoses against real connections in clusters of real
+// parts. Each cluster is started once; scenarios break it one after the other.
+func TestScenarios(t *testing.T) {
+	if os.Getenv(BinaryVariable) == "" {
+		t.Skip(BinaryVariable + " is not set: make test-k8s sets it")
+	}
+	for _, o := range []Options{{ProxyMode: "iptables"}, {ProxyMode: "nftables"}} {
+		t.Run(o.ProxyMode, func(t *testing.T) {
+			t.Parallel()
+			runScenarios(t, o)
+		})
+	}
+}
+
+func runScenarios(t *testing.T, o Options) {
+	o.Log = t.Logf
+	c, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage := &stage{Cluster: c, nodes: []string{"node-1", "node-2"}, tags: []string{c.options.ProxyMode, c.options.Plugin}}
+	t.Cleanup(func() {
+		if t.Failed() && stage.broken {
+			t.Log(c.processes.complaints())
+		}
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	base, err := testdata.ReadFile("testdata/base.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Apply(t.Context(), string(base)), c.Settled(t.Context(), stage.nodes...)); err != nil {
+		t.Fatal(err, c.processes.complaints())
+	}
+	for _, s := range scenarios(t) {
+		if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(stage.tags, tag) }) {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) { stage.play(t, s) })
+		if stage.broken {
+			t.Fatalf("scenario %s has left the cluster broken", s.name)
+		}
+	}
+}
+
+// stage is a cluster in which scenarios are played.
+type stage struct {
+	*Cluster
+	nodes  []string // with kube-proxies that run
+	tags   []string
+	broken bool // by a scenario that could not be undone
+}
+
+// play brings about what a scenario says, looks at what is expected, and puts
+// things right again.
+func (s *stage) play(t *testing.T, sc *scenario) {
+	ctx := t.Context()
+	defer func() {
+		if err := s.restore(context.WithoutCancel(ctx), sc); err != nil {
+			s.broken = true
+			t.Error(err)
+		}
+	}()
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sc.objects != "" {
+		do(s.Apply(ctx, sc.objects))
+		do(s.Settled(ctx, s.nodes...))
+	}
+	do(s.commands(ctx, sc.fault))
+	if sc.later != "" {
+		do(s.Apply(ctx, sc.later))
+		do(s.Settled(ctx, s.nodes...))
+	}
+	snapshot := against.Collect(t, collector.Options{Namespaces: []string{s.Prefix + "*"}, Cluster: s.Cluster.objects(ctx)})
+	world := against.Compile(t, snapshot)
+	words := s.words(&snapshot.Cluster)
+	for _, line := range sc.expects {
+		e, err := parseExpectation(words.Replace(line))
+		do(err)
+		if e.tag == "" || slices.Contains(s.tags, e.tag) {
+			s.judge(t, line, e, world, snapshot)
+		}
+	}
+}
+
+// restore undoes a scenario, makes the kernel forget what it has learnt from
+// it, and makes sure that things are as they were.
+func (s *stage) restore(ctx context.Context, sc *scenario) error {
+	if err := errors.Join(s.commands(ctx, sc.fix), s.Delete(ctx, sc.later), s.Delete(ctx, sc.objects), s.Settled(ctx, s.nodes...)); err != nil {
+		return err
+	}
+	o, err := s.Cluster.objects(ctx)()
+	if err != nil {
+		return err
+	}
+	places := append([]string{"outside", "router"}, s.nodes...)
+	for i := range o.Pods {
+		if !o.Pods[i].Spec.HostNetwork {
+			places = append(places, o.Pods[i].Namespace+"/"+o.Pods[i].Name)
+		}
+	}
+	for _, p := range places {
+		_, errCache := s.Run(ctx, p, "ip", "-6", "route", "flush", "cache")
+		err := errors.Join(errCache, s.batch(ctx, p, "neigh flush all\nroute flush cache"),
+			lab.InNetns(s.Netns(p), func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
+		if err != nil {
+			return err
+		}
+	}
+	for _, to := range []string{"10.96.0.80:80", "10.96.0.81:80", outside4 + ":443"} {
+		fate, err := lab.ConnectFrom(ctx, s.Netns("shop/web"), netip.MustParseAddrPort(to), lab.ConnectOptions{FullSize: true})
+		if err != nil {
+			return err
+		}
+		if !fate.FullSize {
+			return fmt.Errorf("a connection from shop/web to %s is %s afterwards: %w", to, fate.Outcome, fate.Err)
+		}
+	}
+	return nil
+}
+
+// commands runs the lines of a fault: PLACE PROGRAM ARGUMENT…; or one of
+//
+//	kube-proxy NODE stop|start
+//	api patch|status|delete KIND NAMESPACE/NAME [PATCH]
+//	settled
+//
+// A tag in brackets limits a line to clusters that have it.
+func (s *stage) commands(ctx context.Context, list []string) error {
+	if len(list) == 0 {
+		return nil
+	}
+	o, err := s.Cluster.objects(ctx)()
+	if err != nil {
+		return err
+	}
+	words := s.words(&o)
+	for _, line := range list {
+		argv := strings.Fields(words.Replace(line))
+		if tag, ok := strings.CutPrefix(argv[0], "["); ok {
+			if !slices.Contains(s.tags, strings.TrimSuffix(tag, "]")) {
+				continue
+			}
+			argv = argv[1:]
+		}
+		switch {
+		case argv[0] == "settled":
+			err = s.Settled(ctx, s.nodes...)
+		case argv[0] == "kube-proxy" && argv[2] == "stop":
+			s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), func(n string) bool { return n == argv[1] })
+			err = s.StopProxy(argv[1])
+		case argv[0] == "kube-proxy" && argv[2] == "start":
+			s.nodes = append(s.nodes, argv[1])
+			err = s.StartProxy(argv[1])
+		case argv[0] == "api":
+			err = s.api(ctx, argv[1:])
+		default:
+			_, err = s.Run(ctx, argv[0], argv[1:]...)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	return nil
+}
+
+func (s *stage) api(ctx context.Context, argv []string) error {
+	namespace, name, namespaced := strings.Cut(argv[2], "/")
+	if !namespaced {
+		namespace, name = "", namespace
+	}
+	switch argv[0] {
+	case "patch":
+		return s.Patch(ctx, argv[1], namespace, name, strings.Join(argv[3:], " "))
+	case "status":
+		return s.PatchStatus(ctx, argv[1], namespace, name, strings.Join(argv[3:], " "))
+	case "delete": // with all the grace that it has
+		return s.DeleteGently(ctx, argv[1], namespace, name)
+	}
+	return fmt.Errorf("%q is neither patch, status nor delete", argv[0])
+}
+
+// words replaces what is written in braces by what it is called in this
+// cluster: {NAMESPACE/POD}, {node-1} and {outside} are IPv4 addresses, the same
+// with " 6" IPv6 addresses; {pods node-1} is the range of a node's pods; {veth
+// NAMESPACE/POD} is the node's end of a pod's wire; {netns PLACE} is a network
+// namespace.
+func (s *stage) words(o *cluster.Objects) *strings.Replacer {
+	var pairs []string
+	add := func(word, value string) { pairs = append(pairs, "{"+word+"}", value) }
+	add("outside", outside4)
+	add("outside 6", outside6)
+	places := []string{"outside", "router", "control"}
+	for _, n := range s.Cluster.nodes {
+		add(n.name, n.addrs[0].String())
+		add(n.name+" 6", n.addrs[1].String())
+		add("pods "+n.name, n.pods[0].String())
+		add("pods "+n.name+" 6", n.pods[1].String())
+		add("gateway "+n.name, n.pods[0].Addr().Next().String())
+		add("gateway "+n.name+" 6", n.pods[1].Addr().Next().String())
+		places = append(places, n.name)
+	}
+	for i := range o.Pods {
+		p := &o.Pods[i]
+		id := p.Namespace + "/" + p.Name
+		for _, ip := range p.Status.PodIPs {
+			if strings.Contains(ip.IP, ":") {
+				add(id+" 6", ip.IP)
+			} else {
+				add(id, ip.IP)
+			}
+		}
+		if !p.Spec.HostNetwork {
+			places = append(places, id)
+			add("veth "+id, s.veth(id, p.Spec.NodeName))
+		}
+	}
+	for _, p := range places {
+		add("netns "+p, s.Netns(p))
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// veth is what a node calls its end of a pod's wire, and "" if there is none.
+func (s *stage) veth(pod, node string) string {
+	type link struct {
+		Index int    `json:"ifindex"`
+		Peer  int    `json:"link_index"`
+		Name  string `json:"ifname"`
+	}
+	list := func(place string) (links []link) {
+		if out, err := s.Run(context.Background(), place, "ip", "-j", "link", "show", "type", "veth"); err == nil {
+			_ = json.Unmarshal(out, &links)
+		}
+		return links
+	}
+	for _, in := range list(pod) {
+		for _, out := range list(node) {
+			if in.Name == podInterface && out.Index == in.Peer {
+				return out.Name
+			}
+		}
+	}
+	return ""
+}
+
+// ending is what a path or a connection comes to, in the words of both.
+type ending struct {
+	outcome string
+	verdict verdict.Verdict
+	// Of those that succeed: who answers, by network namespace, and which address
+	// it sees the client by; TCP only, for other listeners do not say.
+	at, seen string
+}
+
+// judge compares a report with what is expected, and with real connections.
+func (s *stage) judge(t *testing.T, line string, e *expectation, world *simulator.World, snapshot *simulator.Snapshot) {
+	t.Helper()
+	from, to, err := s.ends(e, &snapshot.Cluster)
+	if err != nil {
+		t.Errorf("%s: %v", line, err)
+		return
+	}
+	if via := e.query.Via; via != nil {
+		via.Namespace = s.Netns(via.Namespace)
+	}
+	if place, ok := strings.CutPrefix(e.query.From, "ns:"); ok {
+		e.query.From = "ns:" + s.Netns(place)
+	}
+	report := against.Diagnose(t, world, e.query)
+	simulated := map[ending]bool{}
+	outcomes := map[string]bool{}
+	for i := range report.Paths {
+		p := &report.Paths[i]
+		outcomes[string(p.Outcome)] = true
+		simulated[pathEnding(p, e.query.Protocol)] = true
+	}
+	got := strings.Join(sorted(outcomes), ",")
+	if got != e.outcomes || report.Verdict != e.verdict || report.Reason() != e.reason {
+		t.Errorf("%s\nsimulated: %s %s %s", line, got, report.Verdict, report.Reason())
+	}
+	real, err := s.connect(t.Context(), e, from, to, simulated, hostPods(&snapshot.Cluster))
+	if err != nil {
+		t.Errorf("%s: %v", line, err)
+	}
+	for ending := range real {
+		if !simulated[ending] {
+			t.Errorf("%s\nthe kernel made it %+v; simulated were %+v", line, ending, simulated)
+		}
+	}
+	for ending := range simulated {
+		if real[ending] == 0 {
+			t.Errorf("%s\nsimulated %+v; what connections came to: %+v", line, ending, real)
+		}
+	}
+	if t.Failed() {
+		for i := range report.Paths {
+			t.Logf("%v\n%s", report.Paths[i].Findings, against.Trace(&report.Paths[i]))
+		}
+		t.Logf("reasons: %v", report.Reasons)
+	}
+}
+
+func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
+	e := ending{outcome: string(p.Outcome), verdict: p.Verdict}
+	switch {
+	case p.Outcome == verdict.OutcomeDelivered:
+		e.outcome = lab.Timeout // silence is all that the client can see
+	case p.Outcome == verdict.OutcomeEstablished && protocol == verdict.TCP:
+		e.at, e.seen = p.Destination.Namespace, p.SeenAs.IP
+	case p.Outcome == verdict.OutcomeAnswered && protocol == verdict.UDP:
+		e.at = p.Destination.Namespace
+	}
+	return e
+}
+
+// connect makes connections until all that was simulated has been seen, or
+// something else, or the odds of there being more are small: of two backends,
+// 40 connections miss one with a probability of 2 to the -39.
+func (s *stage) connect(ctx context.Context, e *expectation, from string, to netip.AddrPort, simulated map[ending]bool, hosts map[string]string) (map[ending]int, error) {
+	real := map[ending]int{}
+	for range 40 {
+		fate, err := lab.ConnectFrom(ctx, from, to, lab.ConnectOptions{Protocol: string(e.query.Protocol), FullSize: e.query.Protocol == verdict.TCP})
+		if err != nil {
+			return real, err
+		}
+		end := ending{outcome: fate.Outcome, verdict: verdict.Unreachable}
+		switch fate.Outcome {
+		case lab.Established:
+			end.verdict = verdict.Reachable
+			if !fate.FullSize {
+				end.verdict = verdict.Degraded
+			}
+			end.seen = fate.Seen.Addr().Unmap().String()
+			end.at = s.at(fate.Peer, hosts)
+		case lab.Answered:
+			end.verdict = verdict.Reachable
+			if e.query.Protocol == verdict.UDP {
+				end.at = s.at(fate.Peer, hosts)
+			}
+		case lab.Timeout:
+			// That a datagram arrives, its receiver alone knows.
+			if arrived := (ending{outcome: lab.Timeout, verdict: verdict.Degraded}); e.query.Protocol == verdict.UDP && simulated[arrived] {
+				end = arrived
+			}
+		}
+		real[end]++
+		if !simulated[end] || len(real) == len(simulated) {
+			break
+		}
+	}
+	return real, nil
+}
+
+// at is the network namespace of a listener.
+func (s *stage) at(peer string, hosts map[string]string) string {
+	if node := hosts[peer]; node != "" {
+		return s.Netns(node)
+	}
+	return s.Netns(peer)
+}
+
+// hostPods are the nodes of pods that live in their node's namespace.
+func hostPods(o *cluster.Objects) map[string]string {
+	hosts := map[string]string{}
+	for i := range o.Pods {
+		if p := &o.Pods[i]; p.Spec.HostNetwork {
+			hosts[p.Namespace+"/"+p.Name] = p.Spec.NodeName
+		}
+	}
+	return hosts
+}
+
+// ends are the network namespace and the address that an expectation means.
+func (s *stage) ends(e *expectation, o *cluster.Objects) (from string, to netip.AddrPort, err error) {
+	addresses := map[string]string{}
+	for _, n := range s.Cluster.nodes {
+		addresses["node:"+n.name] = n.addrs[0].String()
+	}
+	for i := range o.Pods {
+		addresses["pod:"+o.Pods[i].Namespace+"/"+o.Pods[i].Name] = o.Pods[i].Status.PodIP
+	}
+	for i := range o.Services {
+		addresses["svc:"+o.Services[i].Namespace+"/"+o.Services[i].Name] = o.Services[i].Spec.ClusterIP
+	}
+	target := e.query.To
+	if a, ok := addresses[target]; ok {
+		target = a
+	}
+	addr, err := netip.ParseAddr(target)
+	if err != nil {
+		return "", to, err
+	}
+	kind, place, found := strings.Cut(e.query.From, ":")
+	if !found || strings.Contains(place, ":") { // an address: only those outside enter somewhere
+		kind, place = "ns", "outside"
+	}
+	if hosts := hostPods(o); kind == "pod" && hosts[place] != "" {
+		place = hosts[place]
+	}
+	return s.Netns(place), netip.AddrPortFrom(addr, e.query.Port), nil
+}
+
+func sorted(set map[string]bool) []string {
+	var list []string
+	for s := range set {
+		list = append(list, s)
+	}
+	slices.Sort(list)
+	return list
+}
