@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ var testdata embed.FS
 // and these parts, all but the last optional:
 //
 //	objects.yaml   Kubernetes objects that it adds to those of base.yaml
-//	fault          what breaks then, a command a line: see Cluster.command
+//	fault          what breaks then, a command a line: see stage.commands
 //	later.yaml     objects that come when the fault is there
 //	fix            what puts the fault right, in the same form
 //	expect         what is expected of connections, one a line: see expectation
@@ -114,28 +115,33 @@ func lines(text []byte) (list []string) {
 
 // expectation is one connection and what becomes of it:
 //
-//	[TAG] FROM -> TO PORT/PROTOCOL via PLACE INTERFACE: OUTCOMES VERDICT REASON
+//	[TAG TAG] FROM -> TO PORT/PROTOCOL via PLACE INTERFACE: OUTCOMES VERDICT REASON
 //
-// The ends are those of a query, or an address in braces (see Cluster.words).
-// The tag limits the line to clusters that have it. There is one outcome for
+// The ends are those of a query, or an address in braces (see stage.words).
+// Tags limit the line to clusters that have them all. There is one outcome for
 // each kind of path, in alphabetical order, with commas in between. The reason
 // is the report's first; without one there is none.
+//
+// The diagnosis sees all namespaces. Another, that sees those of nodes and pods
+// alone, as in a real cluster, may say the same or that it does not know; the tag
+// "inside" is for what is expected of that one. It judges what enters with via, too.
 type expectation struct {
-	tag      string
+	tags     []string
+	inside   bool
 	query    verdict.Query
 	outcomes string
 	verdict  verdict.Verdict
 	reason   verdict.Code
 }
 
-var expectationForm = regexp.MustCompile(`^(?:\[(\S+)\] )?(\S+|\{.*?\}) -> (\S+|\{.*?\}) (?:(\d+)/)?(tcp|udp|icmp|sctp)(?: via (\S+) (\S+))?: (\S+) (\S+)(?: (\S+))?$`)
+var expectationForm = regexp.MustCompile(`^(?:\[(.*?)\] )?(\S+|\{.*?\}) -> (\S+|\{.*?\}) (?:(\d+)/)?(tcp|udp|icmp|sctp)(?: via (\S+) (\S+))?: (\S+) (\S+)(?: (\S+))?$`)
 
 func parseExpectation(line string) (*expectation, error) {
 	m := expectationForm.FindStringSubmatch(line)
 	if m == nil {
 		return nil, fmt.Errorf("expectation %q has not the form of one", line)
 	}
-	e := &expectation{tag: m[1], outcomes: m[8], verdict: verdict.Verdict(m[9]), reason: verdict.Code(m[10])}
+	e := &expectation{tags: strings.Fields(m[1]), outcomes: m[8], verdict: verdict.Verdict(m[9]), reason: verdict.Code(m[10])}
 	e.query = verdict.Query{From: m[2], To: m[3], Protocol: verdict.Protocol(m[5])}
 	if m[4] != "" {
 		port, err := strconv.ParseUint(m[4], 10, 16)
@@ -145,7 +151,10 @@ func parseExpectation(line string) (*expectation, error) {
 		e.query.Port = uint16(port)
 	}
 	if m[6] != "" {
-		e.query.Via = &verdict.Via{Namespace: m[6], Interface: m[7]}
+		e.query.Via, e.inside = &verdict.Via{Namespace: m[6], Interface: m[7]}, true
+	}
+	if at := slices.Index(e.tags, "inside"); at >= 0 {
+		e.inside, e.tags = true, slices.Delete(e.tags, at, at+1)
 	}
 	if !e.verdict.Valid() {
 		return nil, fmt.Errorf("expectation %q: there is no verdict %q", line, e.verdict)
