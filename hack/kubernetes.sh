@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Prints the path of a program with the parts of Kubernetes that the tests run, and builds it first if need be: about 24
-# minutes of one processor, once. It is kept in the user's cache directory by the hash of what it is built from.
+# Prints a directory with the parts of Kubernetes that the tests run, kube-apiserver and others, and builds them first if
+# need be: about 25 minutes of one processor, once. They are kept in the user's cache directory by the hash of what they
+# are built from.
 set -euo pipefail
 cd "$(dirname "$0")/../e2e/kubernetes/components"
 
 export CGO_ENABLED=0
 go=${GO:-go}
-hash=$({ "$go" env GOVERSION GOARCH; cat go.mod go.sum main.go; } | sha256sum | cut -c1-16)
-dir=${XDG_CACHE_HOME:-$HOME/.cache}/plumbline/kubernetes
-binary=$dir/$hash
-if [[ ! -x $binary ]]; then
-	echo "building kube-apiserver and others into $binary: this takes a while, once" >&2
-	mkdir -p "$dir"
-	part=$(mktemp "$dir/part.XXXXXX")
-	trap 'rm -f "$part"' EXIT
-	version=$(sed -n 's/.*k8s.io\/kubernetes \(v.*\)/\1/p' go.mod)
-	"$go" build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" -o "$part" . >&2
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/plumbline/kubernetes
+dir=$cache/$({ "$go" env GOVERSION GOARCH; cat go.mod go.sum; } | sha256sum | cut -c1-16)
+if [[ ! -d $dir ]]; then
+	echo "building the parts of Kubernetes into $dir: this takes a while, once" >&2
+	mkdir -p "$cache"
+	part=$(mktemp -d "$cache/part.XXXXXX")
+	trap 'rm -rf "$part"' EXIT
+	version=$(sed -n 's/.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod)
+	"$go" build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" -o "$part/" tool >&2
 	chmod 755 "$part"
-	mv "$part" "$binary"
+	mv -T "$part" "$dir" || [[ -d $dir ]] # another run may have been faster
 fi
-echo "$binary"
+echo "$dir"

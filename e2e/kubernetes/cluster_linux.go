@@ -17,15 +17,15 @@ import (
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
-// BinaryVariable names the environment variable with the path of the program
-// that hack/kubernetes.sh builds.
-const BinaryVariable = "PLUMBLINE_KUBERNETES"
+// ComponentsVariable names the environment variable with the directory of the
+// programs that hack/kubernetes.sh builds.
+const ComponentsVariable = "PLUMBLINE_KUBERNETES"
 
 // Options say which cluster to start.
 type Options struct {
-	// Binary is what hack/kubernetes.sh prints. Default: the value of
-	// BinaryVariable.
-	Binary string
+	// Components is the directory that hack/kubernetes.sh prints. Default: the
+	// value of ComponentsVariable.
+	Components string
 	// ProxyMode is that of kube-proxy: iptables or nftables.
 	ProxyMode string
 	// Plugin is the one that connects pods to their node: bridge or ptp.
@@ -65,8 +65,8 @@ func init() { clusters <- 0 }
 
 // Start starts a cluster and returns when its nodes are ready.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	if o.Binary == "" {
-		o.Binary = os.Getenv(BinaryVariable)
+	if o.Components == "" {
+		o.Components = os.Getenv(ComponentsVariable)
 	}
 	if o.Plugin == "" {
 		o.Plugin = "bridge"

@@ -51,9 +51,12 @@ func (c *Cluster) Config() *rest.Config {
 	}
 }
 
+// component is the path of a part of Kubernetes.
+func (c *Cluster) component(name string) string { return filepath.Join(c.options.Components, name) }
+
 func (c *Cluster) startControlPlane(ctx context.Context) error {
-	if c.options.Binary == "" {
-		return fmt.Errorf("%s is not set: it is what hack/kubernetes.sh prints", BinaryVariable)
+	if c.options.Components == "" {
+		return fmt.Errorf("%s is not set: it is what hack/kubernetes.sh prints", ComponentsVariable)
 	}
 	if err := c.start("etcd", "control", "etcd", "--data-dir", filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380"); err != nil {
@@ -63,7 +66,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	file := func(name string) string { return filepath.Join(c.dir, name) }
-	if err := c.start("kube-apiserver", "control", c.options.Binary, "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379",
+	if err := c.start("kube-apiserver", "control", c.component("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
 		"--bind-address=0.0.0.0", "--secure-port=6443", "--advertise-address="+controlAddress, "--cert-dir="+file("certificates"),
 		"--token-auth-file="+file("tokens.csv"), "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount", "--allow-privileged=true",
 		"--service-cluster-ip-range="+serviceRange4+","+serviceRange6, "--service-account-issuer=https://plumbline.invalid",
@@ -81,7 +84,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return c.start("kube-controller-manager", "control", c.options.Binary, "kube-controller-manager", "--kubeconfig="+file("kubeconfig"), "--leader-elect=false",
+	return c.start("kube-controller-manager", "control", c.component("kube-controller-manager"), "--kubeconfig="+file("kubeconfig"), "--leader-elect=false",
 		"--controllers="+controllers, "--allocate-node-cidrs", "--cluster-cidr="+podRange4+","+podRange6, "--service-cluster-ip-range="+serviceRange4+","+serviceRange6,
 		"--endpointslice-updates-batch-period=0s")
 }

@@ -48,7 +48,7 @@ func (c *Cluster) StartProxy(node string) error {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
-	return c.start("kube-proxy-"+node, node, c.options.Binary, "kube-proxy", "--config="+file)
+	return c.start("kube-proxy-"+node, node, c.component("kube-proxy"), "--config="+file)
 }
 
 // StopProxy ends kube-proxy on a node; its rules stay.

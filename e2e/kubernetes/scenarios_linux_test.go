@@ -25,8 +25,8 @@ import (
 // TestScenarios holds diagnoses against real connections in clusters of real
 // parts. Each cluster is started once; scenarios break it one after the other.
 func TestScenarios(t *testing.T) {
-	if os.Getenv(BinaryVariable) == "" {
-		t.Skip(BinaryVariable + " is not set: make test-k8s sets it")
+	if os.Getenv(ComponentsVariable) == "" {
+		t.Skip(ComponentsVariable + " is not set: make test-k8s sets it")
 	}
 	for _, o := range []Options{{ProxyMode: "iptables"}, {ProxyMode: "nftables"}} {
 		t.Run(o.ProxyMode, func(t *testing.T) {
