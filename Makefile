@@ -72,8 +72,8 @@ judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match
 .PHONY: judge-vm
 judge-vm: ## the same on Debian's kernel, in a virtual machine, for what few other kernels have (N=packets, SEED=n); the report is bin/judge-vm.log
 	@mkdir -p bin
-	@$(GO) run ./e2e/vm -pkg e2e/judge -v -timeout 6h -args '-n $(N) -seed $(SEED)' >bin/judge-vm.out; status=$$?; cat bin/judge-vm.out; \
-	{ echo "judge-vm: -n $(N) -seed $(SEED)"; sed -n -e '/^Linux /p' -e '/^feature  /,/worlds failed$$/p' bin/judge-vm.out | grep -v ' 0  *0  *-  *seldom'; } >bin/judge-vm.log; exit $$status
+	@$(GO) run ./e2e/vm -pkg e2e/judge -v -timeout 6h -args '-n $(N) -seed $(SEED) $(JUDGEFLAGS)' >bin/judge-vm.out; status=$$?; cat bin/judge-vm.out; \
+	{ echo "judge-vm: -n $(N) -seed $(SEED) $(JUDGEFLAGS)"; sed -n -e '/^Linux /p' -e '/^feature  /,/worlds failed$$/p' bin/judge-vm.out | grep -v ' 0  *0  *-  *seldom'; } >bin/judge-vm.log; exit $$status
 
 .PHONY: judge-faults
 judge-faults: ## mistakes put into the simulator one by one, each of which the judge has to find (RUN=regexp)

@@ -307,8 +307,8 @@ func (t *trial) name() string    { return fmt.Sprintf("%s.%d", t.probe.ID, t.rou
 func (t *trial) message() string { return lab.Payload(string(t.probe.Protocol), t.name()) }
 
 // observeInTurn sends some trials apart, and then the others at once: those of which the simulator expects that neighbours do
-// not find each other, because others may teach them what they do not find out by themselves, and those that are in each
-// other's way.
+// not find each other, or that packets are too large, because others may teach a host the neighbour or the MTU of the path, and
+// those that are in each other's way.
 func (b *built) observeInTurn(ctx context.Context, trials []*trial) error {
 	var alone, others []*trial
 	for _, t := range trials {
@@ -354,6 +354,9 @@ func (b *built) forget() error {
 					return fmt.Errorf("forget path MTUs: %w: %s", err, out)
 				}
 			}
+			if err := renewRoutes(h); err != nil {
+				return fmt.Errorf("renew routes into tunnels: %w", err)
+			}
 			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 				list, err := netlinklist.Whole(func() ([]netlink.Neigh, error) { return h.NeighList(0, family) })
 				if err != nil {
@@ -371,6 +374,33 @@ func (b *built) forget() error {
 		})
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// renewRoutes makes the IPv6 routes into tunnels of GRE again: the kernel notes the MTU of the path at the route itself, for each
+// processor, where nothing shows it and no flushing reaches it (tnl_update_pmtu).
+func renewRoutes(h *netlink.Handle) error {
+	links, err := netlinklist.Whole(h.LinkList)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Type() != "gre" && l.Type() != "gretap" {
+			continue
+		}
+		routes, err := netlinklist.Whole(func() ([]netlink.Route, error) { return h.RouteList(l, unix.AF_INET6) })
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Type != unix.RTN_UNICAST || len(r.MultiPath) > 0 {
+				continue
+			}
+			if err := h.RouteReplace(&r); err != nil {
+				return fmt.Errorf("%s: %w", r, err)
+			}
 		}
 	}
 	return nil

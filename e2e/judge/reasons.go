@@ -32,6 +32,7 @@ var wanted = strings.Fields(`
 	sysctl:disable_ipv6 sysctl:bridge-nf-call-iptables sysctl:bridge-nf-call-ip6tables sysctl:icmp_echo_ignore_all sysctl:fib_multipath_hash_policy
 	bridge:fdb bridge:hairpin bridge:isolated bridge:state bridge:flood bridge:locked bridge:bcast_flood bridge:mcast_flood neigh:permanent ndp:dropped
 	link:down link:mtu link:vxlan link:macvlan link:tun link:vlan link:vlan-filtering link:bond link:ipip link:sit link:gre link:gretap link:ip6tnl link:ipvlan
+	link:vrf
 `)
 
 // Why something does not decide.
@@ -62,7 +63,7 @@ var reasons = map[string]string{
 // kernelReasons are kernelFeatures that features need.
 var kernelReasons = map[string]string{
 	"link:vlan": "vlan", "link:vlan-filtering": "vlan-filtering", "link:bond": "bond", "link:ipip": "ipip", "link:sit": "sit", "link:gre": "gre", "link:gretap": "gretap",
-	"link:ip6tnl": "ip6tnl", "link:ipvlan": "ipvlan", "link:vxlan": "vxlan", "link:macvlan": "macvlan", "link:tun": "tun",
+	"link:ip6tnl": "ip6tnl", "link:ipvlan": "ipvlan", "link:vrf": "vrf", "link:vxlan": "vxlan", "link:macvlan": "macvlan", "link:tun": "tun",
 	"set:hash:mac": "hash:mac", "set:hash:ip,mac": "hash:ip,mac", "set:hash:ip,mark": "hash:ip,mark", "set:hash:net,net": "hash:net,net", "set:hash:net,port,net": "hash:net,port,net",
 }
 
@@ -101,4 +102,12 @@ func (c coverage) missing(k Kernel) []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// asksFor says whether a feature is among those that a run is restricted to.
+func asksFor(only []string, feature string) bool {
+	return len(only) == 0 || slices.ContainsFunc(only, func(o string) bool {
+		return o == feature || strings.HasPrefix(feature, o+":") ||
+			slices.ContainsFunc(linkKinds(), func(k linkKind) bool { return k.feature == feature && k.is(o) })
+	})
 }

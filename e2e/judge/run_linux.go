@@ -29,8 +29,8 @@ type Options struct {
 	Stop bool
 	// Enough leaves worlds unbuilt that would show what an element decides, once its features have done so often enough.
 	Enough bool
-	// Complete goes on, for a quarter of the trials at most, with worlds of what has decided too seldom without a reason. Long
-	// runs of all features do.
+	// Complete goes on, for as many trials again at most, with worlds of what has been asked for and decided too seldom
+	// without a reason. Long runs of all features do, too, for a quarter of their trials.
 	Complete bool
 	// Workers is how many worlds are judged at once: they wait more than they compute.
 	Workers int

@@ -139,7 +139,7 @@ func (s *session) separate(trials []*trial) {
 
 // trials are the sendings of the probe, as patient as the prediction calls for.
 func (c *verdictCase) trials(live *simulator.World) []*trial {
-	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient, alone: c.predicted.unresolved()}
+	t := trial{probe: c.probe, sourcePort: c.probe.SourcePort, timeout: patient, full: patient, alone: c.predicted.unresolved() || c.predicted.narrow()}
 	for _, f := range c.predicted.Fates {
 		if port := f.SeenAs.Port(); port != 0 && port != t.sourcePort {
 			t.ports = append(t.ports, port)

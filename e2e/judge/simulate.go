@@ -89,6 +89,12 @@ func (p *Prediction) unresolved() bool {
 	})
 }
 
+// narrow says whether packets are expected to be larger than their way takes: whoever has sent anything through a tunnel knows
+// the MTU of its path, and announces smaller segments from then on (skb_dst_update_pmtu_no_confirm).
+func (p *Prediction) narrow() bool {
+	return slices.ContainsFunc(p.Reasons, func(reason string) bool { return strings.HasPrefix(reason, string(verdict.MTUExceeded)) })
+}
+
 // doubt is why it is unknown, without what differs from world to world.
 func (p *Prediction) doubt() string {
 	if len(p.Reasons) == 0 {

@@ -73,10 +73,14 @@ const atOnce = 3
 
 // completing are the features that a run goes on with after its trials, in turn; none if it is over.
 func (s *Summary) completing(o Options, turn uint64) []string {
-	if !o.Complete && o.Trials < long || s.restricted || s.Trials >= o.Trials+o.Trials/4 {
+	more := o.Trials / 4
+	if o.Complete {
+		more = o.Trials
+	}
+	if !o.Complete && (o.Trials < long || s.restricted) || s.Trials >= o.Trials+more {
 		return nil
 	}
-	missing := s.coverage.missing(s.kernel)
+	missing := slices.DeleteFunc(s.coverage.missing(s.kernel), func(f string) bool { return !asksFor(o.Features, f) })
 	if len(missing) == 0 {
 		return nil
 	}
