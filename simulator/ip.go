@@ -36,6 +36,8 @@ type walk struct {
 	// accepted is where a TCP connection was delivered, once it is established.
 	accepted *end
 	copies   []end // of the first packet, of which its sender may be told
+	// taught is the MTU that the sender has learnt from a tunnel of its own.
+	taught int
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with

@@ -59,6 +59,8 @@ const (
 	// maxMTU for that of a device without a bound.
 	defaultMTU = 1500
 	maxMTU     = 65535
+	// minMTU6 is what each link has to have that carries IPv6 (RFC 8200).
+	minMTU6 = 1280
 )
 
 // mtuOf is the MTU of the way that h takes to the destination of p, in bytes.

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -265,6 +266,17 @@ func (c *conversation) talks(s segment) bool {
 	return e.kind == delivered
 }
 
+// passesOnceTaught says whether an answer that is too large is so because the client did not know the MTU of its own tunnel's
+// path when it announced its segment size: the first packet tells it (skb_dst_update_pmtu_no_confirm).
+func (c *conversation) passesOnceTaught(e *end, s segment) bool {
+	if !s.back || e.kind != dropped || e.finding.Code != verdict.MTUExceeded || c.taught == 0 || s.length <= c.taught {
+		return false
+	}
+	s.length = c.taught
+	_, _, smaller := c.established(s)
+	return smaller.kind == delivered
+}
+
 // dataFailed notes what became of a connection that opens, but carries no
 // data, or no full-size segments.
 func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []verdict.Hop) {
@@ -278,6 +290,9 @@ func (c *conversation) dataFailed(e end, s segment, told bool, forth, notice []v
 	}
 	f := *e.finding
 	var doubt *verdict.Finding
+	if c.passesOnceTaught(&e, s) {
+		f.Evidence = append(slices.Clip(f.Evidence), fmt.Sprintf("the client learns MTU %d of its own tunnel from what it sends: connections after the first announce segments that fit, for ten minutes", c.taught))
+	}
 	switch {
 	case e.kind == undecided:
 		c.path.Verdict, c.path.Outcome = verdict.Unknown, verdict.OutcomeUnknown

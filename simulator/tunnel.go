@@ -59,8 +59,8 @@ const maxTunnels = 8
 
 // travel sends what a tunnel has made on its way through the namespace of the
 // tunnel, as a packet of its own, and returns where it is delivered. When it
-// fails, so does the packet inside; learns says whether the tunnel adapts to
-// the MTU of its path.
+// fails, so does the packet inside; learns says whether the sender of the packet
+// inside gets to know the MTU of the tunnel's path.
 func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via string, learns bool) (end, bool) {
 	if l.depth == maxTunnels {
 		return l.drop(verdict.NewFinding(verdict.RoutingLoop, l.host.where(by.Link.Name), l.trail(),
@@ -75,8 +75,16 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	u.depth, u.device, u.host, u.quiet = l.depth+1, via, under, l.quiet
 	if learns {
 		way := under.wayOut(&outer)
-		if mtu := way.mtu(under, outer.Family()) - overhead; l.packet.Length > mtu && l.packet.DF {
+		path := way.mtu(under, outer.Family())
+		mtu := l.room(path - overhead)
+		if l.packet.Length > mtu && l.packet.DF {
 			return l.tooBig(by, mtu), true
+		}
+		if by.Link.Kind == "sit" && mtu > path-overhead {
+			u.packet.DF = false // ipip6_tunnel_xmit
+		}
+		if here := l.w.hosts[by.NS]; l.origin == here && l.sender == here {
+			l.taught = mtu
 		}
 	}
 	e := u.send(under)
@@ -92,8 +100,8 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	sent := outer
 	sent.Src = u.firstSource(outer.Src)
 	told, _, _ := l.notify(e, under, &sent)
-	if told && learns && e.notice.mtu > overhead {
-		return l.tooBig(by, e.notice.mtu-overhead), true
+	if told && learns && e.notice.mtu > 0 && l.packet.Length > l.room(e.notice.mtu-overhead) {
+		return l.tooBig(by, l.room(e.notice.mtu-overhead)), true
 	}
 	inner := l.finish(dropped, *e.finding)
 	inner.host = l.w.hosts[by.NS]
@@ -103,6 +111,15 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 		inner.notice.typ, inner.notice.code = unreachable(l.packet.Family(), errHost)
 	}
 	return inner, true
+}
+
+// room is the MTU that the sender of the packet learns: no sender of IPv6 takes less than each link has to have
+// (__ip6_rt_update_pmtu, ip6_tnl_xmit).
+func (l *leg) room(mtu int) int {
+	if l.packet.Family() == netstack.IPv6 {
+		return max(mtu, minMTU6)
+	}
+	return mtu
 }
 
 // tunnelFails says whether a tunnel that is told of an error fails its next packets, as a link that is down: ipip_err,
@@ -177,7 +194,8 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 	outer := netstack.Packet{
 		Src: t.Local, Dst: to, Protocol: tunnelProtocol(link, l.packet.Family()),
 		TTL: t.TTL, TOS: t.TOS, Length: l.packet.Length + tunnelHeaders(link),
-		DF: t.PMTUDisc || l.packet.DF && link.Kind != "sit",
+		// IPv4 keeps what was asked for (ip_tunnel_xmit), and IPv6 is fragmented by its sender alone.
+		DF: t.PMTUDisc || l.packet.DF && l.packet.Family() == netstack.IPv4 || tunnelFamily(link) == netstack.IPv6,
 	}
 	if outer.TTL == 0 {
 		outer.TTL = max(l.packet.TTL, 1)
@@ -186,7 +204,7 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 		outer.TOS = l.packet.TOS
 	}
 	l.step("tunnel", fmt.Sprintf("%s to %s", link.Kind, to), link.Name)
-	e, failed := l.travel(out, under, outer, t.Underlay, t.PMTUDisc || link.Kind == "ip6tnl")
+	e, failed := l.travel(out, under, outer, t.Underlay, outer.DF)
 	if failed {
 		return e
 	}

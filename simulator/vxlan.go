@@ -172,6 +172,15 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 	return l.throughVXLAN(out, remotes[chosen])
 }
 
+// hearsOfVXLAN says whether the sender of the packet gets to know the MTU of the device's path (skb_tunnel_check_pmtu): a bridge is
+// answered, and otherwise the route of the packet gets that MTU. Nobody heeds it who forwards IPv4, unless told to
+// (ip_dst_mtu_maybe_forward).
+func (l *leg) hearsOfVXLAN(out fabric.Port) bool {
+	h := l.w.hosts[out.NS]
+	heeded, _ := h.Sysctl("net.ipv4.ip_forward_use_pmtu")
+	return out.Link.Port != nil || l.origin == h || l.packet.Family() == netstack.IPv6 || heeded != 0
+}
+
 // throughVXLAN carries the frame to a remote end: vxlan_xmit_one.
 func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 	under := l.w.hosts[l.w.fabric.Origin(out)]
@@ -195,7 +204,7 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 	outer := netstack.Packet{
 		Src: v.Local, Dst: r.addr, Protocol: netstack.ProtoUDP, SrcPort: ephemeralPort, DstPort: r.port,
 		TTL: v.TTL, TOS: v.TOS, Length: l.packet.Length + vxlanHeaders(family),
-		DF: v.DF == "set" || v.DF == "inherit" && l.packet.DF,
+		DF: v.DF == "set" || v.DF == "inherit" && l.packet.DF || family == netstack.IPv6,
 	}
 	if outer.TTL == 0 {
 		outer.TTL = 64
@@ -214,7 +223,7 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 		}
 		return l.decapsulate(in, l.packet.Mark, under)
 	}
-	e, failed := l.travel(out, under, outer, r.via, true)
+	e, failed := l.travel(out, under, outer, r.via, l.hearsOfVXLAN(out))
 	if failed {
 		return e
 	}

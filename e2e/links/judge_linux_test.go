@@ -31,6 +31,8 @@ type scenario struct {
 	// again has each connection made twice, and the second judged: a tunnel tells
 	// of an error with the packet after the one that met it.
 	again bool
+	// first has only the first connection judged, with more patience: it may teach its sender the MTU of the path.
+	first bool
 	// opaque says that the verdict must be unknown, whatever the kernel does.
 	opaque bool
 	// reason is the first one; empty for a path that works. small is that of
@@ -96,8 +98,11 @@ func (s *scenario) run(t *testing.T, name string) {
 			}
 			group.Go(func() error {
 				options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp", Timeout: timeout}
+				if s.first && report.Verdict == verdict.Reachable {
+					options.Timeout = tries * timeout
+				}
 				fate, err := lab.ConnectFrom(t.Context(), w.netns(from), to, options)
-				for try := 0; err == nil && (try == 0 && s.again || try < tries && hasty(fate, report)); try++ {
+				for try := 0; err == nil && (try == 0 && s.again || try < tries && !s.first && hasty(fate, report)); try++ {
 					fate, err = lab.ConnectFrom(t.Context(), w.netns(from), to, options)
 				}
 				if err == nil {
