@@ -105,7 +105,7 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	}
 	inner := l.finish(dropped, *e.finding)
 	inner.host = l.w.hosts[by.NS]
-	noRoute := by.Link.Kind == "sit" && e.notice.kind == noticeErrno && e.notice.errno != errPermission // ipip6_tunnel_xmit, tx_error_icmp
+	noRoute := by.Link.Kind == "sit" && l.packet.Family() == netstack.IPv6 && e.notice.kind == noticeErrno && e.notice.errno != errPermission // ipip6_tunnel_xmit, tx_error_icmp
 	if noRoute || told && e.notice.kind == noticeICMP && e.notice.mtu == 0 && tunnelFails(by.Link, l.packet.Family(), e.notice) {
 		inner.notice = notice{kind: noticeICMP, originated: l.origin == inner.host}
 		inner.notice.typ, inner.notice.code = unreachable(l.packet.Family(), errHost)
@@ -124,14 +124,15 @@ func (l *leg) room(mtu int) int {
 
 // tunnelFails says whether a tunnel that is told of an error fails its next packets, as a link that is down: ipip_err,
 // ipgre_err; an ip6tnl tells at once (ip6ip6_err). For IPv6 in IPv4 the error goes to the sender of the packet inside, from
-// an IPv4-mapped address, from which nobody takes anything (ipip6_err, ip6_err_gen_icmpv6_unreach, ip6_rcv_core).
+// an IPv4-mapped address, from which nobody takes anything (ipip6_err, ip6_err_gen_icmpv6_unreach, ip6_rcv_core); a sit takes
+// all that it carries for that.
 func tunnelFails(link *netstack.Link, inside netstack.Family, n notice) bool {
 	switch {
 	case !isRoutedTunnel(link.Kind), link.Tunnel == nil:
 		return false
 	case tunnelFamily(link) == netstack.IPv6:
 		return true
-	case inside == netstack.IPv6, !link.Tunnel.Remote.IsValid():
+	case inside == netstack.IPv6, link.Kind == "sit", !link.Tunnel.Remote.IsValid():
 		return false
 	case n.typ == icmpTimeExceeded:
 		return link.Tunnel.TTL != 0

@@ -356,6 +356,13 @@ var ipTunnels = []scenario{
 		m ip link set t0 up` + throughTunnel + `
 		m iptables -A INPUT -p 41 -j REJECT --reject-with icmp-host-prohibited`, to: "2.1", reason: verdict.NetfilterReject},
 	{name: "SIT without a route to the other end", needs: []string{"sit"}, only: netstack.IPv6, setup: tunnels("sit", "") + throughTunnel, to: "2.1", reason: verdict.NoRoute},
+	{name: "SIT with IPv4, without a route to the other end: nobody is told", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "") + throughTunnel + `
+		n ip route del 10.9.5.0/24`, to: "2.1", reason: verdict.NoRoute},
+	{name: "SIT with IPv4, rejected at the other end: nobody is told", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "") + throughTunnel + `
+		m iptables -A INPUT -p 4 -j REJECT --reject-with icmp-host-prohibited`, to: "2.1", reason: verdict.NetfilterReject},
+	{name: "SIT with IPv4, and the other end is not there: nobody is told", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "") + throughTunnel + `
+		m ip addr del 10.9.5.2/24 dev eth0
+		m ip route add 10.9.5.0/24 dev eth0`, to: "2.1", reason: verdict.NeighbourFailed},
 	{name: "SIT carries IPv4, too", needs: []string{"sit"}, setup: tunnels("sit", "") + throughTunnel, to: "2.1"},
 	{name: "SIT of a mode that takes IPv6 only", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "mode ip6ip") + throughTunnel, to: "2.1", reason: verdict.InterfaceMissing},
 	{name: "IPIP, rejected with the port unreachable", needs: []string{"ipip"}, only: netstack.IPv4, again: true, setup: tunnels("ipip", "") + throughTunnel + `
