@@ -138,7 +138,12 @@ func (n *network) read(ctx context.Context, began time.Time) (*view, error) {
 		return nil, err
 	}
 	collected := time.Now()
-	world, err := simulator.Compile(snapshot)
+	// Only a flight reads, and one at a time.
+	var before *simulator.World
+	if latest, _ := n.newest(); latest != nil {
+		before = latest.world
+	}
+	world, err := simulator.Recompile(snapshot, before)
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
 	}
@@ -207,10 +212,7 @@ func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 func (v *view) ages(now time.Time) map[string]float64 {
 	ages := make(map[string]float64)
 	for _, ns := range v.snapshot.Namespaces {
-		taken := ns.Taken
-		if taken.IsZero() {
-			taken = v.snapshot.Taken
-		}
+		taken := v.snapshot.TakenAt(ns)
 		if taken.IsZero() {
 			continue // a bundle made by hand may not say
 		}

@@ -24,13 +24,18 @@ import (
 // number of Services. The client is the pod of node 0; each of the others is an
 // endpoint of every Service.
 func routedCluster(mode string, services int) *simulator.Snapshot {
+	return routedClusterOf(clusterNodes, mode, services)
+}
+
+// routedClusterOf is such a cluster of at most 200 nodes.
+func routedClusterOf(nodes int, mode string, services int) *simulator.Snapshot {
 	spec := &proxyrules.Spec{
 		Services: services, Endpoints: 3, NodePortEvery: 100,
 		Backend: func(_, endpoint int) netip.Addr { return podOf(endpoint + 1) },
 	}
 	s := &simulator.Snapshot{}
-	for n := range clusterNodes {
-		s.Namespaces = append(s.Namespaces, clusterNode(n, mode, spec), clusterPod(n))
+	for n := range nodes {
+		s.Namespaces = append(s.Namespaces, clusterNode(n, nodes, mode, spec), clusterPod(n))
 	}
 	return s
 }
@@ -106,7 +111,7 @@ func way(ns *netstack.Namespace, dst string, dev string, gateway netip.Addr) {
 	ns.Routes = append(ns.Routes, r)
 }
 
-func clusterNode(n int, mode string, spec *proxyrules.Spec) *netstack.Namespace {
+func clusterNode(n, nodes int, mode string, spec *proxyrules.Spec) *netstack.Namespace {
 	ns := blank(fmt.Sprintf("node-%d", n), netstack.KindNode)
 	ns.Node = ns.Name
 	ns.NSIDs = map[int]string{0: fmt.Sprintf("pod-%d", n)}
@@ -117,7 +122,7 @@ func clusterNode(n int, mode string, spec *proxyrules.Spec) *netstack.Namespace 
 	own(ns, "veth0", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(n), 1}), 32))
 	way(ns, podOf(n).String()+"/32", "veth0", netip.Addr{})
 	way(ns, "0.0.0.0/0", "eth0", netip.AddrFrom4([4]byte{192, 168, 50, 1}))
-	for other := range clusterNodes {
+	for other := range nodes {
 		if other != n {
 			way(ns, fmt.Sprintf("10.128.%d.0/24", other), "eth0", nodeAddr(other))
 		}

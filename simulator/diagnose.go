@@ -44,8 +44,12 @@ func (w *World) snapshotInfo() verdict.SnapshotInfo {
 	s := w.snapshot
 	info := verdict.SnapshotInfo{Taken: s.Taken, AgeSeconds: map[string]float64{}}
 	for _, ns := range s.Namespaces {
-		if ns.Kind == netstack.KindNode && ns.Node != "" && !ns.Taken.IsZero() && !s.Ended.IsZero() {
-			info.AgeSeconds[ns.Node] = max(0, s.Ended.Sub(ns.Taken).Seconds())
+		taken := ns.Taken
+		if at, ok := s.Nodes[ns.Node]; ok {
+			taken = at
+		}
+		if ns.Kind == netstack.KindNode && ns.Node != "" && !taken.IsZero() && !s.Ended.IsZero() {
+			info.AgeSeconds[ns.Node] = max(0, s.Ended.Sub(taken).Seconds())
 		}
 	}
 	return info

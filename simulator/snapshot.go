@@ -15,6 +15,21 @@ type Snapshot struct {
 	Kernel       string // uname -r of the host
 	Namespaces   []*netstack.Namespace
 	Cluster      cluster.Objects
+	// Nodes says when the state of a node's namespaces was read last, by the
+	// node's name, where that is later than they say: they were found to be as
+	// before.
+	Nodes map[string]time.Time
 	// Failures are collectors that failed as a whole, by name.
 	Failures map[string]string
+}
+
+// TakenAt is when the state of a namespace was read; zero if nobody knows.
+func (s *Snapshot) TakenAt(ns *netstack.Namespace) time.Time {
+	if t, ok := s.Nodes[ns.Node]; ok {
+		return t
+	}
+	if ns.Taken.IsZero() {
+		return s.Taken
+	}
+	return ns.Taken
 }

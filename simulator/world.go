@@ -4,7 +4,7 @@
 //
 // The package is pure: it does no input or output, reads no clock, starts no
 // goroutine, and keeps no state between calls. Compile turns a Snapshot into a
-// World once; Diagnose then answers any number of queries, concurrently.
+// World once (Recompile with the help of an earlier one); Diagnose then answers any number of queries, concurrently.
 //
 // Errors: Compile fails on malformed rule sets, with file, line and token;
 // Diagnose fails on a malformed query only. Whatever is missing, stale or not
@@ -77,7 +77,15 @@ type host struct {
 }
 
 // Compile indexes the snapshot, which must not change afterwards.
-func Compile(s *Snapshot) (*World, error) {
+func Compile(s *Snapshot) (*World, error) { return Recompile(s, nil) }
+
+// Recompile is Compile for a snapshot that has much in common with that of an
+// earlier World, nil for none: a namespace that both share (the same pointer) is
+// taken over, and of another the rules, if they did not change.
+func Recompile(s *Snapshot, previous *World) (*World, error) {
+	if previous == nil {
+		previous = new(World)
+	}
 	w := &World{
 		snapshot: s,
 		cluster:  cluster.Compile(&s.Cluster),
@@ -91,9 +99,12 @@ func Compile(s *Snapshot) (*World, error) {
 		groups:   make(map[netip.Addr][]fabric.Port),
 	}
 	for _, ns := range s.Namespaces {
-		h, err := compileHost(ns)
-		if err != nil {
-			return nil, err
+		h := previous.hosts[ns]
+		if h == nil {
+			var err error
+			if h, err = compileHost(ns, previous.byName[ns.Name]); err != nil {
+				return nil, err
+			}
 		}
 		if w.byName[ns.Name] != nil {
 			return nil, fmt.Errorf("two network namespaces are named %q", ns.Name)
@@ -133,8 +144,13 @@ func Compile(s *Snapshot) (*World, error) {
 	return w, nil
 }
 
-func compileHost(ns *netstack.Namespace) (*host, error) {
-	filter, err := netfilter.Compile(ns)
+// compileHost compiles a namespace; was is an earlier state of it, or nil.
+func compileHost(ns *netstack.Namespace, was *host) (*host, error) {
+	var rules *netfilter.Ruleset
+	if was != nil {
+		rules = was.filter
+	}
+	filter, err := netfilter.Recompile(ns, rules)
 	if err != nil {
 		return nil, err
 	}

@@ -236,6 +236,9 @@ func (t *Conntrack) forget(c *Conn) {
 	}
 }
 
+// helperSysctl says whether the kernel gives helpers to connections by itself.
+const helperSysctl = "net.netfilter.nf_conntrack_helper"
+
 // ctSettings are the sysctls that connection tracking looks at.
 type ctSettings struct{ tcpLoose bool }
 

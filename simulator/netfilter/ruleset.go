@@ -21,6 +21,7 @@ type Ruleset struct {
 	linkLayer         linkLayer
 	// links are the namespace's devices by name; nil when they are not known.
 	links map[string]*netstack.Link
+	ns    *netstack.Namespace // what it was compiled from
 }
 
 // HasTable says whether a chain of nat is in a table of nftables with that name.
@@ -173,13 +174,8 @@ type ownedTable struct {
 // Compile builds the rule set of a namespace from its dumps: iptables of each
 // family and backend, nftables and ipset.
 func Compile(ns *netstack.Namespace) (*Ruleset, error) {
-	c := &compiler{rs: &Ruleset{ct: newCTSettings(ns)}, ns: ns, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
-	for i := range ns.Links {
-		if c.rs.links == nil {
-			c.rs.links = make(map[string]*netstack.Link)
-		}
-		c.rs.links[ns.Links[i].Name] = &ns.Links[i]
-	}
+	c := &compiler{rs: &Ruleset{}, ns: ns, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
+	c.rs.settle(ns)
 	var err error
 	if c.sets, err = parseIPSet(ns.IPSet.File, ns.IPSet.Data); err != nil {
 		return nil, err
