@@ -37,6 +37,7 @@ func sources() []source {
 		{netstack.PartIPTables4Legacy, readIPTablesLegacy(netstack.IPv4)},
 		{netstack.PartIPTables6Legacy, readIPTablesLegacy(netstack.IPv6)},
 		{netstack.PartARPTablesLegacy, readARPTables},
+		{netstack.PartEBTablesLegacy, readEBTables},
 		{netstack.PartNFT, readNFT},
 		{netstack.PartIPSet, readIPSet},
 		{netstack.PartIPVS, readIPVS},

@@ -8,7 +8,7 @@ declare -A package_of=(
 	[iptables]=iptables [nft]=nftables [ipset]=ipset [curl]=curl [git]=git
 	[prometheus]=prometheus [promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager
 	[qemu-system-x86_64]=qemu-system-x86 [busybox]=busybox-static [ipvsadm]=ipvsadm [conntrack]=conntrack
-	[arptables-legacy]=arptables
+	[arptables-legacy]=arptables [ebtables-legacy]=ebtables
 	[etcd]=etcd-server
 	[clang-14]=clang-14 [llvm-strip-14]=llvm-14
 )
@@ -16,7 +16,7 @@ lab=(ip bridge ss tc sysctl iptables nft ipset curl)
 case ${1:-} in
 demo) commands=("${lab[@]}") ;;
 test) commands=("${lab[@]}" arptables-legacy git prometheus promtool prometheus-alertmanager) ;;
-vm) commands=("${lab[@]}" qemu-system-x86_64 busybox ipvsadm conntrack) ;;
+vm) commands=("${lab[@]}" arptables-legacy ebtables-legacy qemu-system-x86_64 busybox ipvsadm conntrack) ;;
 k8s) commands=("${lab[@]}" etcd) ;;
 generate) commands=(clang-14 llvm-strip-14) ;;
 *)

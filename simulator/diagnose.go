@@ -86,7 +86,7 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 		list = append(list, fmt.Sprintf("what IPVS on %s remembers of earlier connections was not collected: the client is taken for a new one", strings.Join(balancers, ", ")))
 	}
 	optional := []netstack.Part{
-		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF, netstack.PartARPTablesLegacy,
+		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF, netstack.PartARPTablesLegacy, netstack.PartEBTablesLegacy,
 		netstack.PartNeighbours, netstack.PartFDB, netstack.PartNextHops, netstack.PartBridgeVLAN,
 	}
 	visited := w.visited(r)

@@ -120,6 +120,8 @@ func ruleAt(r *netfilter.Rule, at netfilter.Hook, dev string) string {
 	switch {
 	case r.Family == "arp" && r.Backend != "":
 		return "arptables " + r.String()
+	case r.Family == "bridge" && r.Backend != "":
+		return "ebtables " + r.String()
 	case r.Backend != "":
 		return r.String()
 	}

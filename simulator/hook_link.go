@@ -15,7 +15,7 @@ func (l *leg) frame(in, out string) *netfilter.State {
 	st.Conntrack = l.conntrack[l.host]
 	st.In, st.Out, st.PhysIn, st.PhysOut, st.Bridged = in, out, "", "", false
 	st.Steps, st.Texts = l.notes(), &l.texts
-	st.ARP = l.arp
+	st.ARP, st.Tagged = l.arp, l.tags.tagged()
 	return st
 }
 
@@ -43,6 +43,9 @@ func (l *leg) hookDevice(at netfilter.Hook, dev string) (end, bool) {
 
 // hookBridge runs the chains of the bridge family over the frame.
 func (l *leg) hookBridge(at netfilter.Hook, early bool, in, out string) (end, bool) {
+	if e, stop := l.hiddenEBTables(in + out); stop {
+		return e, true
+	}
 	st := l.frame(in, out)
 	res := l.host.filter.RunBridge(at, early, st, l)
 	dev := out
@@ -57,6 +60,16 @@ func (l *leg) hookBridge(at netfilter.Hook, early bool, in, out string) (end, bo
 		e.notice = notice{}
 	}
 	return e, stop
+}
+
+// hiddenEBTables asks whether rules of the legacy ebtables drop the frame that
+// nobody could read.
+func (l *leg) hiddenEBTables(dev string) (end, bool) {
+	h := l.host
+	if h.PartStatus(netstack.PartEBTablesLegacy).State != netstack.StateFailed || !l.doubt(l.missing(netstack.PartEBTablesLegacy)) {
+		return end{}, false
+	}
+	return l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), nil, "packet dropped by legacy ebtables on %s, whose rules were not read", h)), true
 }
 
 // hookBridgeOut runs what the bridge family has for a frame that leaves by a

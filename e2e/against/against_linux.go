@@ -27,7 +27,7 @@ func Collect(t testing.TB, o collector.Options) *simulator.Snapshot {
 	}
 	for _, ns := range snapshot.Namespaces {
 		for part, status := range ns.Parts {
-			if status.State == netstack.StateFailed {
+			if status.State == netstack.StateFailed && part != netstack.PartEBTablesLegacy { // which is a finding of its scenario
 				t.Fatalf("the %s of %s could not be read: %s", part, ns.Name, status.Detail)
 			}
 		}

@@ -48,6 +48,7 @@ var features = map[string]string{
 	"seg6":           "ip link set v0 up\nip -6 route add fd00:1::/64 encap seg6 mode encap segs fd00:2::1 dev v0",
 	"bridge-reject":  "nft add table bridge t\nnft add chain bridge t c { type filter hook prerouting priority 0; }\nnft add rule bridge t c udp dport 5 reject",
 	"arptables":      "arptables-legacy -A INPUT -j DROP",
+	"ebtables":       "ebtables-legacy -A FORWARD -j DROP\nebtables-legacy -F",
 	"locked":         "ip link add br0 type bridge\nip link set v0 master br0\nbridge link set dev v0 locked on",
 }
 

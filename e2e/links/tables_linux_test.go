@@ -1,6 +1,7 @@
 package links
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -128,6 +129,30 @@ var legacyTables = []scenario{
 		n sysctl -qw net.bridge.bridge-nf-call-arptables=1
 		n arptables-legacy -P INPUT DROP
 		n arptables-legacy -P OUTPUT DROP`, to: "0.2"},
+}
+
+// The rules of legacy ebtables cannot be read: that there are some is seen.
+func TestLegacyEBTables(t *testing.T) {
+	for i, s := range []scenario{
+		{name: "legacy ebtables drops between ports", only: netstack.IPv4, opaque: true, setup: onBridge + `
+			n ebtables-legacy -A FORWARD -i pa -o pb -j DROP`, to: "0.2", reason: verdict.CollectorFailed, rule: "legacy ebtables has rules on this host (filter)"},
+		{name: "legacy ebtables is not asked without a bridge", only: netstack.IPv4, setup: pair + `
+			n ebtables-legacy -t nat -A PREROUTING -j DROP`, to: "1.2"},
+		{name: "legacy ebtables is in vain where the frame is lost, too", only: netstack.IPv4, setup: onBridge + `
+			n ebtables-legacy -A FORWARD -i pa -o pb -j DROP
+			n ebtables-nft -A FORWARD -j DROP`, to: "0.2", reason: verdict.NetfilterDrop},
+	} {
+		// The whole host has rules, or none.
+		s.needs = []string{ownKernel, "ebtables"}
+		s.attach = func(t *testing.T, w *world) {
+			t.Cleanup(func() {
+				for _, table := range []string{"filter", "nat"} {
+					w.command("n", "ebtables-legacy", "-t", table, "-F")
+				}
+			})
+		}
+		t.Run(s.name, func(t *testing.T) { s.run(t, fmt.Sprintf("le%d", i)) })
+	}
 }
 
 func TestLegacyTables(t *testing.T) { runAll(t, "lt", legacyTables) }

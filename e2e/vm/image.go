@@ -20,7 +20,8 @@ var tools = strings.Fields(`
 	iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
 	iptables-nft iptables-nft-save iptables-nft-restore ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
 	iptables-legacy iptables-legacy-save iptables-legacy-restore ip6tables-legacy ip6tables-legacy-save ip6tables-legacy-restore
-	ebtables ebtables-nft arptables arptables-nft`)
+	ebtables ebtables-nft arptables arptables-nft
+	arptables-legacy ebtables-legacy`)
 
 // applets are those of busybox that tests and the init script use; all others
 // are in its reach by `busybox NAME`.

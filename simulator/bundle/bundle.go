@@ -20,6 +20,7 @@
 //	netns/NAME/iptables-save-legacy.txt  iptables-legacy-save, where both backends are in use
 //	netns/NAME/ip6tables-save.txt, ip6tables-save-legacy.txt
 //	netns/NAME/arptables-save-legacy.txt  arptables-legacy-save
+//	netns/NAME/ebtables-save-legacy.txt  ebtables-legacy-save
 //	netns/NAME/nft.json ipset-save.txt ipvsadm-save.txt tc.json xfrm.txt conntrack.txt bpf.json
 //	netns/NAME/host.json               not read
 //

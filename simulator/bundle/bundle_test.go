@@ -48,8 +48,8 @@ func everything() *simulator.Snapshot {
 			netstack.PartRules4: ok, netstack.PartRules6: ok, netstack.PartNextHops: ok, netstack.PartNeighbours: ok,
 			netstack.PartFDB: ok, netstack.PartBridgeVLAN: ok, netstack.PartSockets: ok, netstack.PartSysctls: ok,
 			netstack.PartIPTables4: ok, netstack.PartIPTables6: ok, netstack.PartIPTables4Legacy: ok, netstack.PartIPTables6Legacy: ok,
-			netstack.PartARPTablesLegacy: ok,
-			netstack.PartNFT:             ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
+			netstack.PartARPTablesLegacy: ok, netstack.PartEBTablesLegacy: ok,
+			netstack.PartNFT: ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
 			netstack.PartConntrack: {State: netstack.StateFailed, Detail: "conntrack: permission denied"},
 			netstack.PartBPF:       {State: netstack.StateUnsupported},
 		},
@@ -178,6 +178,7 @@ func everything() *simulator.Snapshot {
 			{Family: netstack.IPv6, Backend: netstack.BackendLegacy, Text: text("node-1", "ip6tables-save-legacy.txt", "*raw\nCOMMIT\n")},
 		},
 		ARPTables: text("node-1", "arptables-save-legacy.txt", "*filter\n:INPUT ACCEPT\n"),
+		EBTables:  text("node-1", "ebtables-save-legacy.txt", "*filter\n:FORWARD DROP\n"),
 		NFT:       text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
 		IPVS: text("node-1", "ipvsadm-save.txt", "-A -t 10.0.0.1:80 -s rr\n"), TC: text("node-1", "tc.json", "[]"), XFRM: netstack.Text{File: "netns/node-1/xfrm.txt"},
 	}
@@ -584,7 +585,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 		"netns/node-1/meta.json", "netns/node-1/ip-link.json", "netns/node-1/ip-addr.json", "netns/node-1/ip-route.json", "netns/node-1/ip6-route.json",
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",
-		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
+		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/ebtables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
 		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt",
 	} {
 		if _, ok := files[file]; !ok {

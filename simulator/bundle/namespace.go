@@ -60,6 +60,7 @@ func formats() []format {
 		iptables("iptables-save-legacy.txt", netstack.PartIPTables4Legacy, netstack.IPv4, netstack.BackendLegacy),
 		iptables("ip6tables-save-legacy.txt", netstack.PartIPTables6Legacy, netstack.IPv6, netstack.BackendLegacy),
 		raw("arptables-save-legacy.txt", netstack.PartARPTablesLegacy, func(n *ns) *netstack.Text { return &n.ARPTables }),
+		raw("ebtables-save-legacy.txt", netstack.PartEBTablesLegacy, func(n *ns) *netstack.Text { return &n.EBTables }),
 		raw("nft.json", netstack.PartNFT, func(n *ns) *netstack.Text { return &n.NFT }),
 		raw("ipset-save.txt", netstack.PartIPSet, func(n *ns) *netstack.Text { return &n.IPSet }),
 		raw("ipvsadm-save.txt", netstack.PartIPVS, func(n *ns) *netstack.Text { return &n.IPVS }),

@@ -30,3 +30,20 @@ func (m *headerMatch) match(x *traversal) tri {
 }
 
 func (m *headerMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), m.what) }
+
+// etherTypeMatch is -p of ebtables, to which frames with a tag are of the tag's
+// type: ebt_basic_match.
+type etherTypeMatch struct {
+	value  uint16
+	invert bool
+}
+
+const etherTypeVLAN = 0x8100
+
+func (m *etherTypeMatch) match(x *traversal) tri {
+	typ := x.etherType()
+	if x.st.Tagged {
+		typ = etherTypeVLAN
+	}
+	return is((typ == m.value) != m.invert)
+}

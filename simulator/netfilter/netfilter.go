@@ -131,6 +131,8 @@ type State struct {
 	// ARP is set for a frame that carries no IP packet; Packet then has nothing
 	// but link-layer addresses.
 	ARP *ARP
+	// Tagged says that the frame has a VLAN tag.
+	Tagged bool
 	// Local says that the packet was made in this namespace: Run sets it at
 	// OUTPUT, and clears it at PREROUTING.
 	Local bool

@@ -10,7 +10,7 @@ import (
 // (br_nf_forward_arp), and nftables has no such hook.
 var arptables = frameDialect{
 	family: "arp",
-	tables: map[string]frameTable{"filter": {{Input, priorityFilter}, {Output, priorityFilter}, {Forward, priorityFilter}}},
+	tables: map[string]frameTable{"filter": {{Input, priorityFilter, ""}, {Output, priorityFilter, ""}, {Forward, priorityFilter, ""}}},
 	option: arptablesOption,
 	target: arptablesTarget,
 }

@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ type frameTable []frameHook
 type frameHook struct {
 	hook     Hook
 	priority int
+	name     string // of the chain, where it is not the hook's
 }
 
 // frameTarget is a target with its options.
@@ -112,7 +114,7 @@ func (p *frameParser) beginTable(name string) error {
 // builtin returns the place of a built-in chain.
 func (t frameTable) builtin(name string) (frameHook, bool) {
 	for _, h := range t {
-		if h.hook.String() == name {
+		if cmp.Or(h.name, h.hook.String()) == name {
 			return h, true
 		}
 	}
@@ -142,6 +144,8 @@ func (p *frameParser) declareChain(line string) error {
 	_, ch.base = p.kind.builtin(name)
 	switch policy := fields[1]; {
 	case policy == "ACCEPT" && ch.base, (policy == "-" || policy == "RETURN") && !ch.base:
+	case policy == "DROP" && ch.base && p.table == "broute":
+		p.ends[ch] = rule{steps: []step{{action: newUnknownAction("target DROP of BROUTING")}}, text: policy}
 	case policy == "DROP" && ch.base:
 		ch.policy = Drop
 	case (policy == "ACCEPT" || policy == "DROP") && p.family == "bridge":
@@ -312,6 +316,10 @@ func (p *frameParser) finishTarget(at *chain) (action, error) {
 	}
 	if len(t.options) == 0 {
 		if a := standardTarget(t.name); a != nil {
+			if a.kind == outDrop && p.table == "broute" { // the frame is routed
+				p.unmodelled = true
+				return newUnknownAction("target DROP of BROUTING"), nil
+			}
 			if a.kind == outReturn && at.base && p.family == "bridge" {
 				return nil, nil // ebt_do_table goes on
 			}

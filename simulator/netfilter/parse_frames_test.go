@@ -94,6 +94,65 @@ func arpPacket() *State {
 	}
 }
 
+// Both tools have their places for what is negated, and chains that users made
+// have policies.
+func TestLegacyEBTables(t *testing.T) {
+	const dump = "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n:own RETURN\n:last DROP\n"
+	for _, c := range []struct {
+		name, rules string
+		unknown     map[string]bool
+		want        Action
+		number      int
+		asked       int
+	}{
+		{name: "the policy", want: Drop},
+		{name: "an EtherType", rules: "-A FORWARD -p ARP -j ACCEPT\n-A FORWARD -p 0x800 -j ACCEPT", want: Accept},
+		{name: "ports and addresses", rules: "-A FORWARD -i pb -j ACCEPT\n-A FORWARD -p IPv4 -i p+ -o pb -s 02:00:00:00:00:01 -d ! 02:00:00:00:00:01 -j ACCEPT", want: Accept},
+		{name: "groups of addresses", rules: "-A FORWARD -d 01:00:00:00:00:00/01:00:00:00:00:00 -j ACCEPT", want: Drop},
+		{name: "a chain that returns", rules: "-A own -p ! IPv4 -j DROP\n-A FORWARD -j own\n-A FORWARD -j ACCEPT", want: Accept},
+		{name: "a chain with a policy", rules: "-A last -p IPv6 -j ACCEPT\n-A FORWARD -j last\n-A FORWARD -j ACCEPT", want: Drop},
+		{name: "a rule that goes on", rules: "-A FORWARD -j CONTINUE\n-A FORWARD -j RETURN\n-A FORWARD -j ACCEPT", want: Accept},
+		{name: "a match that may hold", rules: "-A FORWARD -p IPv4 --ip-dst 10.0.0.2 -j ACCEPT", unknown: map[string]bool{"match --ip-dst": true}, want: Accept, asked: 1},
+		{name: "a match that may not hold", rules: "-A FORWARD -p IPv4 --ip-dst ! 10.0.0.2 -j ACCEPT", want: Drop, asked: 1},
+		{name: "a match that could not decide", rules: "-A FORWARD -p IPv6 --ip6-dst fd00::1 -j ACCEPT", want: Drop},
+		{name: "a target that is not modelled", rules: "-A FORWARD -j mark --mark-set 0x1 --mark-target ACCEPT", want: Drop, asked: 2},
+		{name: "frames without an EtherType", rules: "-A FORWARD -p LENGTH -j ACCEPT", want: Drop},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rs, err := Compile(&netstack.Namespace{EBTables: netstack.Text{File: "f", Data: []byte(dump + c.rules + "\n")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := packet()
+			p.SrcMAC, p.DstMAC = netstack.MAC{2, 0, 0, 0, 0, 1}, netstack.MAC{2, 0, 0, 0, 0, 2}
+			env := &fakeEnv{unknown: c.unknown}
+			res := rs.RunBridge(Forward, true, &State{Packet: p, In: "pa", Out: "pb"}, env)
+			if res.Action != c.want || len(env.asked) != c.asked {
+				t.Errorf("got %v, asked %q", res, env.asked)
+			}
+		})
+	}
+}
+
+func FuzzEBTables(f *testing.F) {
+	f.Add("*filter\n:FORWARD DROP\n:own DROP\n-A FORWARD -p IPv4 -i ! pa -s 02:00:00:00:00:01/ff:ff:ff:ff:ff:00 --ip-dst ! 10.0.0.1 --ip-proto 6 -j own\n" +
+		"-A own -p ARP --arp-op Request -j mark --mark-set 0x1 --mark-target ACCEPT\n-A own --limit 1/s -j CONTINUE\nCOMMIT\n")
+	f.Add("*nat\n:PREROUTING ACCEPT\n-A PREROUTING -d ! 02:00:00:00:00:01 --logical-in br0 -j dnat --to-dst 02:00:00:00:00:02 --dnat-target ACCEPT\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		rs, err := Compile(&netstack.Namespace{EBTables: netstack.Text{File: "f", Data: []byte(text)}})
+		if err != nil {
+			pointsAt(t, err, text)
+			return
+		}
+		for _, hook := range []Hook{Prerouting, Input, Forward, Output, Postrouting} {
+			for _, early := range []bool{true, false} {
+				rs.RunBridge(hook, early, &State{Packet: packet(), In: "pa", Out: "pb"}, &fakeEnv{})
+				rs.RunBridge(hook, early, arpPacket(), &fakeEnv{})
+			}
+		}
+	})
+}
+
 func FuzzARPTables(f *testing.F) {
 	f.Add("*filter\n:INPUT ACCEPT\n:OUTPUT DROP [1:2]\n:A -\n[3:4] -A INPUT -j A ! -i eth+ -s 10.0.0.0/24 -d ! 10.0.0.2/255.0.0.255\n" +
 		"-A A --src-mac 02:00:00:00:00:01/ff:ff:ff:ff:ff:00 --dst-mac 02:00:00:00:00:01 -j RETURN\nCOMMIT\n")

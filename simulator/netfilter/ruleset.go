@@ -188,6 +188,9 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 	if err := c.frames(&arptables, &ns.ARPTables); err != nil {
 		return nil, err
 	}
+	if err := c.frames(&ebtables, &ns.EBTables); err != nil {
+		return nil, err
+	}
 	if err := c.nftables(&ns.NFT); err != nil {
 		return nil, err
 	}

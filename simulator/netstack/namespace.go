@@ -61,8 +61,11 @@ type Namespace struct {
 	// ARPTables holds the tables of the kernel's own arptables, as
 	// arptables-save prints them; what arptables-nft loads is in NFT.
 	ARPTables Text
-	IPSet     Text // ipset save
-	IPVS      Text // ipvsadm -S -n
+	// EBTables holds those of the kernel's own ebtables, as ebtables-save prints
+	// them. Nobody can read them from a kernel without changing it.
+	EBTables Text
+	IPSet    Text // ipset save
+	IPVS     Text // ipvsadm -S -n
 	// The following are only looked at for what could decide a packet's fate
 	// without being modelled.
 	TC        Text // tc -j filter show, qdiscs
@@ -116,6 +119,7 @@ const (
 	PartIPTables4Legacy Part = "iptables-legacy"
 	PartIPTables6Legacy Part = "ip6tables-legacy"
 	PartARPTablesLegacy Part = "arptables-legacy"
+	PartEBTablesLegacy  Part = "ebtables-legacy"
 	PartNFT             Part = "nft"
 	PartIPSet           Part = "ipset"
 	PartIPVS            Part = "ipvs"
