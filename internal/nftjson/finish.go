@@ -49,6 +49,7 @@ func (f *finisher) finish(d *decoder) []*statement {
 			f.previous = nil
 		}
 	}
+	f.restore()
 	return f.out
 }
 

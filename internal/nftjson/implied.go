@@ -1,5 +1,7 @@
 package nftjson
 
+import "slices"
+
 // dependencies are the matches so far that ask for a protocol, by the layer in
 // which it is: a match of a field of that layer implies them.
 type dependencies struct {
@@ -108,6 +110,36 @@ func (f *finisher) mayImplyLink(dep *node) bool {
 		}
 	}
 	return true
+}
+
+// restore takes back what nft leaves out though nothing implies it: it would not
+// be asked for if the rule were read again, as the type of the device is only
+// with a field of the link layer, and the family of a table never.
+func (f *finisher) restore() {
+	for _, s := range f.out {
+		if !s.implied || s.expr.kind != relation || s.expr.left.kind != metaLoad || s.expr.right.kind != constant {
+			continue
+		}
+		value := s.expr.right.value.low
+		switch s.expr.left.key {
+		case metaIIFType:
+			s.implied = slices.ContainsFunc(f.out, func(s *statement) bool { return !s.implied && (s.left.readsLink() || s.expr.readsLink()) })
+		case metaProtocol, metaNFProto:
+			if f.family != familyIPv4 && f.family != familyIPv6 {
+				continue
+			}
+			own := uint64(f.family)
+			if s.expr.left.key == metaProtocol {
+				own = map[uint8]uint64{familyIPv4: 0x800, familyIPv6: 0x86dd}[f.family]
+			}
+			s.implied = value == own
+		}
+	}
+}
+
+// readsLink says whether a field of the link layer is read.
+func (n *node) readsLink() bool {
+	return n != nil && (n.kind == payloadLoad && n.base == layerLink || n.left.readsLink() || n.right.readsLink() || slices.ContainsFunc(n.list, (*node).readsLink))
 }
 
 // implyHeader leaves out what an extension header or option implies; a chunk of SCTP implies nothing

@@ -1,8 +1,10 @@
 package nftjson_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -31,6 +33,7 @@ var better = map[string]string{
 	"ip saddr . ip dscp { 10.0.0.1 . cs1 }":              "a shift of the field",
 	"add @dynmap { ip saddr : tcp dport }":               "a text, with a warning",
 	"meta mark >= 3 meta priority <= 9":                  "as one range",
+	"ether type ip ip saddr 10.0.0.1":                    "without the type of the device, which the rule asks for",
 }
 
 // notUnderstood are rules for which the tool is asked.
@@ -316,6 +319,69 @@ func TestSetsAndObjectsAreWrittenAsNftDoes(t *testing.T) {
 	loadLines(t, string(text))
 	differences(t, nil)
 	readBack(t, nil)
+}
+
+// nft takes some matches to be implied by others that are not, and leaves them
+// out: what the kernel asks for is written.
+func TestConditionsThatNftLeavesOut(t *testing.T) {
+	for family, rules := range map[string]map[string]string{
+		"inet": {
+			"udp sport 5000 iiftype ether meta nfproto ipv4 drop": "iiftype == ether",
+			"iiftype ether meta nfproto ipv6 drop":                "iiftype == ether",
+			"iiftype ether ip saddr 10.0.0.1 drop":                "iiftype == ether",
+			"ether saddr 02:00:00:00:00:01 drop":                  "", // asks for it, whoever reads it
+		},
+		"ip6": {
+			"meta protocol ip tcp dport 80 drop":    "protocol == ip",
+			"meta protocol ip6 udp dport 5353 drop": "",
+		},
+	} {
+		t.Run(family, func(t *testing.T) {
+			nftcheck.Namespace(t)
+			loaded := load(t, family, slices.Sorted(maps.Keys(rules)))
+			text, err := nftcheck.Live(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all struct {
+				NFTables []struct {
+					Rule *struct {
+						Chain string
+						Expr  []struct {
+							Match *struct {
+								Op    string
+								Left  struct{ Meta *struct{ Key string } }
+								Right any
+							}
+						}
+					}
+				}
+			}
+			if err := json.Unmarshal(text, &all); err != nil {
+				t.Fatal(err)
+			}
+			seen := 0
+			for _, o := range all.NFTables {
+				if o.Rule == nil {
+					continue
+				}
+				seen++
+				kept := ""
+				for _, e := range o.Rule.Expr {
+					if m := e.Match; m != nil && m.Left.Meta != nil && m.Left.Meta.Key != "nfproto" {
+						kept += fmt.Sprintf("%s %s %s", m.Left.Meta.Key, m.Op, m.Right)
+					}
+				}
+				if rule := loaded[o.Rule.Chain]; kept != rules[rule] {
+					t.Errorf("%s: written with %q, want %q", rule, kept, rules[rule])
+				}
+			}
+			if seen != len(rules) {
+				t.Errorf("%d rules of %d seen", seen, len(rules))
+			}
+			readBack(t, loaded)
+		})
+	}
 }
 
 // Rules of iptables-nft have matches and targets that the kernel shares with
