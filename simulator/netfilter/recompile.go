@@ -40,7 +40,8 @@ func sameRules(a, b *netstack.Namespace) bool {
 		slices.EqualFunc(a.IPTables, b.IPTables, func(a, b netstack.IPTablesDump) bool {
 			return a.Family == b.Family && a.Backend == b.Backend && sameText(a.Text, b.Text)
 		}) &&
-		sameText(a.ARPTables, b.ARPTables) && sameText(a.NFT, b.NFT) && sameText(a.IPSet, b.IPSet) && sameText(a.XFRM, b.XFRM) &&
+		sameText(a.ARPTables, b.ARPTables) && sameText(a.EBTables, b.EBTables) &&
+		sameText(a.NFT, b.NFT) && sameText(a.IPSet, b.IPSet) && sameText(a.XFRM, b.XFRM) &&
 		// Names in rules stand for indexes (nft_value.go).
 		slices.EqualFunc(a.Links, b.Links, func(a, b netstack.Link) bool { return a.Index == b.Index && a.Name == b.Name })
 }
