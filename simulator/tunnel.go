@@ -185,8 +185,13 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 		to = l.towards // of a tunnel to anywhere, the next hop is the other end
 	}
 	if !to.IsValid() {
-		return l.drop(verdict.NewFindingf(verdict.InvalidRoute, h.where(link.Name), []string{describeRoute(&l.route)},
+		e := l.drop(verdict.NewFindingf(verdict.InvalidRoute, h.where(link.Name), []string{describeRoute(&l.route)},
 			"invalid route %s for packet %s: tunnel %s has no remote end, and the route none for it", describeRoute(&l.route), &l.packet, link.Name))
+		if link.Kind == "ip6tnl" { // ip6_tnl_xmit: tx_err_link_failure
+			e.notice = notice{kind: noticeICMP, originated: l.origin == h}
+			e.notice.typ, e.notice.code = unreachable(l.packet.Family(), errHost)
+		}
+		return e
 	}
 	under := l.w.hosts[l.w.fabric.Origin(out)]
 	if under == nil {

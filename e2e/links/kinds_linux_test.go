@@ -392,6 +392,11 @@ var ipTunnels = []scenario{
 		m ip link add t0 type ip6tnl mode any local fd00:9:5::2 remote fd00:9:5::1
 		n ip link set t0 up
 		m ip link set t0 up` + throughTunnel, to: "2.1"},
+	{name: "in IPv6, to anywhere, with no next hop for IPv4", needs: []string{"ip6tnl"}, only: netstack.IPv4, setup: joined + `
+		n ip -6 addr add fd00:9:5::1/64 dev eth0 nodad
+		n ip link add t0 type ip6tnl mode any local fd00:9:5::1
+		n ip link set t0 up
+		n ip route add 10.9.2.0/24 dev t0`, to: "2.1", reason: verdict.InvalidRoute},
 	{name: "WireGuard", needs: []string{"wireguard"}, setup: joined + `
 		n ip link add t0 type wireguard
 		n ip link set t0 up` + `
