@@ -33,7 +33,6 @@ var better = map[string]string{
 	"ip saddr . ip dscp { 10.0.0.1 . cs1 }":              "a shift of the field",
 	"add @dynmap { ip saddr : tcp dport }":               "a text, with a warning",
 	"meta mark >= 3 meta priority <= 9":                  "as one range",
-	"ether type ip ip saddr 10.0.0.1":                    "without the type of the device, which the rule asks for",
 }
 
 // notUnderstood are rules for which the tool is asked.
