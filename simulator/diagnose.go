@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,6 +85,9 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 	}
 	if balancers := balancers(r); len(balancers) > 0 {
 		list = append(list, fmt.Sprintf("what IPVS on %s remembers of earlier connections was not collected: the client is taken for a new one", strings.Join(balancers, ", ")))
+	}
+	for _, resource := range slices.Sorted(maps.Keys(w.cluster.Missing())) {
+		list = append(list, fmt.Sprintf("what there is of the cluster's %s is not known: %s", resource, w.cluster.Missing()[resource]))
 	}
 	optional := []netstack.Part{
 		netstack.PartTC, netstack.PartXFRM, netstack.PartConntrack, netstack.PartBPF, netstack.PartARPTablesLegacy, netstack.PartEBTablesLegacy,

@@ -94,6 +94,22 @@ func TestWhatCannotBeResolvedIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
+func TestResourcesThatWereNotReadAreNamed(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		s.Cluster.Services = nil
+		s.Cluster.Missing = map[string]string{"services": "forbidden"}
+	})
+	r := diagnose(t, w, tcp(web, "svc:shop/db", 5432))
+	const want = "there may be a service shop/db, but what there is of the cluster's services is not known: forbidden"
+	if r.Verdict != verdict.Unknown || r.Reason() != verdict.EndpointUnresolved || r.Reasons[0].Message != want {
+		t.Errorf("got %s %v", r.Verdict, r.Reasons)
+	}
+	r = diagnose(t, w, tcp(web, "pod:shop/db-0", 5432))
+	if r.Verdict != verdict.Reachable || !slices.Contains(r.Assumptions, "what there is of the cluster's services is not known: forbidden") {
+		t.Errorf("got %s %v, assuming %q", r.Verdict, r.Reasons, r.Assumptions)
+	}
+}
+
 func TestEndpointsOfEveryKind(t *testing.T) {
 	w := world(t, nil)
 	for _, test := range []struct {

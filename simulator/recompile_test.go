@@ -42,6 +42,10 @@ func TestRecompiledWorldsReportAsCompiledOnes(t *testing.T) {
 			})
 			n.IPTables[i].Data = bytes.ReplaceAll(n.IPTables[i].Data, []byte(":FORWARD ACCEPT"), []byte(":FORWARD DROP"))
 		},
+		"the cluster's objects": func(_ *testing.T, s *simulator.Snapshot) { s.Cluster.Services = nil },
+		"what is not known of the cluster": func(_ *testing.T, s *simulator.Snapshot) {
+			s.Cluster.Missing = map[string]string{"pods": "forbidden"}
+		},
 		"a namespace that went": func(_ *testing.T, s *simulator.Snapshot) { without(s, "shop-api-0") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,6 +57,7 @@ func TestRecompiledWorldsReportAsCompiledOnes(t *testing.T) {
 					s.Namespaces[i] = before.Snapshot().Namespaces[i]
 				}
 			}
+			s.Cluster = before.Snapshot().Cluster
 			change(t, s)
 			again, err := simulator.Recompile(s, before)
 			if err != nil {

@@ -41,6 +41,9 @@ func unresolvedf(format string, args ...any) *verdict.Finding {
 
 // noObject explains that no Kubernetes object bears a name.
 func (w *World) noObject(kind, name string) *verdict.Finding {
+	if why, missing := w.cluster.Missing()[kind+"s"]; missing {
+		return unresolvedf("there may be a %s %s, but what there is of the cluster's %ss is not known: %s", kind, name, kind, why)
+	}
 	if w.cluster.Empty() {
 		return unresolvedf("there is no %s %s in the snapshot, which has no Kubernetes objects at all", kind, name)
 	}

@@ -81,14 +81,15 @@ func Compile(s *Snapshot) (*World, error) { return Recompile(s, nil) }
 
 // Recompile is Compile for a snapshot that has much in common with that of an
 // earlier World, nil for none: a namespace that both share (the same pointer) is
-// taken over, and of another the rules, if they did not change.
+// taken over, and of another the rules, if they did not change; so are the objects
+// of the cluster, if they are the same in memory.
 func Recompile(s *Snapshot, previous *World) (*World, error) {
 	if previous == nil {
 		previous = new(World)
 	}
 	w := &World{
 		snapshot: s,
-		cluster:  cluster.Compile(&s.Cluster),
+		cluster:  previous.cluster,
 		fabric:   fabric.Compile(s.Namespaces),
 		hosts:    make(map[*netstack.Namespace]*host, len(s.Namespaces)),
 		byName:   make(map[string]*host, len(s.Namespaces)),
@@ -97,6 +98,9 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		byAddr:   make(map[netip.Addr][]*host),
 		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
 		groups:   make(map[netip.Addr][]fabric.Port),
+	}
+	if w.cluster == nil || !s.Cluster.Same(&previous.snapshot.Cluster) {
+		w.cluster = cluster.Compile(&s.Cluster)
 	}
 	for _, ns := range s.Namespaces {
 		h := previous.hosts[ns]

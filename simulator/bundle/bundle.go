@@ -246,5 +246,5 @@ func encodeSnapshot(snap *simulator.Snapshot) (map[string][]byte, error) {
 }
 
 func hasObjects(o *cluster.Objects) bool {
-	return len(o.Namespaces)+len(o.Nodes)+len(o.Pods)+len(o.Services)+len(o.EndpointSlices)+len(o.NetworkPolicies) > 0
+	return len(o.Namespaces)+len(o.Nodes)+len(o.Pods)+len(o.Services)+len(o.EndpointSlices)+len(o.NetworkPolicies)+len(o.OtherPolicies)+len(o.AdminPolicies) > 0
 }

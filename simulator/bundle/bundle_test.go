@@ -195,7 +195,7 @@ func everything() *simulator.Snapshot {
 		Cluster: cluster.Objects{Pods: []corev1.Pod{{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
-		}}},
+		}}, Missing: map[string]string{"networkpolicies": "forbidden"}},
 		Failures: map[string]string{"cloud": "throttled"},
 	}
 }

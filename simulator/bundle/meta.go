@@ -78,6 +78,8 @@ type infoJSON struct {
 	Started       *time.Time               `json:"started,omitempty"`
 	Ended         *time.Time               `json:"ended,omitempty"`
 	Namespaces    map[string]namespaceInfo `json:"namespaces,omitempty"`
+	// Missing are resources of the cluster that were not read, and why.
+	Missing map[string]string `json:"missing,omitempty"`
 	// Failures are collectors that failed as a whole.
 	Failures map[string]string `json:"failures,omitempty"`
 }
@@ -89,6 +91,20 @@ type namespaceInfo struct {
 type statusInfo struct {
 	Status netstack.State `json:"status"`
 	Detail string         `json:"detail,omitempty"`
+}
+
+// reasons reads an object of strings; nil if it has none.
+func (s *source) reasons(v *value, name string) map[string]string {
+	object := s.object(v, name)
+	var texts map[string]string
+	for i := range object.members {
+		if texts == nil {
+			texts = make(map[string]string)
+		}
+		key := object.members[i].key
+		texts[key] = s.text(object, key)
+	}
+	return texts
 }
 
 // readInfo fills the snapshot from bundle.json, and returns the status of the
@@ -108,14 +124,7 @@ func readInfo(s *source, snap *simulator.Snapshot) (map[string]map[netstack.Part
 		}
 	}
 	snap.Kernel, snap.Taken, snap.Ended = s.text(v, "kernel"), s.time(v, "started"), s.time(v, "ended")
-	failures := s.object(v, "failures")
-	for i := range failures.members {
-		if snap.Failures == nil {
-			snap.Failures = make(map[string]string)
-		}
-		key := failures.members[i].key
-		snap.Failures[key] = s.text(failures, key)
-	}
+	snap.Cluster.Missing, snap.Failures = s.reasons(v, "missing"), s.reasons(v, "failures")
 	namespaces := s.object(v, "namespaces")
 	all := make(map[string]map[netstack.Part]netstack.Status)
 	for i := range namespaces.members {
@@ -142,7 +151,7 @@ func readInfo(s *source, snap *simulator.Snapshot) (map[string]map[netstack.Part
 }
 
 func writeInfo(snap *simulator.Snapshot) ([]byte, error) {
-	info := infoJSON{FormatVersion: FormatVersion, Kernel: snap.Kernel, Failures: snap.Failures}
+	info := infoJSON{FormatVersion: FormatVersion, Kernel: snap.Kernel, Missing: snap.Cluster.Missing, Failures: snap.Failures}
 	if !snap.Taken.IsZero() {
 		info.Started = &snap.Taken
 	}

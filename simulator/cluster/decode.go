@@ -63,6 +63,7 @@ func Decode(file string, data []byte, into *Objects) error {
 	into.EndpointSlices = append(into.EndpointSlices, d.objects.EndpointSlices...)
 	into.NetworkPolicies = append(into.NetworkPolicies, d.objects.NetworkPolicies...)
 	into.OtherPolicies = append(into.OtherPolicies, d.objects.OtherPolicies...)
+	into.AdminPolicies = append(into.AdminPolicies, d.objects.AdminPolicies...)
 	return nil
 }
 
@@ -294,8 +295,11 @@ func (d *decoder) typed(meta typeMeta, n *yaml.Node, text []byte, fields []field
 		typeMeta{"extensions/v1beta1", "NetworkPolicy"}:
 		return d.errorf(n.Line, meta.apiVersion, "this version of %s is not served any more and not read", meta.kind)
 	default:
-		if isOtherPolicy(meta) {
-			err = decodeRef(text, meta, &d.objects.OtherPolicies)
+		if IsOtherPolicy(meta.apiVersion, meta.kind) {
+			var p OtherPolicy
+			if p, err = decodeOtherPolicy(text, meta); err == nil {
+				d.objects.AddOtherPolicies([]OtherPolicy{p})
+			}
 		}
 	}
 	if err == nil {
@@ -308,30 +312,15 @@ func (d *decoder) typed(meta typeMeta, n *yaml.Node, text []byte, fields []field
 	return d.errorf(where.line, where.path, "%s: %s", meta.kind, explain(err))
 }
 
-// isOtherPolicy says whether objects of this kind allow or deny connections in
-// a way that is not evaluated.
-func isOtherPolicy(meta typeMeta) bool {
-	group, _, _ := strings.Cut(meta.apiVersion, "/")
-	switch group {
-	case "policy.networking.k8s.io", "cilium.io", "projectcalico.org", "crd.projectcalico.org", "crd.antrea.io":
-		return strings.HasSuffix(meta.kind, "NetworkPolicy") && !strings.HasPrefix(meta.kind, "Staged")
-	}
-	return false
-}
-
-func decodeRef(text []byte, meta typeMeta, list *[]ObjectRef) error {
+func decodeOtherPolicy(text []byte, meta typeMeta) (OtherPolicy, error) {
 	var object metav1.PartialObjectMetadata
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &object); err != nil {
-		return err
+		return OtherPolicy{}, err
 	}
 	if object.Name == "" {
-		return errNoName
+		return OtherPolicy{}, errNoName
 	}
-	// Calico's API shows Kubernetes' own policies once more, under this name.
-	if !strings.HasPrefix(object.Name, "knp.default.") {
-		*list = append(*list, ObjectRef{meta.apiVersion, meta.kind, object.Namespace, object.Name})
-	}
-	return nil
+	return OtherPolicy{ObjectRef{meta.apiVersion, meta.kind, object.Namespace, object.Name}, adminPolicyOf(text, meta)}, nil
 }
 
 func decodeInto[T any](text []byte, list *[]T) error {

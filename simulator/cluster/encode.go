@@ -38,13 +38,14 @@ var annotations = [...]string{
 func Files(o *Objects) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := errors.Join(
-		addFile(files, "namespaces.yaml", o.Namespaces, keepNamespace),
-		addFile(files, "nodes.yaml", o.Nodes, keepNode),
-		addFile(files, "pods.yaml", o.Pods, keepPod),
-		addFile(files, "services.yaml", o.Services, keepService),
-		addFile(files, "endpointslices.yaml", o.EndpointSlices, keepEndpointSlice),
-		addFile(files, "networkpolicies.yaml", o.NetworkPolicies, keepNetworkPolicy),
+		addFile(files, "namespaces.yaml", o.Namespaces, KeepNamespace),
+		addFile(files, "nodes.yaml", o.Nodes, KeepNode),
+		addFile(files, "pods.yaml", o.Pods, KeepPod),
+		addFile(files, "services.yaml", o.Services, KeepService),
+		addFile(files, "endpointslices.yaml", o.EndpointSlices, KeepEndpointSlice),
+		addFile(files, "networkpolicies.yaml", o.NetworkPolicies, KeepNetworkPolicy),
 		addFile(files, "otherpolicies.yaml", o.OtherPolicies, keepRef),
+		addFile(files, "adminpolicies.yaml", o.AdminPolicies, keepAdminPolicy),
 	)
 	if err != nil {
 		return nil, err
@@ -121,11 +122,15 @@ func keepMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return kept
 }
 
-func keepNamespace(o *corev1.Namespace) corev1.Namespace {
+// KeepNamespace returns what is kept of a namespace: what Files writes, and all that a
+// diagnosis reads. Parts are shared with the original. So do the others below.
+func KeepNamespace(o *corev1.Namespace) corev1.Namespace {
 	return corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: keepMeta(&o.ObjectMeta), Status: corev1.NamespaceStatus{Phase: o.Status.Phase}}
 }
 
-func keepNode(o *corev1.Node) corev1.Node {
+// KeepNode is KeepNamespace for nodes. The times of heartbeats are not kept: they
+// change all the time and say nothing.
+func KeepNode(o *corev1.Node) corev1.Node {
 	kept := corev1.Node{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 		ObjectMeta: keepMeta(&o.ObjectMeta),
@@ -155,7 +160,8 @@ func keepNode(o *corev1.Node) corev1.Node {
 	return kept
 }
 
-func keepPod(o *corev1.Pod) corev1.Pod {
+// KeepPod is KeepNamespace for pods.
+func KeepPod(o *corev1.Pod) corev1.Pod {
 	kept := corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: keepMeta(&o.ObjectMeta),
@@ -231,7 +237,8 @@ func keepState(s *corev1.ContainerState) corev1.ContainerState {
 	return kept
 }
 
-func keepService(o *corev1.Service) corev1.Service {
+// KeepService is KeepNamespace for services.
+func KeepService(o *corev1.Service) corev1.Service {
 	s := &o.Spec
 	kept := corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
@@ -266,7 +273,8 @@ func keepService(o *corev1.Service) corev1.Service {
 	return kept
 }
 
-func keepEndpointSlice(o *discoveryv1.EndpointSlice) discoveryv1.EndpointSlice {
+// KeepEndpointSlice is KeepNamespace for endpoint slices.
+func KeepEndpointSlice(o *discoveryv1.EndpointSlice) discoveryv1.EndpointSlice {
 	kept := discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}, ObjectMeta: keepMeta(&o.ObjectMeta), AddressType: o.AddressType, Ports: o.Ports}
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
@@ -282,6 +290,7 @@ func keepEndpointSlice(o *discoveryv1.EndpointSlice) discoveryv1.EndpointSlice {
 	return kept
 }
 
-func keepNetworkPolicy(o *networkingv1.NetworkPolicy) networkingv1.NetworkPolicy {
+// KeepNetworkPolicy is KeepNamespace for network policies.
+func KeepNetworkPolicy(o *networkingv1.NetworkPolicy) networkingv1.NetworkPolicy {
 	return networkingv1.NetworkPolicy{TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}, ObjectMeta: keepMeta(&o.ObjectMeta), Spec: o.Spec}
 }

@@ -28,7 +28,9 @@ type Index struct {
 	slices     map[string][]*discoveryv1.EndpointSlice // by service
 	namespaces map[string]labels.Set
 	policies   map[string][]*policy // by namespace, sorted by name
+	admin      []*adminPolicy       // by priority
 	others     []ObjectRef          // policies that are not evaluated
+	missing    map[string]string    // Objects.Missing
 	podRanges  []knownRange
 	svcRanges  []netip.Prefix
 }
@@ -153,7 +155,8 @@ func Compile(o *Objects) *Index {
 		slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	x.addPolicies(o.NetworkPolicies)
-	x.others = o.OtherPolicies
+	x.others, x.missing = o.OtherPolicies, o.Missing
+	x.addAdminPolicies(o.AdminPolicies)
 	x.svcRanges = serviceRanges(o.Services)
 	slices.SortFunc(x.podRanges, func(a, b knownRange) int { return a.prefix.Compare(b.prefix) })
 	return x
@@ -267,6 +270,20 @@ func protocolOf(p corev1.Protocol) verdict.Protocol {
 
 // Empty says whether there is no object that could bear a name.
 func (x *Index) Empty() bool { return len(x.pods)+len(x.nodes)+len(x.services) == 0 }
+
+// Missing says, for each resource whose objects are not known, why.
+func (x *Index) Missing() map[string]string { return x.missing }
+
+// lacking names the first of some resources whose objects are not known, and
+// says why; empty if all are.
+func (x *Index) lacking(resources ...string) string {
+	for _, r := range resources {
+		if why := x.missing[r]; why != "" {
+			return r + ", which are not known: " + why
+		}
+	}
+	return ""
+}
 
 // Pod finds a pod by name.
 func (x *Index) Pod(namespace, name string) (*Pod, bool) {
@@ -415,7 +432,8 @@ func (x *Index) Owner(addr netip.Addr) (Owner, bool) {
 // from the cluster IPs in use: the smallest prefix that holds all of one family, but
 // not smaller than /24 (IPv6: /112). If that is larger than /12 (IPv6: /64),
 // the services have several ranges, and only the /24 (/112) around each
-// address is taken.
+// address is taken. Where nodes, pods or services are not known, every private
+// address may be in one.
 func (x *Index) InKnownRange(addr netip.Addr) (what string, ok bool) {
 	addr = addr.Unmap()
 	for _, r := range x.podRanges {
@@ -427,6 +445,9 @@ func (x *Index) InKnownRange(addr netip.Addr) (what string, ok bool) {
 		if p.Contains(addr) {
 			return fmt.Sprintf("service range %s (guessed from the cluster IPs)", p), true
 		}
+	}
+	if why := x.lacking("pods", "nodes", "services"); why != "" && addr.IsPrivate() {
+		return "private ranges, any of which may be that of the " + why, true
 	}
 	return "", false
 }

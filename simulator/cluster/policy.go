@@ -276,6 +276,8 @@ func (x *Index) party(e End) party {
 	case p.pod == nil && p.node == "":
 		if n, ok := x.NodeByIP(p.addr); ok {
 			p.node = n.Name
+		} else if why := x.lacking("pods", "nodes"); why != "" {
+			p.doubt = fmt.Sprintf("%s may be the address of one of the %s", p.addr, why)
 		} else if what, ok := x.InKnownRange(p.addr); ok {
 			p.doubt = fmt.Sprintf("%s is in the %s, but no object has this address", p.addr, what)
 		}
@@ -302,8 +304,9 @@ type judgement struct {
 }
 
 // Evaluate judges a connection by the policies of both ends: it must be allowed
-// out of its source and into its destination. In each direction all policies
+// out of its source and into its destination. In each direction all network policies
 // that select the pod are one union of rules; a pod that none selects is open.
+// Administrators' policies come before and after them (see judge).
 //
 // Like the API's documentation has it: what a pod says to itself, and what
 // comes from the node that it runs on, is always allowed; pods of the host's
@@ -311,6 +314,10 @@ type judgement struct {
 func (x *Index) Evaluate(c Connection) PolicyResult {
 	source, destination := x.party(c.Source), x.party(c.Destination)
 	result := PolicyResult{Verdict: verdict.PolicyNone, Source: source.String()}
+	if why := x.policiesMissing(source, destination); why != "" {
+		result.Unknown, result.Explanation = true, []string{"what policies say is not known: " + why}
+		return result
+	}
 	if other, applies := x.otherPolicy(source, destination); applies {
 		// It may allow what is denied here, and deny what is allowed.
 		return PolicyResult{
@@ -369,15 +376,66 @@ func (x *Index) otherPolicy(ends ...party) (ObjectRef, bool) {
 }
 
 // judge evaluates one direction: subject is the pod whose policies apply, peer
-// the other end.
+// the other end. The Admin tier comes first, then network policies, and then the
+// Baseline tier for a pod that none of these isolates.
 func (x *Index) judge(direction Direction, subject, peer, destination party, c Connection) judgement {
 	none := judgement{verdict: verdict.PolicyNone}
-	if subject.pod == nil {
-		if subject.doubt != "" && len(x.policies) > 0 && len(x.podsByIP[subject.addr]) > 1 {
+	switch {
+	case subject.pod == nil:
+		if subject.doubt != "" && len(x.policies)+len(x.admin) > 0 && len(x.podsByIP[subject.addr]) > 1 {
 			return judgement{unknown: true, explanation: fmt.Sprintf("which policies apply to the %s is not known: %s", direction, subject.doubt)}
 		}
 		return none
+	case peer.pod == subject.pod || len(x.admin) == 0:
+		return x.judgeNetworkPolicies(direction, subject, peer, destination, c)
 	}
+	return x.judgeTier(tierAdmin, direction, subject, peer, c, destination, func() judgement {
+		j := x.judgeNetworkPolicies(direction, subject, peer, destination, c)
+		if j.unknown || j.verdict != verdict.PolicyNone {
+			return j
+		}
+		return x.judgeTier(tierBaseline, direction, subject, peer, c, destination, func() judgement { return none })
+	})
+}
+
+// judgeTier evaluates a tier of administrators' policies; next is what holds if
+// it leaves the connection to the next one.
+func (x *Index) judgeTier(t tier, direction Direction, subject, peer party, c Connection, destination party, next func() judgement) judgement {
+	rulings, doubt := x.rulings(t, direction, subject, peer, destination, c)
+	what := fmt.Sprintf("%s of %s", direction, subject.pod)
+	traffic := describeTraffic(direction, peer, c)
+	var all []judgement
+	for _, r := range rulings {
+		j := judgement{isolating: []string{r.policy}}
+		switch r.action {
+		case actionAccept:
+			j.verdict = verdict.PolicyAllow
+			j.explanation = fmt.Sprintf("%s: %s rule %d of %s accepts %s", what, direction, r.rule, r.policy, traffic)
+		case actionDeny:
+			j.verdict = verdict.PolicyDeny
+			j.explanation = fmt.Sprintf("%s: %s rule %d of %s denies %s", what, direction, r.rule, r.policy, traffic)
+		default:
+			j = next()
+		}
+		all = append(all, j)
+	}
+	for _, j := range all[1:] {
+		if j.unknown || all[0].unknown || (j.verdict == verdict.PolicyDeny) != (all[0].verdict == verdict.PolicyDeny) {
+			unknown := judgement{unknown: true, explanation: fmt.Sprintf("whether %s allows %s is not known: %s", what, traffic, doubt)}
+			for _, r := range rulings {
+				if r.policy != "" && !slices.Contains(unknown.isolating, r.policy) {
+					unknown.isolating = append(unknown.isolating, r.policy)
+				}
+			}
+			return unknown
+		}
+	}
+	return all[0]
+}
+
+// judgeNetworkPolicies evaluates Kubernetes' own network policies.
+func (x *Index) judgeNetworkPolicies(direction Direction, subject, peer, destination party, c Connection) judgement {
+	none := judgement{verdict: verdict.PolicyNone}
 	var isolating []*policy
 	doubt := ""
 	for _, p := range x.policies[subject.pod.Namespace] {
@@ -519,13 +577,17 @@ func (x *Index) matchPeer(p *policy, rule *policyPeer, peer party) (result terna
 	if rule.namespaces == nil {
 		return ternaryOf(peer.pod.Namespace == p.namespace), ""
 	}
-	set, complete := x.namespaces[peer.pod.Namespace]
+	return x.matchNamespace(rule.namespaces, peer.pod.Namespace)
+}
+
+func (x *Index) matchNamespace(s *selector, namespace string) (result ternary, why string) {
+	set, complete := x.namespaces[namespace]
 	if !complete {
-		set = labels.Set{corev1.LabelMetadataName: peer.pod.Namespace}
+		set = labels.Set{corev1.LabelMetadataName: namespace}
 	}
-	result = rule.namespaces.match(set, complete)
+	result = s.match(set, complete)
 	if result == maybe {
-		why = "the labels of namespace " + strconv.Quote(peer.pod.Namespace) + " were not collected"
+		why = "the labels of namespace " + strconv.Quote(namespace) + " were not collected"
 	}
 	return result, why
 }

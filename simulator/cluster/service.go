@@ -331,8 +331,11 @@ func hints[T any](e *discoveryv1.Endpoint, list func(*discoveryv1.EndpointHints)
 // node only where a traffic policy says Local, of the own node or zone where the
 // endpoints carry hints; and if there are none, those that still serve while
 // they terminate. With no Node given, neither policies nor hints narrow the
-// choice.
+// choice. None also means that endpoint slices or nodes are not known.
 func (x *Index) Backends(s *Service, t Traffic) []Backend {
+	if x.lacking("endpointslices", "nodes") != "" {
+		return nil // which nodes are near is in their labels
+	}
 	all := x.Endpoints(s, t.Port, t.Protocol, t.IPv6)
 	if s.Headless {
 		return filter(all, func(b Backend) bool { return b.Ready })
@@ -420,7 +423,7 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 		findings = append(findings, verdict.NewFinding(verdict.ServiceSourceRangeDeny, where,
 			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
 	}
-	if len(x.Backends(s, t)) == 0 {
+	if len(x.Backends(s, t)) == 0 && x.lacking("endpointslices", "nodes") == "" {
 		findings = append(findings, verdict.NewFindingf(verdict.ServiceNoEndpoints, where, x.endpointEvidence(s, t),
 			"service %s has no valid endpoint for %s%s", s, wanted, x.localNote(s, t)))
 	}
