@@ -1,6 +1,10 @@
 package collector
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var (
 	successDesc = prometheus.NewDesc("plumbline_collector_success",
@@ -29,22 +33,28 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	type sum struct {
-		seconds float64
-		failed  bool
+		took   time.Duration
+		failed bool
 	}
 	sums := make(map[string]sum)
 	for _, r := range m.collector.Results() {
 		s := sums[r.Collector]
-		s.seconds += r.Duration.Seconds()
+		s.took += r.Duration
 		s.failed = s.failed || r.Err != nil
 		sums[r.Collector] = s
 	}
 	for name, s := range sums {
-		success := 1.0
-		if s.failed {
-			success = 0
-		}
-		ch <- prometheus.MustNewConstMetric(successDesc, prometheus.GaugeValue, success, name)
-		ch <- prometheus.MustNewConstMetric(durationDesc, prometheus.GaugeValue, s.seconds, name)
+		Export(ch, name, s.took, !s.failed)
 	}
+}
+
+// Export exports how a collector did whose name none of Results has. It must be
+// exported together with Metrics, which describes it.
+func Export(ch chan<- prometheus.Metric, name string, took time.Duration, ok bool) {
+	success := 0.0
+	if ok {
+		success = 1
+	}
+	ch <- prometheus.MustNewConstMetric(successDesc, prometheus.GaugeValue, success, name)
+	ch <- prometheus.MustNewConstMetric(durationDesc, prometheus.GaugeValue, took.Seconds(), name)
 }

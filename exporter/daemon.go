@@ -53,7 +53,8 @@ type Daemon struct {
 	metrics  *metrics
 	network  *network
 	runner   *schedules.Runner
-	live     *live // nil with a bundle
+	live     *live         // nil with a bundle
+	cluster  *clusterWatch // nil without an API server
 	http     *http.Server
 
 	reloading sync.Mutex
@@ -86,7 +87,11 @@ func New(options Options) (*Daemon, error) {
 	if options.Bundle != "" {
 		collect = func(context.Context) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }
 	} else {
-		d.live = newLive(config.Collector, options.Log)
+		if d.cluster, err = newClusterWatch(config.Kubernetes, options.Log); err != nil {
+			listener.Close()
+			return nil, err
+		}
+		d.live = newLive(config.Collector, d.cluster, options.Log)
 		d.metrics.registry.MustRegister(d.live)
 		collect = d.live.collect
 	}
@@ -162,7 +167,9 @@ func (d *Daemon) shutdown() error {
 // Close ends everything that New started. It may be called again.
 func (d *Daemon) Close() {
 	d.runner.Close()
+	d.cluster.stop()
 	d.network.close()
+	d.cluster.close()
 	d.listener.Close() // closed by the server, usually
 }
 
@@ -176,6 +183,9 @@ func (d *Daemon) Reload() error {
 		d.metrics.reloaded(false, time.Now())
 		d.log.Error("configuration is bad; the old one is kept", "err", err)
 		return err
+	}
+	if d.config.Load().Kubernetes != config.Kubernetes {
+		d.log.Warn("changes of kubernetes take effect with a restart")
 	}
 	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds {
 		d.log.Warn("changes of probes and bpfRunSeconds take effect with a restart")

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 )
@@ -16,24 +17,27 @@ import (
 // live collects this host with a collector that a reload may replace. It
 // exports the collector's metrics.
 type live struct {
-	log *slog.Logger
+	log     *slog.Logger
+	cluster *clusterWatch // nil without an API server
 
 	mu        sync.Mutex
 	config    schedules.Collector
 	collector *collector.Collector
 }
 
-func newLive(config schedules.Collector, log *slog.Logger) *live {
-	l := &live{log: log}
+func newLive(config schedules.Collector, cluster *clusterWatch, log *slog.Logger) *live {
+	l := &live{log: log, cluster: cluster}
 	l.replace(config)
 	return l
 }
 
 func (l *live) replace(config schedules.Collector) {
 	l.config = config
-	l.collector = collector.New(collector.Options{
-		Namespaces: config.Namespaces, ManifestDir: config.Manifests, Logger: l.log,
-	})
+	options := collector.Options{Namespaces: config.Namespaces, ManifestDir: config.Manifests, Logger: l.log}
+	if l.cluster != nil {
+		options.Cluster = l.cluster.objects
+	}
+	l.collector = collector.New(options)
 }
 
 // configure makes later collections follow config. A collector that has
@@ -57,7 +61,17 @@ func (l *live) collect(ctx context.Context) (*simulator.Snapshot, error) {
 }
 
 // Describe implements prometheus.Collector.
-func (l *live) Describe(ch chan<- *prometheus.Desc) { collector.NewMetrics(l.current()).Describe(ch) }
+func (l *live) Describe(ch chan<- *prometheus.Desc) {
+	collector.NewMetrics(l.current()).Describe(ch)
+	if l.cluster != nil {
+		kubernetes.NewMetrics(l.cluster.watcher).Describe(ch)
+	}
+}
 
 // Collect implements prometheus.Collector.
-func (l *live) Collect(ch chan<- prometheus.Metric) { collector.NewMetrics(l.current()).Collect(ch) }
+func (l *live) Collect(ch chan<- prometheus.Metric) {
+	collector.NewMetrics(l.current()).Collect(ch)
+	if l.cluster != nil {
+		l.cluster.collect(ch)
+	}
+}

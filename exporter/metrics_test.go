@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/probes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -179,7 +180,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	exported := slices.Concat(
 		described(m.phases), described(m.failures), described(m.reloadSuccess), described(m.reloadSeconds),
 		described(newScheduleMetrics(func() []schedules.Status { return nil })),
-		described(newAgeMetrics(nil)), described(p),
+		described(newAgeMetrics(nil)), described(p), described(kubernetes.NewMetrics(nil)),
 		described(collector.NewMetrics(collector.New(collector.Options{}))),
 		[]string{"plumbline_build_info"},
 	)

@@ -204,6 +204,10 @@ func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	v.network.phases.WithLabelValues("simulate").Observe(time.Since(began).Seconds())
 	report.ID = q.ID
 	report.Snapshot.AgeSeconds = v.ages(began)
+	if current := v.snapshot.Cluster.Current; !current.IsZero() {
+		age := math.Max(0, began.Sub(current).Seconds())
+		report.Snapshot.ClusterAgeSeconds = &age
+	}
 	v.distrustIfStale(report)
 	return report, nil
 }
@@ -238,6 +242,10 @@ func (v *view) distrustIfStale(report *verdict.Report) {
 		}
 		findings = append(findings, verdict.NewFindingf(verdict.SnapshotStale, verdict.Where{Node: node}, nil,
 			"the state of %s is %s old, more than %s", nodeName(node), time.Duration(age*float64(time.Second)).Round(time.Second), limit))
+	}
+	if age := report.Snapshot.ClusterAgeSeconds; age != nil && *age > limit.Seconds() {
+		findings = append(findings, verdict.NewFindingf(verdict.SnapshotStale, verdict.Where{}, nil,
+			"the state of the cluster's objects is %s old, more than %s", time.Duration(*age*float64(time.Second)).Round(time.Second), limit))
 	}
 	if len(findings) == 0 {
 		return

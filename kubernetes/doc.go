@@ -12,6 +12,6 @@
 // Errors: a resource that may not be read, or that was not read yet, is in
 // cluster.Objects.Missing with the reason, and its objects are unknown rather than
 // none; the others are not touched. A server that is away leaves all as it was, and
-// State.Current says since when nothing is known to be current. Connections that die silently
+// Objects.Current says since when nothing is known to be current. Connections that die silently
 // count as current until HTTP/2 pings find them dead, for 45 seconds at most.
 package kubernetes

@@ -136,11 +136,11 @@ func TestWhatWasNotReadIsMissing(t *testing.T) {
 	w := idle(t)
 	all := []string{"endpointslices", "namespaces", "networkpolicies", "nodes", "otherpolicies", "pods", "services"}
 	before := w.State()
-	if got := slices.Sorted(maps.Keys(before.Objects.Missing)); !slices.Equal(got, all) || !before.Current.IsZero() {
-		t.Errorf("got %v, current at %v", got, before.Current)
+	if got := slices.Sorted(maps.Keys(before.Objects.Missing)); !slices.Equal(got, all) || !before.Objects.Current.IsZero() {
+		t.Errorf("got %v, current at %v", got, before.Objects.Current)
 	}
 	must(t, w.pods.Replace(nil, "1"))
-	if after := w.State(); after.Objects.Missing["pods"] != "" || after.Generation == before.Generation || after.Current.IsZero() {
+	if after := w.State(); after.Objects.Missing["pods"] != "" || after.Generation == before.Generation || after.Objects.Current.IsZero() {
 		t.Errorf("got %+v", after)
 	}
 	w.policies.fails(t.Context(), apierrors.NewForbidden(schema.GroupResource{Resource: "networkpolicies"}, "", nil))

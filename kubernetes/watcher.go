@@ -50,13 +50,11 @@ type Watcher struct {
 
 // State is what was known of a cluster at one moment.
 type State struct {
-	// Objects must not be changed; later states share parts of them.
+	// Objects must not be changed; later states share parts of them. Current in
+	// them is zero if nothing was ever read.
 	Objects cluster.Objects
-	// Generation is another number whenever Objects are other ones.
+	// Generation is another number whenever Objects are other ones, but for Current.
 	Generation uint64
-	// Current is the last moment at which all that is not missing was known to be
-	// what the API server has; zero if it never was.
-	Current time.Time
 }
 
 // New returns a watcher. It asks nothing before Run.
@@ -113,7 +111,7 @@ func (w *Watcher) State() State {
 		w.state = &State{Objects: w.objects(), Generation: w.generation}
 	}
 	state := *w.state
-	state.Current = w.currentAt(time.Now())
+	state.Objects.Current = w.currentAt(time.Now())
 	return state
 }
 

@@ -24,6 +24,8 @@ import (
 type Config struct {
 	Schedules []Schedule
 	Collector Collector
+	// Kubernetes says how to reach the API server of the cluster.
+	Kubernetes Kubernetes
 	// SnapshotMaxAge is the age from which state is too old to judge by:
 	// verdicts become unknown with the reason SnapshotStale.
 	SnapshotMaxAge time.Duration
@@ -52,6 +54,14 @@ type Collector struct {
 	// MaxAge is how old state may be that a diagnosis uses without collecting
 	// again.
 	MaxAge time.Duration
+}
+
+// Kubernetes says how to reach an API server. The zero value has none.
+type Kubernetes struct {
+	// Kubeconfig is a file in kubectl's format.
+	Kubeconfig string
+	// InCluster uses the service account of the pod that the daemon runs in.
+	InCluster bool
 }
 
 // Probes says which of the kernel's events are counted.
@@ -161,6 +171,16 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 				"maxAge":     scalar(d, &c.Collector.MaxAge, duration(0)),
 			})
 		},
+		"kubernetes": func(node *yaml.Node, at string) error {
+			err := d.mapping(node, at, fields{
+				"kubeconfig": scalar(d, &c.Kubernetes.Kubeconfig, d.existing),
+				"inCluster":  scalar(d, &c.Kubernetes.InCluster, boolean),
+			})
+			if k := c.Kubernetes; err == nil && k.Kubeconfig != "" && k.InCluster {
+				err = d.errorf(node, at, "kubeconfig and inCluster exclude each other")
+			}
+			return err
+		},
 		"snapshotMaxAge": scalar(d, &c.SnapshotMaxAge, duration(time.Second)),
 		"maxPathSeries":  scalar(d, &c.MaxPathSeries, number[int](0, 1_000_000)),
 		"history":        scalar(d, &c.History, number[int](0, 1_000_000)),
@@ -180,6 +200,9 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if c.Kubernetes != (Kubernetes{}) && c.Collector.Manifests != "" {
+		return nil, d.errorf(root, "collector.manifests", "%q: the objects of the cluster come from kubernetes, or from manifests", c.Collector.Manifests)
 	}
 	if c.SnapshotMaxAge < c.Collector.MaxAge {
 		return nil, d.errorf(root, "snapshotMaxAge", "%q: is less than collector.maxAge (%s), so that every verdict would be unknown",
@@ -309,6 +332,21 @@ func validHost(s string) error {
 		return errors.New("is not a host name or an IP address (without a port)")
 	}
 	return nil
+}
+
+// existing checks a file named relative to the configuration file.
+func (d decoder) existing(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("is empty")
+	}
+	if !filepath.IsAbs(s) {
+		s = filepath.Join(filepath.Dir(d.file), s)
+	}
+	_, err := os.Stat(s)
+	if errors.Is(err, os.ErrNotExist) {
+		err = errors.New("no such file")
+	}
+	return s, err
 }
 
 // directory checks a directory named relative to the configuration file.

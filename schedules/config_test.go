@@ -37,10 +37,13 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
 		{
 			"an unknown key at the top", "history: 1\nscedules: []\n",
-			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, history, jitter, maxPathSeries, probes, schedules, snapshotMaxAge, web`,
+			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, history, jitter, kubernetes, maxPathSeries, probes, schedules, snapshotMaxAge, web`,
 		},
 		{"a key given twice", "history: 1\njitter: 0\nhistory: 2\n", `p.yaml:3: history: given twice, first in line 1`},
 		{"a merge key", "web: &w {}\ncollector:\n  <<: *w\n", `p.yaml:3: collector.<<: unknown key; known keys are manifests, maxAge, namespaces`},
+		{"two ways to the API server", "history: 1\nkubernetes: {kubeconfig: /dev/null, inCluster: true}\n", `p.yaml:2: kubernetes: kubeconfig and inCluster exclude each other`},
+		{"a kubeconfig that is not there", "kubernetes:\n  kubeconfig: /nonexistent/config\n", `p.yaml:2: kubernetes.kubeconfig: "/nonexistent/config": no such file`},
+		{"objects from two places", "collector: {manifests: /}\nkubernetes: {inCluster: true}\n", `p.yaml:1: collector.manifests: "/": the objects of the cluster come from kubernetes, or from manifests`},
 		{"schedules that are no list", "schedules: none\n", `p.yaml:1: schedules: "none" is not a list`},
 		{"a schedule that is no mapping", "schedules:\n- a\n", `p.yaml:2: schedules[0]: "a" is not a mapping of keys to values`},
 		{

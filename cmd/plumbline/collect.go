@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -21,6 +22,7 @@ import (
 func newCollectCommand() *cobra.Command {
 	var output string
 	var options collector.Options
+	var access kubernetes.Access
 	cmd := &cobra.Command{
 		Use:   "collect --output DIR|FILE.tar.zst",
 		Short: "Write the network state of this host to a bundle",
@@ -46,6 +48,10 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none.`,
 					}
 				}
 			}
+			options, err := withCluster(cmd.Context(), options, access)
+			if err != nil {
+				return usageError("collect: %w", err)
+			}
 			snapshot, err := collector.New(options).Collect(cmd.Context())
 			switch {
 			case errors.Is(err, collector.ErrPrivileges), errors.Is(err, collector.ErrManifests):
@@ -63,6 +69,7 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "", "directory to write to, or an archive ending in .tar, .tar.gz or .tar.zst")
 	flags.StringVar(&options.ManifestDir, "manifests", "", "directory of Kubernetes manifests, to tell pods and nodes by")
+	addAccessFlags(flags, &access)
 	flags.StringSliceVar(&options.Namespaces, "namespaces", nil, "only the network namespaces whose names match these patterns")
 	return cmd
 }
@@ -78,6 +85,9 @@ func summarize(w io.Writer, output string, snapshot *simulator.Snapshot) {
 				failed = append(failed, fmt.Sprintf("%s of %s: %s", part, ns.Name, status.Detail))
 			}
 		}
+	}
+	for resource, why := range snapshot.Cluster.Missing {
+		failed = append(failed, resource+" of the cluster: "+why)
 	}
 	for name, detail := range snapshot.Failures {
 		failed = append(failed, name+": "+detail)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -52,6 +53,7 @@ type diagnoseOptions struct {
 	queries    string
 	output     string
 	manifests  string
+	access     kubernetes.Access
 	namespaces []string
 }
 
@@ -95,6 +97,7 @@ Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
 	f.StringVar(&o.queries, "queries", "", "file with one JSON query a line; - for standard input")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	f.StringVar(&o.manifests, "manifests", "", "directory of Kubernetes manifests that name pods and services (live state only)")
+	addAccessFlags(f, &o.access)
 	f.StringSliceVar(&o.namespaces, "namespaces", nil, "globs of network namespaces to look at (live state only; default: all)")
 	return cmd
 }
@@ -185,7 +188,11 @@ func (o *diagnoseOptions) snapshot(ctx context.Context) (*simulator.Snapshot, er
 	if o.bundle != "" {
 		return bundle.Read(o.bundle)
 	}
-	return collector.New(collector.Options{Namespaces: o.namespaces, ManifestDir: o.manifests}).Collect(ctx)
+	options, err := withCluster(ctx, collector.Options{Namespaces: o.namespaces, ManifestDir: o.manifests}, o.access)
+	if err != nil {
+		return nil, err
+	}
+	return collector.New(options).Collect(ctx)
 }
 
 // remote asks a server.

@@ -6,6 +6,7 @@ package cluster
 
 import (
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -31,6 +32,9 @@ type Objects struct {
 	// is not known. Keys are names of resources as RBAC has them, such as "pods" or
 	// "adminnetworkpolicies.policy.networking.k8s.io".
 	Missing map[string]string
+	// Current is the last moment at which the rest was known to be what the API
+	// server has; zero if the objects come from elsewhere.
+	Current time.Time
 }
 
 // Same says whether two sets of objects are the same in memory, so that what was

@@ -195,6 +195,9 @@ type SnapshotInfo struct {
 	// AgeSeconds is, for each node, how old its state was when the report was
 	// made.
 	AgeSeconds map[string]float64 `json:"ageSeconds"`
+	// ClusterAgeSeconds is how long ago the Kubernetes objects were known to be what
+	// the API server has; absent where they come from elsewhere.
+	ClusterAgeSeconds *float64 `json:"clusterAgeSeconds,omitempty"`
 }
 
 // Observed is what a real probe saw; present only with Query.Confirm.
