@@ -12,6 +12,7 @@ if [[ -n $unformatted ]]; then
 fi
 
 go vet ./...
+go vet -tags k8s ./e2e/kubernetes/...
 # The command line also builds where there is nothing to collect.
 for target in linux/arm64 darwin/arm64; do
 	echo "vet $target"

@@ -35,7 +35,7 @@ const otherPoliciesName = "otherpolicies"
 // run asks until ctx ends, and keeps a store filled for each kind that there is.
 func (p *otherPolicies) run(ctx context.Context, c *client) {
 	defer p.running.Wait()
-	tick := time.NewTicker(p.watcher.options.ask)
+	tick := time.NewTicker(p.watcher.options.Discover)
 	defer tick.Stop()
 	for {
 		p.begins()

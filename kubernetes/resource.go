@@ -69,7 +69,7 @@ func (r *resource) fill(ctx context.Context, from source, store cache.ReflectorS
 	discard := logr.Discard() // fails says what there is to say, and once
 	cache.NewReflectorWithOptions(lw, nil, store, cache.ReflectorOptions{
 		Name: r.name, TypeDescription: r.name, Logger: &discard,
-		Backoff: &wait.Backoff{Duration: r.watcher.options.retry, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 16 * r.watcher.options.retry},
+		Backoff: &wait.Backoff{Duration: r.watcher.options.Retry, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 16 * r.watcher.options.Retry},
 	}).RunWithContext(logr.NewContext(ctx, discard))
 }
 

@@ -24,8 +24,12 @@ type Options struct {
 	// Log receives what goes wrong, once for each change; slog.Default when nil.
 	Log *slog.Logger
 
-	retry time.Duration // the first wait after a failure; the longest is 16 times that
-	ask   time.Duration // between two looks at which kinds of policies there are
+	// Retry is the first wait after a failure; the longest is 16 times that. A second
+	// when zero.
+	Retry time.Duration
+	// Discover is the time between two looks at which kinds of policies there are; 30
+	// seconds when zero.
+	Discover time.Duration
 }
 
 // Watcher keeps the state of a cluster while it runs. Its methods may be called
@@ -62,11 +66,11 @@ func New(config *rest.Config, options Options) (*Watcher, error) {
 	if options.Log == nil {
 		options.Log = slog.Default()
 	}
-	if options.retry == 0 {
-		options.retry = time.Second
+	if options.Retry == 0 {
+		options.Retry = time.Second
 	}
-	if options.ask == 0 {
-		options.ask = 30 * time.Second
+	if options.Discover == 0 {
+		options.Discover = 30 * time.Second
 	}
 	c, err := newClient(config)
 	if err != nil {
