@@ -79,9 +79,15 @@ func (k *kubelet) follow(ctx context.Context, mine metav1.ListOptions, from stri
 		return nil // the next list says whether it is serious
 	}
 	defer w.Stop()
-	for event := range w.ResultChan() {
+	for {
+		var event watch.Event
+		select {
+		case <-ctx.Done():
+			return nil
+		case event = <-w.ResultChan():
+		}
 		object, ok := event.Object.(*unstructured.Unstructured)
-		if !ok {
+		if !ok { // the watch is over, or has failed
 			return nil
 		}
 		switch event.Type {
@@ -94,12 +100,14 @@ func (k *kubelet) follow(ctx context.Context, mine metav1.ListOptions, from stri
 			return err
 		}
 	}
-	return nil
 }
 
 // sync starts a pod that does not run. One that is being deleted runs on until
 // its object is gone: its process takes all the grace there is.
 func (k *kubelet) sync(ctx context.Context, object *unstructured.Unstructured) error {
+	if n, _, _ := unstructured.NestedString(object.Object, "spec", "nodeName"); n != k.node.name {
+		return nil
+	}
 	if k.pods[object.GetUID()] != nil || object.GetDeletionTimestamp() != nil {
 		return nil
 	}

@@ -20,14 +20,15 @@ import (
 const netnsDir = "/run/netns"
 
 // The addresses of a cluster. Each cluster has the same ones: nothing of them is
-// seen outside of its namespaces.
+// seen outside of its namespaces. Those of nodes are public: what leaves a cluster
+// with a private source needs a translation that no node has.
 const (
-	controlAddress = "172.30.0.10"
-	// PodRange4 and PodRange6 are cut into one range for each node.
+	controlAddress = "192.0.2.10"
+	// podRange4 and podRange6 are cut into one range for each node.
 	podRange4, podRange6         = "10.244.0.0/16", "fd00:244::/48"
 	serviceRange4, serviceRange6 = "10.96.0.0/16", "fd00:96::/112"
 	outside4, outside6           = "203.0.113.10", "2001:db8:113::10"
-	// LoadBalancers are addresses that the router sends to node-1.
+	// loadBalancers4 and loadBalancers6 are addresses that the router sends to node-1.
 	loadBalancers4, loadBalancers6 = "198.51.100.0/24", "2001:db8:51::/64"
 )
 
@@ -40,8 +41,8 @@ type node struct {
 
 func newNode(number int) node {
 	return node{name: fmt.Sprintf("node-%d", number), addrs: [2]netip.Addr{
-		netip.AddrFrom4([4]byte{172, 30, 0, byte(10 + number)}),
-		netip.MustParseAddr(fmt.Sprintf("fd00:30::%d", 10+number)),
+		netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + number)}),
+		netip.MustParseAddr(fmt.Sprintf("2001:db8:30::%d", 10+number)),
 	}}
 }
 
@@ -56,21 +57,21 @@ func (c *Cluster) makeNetworks(ctx context.Context) error {
 			return err
 		}
 	}
-	hosts := []node{{name: "control", addrs: [2]netip.Addr{netip.MustParseAddr(controlAddress), netip.MustParseAddr("fd00:30::10")}}}
+	hosts := []node{{name: "control", addrs: [2]netip.Addr{netip.MustParseAddr(controlAddress), netip.MustParseAddr("2001:db8:30::10")}}}
 	hosts = append(hosts, c.nodes...)
 	err := c.batch(ctx, "router", `
 		link add nodes type bridge
-		link set nodes address 0a:58:ac:1e:00:01 up
-		address add 172.30.0.1/24 dev nodes
-		address add fd00:30::1/64 dev nodes nodad
+		link set nodes address 0a:58:c0:00:02:01 up
+		address add 192.0.2.1/24 dev nodes
+		address add 2001:db8:30::1/64 dev nodes nodad
 		link add outside type veth peer name eth0 netns `+c.Netns("outside")+`
 		link set outside up
 		address add 203.0.113.1/24 dev outside
 		address add 2001:db8:113::1/64 dev outside nodad
 		route add blackhole default
 		route add blackhole ::/0
-		route add `+loadBalancers4+` via 172.30.0.11
-		route add `+loadBalancers6+` via fd00:30::11`)
+		route add `+loadBalancers4+` via 192.0.2.11
+		route add `+loadBalancers6+` via 2001:db8:30::11`)
 	if err != nil {
 		return err
 	}
@@ -93,8 +94,8 @@ func (c *Cluster) makeNetworks(ctx context.Context) error {
 			link set eth0 up
 			address add `+h.addrs[0].String()+`/24 dev eth0
 			address add `+h.addrs[1].String()+`/64 dev eth0 nodad
-			route add default via 172.30.0.1
-			route add default via fd00:30::1`); err != nil {
+			route add default via 192.0.2.1
+			route add default via 2001:db8:30::1`); err != nil {
 			return err
 		}
 	}
