@@ -327,6 +327,20 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			}
 			namespace(t, s, "node-1").NFT.Data = nil
 		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.ServiceBackendMismatch, verdict.NoRoute}},
+		{"a service proxy that leads to an endpoint that has gone", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.EndpointSlices {
+				for j := range s.Cluster.EndpointSlices[i].Endpoints {
+					if e := &s.Cluster.EndpointSlices[i].Endpoints[j]; slices.Contains(e.Addresses, "10.244.2.30") {
+						e.Addresses = []string{"10.244.2.31"}
+					}
+				}
+			}
+			db := namespace(t, s, "shop-db-0")
+			db.Sockets = nil
+		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.ServiceBackendMismatch, verdict.NoListener}},
+		{"a client without a route is no fault of the service proxy", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-web-0").Routes = nil
+		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.NoRoute}},
 		{"a pod that is not ready, and serves all the same", func(_ *testing.T, s *simulator.Snapshot) {
 			for i := range s.Cluster.Pods {
 				if p := &s.Cluster.Pods[i]; p.Name == "db-0" {

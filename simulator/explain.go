@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -18,13 +19,17 @@ type explainer struct {
 	flow     *flow
 	from, to *resolved
 	general  []verdict.Finding // about no path in particular
+
+	service *cluster.Service // that is asked for, by its address or by a port of a node
+	use     cluster.Traffic  // in which way
 }
 
 func (e *explainer) explain() {
+	e.findService()
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
-	if e.to.service != nil {
+	if e.service != nil {
 		e.compareBackends()
 	}
 }
@@ -123,17 +128,18 @@ func (w *World) knownOwner(addr netip.Addr) (string, bool) {
 // serviceFindings says what the objects hold against using the service that was
 // asked for; they explain a failure, and are only a difference otherwise.
 func (e *explainer) serviceFindings(p *verdict.Path) []verdict.Finding {
-	if e.to.service == nil || p.Verdict == verdict.Unknown {
+	if e.service == nil || p.Verdict == verdict.Unknown {
 		return nil
 	}
-	findings := e.w.cluster.ServiceFindings(e.to.service, e.traffic(), e.flow.packet.Src, e.flow.packet.Dst)
+	client, _ := netip.ParseAddr(p.Source.IP)
+	findings := e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
 	for i := range findings {
 		if p.Verdict != verdict.Unreachable {
 			findings[i].Severity = verdict.SeverityWarning
 		}
 	}
-	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) {
-		if expected := e.w.cluster.Backends(e.to.service, e.traffic()); len(expected) > 0 {
+	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) && passesProxy(p) {
+		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
 			f := e.mismatch(expected[0].Addr.String(), "is missing")
 			f.Severity = verdict.SeverityFatal
 			findings = append(findings, f)
@@ -148,24 +154,54 @@ func translatesDestination(p *verdict.Path) bool {
 	})
 }
 
-func (e *explainer) traffic() cluster.Traffic {
-	t := cluster.Traffic{
-		Port: e.report.Query.Port, Protocol: e.report.Query.Protocol,
-		IPv6:       e.flow.packet.Family() == netstack.IPv6,
-		External:   e.to.service.IsExternal(e.flow.packet.Dst),
-		FromInside: e.flow.from != nil,
+// passesProxy says whether the packet gets to where a node translates what goes
+// to services: at PREROUTING when it comes in, at OUTPUT when the node has sent
+// it, which is after its route was found.
+func passesProxy(p *verdict.Path) bool {
+	return slices.ContainsFunc(p.Hops, func(h verdict.Hop) bool {
+		return h.Kind == verdict.HopNode && (h.In != "" || h.Out != "" || slices.ContainsFunc(h.Steps, func(s verdict.Step) bool { return strings.HasSuffix(s.Stage, "/OUTPUT") }))
+	})
+}
+
+// findService says which service is asked for, and how.
+func (e *explainer) findService() {
+	dst := e.flow.packet.Dst
+	e.service = e.to.service
+	e.use = cluster.Traffic{Port: e.report.Query.Port, Protocol: e.report.Query.Protocol, IPv6: netstack.FamilyOf(dst) == netstack.IPv6}
+	if e.service != nil {
+		e.use.External = e.service.IsExternal(dst)
+	} else if _, ok := e.w.cluster.NodeByIP(dst); ok {
+		if e.service, ok = e.w.cluster.ServiceByNodePort(e.use.Port, e.use.Protocol); !ok {
+			return
+		}
+		e.use.External = true
+		for _, p := range e.service.Ports {
+			if p.NodePort == e.use.Port && p.Protocol == e.use.Protocol {
+				e.use.Port = p.Port
+				break
+			}
+		}
 	}
-	if e.flow.from != nil {
-		t.Node = e.flow.from.Node
+	if from := e.flow.from; from != nil && (from.Kind == netstack.KindPod || from.Kind == netstack.KindNode) {
+		e.use.FromInside, e.use.Node = true, from.Node
+		return
 	}
-	return t
+	// What comes from outside is translated on the node that it comes to first.
+	for i := range e.report.Paths {
+		for _, h := range e.report.Paths[i].Hops {
+			if h.Kind == verdict.HopNode && h.Node != "" {
+				e.use.Node = h.Node
+				return
+			}
+		}
+	}
 }
 
 // mismatch is a difference between a service's endpoints and the dataplane.
 func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
-	node := e.traffic().Node
-	return verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node, Resource: "service " + e.to.service.String()}, nil,
-		"endpoint %s of service %s %s in %s on node %s", endpoint, e.to.service, how, e.w.serviceProxy(node), node)
+	node := e.use.Node
+	return verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node, Resource: "service " + e.service.String()}, nil,
+		"endpoint %s of service %s %s in %s on node %s", endpoint, e.service, how, e.w.serviceProxy(node), node)
 }
 
 // serviceProxy is the mode of the service proxy of a node, by what it left there.
@@ -185,7 +221,7 @@ func (w *World) serviceProxy(node string) string {
 // that the objects name.
 func (e *explainer) compareBackends() {
 	expected := make(map[string]bool)
-	for _, b := range e.w.cluster.Backends(e.to.service, e.traffic()) {
+	for _, b := range e.w.cluster.Backends(e.service, e.use) {
 		expected[b.Addr.String()] = false
 	}
 	for i := range e.report.Paths {
@@ -201,7 +237,17 @@ func (e *explainer) compareBackends() {
 			expected[to] = true
 			continue
 		}
-		p.Findings = append(p.Findings, e.mismatch(to, "is unexpected"))
+		f := e.mismatch(to, "is unexpected")
+		if p.Verdict == verdict.Unreachable { // that nobody answers there is no wonder
+			f.Severity = verdict.SeverityFatal
+			at := 0
+			if hasCode(p.Findings[:min(1, len(p.Findings))], verdict.ServiceNoEndpoints) {
+				at = 1 // a stale rule is the lesser reason then
+			}
+			p.Findings = slices.Insert(p.Findings, at, f)
+			continue
+		}
+		p.Findings = append(p.Findings, f)
 	}
 	var missing []string
 	for addr, seen := range expected {
@@ -293,7 +339,7 @@ func (e *explainer) elsewhere(p *verdict.Path, dst netip.Addr) (verdict.Finding,
 	}
 	at := e.w.byName[p.Destination.Namespace]
 	want := e.to.host
-	if e.to.service != nil || translatesDestination(p) {
+	if e.service != nil || translatesDestination(p) {
 		want = nil
 		if pod, ok := e.w.cluster.PodByIP(dst); ok {
 			want = e.w.byPod[pod.String()]

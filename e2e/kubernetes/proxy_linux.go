@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -63,25 +65,35 @@ type marker struct {
 	number int
 }
 
-const (
-	markerName    = "marker"
-	markerAddress = "10.96.255.1"
+const markerName = "marker"
+
+// The marker's addresses: of the service, and of an endpoint that nobody is.
+var (
+	markerAddresses = [...]string{"10.96.255.1", "fd00:96::ff01"}
+	markerEndpoints = [...]string{"198.18.0.1", "2001:db8:18::1"}
 )
 
 func (c *Cluster) makeMarker(ctx context.Context) error {
-	return c.Apply(ctx, `
+	return c.Apply(ctx, fmt.Sprintf(`
 apiVersion: v1
 kind: Service
-metadata: {name: `+markerName+`, namespace: default}
-spec: {clusterIP: `+markerAddress+`, ports: [{name: marker, port: 1, targetPort: 1}]}
+metadata: {name: marker}
+spec: {clusterIP: %[1]q, clusterIPs: [%[1]q, %[2]q], ipFamilyPolicy: RequireDualStack, ports: [{name: marker, port: 1, targetPort: 1}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: `+markerName+`, namespace: default, labels: {kubernetes.io/service-name: `+markerName+`}}
+metadata: {name: marker, labels: {kubernetes.io/service-name: marker}}
 addressType: IPv4
-endpoints: [{addresses: [198.18.0.1]}]
+endpoints: [{addresses: [%[3]q]}]
 ports: [{name: marker, port: 1, protocol: TCP}]
-`)
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: marker6, labels: {kubernetes.io/service-name: marker}}
+addressType: IPv6
+endpoints: [{addresses: [%[4]q]}]
+ports: [{name: marker, port: 1, protocol: TCP}]
+`, markerAddresses[0], markerAddresses[1], markerEndpoints[0], markerEndpoints[1]))
 }
 
 // Programmed waits until kube-proxy, on the nodes named, has programmed what
@@ -91,37 +103,48 @@ func (c *Cluster) Programmed(ctx context.Context, nodes ...string) error {
 	defer c.marker.mu.Unlock()
 	c.marker.number++
 	port := 1000 + c.marker.number
-	patch := func(version, kind, text string) error {
-		_, err := c.resource(version, kind, "default").Patch(ctx, markerName, types.MergePatchType, []byte(text), metav1.PatchOptions{})
+	patch := func(version, kind, name, text string) error {
+		_, err := c.resource(version, kind, "default").Patch(ctx, name, types.MergePatchType, []byte(text), metav1.PatchOptions{})
 		return err
 	}
-	if err := patch("discovery.k8s.io/v1", "EndpointSlice", fmt.Sprintf(`{"ports": [{"name": "marker", "port": %d, "protocol": "TCP"}]}`, port)); err != nil {
-		return err
+	for _, slice := range []string{markerName, markerName + "6"} {
+		if err := patch("discovery.k8s.io/v1", "EndpointSlice", slice, fmt.Sprintf(`{"ports": [{"name": "marker", "port": %d, "protocol": "TCP"}]}`, port)); err != nil {
+			return err
+		}
 	}
-	if err := patch("v1", "Service", fmt.Sprintf(`{"spec": {"ports": [{"name": "marker", "port": %d, "targetPort": %d}]}}`, port, port)); err != nil {
+	if err := patch("v1", "Service", markerName, fmt.Sprintf(`{"spec": {"ports": [{"name": "marker", "port": %d, "targetPort": %d}]}}`, port, port)); err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		if err := await(ctx, "kube-proxy of "+node+" has programmed the latest", func(ctx context.Context) error {
-			// What both modes write: where connections to the service's port go.
-			argv := []string{"iptables-save", "-t", "nat"}
-			wanted := []string{fmt.Sprintf("--to-destination 198.18.0.1:%d", port), fmt.Sprintf("--dport %d ", port)}
-			if c.options.ProxyMode == "nftables" {
-				argv = []string{"nft", "list", "table", "ip", "kube-proxy"}
-				wanted = []string{fmt.Sprintf("dnat to 198.18.0.1:%d", port), fmt.Sprintf("%s . tcp . %d ", markerAddress, port)}
-			}
-			rules, err := c.Run(ctx, node, argv...)
-			if err != nil {
+		for version := range markerAddresses {
+			if err := await(ctx, "kube-proxy of "+node+" has programmed the latest", func(ctx context.Context) error {
+				return errors.Join(c.programmed(ctx, node, version, port), c.processes.alive())
+			}); err != nil {
 				return err
 			}
-			for _, w := range wanted {
-				if !bytes.Contains(rules, []byte(w)) {
-					return fmt.Errorf("no rule has %q, in %d bytes of them", w, len(rules))
-				}
-			}
-			return c.processes.alive()
-		}); err != nil {
-			return err
+		}
+	}
+	return nil
+}
+
+// programmed says in its error what a node's rules, of the first or the second
+// IP version, lack of the marker.
+func (c *Cluster) programmed(ctx context.Context, node string, version, port int) error {
+	// What both modes write: the service's port, and where connections to it go.
+	endpoint := netip.AddrPortFrom(netip.MustParseAddr(markerEndpoints[version]), uint16(port))
+	argv := []string{[...]string{"iptables-save", "ip6tables-save"}[version], "-t", "nat"}
+	wanted := []string{fmt.Sprintf("--to-destination %s", endpoint), fmt.Sprintf("--dport %d ", port)}
+	if c.options.ProxyMode == "nftables" {
+		argv = []string{"nft", "list", "table", [...]string{"ip", "ip6"}[version], "kube-proxy"}
+		wanted = []string{fmt.Sprintf("dnat to %s", endpoint), fmt.Sprintf("%s . tcp . %d ", markerAddresses[version], port)}
+	}
+	rules, err := c.Run(ctx, node, argv...)
+	if err != nil {
+		return err
+	}
+	for _, w := range wanted {
+		if !bytes.Contains(rules, []byte(w)) {
+			return fmt.Errorf("no rule has %q, in %d bytes of them", w, len(rules))
 		}
 	}
 	return nil
