@@ -139,6 +139,7 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 	if port == 0 {
 		port = uint16(32768 + SCTPTag("")%28000)
 	}
+	routed := fate.Local.Addr().IsValid() // as it was before there were rules
 	fate.Local = netip.AddrPortFrom(fate.Local.Addr(), port)
 	last := time.Now().Add(opts.Timeout)
 	// ask sends a chunk, again after a second, and reads packets until one carries the answer.
@@ -154,6 +155,9 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 			// Those two are loss to a kernel's own SCTP (sctp_packet_transmit).
 			if !c.aboutSCTP(port) || deaf(tag, err) {
 				err = c.send(packet.bytes()) // another's error was waiting
+				if routed && noRoute(err) {
+					err = nil // a rule led the packet astray: to a kernel's own SCTP, that is loss
+				}
 			}
 			if err != nil {
 				return nil, err
@@ -207,6 +211,11 @@ func talkSCTP(c *conversation, opts ConnectOptions, fate *Fate) error {
 // "protocol unreachable" (TYPE_SCTP_OTHER_ICMP_PROTO_UNREACH).
 func deaf(tag uint32, err error) bool {
 	return tag != 0 && (errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EPROTO))
+}
+
+// noRoute says whether an error is that of a route, or of there being none.
+func noRoute(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // aboutSCTP says whether the errors that wait are about packets of the client's port: a raw socket hears those of its
