@@ -130,7 +130,7 @@ func (c *Collector) readIdentities(all []*netns, failures map[string]string) []*
 
 // collectOne reads one namespace, on one thread inside it.
 func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns, programs func() (hostPrograms, error)) (*netstack.Namespace, []Result) {
-	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, Taken: wallClock()}
+	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, PodUID: n.podUID, Taken: wallClock()}
 	var results []Result
 	err := inNamespace(int(n.file.Fd()), func() error {
 		ns.Cookie, _ = netcookie.Current() // 0 before Linux 5.14

@@ -5,7 +5,7 @@
 //	bundle.json                        optional: format version, kernel, times, status of each collector
 //	cluster/*.yaml|json                Kubernetes objects as kubectl prints them
 //	cloud/…                            not read yet
-//	netns/NAME/meta.json               {"kind":"node|pod|other","node","pod","taken","nsids","iptables"}
+//	netns/NAME/meta.json               {"kind":"node|pod|other","node","pod","podUID","taken","nsids","iptables"}
 //	netns/NAME/ip-link.json            ip -j -d link
 //	netns/NAME/ip-addr.json            ip -j addr
 //	netns/NAME/ip-route.json           ip -j -N route show table all      ip6-route.json: ip -6 …
@@ -134,6 +134,14 @@ func WriteArchive(w io.Writer, snap *simulator.Snapshot) error {
 	return nil
 }
 
+// Files returns what Write stores, by the names of the files in the bundle. Texts
+// that the snapshot holds are not copied.
+func Files(snap *simulator.Snapshot) (map[string][]byte, error) { return encodeSnapshot(snap) }
+
+// Decode reads the files of a bundle, by their names in it. The snapshot keeps
+// what it is given.
+func Decode(files map[string][]byte) (*simulator.Snapshot, error) { return decode(files) }
+
 // decode makes a snapshot of the files of a bundle.
 func decode(files map[string][]byte) (*simulator.Snapshot, error) {
 	files, err := unwrap(files)
@@ -228,6 +236,10 @@ func encodeSnapshot(snap *simulator.Snapshot) (map[string][]byte, error) {
 	}
 	files[infoFile] = info
 	for _, n := range snap.Namespaces {
+		if taken, later := snap.Nodes[n.Node]; later {
+			copied := *n
+			copied.Taken, n = taken, &copied
+		}
 		if err := writeNamespace(n, files); err != nil {
 			return nil, err
 		}

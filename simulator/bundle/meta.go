@@ -20,6 +20,7 @@ type metaJSON struct {
 	Kind  netstack.Kind  `json:"kind"`
 	Node  string         `json:"node,omitempty"`
 	Pod   string         `json:"pod,omitempty"`
+	UID   string         `json:"podUID,omitempty"`
 	Taken *time.Time     `json:"taken,omitempty"`
 	NSIDs map[int]string `json:"nsids,omitempty"`
 	// IPTables is the backend of iptables-save.txt when it is not nft.
@@ -45,6 +46,7 @@ func readMeta(s *source, n *netstack.Namespace) (metaJSON, error) {
 		s.failAt(m, "iptables: want nft or legacy")
 	}
 	n.Kind, n.Node, n.Pod, n.Taken = meta.Kind, s.text(v, "node"), s.text(v, "pod"), s.time(v, "taken")
+	n.PodUID = s.text(v, "podUID")
 	for i := range s.object(v, "nsids").members {
 		m := &v.get("nsids").members[i]
 		id, err := strconv.ParseInt(m.key, 10, 32)
@@ -61,7 +63,7 @@ func readMeta(s *source, n *netstack.Namespace) (metaJSON, error) {
 }
 
 func writeMeta(n *netstack.Namespace) ([]byte, error) {
-	meta := metaJSON{Kind: n.Kind, Node: n.Node, Pod: n.Pod, NSIDs: n.NSIDs}
+	meta := metaJSON{Kind: n.Kind, Node: n.Node, Pod: n.Pod, UID: n.PodUID, NSIDs: n.NSIDs}
 	if meta.Kind == "" {
 		meta.Kind = netstack.KindOther
 	}

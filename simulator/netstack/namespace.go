@@ -30,8 +30,11 @@ type Namespace struct {
 	// runs; empty when not known.
 	Node string
 	// Pod is NAMESPACE/NAME of the pod that lives here; empty otherwise.
-	Pod   string
-	Taken time.Time
+	Pod string
+	// PodUID is the UID of the pod that a process in the namespace belongs to,
+	// by its control group; empty when there is none.
+	PodUID string
+	Taken  time.Time
 	// Cookie is the kernel's unique number of the namespace (SO_NETNS_COOKIE);
 	// 0 when not known. It is not stored in bundles.
 	Cookie uint64

@@ -1,0 +1,268 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// blobsAtOnce is how many blobs are fetched from one agent at the same time.
+const blobsAtOnce = 4
+
+// Client fetches the state of one agent after another into a Store.
+type Client struct {
+	http   *http.Client
+	store  *Store
+	packer packer
+}
+
+// NewClient returns a client that keeps what it fetches in store. How it talks to
+// agents, and proves who it is, is httpClient's business.
+func NewClient(httpClient *http.Client, store *Store) *Client {
+	return &Client{http: httpClient, store: store, packer: newPacker(bundle.MaxFileSize)}
+}
+
+// State is the state of a node, complete. It is immutable, until it is released.
+type State struct {
+	Manifest *Manifest
+	// Namespaces are sorted by name. Those that did not change since the State
+	// before are the same pointers.
+	Namespaces []*netstack.Namespace
+
+	etag   string
+	hashes []Hash // that it keeps in the store
+}
+
+// Fetched is what an agent answered.
+type Fetched struct {
+	State *State
+	// Taken is when collecting it began, by the clock of this process.
+	Taken time.Time
+	// Blobs and Bytes are what had to be fetched, compressed.
+	Blobs int
+	Bytes int64
+}
+
+// errGone says that the agent has let go of a blob: there is newer state.
+var errGone = errors.New("the state has changed meanwhile")
+
+// Fetch asks an agent for state that is at most maxAge old. Before is the agent's
+// State that was fetched last, or nil; if nothing changed, it is returned again.
+// A new State is to be released when it is not used any more.
+func (c *Client) Fetch(ctx context.Context, agent *url.URL, maxAge time.Duration, before *State) (Fetched, error) {
+	for again := false; ; again = true {
+		f, err := c.fetch(ctx, agent, maxAge, before)
+		if err == nil || again || !errors.Is(err, errGone) {
+			return f, err
+		}
+	}
+}
+
+// Release lets go of the state's blobs.
+func (c *Client) Release(s *State) {
+	if s != nil {
+		c.store.release(s.hashes)
+		s.hashes = nil
+	}
+}
+
+func (c *Client) fetch(ctx context.Context, agent *url.URL, maxAge time.Duration, before *State) (Fetched, error) {
+	target := agent.JoinPath(ManifestPath)
+	target.RawQuery = url.Values{maxAgeParameter: {strconv.FormatFloat(max(0, maxAge.Seconds()), 'f', 3, 64)}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if before != nil {
+		req.Header.Set("If-None-Match", before.etag)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return Fetched{}, err
+	}
+	answered := time.Now()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK && (resp.StatusCode != http.StatusNotModified || before == nil) {
+		return Fetched{}, refusal(resp)
+	}
+	age, err := strconv.ParseFloat(resp.Header.Get(AgeHeader), 64)
+	if err != nil || !(age >= 0) || age > math.MaxInt64/2/float64(time.Second) {
+		return Fetched{}, fmt.Errorf("%s: %q is not a number of seconds", AgeHeader, resp.Header.Get(AgeHeader))
+	}
+	f := Fetched{State: before, Taken: answered.Add(-time.Duration(age * float64(time.Second)))}
+	if resp.StatusCode == http.StatusNotModified {
+		return f, nil
+	}
+	packed, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+	if err != nil {
+		return Fetched{}, fmt.Errorf("manifest: %w", err)
+	}
+	if len(packed) > MaxManifest {
+		return Fetched{}, fmt.Errorf("manifest: larger than %d bytes", MaxManifest)
+	}
+	data, err := newPacker(MaxManifest).unpack(packed, -1)
+	if err != nil {
+		return Fetched{}, fmt.Errorf("manifest: %w", err)
+	}
+	m, err := decodeManifest(data)
+	if err != nil {
+		return Fetched{}, err
+	}
+	t := &transfer{client: c, agent: agent, blobs: make(map[Hash][]byte)}
+	if err := t.fetch(ctx, m); err != nil {
+		c.store.release(t.held())
+		return Fetched{}, err
+	}
+	state := &State{Manifest: m, etag: resp.Header.Get("ETag"), hashes: t.held()}
+	if state.Namespaces, err = t.namespaces(m, before); err != nil {
+		c.store.release(state.hashes)
+		return Fetched{}, err
+	}
+	f.State, f.Blobs, f.Bytes = state, t.count, t.bytes+int64(len(packed))
+	return f, nil
+}
+
+// refusal is an answer that is none, with the beginning of what it says.
+func refusal(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
+}
+
+// transfer gathers the blobs of a manifest.
+type transfer struct {
+	client *Client
+	agent  *url.URL
+
+	mu    sync.Mutex
+	blobs map[Hash][]byte // compressed; each is held in the store
+	count int
+	bytes int64
+}
+
+func (t *transfer) held() []Hash { return slices.Collect(maps.Keys(t.blobs)) }
+
+func (t *transfer) fetch(ctx context.Context, m *Manifest) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(blobsAtOnce)
+	for hash, size := range m.hashes() {
+		if packed, ok := t.client.store.use(hash); ok {
+			t.mu.Lock()
+			t.blobs[hash] = packed
+			t.mu.Unlock()
+			continue
+		}
+		group.Go(func() error {
+			if err := t.blob(ctx, hash, size); err != nil {
+				return fmt.Errorf("blob %s: %w", hash, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (t *transfer) blob(ctx context.Context, hash Hash, size int64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.agent.JoinPath(BlobPath, hash.String()).String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := t.client.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return errGone
+	default:
+		return refusal(resp)
+	}
+	// What cannot be compressed grows a little.
+	limit := size + size/8 + 1024
+	packed, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return err
+	}
+	if int64(len(packed)) > limit {
+		return fmt.Errorf("larger than the %d bytes that it unpacks to", size)
+	}
+	data, err := t.client.packer.unpack(packed, size)
+	if err != nil {
+		return err
+	}
+	if sum := Hash(sha256.Sum256(data)); sum != hash {
+		return fmt.Errorf("the content is another one: %s", sum)
+	}
+	t.client.store.add(hash, packed)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.blobs[hash] = packed
+	t.count++
+	t.bytes += int64(len(packed))
+	return nil
+}
+
+// namespaces decodes those that changed.
+func (t *transfer) namespaces(m *Manifest, before *State) ([]*netstack.Namespace, error) {
+	known := make(map[string]*netstack.Namespace)
+	if before != nil {
+		for _, ns := range before.Namespaces {
+			if maps.Equal(before.Manifest.Namespaces[ns.Name], m.Namespaces[ns.Name]) {
+				known[ns.Name] = ns
+			}
+		}
+	}
+	all := make([]*netstack.Namespace, 0, len(m.Namespaces))
+	for _, name := range slices.Sorted(maps.Keys(m.Namespaces)) {
+		ns := known[name]
+		if ns == nil {
+			var err error
+			if ns, err = t.namespace(name, m.Namespaces[name]); err != nil {
+				return nil, fmt.Errorf("namespace %q: %w", name, err)
+			}
+		}
+		all = append(all, ns)
+	}
+	return all, nil
+}
+
+func (t *transfer) namespace(name string, files Files) (*netstack.Namespace, error) {
+	dir := path.Join("netns", url.PathEscape(name))
+	unpacked := make(map[string][]byte, len(files))
+	for file, e := range files {
+		data, err := t.client.packer.unpack(t.blobs[e.SHA256], e.Size)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if file != infoFile {
+			file = path.Join(dir, file)
+		}
+		unpacked[file] = data
+	}
+	snap, err := bundle.Decode(unpacked)
+	if err != nil {
+		return nil, err
+	}
+	if len(snap.Namespaces) != 1 || snap.Namespaces[0].Name != name {
+		return nil, errors.New("its files are not those of one namespace of that name")
+	}
+	return snap.Namespaces[0], nil
+}

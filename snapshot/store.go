@@ -1,0 +1,66 @@
+package snapshot
+
+import (
+	"sync"
+)
+
+// Store keeps blobs as long as a manifest names them: each once, however many
+// nodes have it. They are kept compressed. It is safe for concurrent use.
+type Store struct {
+	mu    sync.Mutex
+	blobs map[Hash]*stored
+	size  int64
+}
+
+type stored struct {
+	packed []byte
+	users  int
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store { return &Store{blobs: make(map[Hash]*stored)} }
+
+// Len is the number of blobs, and Size what they take, compressed, in bytes.
+func (s *Store) Len() (blobs int, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.blobs), s.size
+}
+
+// use returns a blob that is there, and keeps it until it is released.
+func (s *Store) use(hash Hash) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.blobs[hash]
+	if !ok {
+		return nil, false
+	}
+	b.users++
+	return b.packed, true
+}
+
+// add keeps a blob until it is released.
+func (s *Store) add(hash Hash, packed []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.blobs[hash]
+	if !ok {
+		b = &stored{packed: packed}
+		s.blobs[hash] = b
+		s.size += int64(len(packed))
+	}
+	b.users++
+}
+
+// release gives back one use of each.
+func (s *Store) release(hashes []Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, hash := range hashes {
+		b := s.blobs[hash]
+		if b.users--; b.users == 0 {
+			delete(s.blobs, hash)
+			s.size -= int64(len(b.packed))
+		}
+	}
+}
