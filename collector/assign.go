@@ -27,17 +27,60 @@ type identity struct {
 	// the same addresses.
 	excluded bool
 
+	// hostname is what a node may be known by whose own namespace this is.
+	hostname string
+
 	name string
 	kind netstack.Kind
 	node string
 	pod  string
 }
 
-// identify fills in whose namespace each is, and a unique name for it. A pod
-// is known by the UID in its processes' control groups, or else by its
-// addresses; a node by its addresses, or by the host's name. Without cluster
-// objects the host's own namespace is taken for a node's.
+// identify fills in whose namespace each is, and a unique name for it.
 func identify(all []*identity, objects cluster.Objects, given bool, hostname string) {
+	for _, id := range all {
+		id.hostname = hostname
+	}
+	assign(all, objects, given)
+	nameAll(all)
+}
+
+// Identify says anew, by the objects of a cluster, whose each namespace of a node
+// is that an agent has collected. It fills in Kind, Pod and Node; an agent speaks
+// for its own node only, so that the pods of others are none of its.
+func Identify(node string, namespaces []*netstack.Namespace, objects cluster.Objects) {
+	own := cluster.Objects{}
+	for i := range objects.Nodes {
+		if objects.Nodes[i].Name == node {
+			own.Nodes = append(own.Nodes, objects.Nodes[i])
+		}
+	}
+	for i := range objects.Pods {
+		if objects.Pods[i].Spec.NodeName == node {
+			own.Pods = append(own.Pods, objects.Pods[i])
+		}
+	}
+	all := make([]*identity, len(namespaces))
+	for i, ns := range namespaces {
+		id := &identity{host: ns.Kind == netstack.KindNode, podUID: ns.PodUID, hostname: node}
+		for _, a := range ns.Addresses {
+			if ip := a.Prefix.Addr(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+				id.addrs = append(id.addrs, ip)
+			}
+		}
+		all[i] = id
+	}
+	assign(all, own, true)
+	for i, ns := range namespaces {
+		ns.Kind, ns.Pod, ns.Node = all[i].kind, all[i].pod, node
+	}
+}
+
+// assign fills in whose namespace each is. A pod is known by the UID in its
+// processes' control groups, or else by its addresses; a node by its addresses,
+// or by the host's name. Without cluster objects the host's own namespace is
+// taken for a node's.
+func assign(all []*identity, objects cluster.Objects, given bool) {
 	nodeOf := make(map[netip.Addr]string)
 	nodeNames := make(map[string]bool)
 	for i := range objects.Nodes {
@@ -69,14 +112,14 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 	}
 
 	taken := make(map[*corev1.Pod]bool)
-	assign := func(id *identity, pod *corev1.Pod) {
+	give := func(id *identity, pod *corev1.Pod) {
 		taken[pod] = true
 		id.kind, id.pod, id.node = netstack.KindPod, pod.Namespace+"/"+pod.Name, pod.Spec.NodeName
 	}
 	for _, id := range all {
 		id.kind = netstack.KindOther
 		if pod := podByUID[id.podUID]; pod != nil && !id.host && !taken[pod] {
-			assign(id, pod)
+			give(id, pod)
 		}
 	}
 	// A namespace that has all addresses of a pod has more right to it than one
@@ -91,7 +134,7 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 			if pod == nil || taken[pod] || slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
 				continue
 			}
-			assign(id, pod)
+			give(id, pod)
 			break
 		}
 	}
@@ -107,15 +150,14 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 			// A second namespace with a pod's address is somebody else's: the
 			// simulator finds it by the address.
 			if pod := podByAddr[addr]; pod != nil && !id.host && !taken[pod] {
-				assign(id, pod)
+				give(id, pod)
 				break
 			}
 		}
-		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[hostname]) {
-			id.kind, id.node = netstack.KindNode, hostname
+		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[id.hostname]) {
+			id.kind, id.node = netstack.KindNode, id.hostname
 		}
 	}
-	nameAll(all)
 }
 
 func podAddrs(pod *corev1.Pod) []netip.Addr {

@@ -58,6 +58,8 @@ type Options struct {
 	// ManifestDir is a directory of Kubernetes manifests (*.yaml, *.yml,
 	// *.json, not searched recursively) that is read at each Collect.
 	ManifestDir string
+	// Node is the name of the node that this host is; the host's name when empty.
+	Node string
 	// Proc is where the host's proc file system is mounted; "/proc" when empty.
 	Proc string
 	// Concurrency is the number of namespaces read at once; the number of
@@ -147,14 +149,19 @@ func (c *Collector) objects() (objects cluster.Objects, given bool, err error) {
 		objects, err = c.options.Cluster()
 		return objects, true, err
 	case c.options.ManifestDir != "":
-		objects, err = readManifests(c.options.ManifestDir)
+		objects, err = ReadManifests(c.options.ManifestDir)
 		return objects, true, err
 	}
 	return cluster.Objects{}, false, nil
 }
 
-func readManifests(dir string) (cluster.Objects, error) {
+// ReadManifests reads the Kubernetes objects in a directory, as Options.ManifestDir
+// says; "" has none. The error wraps ErrManifests.
+func ReadManifests(dir string) (cluster.Objects, error) {
 	var objects cluster.Objects
+	if dir == "" {
+		return objects, nil
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return objects, fmt.Errorf("%w: %w", ErrManifests, err)

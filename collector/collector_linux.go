@@ -58,7 +58,10 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 		identities[i] = n.identity
 		n.excluded = !n.host && len(n.mounts) > 0 && !c.wanted(n.mounts[0])
 	}
-	hostname, _ := os.Hostname()
+	hostname := c.options.Node
+	if hostname == "" {
+		hostname, _ = os.Hostname()
+	}
 	identify(identities, objects, given, hostname)
 
 	wanted := slices.DeleteFunc(slices.Clone(all), func(n *netns) bool { return !c.wanted(n.name) })

@@ -18,14 +18,33 @@ import (
 	"go.yaml.in/yaml/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/probes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/snapshot"
 )
 
-// DefaultListenAddress is where the daemon answers unless told otherwise.
-const DefaultListenAddress = "127.0.0.1:9810"
+// Where the daemon answers unless told otherwise: an agent beside a controller on
+// one host is no conflict.
+const (
+	DefaultListenAddress      = "127.0.0.1:9810"
+	DefaultAgentListenAddress = "127.0.0.1:9811"
+)
+
+// Role is what a daemon does in a cluster.
+type Role int
+
+// Roles. RoleServe does everything for its own host; RoleAgent collects its host
+// and hands the state out, and runs the probes; RoleController judges what agents
+// have collected.
+const (
+	RoleServe Role = iota
+	RoleAgent
+	RoleController
+)
 
 // shutdownTimeout bounds how long requests under way may go on after the
 // daemon was asked to end. Kubernetes kills after 30 seconds.
@@ -33,6 +52,7 @@ const shutdownTimeout = 15 * time.Second
 
 // Options say what the daemon runs with.
 type Options struct {
+	Role Role
 	// ConfigFile is the configuration; empty for the defaults and no schedules.
 	ConfigFile string
 	// ListenAddress is HOST:PORT; empty for DefaultListenAddress.
@@ -53,7 +73,8 @@ type Daemon struct {
 	metrics  *metrics
 	network  *network
 	runner   *schedules.Runner
-	live     *live         // nil with a bundle
+	live     *live         // nil without a collector
+	fleet    *fleet        // nil but for a controller
 	cluster  *clusterWatch // nil without an API server
 	http     *http.Server
 
@@ -66,6 +87,9 @@ type Daemon struct {
 func New(options Options) (*Daemon, error) {
 	if options.ListenAddress == "" {
 		options.ListenAddress = DefaultListenAddress
+		if options.Role == RoleAgent {
+			options.ListenAddress = DefaultAgentListenAddress
+		}
 	}
 	if options.Log == nil {
 		options.Log = slog.Default()
@@ -83,28 +107,36 @@ func New(options Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{options: options, log: options.Log, listener: listener, metrics: newMetrics()}
-	var collect collectFunc
-	if options.Bundle != "" {
-		collect = func(context.Context) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }
-	} else {
+	if options.Bundle == "" {
 		if d.cluster, err = newClusterWatch(config.Kubernetes, options.Log); err != nil {
 			listener.Close()
 			return nil, err
 		}
-		d.live = newLive(config.Collector, d.cluster, options.Log)
-		d.metrics.registry.MustRegister(d.live)
-		collect = d.live.collect
+	}
+	collect, err := d.source(config)
+	if err != nil {
+		d.cluster.close()
+		listener.Close()
+		return nil, err
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
+	d.network.judges = options.Role != RoleAgent
 	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published})
 	d.metrics.registry.MustRegister(newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
-	d.apply(config)
+	if err := d.apply(config); err != nil {
+		d.Close()
+		return nil, err
+	}
 	s := &server{
 		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
 		reload: d.Reload, log: options.Log, listen: host,
 	}
+	handler := s.handler()
+	if options.Role == RoleAgent {
+		handler = s.agentHandler(snapshot.NewServer(nodeOf(config), d.network.snapshot, options.Log))
+	}
 	d.http = &http.Server{
-		Handler:           s.handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -113,6 +145,44 @@ func New(options Options) (*Daemon, error) {
 		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
 	}
 	return d, nil
+}
+
+// source makes what collects the state, as the role has it.
+func (d *Daemon) source(config *schedules.Config) (collectFunc, error) {
+	options := &d.options
+	switch {
+	case options.Bundle != "":
+		return func(context.Context) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }, nil
+	case options.Role == RoleController:
+		fleet, err := newFleet(config.Controller, d.log)
+		if err != nil {
+			return nil, err
+		}
+		fleet.cluster, fleet.objects = d.cluster, d.objects
+		d.fleet = fleet
+		d.metrics.registry.MustRegister(fleet)
+		return fleet.collect, nil
+	}
+	d.live = newLive(config, d.cluster, options.Log)
+	d.metrics.registry.MustRegister(d.live)
+	return d.live.collect, nil
+}
+
+// objects are the Kubernetes objects that a controller knows.
+func (d *Daemon) objects() (cluster.Objects, error) {
+	if d.cluster != nil {
+		return d.cluster.objects()
+	}
+	return collector.ReadManifests(d.config.Load().Collector.Manifests)
+}
+
+// nodeOf is the name of the node that an agent speaks for.
+func nodeOf(config *schedules.Config) string {
+	if config.Node != "" {
+		return config.Node
+	}
+	name, _ := os.Hostname()
+	return name
 }
 
 // Addr is the address that the daemon listens on.
@@ -170,6 +240,9 @@ func (d *Daemon) Close() {
 	d.cluster.stop()
 	d.network.close()
 	d.cluster.close()
+	if d.fleet != nil {
+		d.fleet.close()
+	}
 	d.listener.Close() // closed by the server, usually
 }
 
@@ -187,22 +260,35 @@ func (d *Daemon) Reload() error {
 	if d.config.Load().Kubernetes != config.Kubernetes {
 		d.log.Warn("changes of kubernetes take effect with a restart")
 	}
-	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds {
-		d.log.Warn("changes of probes and bpfRunSeconds take effect with a restart")
+	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node {
+		d.log.Warn("changes of node, probes and bpfRunSeconds take effect with a restart")
 	}
-	d.apply(config)
+	if err := d.apply(config); err != nil {
+		d.metrics.reloaded(false, time.Now())
+		d.log.Error("configuration cannot be used; the old one is kept", "err", err)
+		return err
+	}
 	d.log.Info("configuration loaded", "file", d.options.ConfigFile, "schedules", len(config.Schedules))
 	return nil
 }
 
-func (d *Daemon) apply(config *schedules.Config) {
+// apply makes config the configuration, or keeps the old one if it cannot.
+func (d *Daemon) apply(config *schedules.Config) error {
+	if d.fleet != nil {
+		if err := d.fleet.configure(config.Controller); err != nil {
+			return err
+		}
+	}
 	d.config.Store(config)
 	d.network.maxAge.Store(int64(config.SnapshotMaxAge))
 	if d.live != nil {
 		d.live.configure(config.Collector)
 	}
-	d.runner.Apply(config)
+	if d.options.Role != RoleAgent {
+		d.runner.Apply(config)
+	}
 	d.metrics.reloaded(true, time.Now())
+	return nil
 }
 
 func load(file string) (*schedules.Config, error) {

@@ -71,8 +71,18 @@ func (c *clusterWatch) objects() (cluster.Objects, error) {
 	return c.watcher.State().Objects, nil
 }
 
+// describe describes what collect exports, but for the metrics of collectors.
+func (c *clusterWatch) describe(ch chan<- *prometheus.Desc) {
+	if c != nil {
+		kubernetes.NewMetrics(c.watcher).Describe(ch)
+	}
+}
+
 // collect exports the watcher's metrics, and how the collector "kubernetes" does.
 func (c *clusterWatch) collect(ch chan<- prometheus.Metric) {
+	if c == nil {
+		return
+	}
 	kubernetes.NewMetrics(c.watcher).Collect(ch)
 	success, took := true, time.Duration(0)
 	for _, s := range c.watcher.Status() {

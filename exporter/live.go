@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/plumbline-net/plumbline/collector"
-	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 )
@@ -18,6 +17,7 @@ import (
 // exports the collector's metrics.
 type live struct {
 	log     *slog.Logger
+	node    string
 	cluster *clusterWatch // nil without an API server
 
 	mu        sync.Mutex
@@ -25,15 +25,15 @@ type live struct {
 	collector *collector.Collector
 }
 
-func newLive(config schedules.Collector, cluster *clusterWatch, log *slog.Logger) *live {
-	l := &live{log: log, cluster: cluster}
-	l.replace(config)
+func newLive(config *schedules.Config, cluster *clusterWatch, log *slog.Logger) *live {
+	l := &live{log: log, node: config.Node, cluster: cluster}
+	l.replace(config.Collector)
 	return l
 }
 
 func (l *live) replace(config schedules.Collector) {
 	l.config = config
-	options := collector.Options{Namespaces: config.Namespaces, ManifestDir: config.Manifests, Logger: l.log}
+	options := collector.Options{Namespaces: config.Namespaces, ManifestDir: config.Manifests, Node: l.node, Logger: l.log}
 	if l.cluster != nil {
 		options.Cluster = l.cluster.objects
 	}
@@ -63,15 +63,11 @@ func (l *live) collect(ctx context.Context) (*simulator.Snapshot, error) {
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	collector.NewMetrics(l.current()).Describe(ch)
-	if l.cluster != nil {
-		kubernetes.NewMetrics(l.cluster.watcher).Describe(ch)
-	}
+	l.cluster.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
 func (l *live) Collect(ch chan<- prometheus.Metric) {
 	collector.NewMetrics(l.current()).Collect(ch)
-	if l.cluster != nil {
-		l.cluster.collect(ch)
-	}
+	l.cluster.collect(ch)
 }

@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -177,12 +178,17 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	// What cannot be attached here describes its metrics all the same.
 	p, _ := probes.Open(probes.Options{BTFPath: "/nonexistent", RunTime: true})
 	defer p.Close()
+	fleet, err := newFleet(schedules.Controller{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fleet.close()
 	exported := slices.Concat(
 		described(m.phases), described(m.failures), described(m.reloadSuccess), described(m.reloadSeconds),
 		described(newScheduleMetrics(func() []schedules.Status { return nil })),
 		described(newAgeMetrics(nil)), described(p), described(kubernetes.NewMetrics(nil)),
 		described(collector.NewMetrics(collector.New(collector.Options{}))),
-		[]string{"plumbline_build_info"},
+		described(fleet), []string{"plumbline_build_info"},
 	)
 	text, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -32,6 +34,8 @@ type network struct {
 	collect collectFunc
 	// static says that collecting again would read the same again: a bundle.
 	static bool
+	// judges says that views are compiled: an agent hands state out as it is.
+	judges bool
 	log    *slog.Logger
 	phases *prometheus.HistogramVec // seconds, by phase
 	// maxAge is the age, as a time.Duration, from which verdicts are unknown.
@@ -55,7 +59,7 @@ type flight struct {
 
 func newNetwork(collect collectFunc, static bool, log *slog.Logger, phases *prometheus.HistogramVec) *network {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &network{collect: collect, static: static, log: log, phases: phases, ctx: ctx, cancel: cancel, lastErr: errors.New("nothing was collected yet")}
+	return &network{collect: collect, static: static, judges: true, log: log, phases: phases, ctx: ctx, cancel: cancel, lastErr: errors.New("nothing was collected yet")}
 }
 
 // close ends a collection that is under way, and waits for it.
@@ -138,18 +142,48 @@ func (n *network) read(ctx context.Context, began time.Time) (*view, error) {
 		return nil, err
 	}
 	collected := time.Now()
-	// Only a flight reads, and one at a time.
+	n.phases.WithLabelValues("collect").Observe(collected.Sub(began).Seconds())
+	v := &view{network: n, snapshot: snapshot, began: began}
+	if !n.judges {
+		return v, nil
+	}
+	if v.world, err = n.compile(snapshot); err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	n.phases.WithLabelValues("compile").Observe(time.Since(collected).Seconds())
+	return v, nil
+}
+
+// compile compiles a snapshot with the help of the one before. A namespace whose
+// rules cannot be understood becomes one of which nothing is known, and takes no
+// other with it; in a bundle, which somebody has made, it is an error.
+func (n *network) compile(snapshot *simulator.Snapshot) (*simulator.World, error) {
 	var before *simulator.World
 	if latest, _ := n.newest(); latest != nil {
 		before = latest.world
 	}
-	world, err := simulator.Recompile(snapshot, before)
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
+	for {
+		world, err := simulator.Recompile(snapshot, before)
+		var malformed *simulator.NamespaceError
+		if n.static || !errors.As(err, &malformed) {
+			return world, err
+		}
+		n.log.Error("rules of a network namespace cannot be understood", "namespace", malformed.Namespace, "err", malformed.Err)
+		for i, ns := range snapshot.Namespaces {
+			if ns.Name == malformed.Namespace {
+				snapshot.Namespaces[i] = without(ns, netstack.Status{State: netstack.StateFailed, Detail: malformed.Error()})
+			}
+		}
 	}
-	n.phases.WithLabelValues("collect").Observe(collected.Sub(began).Seconds())
-	n.phases.WithLabelValues("compile").Observe(time.Since(collected).Seconds())
-	return &view{network: n, snapshot: snapshot, world: world, began: began}, nil
+}
+
+// snapshot implements snapshot.Source.
+func (n *network) snapshot(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, time.Time, error) {
+	v, err := n.view(ctx, time.Now().Add(-maxAge))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return v.snapshot, v.began, nil
 }
 
 // newest returns the latest view without collecting, or nil, with the error of
@@ -230,34 +264,48 @@ func (v *view) ages(now time.Time) map[string]float64 {
 	return ages
 }
 
+// distrustIfStale makes unknown what leads through nodes whose state is too old.
 func (v *view) distrustIfStale(report *verdict.Report) {
 	if v.network.static {
 		return // someone who reads a bundle wants to know what was
 	}
 	limit := time.Duration(v.network.maxAge.Load())
 	var findings []verdict.Finding
-	for node, age := range report.Snapshot.AgeSeconds {
-		if age <= limit.Seconds() {
+	for _, node := range slices.Sorted(maps.Keys(report.Snapshot.AgeSeconds)) {
+		age := report.Snapshot.AgeSeconds[node]
+		if age <= limit.Seconds() || !distrust(report, node) {
 			continue
 		}
 		findings = append(findings, verdict.NewFindingf(verdict.SnapshotStale, verdict.Where{Node: node}, nil,
 			"the state of %s is %s old, more than %s", nodeName(node), time.Duration(age*float64(time.Second)).Round(time.Second), limit))
 	}
+	unknown := false
 	if age := report.Snapshot.ClusterAgeSeconds; age != nil && *age > limit.Seconds() {
+		unknown = true // what the objects say may matter anywhere
 		findings = append(findings, verdict.NewFindingf(verdict.SnapshotStale, verdict.Where{}, nil,
 			"the state of the cluster's objects is %s old, more than %s", time.Duration(*age*float64(time.Second)).Round(time.Second), limit))
 	}
 	if len(findings) == 0 {
 		return
 	}
-	slices.SortFunc(findings, func(a, b verdict.Finding) int {
-		if a.Where.Node < b.Where.Node {
-			return -1
-		}
-		return 1
-	})
-	report.Verdict = verdict.Unknown
+	if report.Verdict = simulator.Join(report.Paths); unknown {
+		report.Verdict = verdict.Unknown
+	}
 	report.Reasons = append(findings, report.Reasons...)
+}
+
+// distrust makes the paths unknown that lead through a node, and says whether
+// there are any.
+func distrust(report *verdict.Report, node string) bool {
+	some := false
+	for i := range report.Paths {
+		p := &report.Paths[i]
+		through := func(hop verdict.Hop) bool { return hop.Node == node }
+		if slices.ContainsFunc(p.Hops, through) || slices.ContainsFunc(p.Reverse, through) {
+			p.Verdict, some = verdict.Unknown, true
+		}
+	}
+	return some
 }
 
 func nodeName(node string) string {

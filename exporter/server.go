@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/snapshot"
 )
 
 // Limits of the server. A diagnosis may have to wait for a collection, and a
@@ -57,14 +58,34 @@ type server struct {
 	listen string
 }
 
+// handler answers those who ask about paths.
 func (s *server) handler() *echo.Echo {
+	e := s.base()
+	e.GET("/", s.page)
+	e.GET("/openapi.json", s.openAPI)
+	e.GET("/api/v1/diagnose", s.diagnoseGet)
+	e.POST("/api/v1/diagnose", s.diagnosePost)
+	e.GET("/api/v1/reports", s.reports)
+	e.GET("/api/v1/reports/:id", s.report)
+	e.GET("/api/v1/schedules", s.schedules)
+	e.GET("/api/v1/bundle", s.bundle)
+	return e
+}
+
+// agentHandler answers controllers.
+func (s *server) agentHandler(state http.Handler) *echo.Echo {
+	e := s.base()
+	e.GET(snapshot.ManifestPath, echo.WrapHandler(state))
+	e.GET(snapshot.BlobPath+":hash", echo.WrapHandler(state))
+	return e
+}
+
+// base answers what every role does.
+func (s *server) base() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
 	e.Use(s.recoverPanics, s.checkHost, s.checkOrigin, s.protect, middleware.BodyLimit(maxBody), s.limitTime)
-
-	e.GET("/", s.page)
-	e.GET("/openapi.json", s.openAPI)
 	getOrHead := []string{http.MethodGet, http.MethodHead}
 	e.Match(getOrHead, "/-/healthy", s.healthy)
 	e.Match(getOrHead, "/-/ready", s.ready)
@@ -74,12 +95,6 @@ func (s *server) handler() *echo.Echo {
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 	})))
-	e.GET("/api/v1/diagnose", s.diagnoseGet)
-	e.POST("/api/v1/diagnose", s.diagnosePost)
-	e.GET("/api/v1/reports", s.reports)
-	e.GET("/api/v1/reports/:id", s.report)
-	e.GET("/api/v1/schedules", s.schedules)
-	e.GET("/api/v1/bundle", s.bundle)
 	return e
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -42,6 +45,46 @@ type Config struct {
 	// which costs some time at every event.
 	BPFRunSeconds bool
 	Web           Web
+	// Node is the name of the node that an agent runs on; that of the host when
+	// empty.
+	Node       string
+	Controller Controller
+}
+
+// Controller says where a controller finds the agents, and how it talks to them.
+type Controller struct {
+	// Agents are the agents by node.
+	Agents []Agent
+	// Discover finds further agents among the pods of the cluster.
+	Discover Discover
+	// Timeout bounds what an agent may take for its state, collecting included.
+	Timeout time.Duration
+	TLS     ClientTLS
+	// TokenFile holds the token that agents are shown; empty for none.
+	TokenFile string
+}
+
+// Agent is the agent of one node.
+type Agent struct {
+	Node string
+	URL  *url.URL
+}
+
+// Discover says which pods are agents. They are asked by https. The zero value finds
+// none.
+type Discover struct {
+	Namespace string
+	Selector  labels.Selector
+	Port      uint16
+}
+
+// ClientTLS are the files of a client of mutual TLS; empty for those that there
+// are none of. They are read again when they change.
+type ClientTLS struct {
+	CAFile, CertFile, KeyFile string
+	// ServerName is what certificates of agents are for; the host of their URL
+	// when empty.
+	ServerName string
 }
 
 // Collector says what is collected, and how often at most.
@@ -103,6 +146,7 @@ func Default() *Config {
 		History:        1000,
 		Jitter:         0.1,
 		Probes:         Probes{Enabled: true, MaxSeries: 1000},
+		Controller:     Controller{Timeout: 30 * time.Second},
 	}
 }
 
@@ -197,6 +241,8 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 				"allowedHosts": texts(d, &c.Web.AllowedHosts, validHost),
 			})
 		},
+		"node":       scalar(d, &c.Node, text),
+		"controller": func(node *yaml.Node, at string) error { return d.controller(node, at, &c.Controller) },
 	})
 	if err != nil {
 		return nil, err
@@ -209,6 +255,86 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 			c.SnapshotMaxAge, c.Collector.MaxAge)
 	}
 	return c, nil
+}
+
+func (d decoder) controller(node *yaml.Node, at string, c *Controller) error {
+	lines := make(map[string]int) // of agents, by node
+	err := d.mapping(node, at, fields{
+		"agents": func(node *yaml.Node, at string) error {
+			return d.list(node, at, func(item *yaml.Node, at string) error {
+				var a Agent
+				err := d.mapping(item, at, fields{"node": scalar(d, &a.Node, text), "url": scalar(d, &a.URL, agentURL)})
+				switch {
+				case err != nil:
+					return err
+				case a.Node == "" || a.URL == nil:
+					return d.errorf(item, at, "needs a node and a url")
+				case lines[a.Node] != 0:
+					return d.errorf(item, at+".node", "%q: the agent in line %d is of this node", a.Node, lines[a.Node])
+				}
+				lines[a.Node] = item.Line
+				c.Agents = append(c.Agents, a)
+				return nil
+			})
+		},
+		"discover": func(node *yaml.Node, at string) error {
+			err := d.mapping(node, at, fields{
+				"namespace": scalar(d, &c.Discover.Namespace, text),
+				"selector": scalar(d, &c.Discover.Selector, func(s string) (labels.Selector, error) {
+					selector, err := labels.Parse(s)
+					if err == nil && selector.Empty() {
+						err = errors.New("selects every pod")
+					}
+					return selector, err
+				}),
+				"port": scalar(d, &c.Discover.Port, number[uint16](1, 65535)),
+			})
+			if err == nil && (c.Discover.Namespace == "" || c.Discover.Selector == nil || c.Discover.Port == 0) {
+				err = d.errorf(node, at, "needs a namespace, a selector and a port")
+			}
+			return err
+		},
+		"timeout":   scalar(d, &c.Timeout, duration(time.Second)),
+		"tokenFile": scalar(d, &c.TokenFile, d.path),
+		"tls": func(node *yaml.Node, at string) error {
+			return d.mapping(node, at, fields{
+				"caFile":     scalar(d, &c.TLS.CAFile, d.path),
+				"certFile":   scalar(d, &c.TLS.CertFile, d.path),
+				"keyFile":    scalar(d, &c.TLS.KeyFile, d.path),
+				"serverName": scalar(d, &c.TLS.ServerName, text),
+			})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return d.errorf(node, at+".tls", "certFile and keyFile need each other")
+	}
+	return nil
+}
+
+// agentURL reads where an agent listens. What leaves the host is encrypted.
+func agentURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("is not a URL such as https://10.0.0.1:9811")
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
+		return nil, errors.New("is not https, which is for agents beyond loopback")
+	}
+	return u, nil
+}
+
+// path is a file named relative to the configuration file.
+func (d decoder) path(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("is empty")
+	}
+	if !filepath.IsAbs(s) {
+		s = filepath.Join(filepath.Dir(d.file), s)
+	}
+	return s, nil
 }
 
 // label is what a schedule's name must look like: it becomes a label value, a

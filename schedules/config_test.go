@@ -1,6 +1,7 @@
 package schedules
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,12 +33,26 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 			`p.yaml:3: found unexpected end of stream`,
 		},
 		{"a tab for indentation", "schedules:\n\t- name: a\n", `p.yaml:2: found character that cannot start any token`},
+		{
+			"an agent that is asked in the clear", "controller: {agents: [{node: a, url: 'http://10.0.0.1:9811'}]}\n",
+			`p.yaml:1: controller.agents[0].url: "http://10.0.0.1:9811": is not https, which is for agents beyond loopback`,
+		},
+		{
+			"an agent that is nowhere", "controller: {agents: [{node: a, url: 10.0.0.1}]}\n",
+			`p.yaml:1: controller.agents[0].url: "10.0.0.1": is not a URL such as https://10.0.0.1:9811`,
+		},
+		{"an agent of no node", "controller: {agents: [{url: 'https://10.0.0.1'}]}\n", `p.yaml:1: controller.agents[0]: needs a node and a url`},
+		{
+			"two agents of one node", "controller:\n  agents:\n  - {node: a, url: 'https://b'}\n  - {node: a, url: 'https://c'}\n",
+			`p.yaml:4: controller.agents[1].node: "a": the agent in line 3 is of this node`,
+		},
+		{"a certificate without its key", "controller: {tls: {certFile: a}}\n", `p.yaml:1: controller.tls: certFile and keyFile need each other`},
 		{"a list at the top", "- name: a\n", `p.yaml:1: a list is not a mapping of keys to values`},
 		{"a text at the top", "hello\n", `p.yaml:1: "hello" is not a mapping of keys to values`},
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
 		{
 			"an unknown key at the top", "history: 1\nscedules: []\n",
-			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, history, jitter, kubernetes, maxPathSeries, probes, schedules, snapshotMaxAge, web`,
+			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, controller, history, jitter, kubernetes, maxPathSeries, node, probes, schedules, snapshotMaxAge, web`,
 		},
 		{"a key given twice", "history: 1\njitter: 0\nhistory: 2\n", `p.yaml:3: history: given twice, first in line 1`},
 		{"a merge key", "web: &w {}\ncollector:\n  <<: *w\n", `p.yaml:3: collector.<<: unknown key; known keys are manifests, maxAge, namespaces`},
@@ -166,6 +181,14 @@ jitter: 0
 probes: {enabled: false, maxSeries: 9}
 bpfRunSeconds: true
 web: {allowedHosts: [plumbline.example.com, "10.0.0.9"]}
+node: node-1
+controller:
+  agents:
+  - {node: node-1, url: "https://10.0.0.1:9811"}
+  - {node: node-2, url: "http://[::1]:9811"}
+  timeout: 5s
+  tls: {caFile: ca.pem, certFile: /tls/cert.pem, keyFile: /tls/key.pem, serverName: agent}
+  tokenFile: token
 `
 	file := filepath.Join(dir, "plumbline.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -198,6 +221,15 @@ web: {allowedHosts: [plumbline.example.com, "10.0.0.9"]}
 		Probes:         Probes{Enabled: false, MaxSeries: 9},
 		BPFRunSeconds:  true,
 		Web:            Web{AllowedHosts: []string{"plumbline.example.com", "10.0.0.9"}},
+		Node:           "node-1",
+		Controller: Controller{
+			Agents: []Agent{
+				{Node: "node-1", URL: &url.URL{Scheme: "https", Host: "10.0.0.1:9811"}}, {Node: "node-2", URL: &url.URL{Scheme: "http", Host: "[::1]:9811"}},
+			},
+			Timeout:   5 * time.Second,
+			TLS:       ClientTLS{CAFile: filepath.Join(dir, "ca.pem"), CertFile: "/tls/cert.pem", KeyFile: "/tls/key.pem", ServerName: "agent"},
+			TokenFile: filepath.Join(dir, "token"),
+		},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b Selector) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)

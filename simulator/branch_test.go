@@ -52,7 +52,7 @@ func TestEveryAlternativeOfADiceIsWalkedWithItsProbability(t *testing.T) {
 	if walks != 3 {
 		t.Errorf("%d walks for 3 outcomes", walks)
 	}
-	if got := join(paths); got != verdict.Degraded {
+	if got := Join(paths); got != verdict.Degraded {
 		t.Errorf("verdict %s of some paths that pass and some that fail", got)
 	}
 }
@@ -94,7 +94,7 @@ func TestADoubtOnOneBackendLeavesTheOthersCertain(t *testing.T) {
 	if diff := cmp.Diff(want, sharesOf(t, paths)); diff != "" {
 		t.Error(diff)
 	}
-	if got := join(paths); got != verdict.Unknown {
+	if got := Join(paths); got != verdict.Unknown {
 		t.Errorf("verdict %s: the unknown path could turn reachable into degraded", got)
 	}
 }
@@ -118,7 +118,7 @@ func TestTooManyAlternativesAreUnknown(t *testing.T) {
 	if !found {
 		t.Error("no path says TooManyBranches")
 	}
-	if got := join(paths); got != verdict.Unknown {
+	if got := Join(paths); got != verdict.Unknown {
 		t.Errorf("verdict %s, want unknown", got)
 	}
 }
@@ -145,8 +145,8 @@ func TestJoin(t *testing.T) {
 		for _, v := range test.paths {
 			paths = append(paths, verdict.Path{Verdict: v})
 		}
-		if got := join(paths); got != test.want {
-			t.Errorf("join(%v) = %s, want %s", test.paths, got, test.want)
+		if got := Join(paths); got != test.want {
+			t.Errorf("Join(%v) = %s, want %s", test.paths, got, test.want)
 		}
 	}
 }

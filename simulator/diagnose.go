@@ -35,7 +35,7 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	w.workspaces.put(ws)
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.explain()
-	r.Verdict = join(r.Paths)
+	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()
 	r.Assumptions = w.assumptions(r, f)
 	return r, nil
@@ -56,8 +56,8 @@ func (w *World) snapshotInfo() verdict.SnapshotInfo {
 	return info
 }
 
-// join derives the verdict of a report from its paths.
-func join(paths []verdict.Path) verdict.Verdict {
+// Join derives the verdict of a report from its paths.
+func Join(paths []verdict.Path) verdict.Verdict {
 	count := make(map[verdict.Verdict]int)
 	for i := range paths {
 		count[paths[i].Verdict]++

@@ -90,6 +90,12 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 	e.report.Boundary = true
 	src := e.leavingSource(p)
 	switch what, known := e.w.knownOwner(dst); {
+	case e.w.uncollected(dst) != nil:
+		h := e.w.uncollected(dst)
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		missing := h.missing(h.lack(netstack.FamilyOf(dst)).routing)
+		missing.Message = fmt.Sprintf("%s is an address of %s: %s", dst, h, missing.Message)
+		p.Findings = append([]verdict.Finding{missing}, p.Findings...)
 	case known:
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
 		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
@@ -115,6 +121,17 @@ func (e *explainer) leavingSource(p *verdict.Path) netip.Addr {
 		}
 	}
 	return src
+}
+
+// uncollected is the namespace that is known to have an address, and of which
+// nothing else is: its state could not be had.
+func (w *World) uncollected(addr netip.Addr) *host {
+	for _, h := range w.byAddr[addr] {
+		if h.lack(netstack.FamilyOf(addr)).routing != "" {
+			return h
+		}
+	}
+	return nil
 }
 
 // knownOwner says what in the cluster owns, or could own, an address.

@@ -286,9 +286,15 @@ func (l *leg) require(parts ...netstack.Part) (end, bool) {
 	return end{}, false
 }
 
-func (l *leg) missing(p netstack.Part) verdict.Finding {
-	h := l.host
-	if s := h.PartStatus(p); s.State == netstack.StateFailed {
+func (l *leg) missing(p netstack.Part) verdict.Finding { return l.host.missing(p) }
+
+func (h *host) missing(p netstack.Part) verdict.Finding {
+	s := h.PartStatus(p)
+	switch {
+	case s.State == netstack.StateMissing && s.Detail != "":
+		return verdict.NewFindingf(verdict.SnapshotMissing, h.where(""), []string{s.Detail},
+			"the %s of %s was not collected, and could decide: %s", p, h, s.Detail)
+	case s.State == netstack.StateFailed:
 		return verdict.NewFindingf(verdict.CollectorFailed, h.where(""), []string{s.Detail},
 			"the %s of %s could not be read: %s", p, h, s.Detail)
 	}

@@ -76,6 +76,17 @@ type host struct {
 	sockets    netstack.Index[socketKey, netstack.Socket]
 }
 
+// NamespaceError is what Compile fails with where the rules of one network
+// namespace are malformed.
+type NamespaceError struct {
+	Namespace string
+	Err       error
+}
+
+func (e *NamespaceError) Error() string { return e.Err.Error() }
+
+func (e *NamespaceError) Unwrap() error { return e.Err }
+
 // Compile indexes the snapshot, which must not change afterwards.
 func Compile(s *Snapshot) (*World, error) { return Recompile(s, nil) }
 
@@ -107,7 +118,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		if h == nil {
 			var err error
 			if h, err = compileHost(ns, previous.byName[ns.Name]); err != nil {
-				return nil, err
+				return nil, &NamespaceError{ns.Name, err}
 			}
 		}
 		if w.byName[ns.Name] != nil {

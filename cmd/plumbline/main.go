@@ -24,7 +24,9 @@ const (
 
 // commands makes the subcommands, each in its own file.
 var commands = []func() *cobra.Command{
+	newAgentCommand,
 	newCollectCommand,
+	newControllerCommand,
 	newDiagnoseCommand,
 	newLabCommand,
 	newServeCommand,

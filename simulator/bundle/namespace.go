@@ -195,12 +195,14 @@ func writeNamespace(n *netstack.Namespace, files map[string][]byte) error {
 	}
 	files[path.Join(dir, metaFile)] = meta
 	for _, f := range formats() {
-		state := n.PartStatus(f.part).State
+		status := n.PartStatus(f.part)
+		state := status.State
 		has := f.has(n)
-		if has && (state == netstack.StateMissing || state == netstack.StateUnsupported) {
+		remembered := state == netstack.StateMissing && status.Detail != "" // but not as state
+		if has && !remembered && (state == netstack.StateMissing || state == netstack.StateUnsupported) {
 			return fmt.Errorf("namespace %q: %s are %s but there are some", n.Name, f.part, state)
 		}
-		if state != netstack.StateOK && !has {
+		if remembered || state != netstack.StateOK && !has {
 			continue
 		}
 		data, err := f.write(n)

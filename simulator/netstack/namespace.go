@@ -147,7 +147,7 @@ const (
 // Status says how a part was read.
 type Status struct {
 	State  State
-	Detail string // the error, when State is StateFailed
+	Detail string // the error, when State is StateFailed; why, when it is StateMissing
 }
 
 // PartStatus returns the status of p; a part that nobody read is missing.

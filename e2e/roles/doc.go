@@ -1,0 +1,2 @@
+// Package roles tests agents and a controller together, on the nodes of the lab.
+package roles

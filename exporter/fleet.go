@@ -1,0 +1,344 @@
+package exporter
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	commonconfig "github.com/prometheus/common/config"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/snapshot"
+)
+
+// agentsAtOnce is how many agents are asked at the same time.
+const agentsAtOnce = 32
+
+// fleet collects a cluster from its agents. It exports how they do.
+type fleet struct {
+	log     *slog.Logger
+	cluster *clusterWatch // whose metrics it exports, too; may be nil
+	// objects returns the Kubernetes objects.
+	objects func() (cluster.Objects, error)
+	known   cluster.Objects // those of the last collection; for collect alone
+	store   *snapshot.Store
+
+	mu     sync.Mutex // guards what follows, not during a transfer
+	config schedules.Controller
+	client *snapshot.Client
+	closer func()
+	nodes  map[string]*node
+
+	up, bytes, blobs *prometheus.Desc
+}
+
+// node is what is known of one node. Only collect uses it, but for the metrics,
+// which fleet.mu guards.
+type node struct {
+	state *snapshot.State
+	taken time.Time
+	err   error // of the last transfer
+	bytes int64 // fetched so far
+	// members are the namespaces of state as the world has them, by those that
+	// were fetched.
+	members map[*netstack.Namespace]*netstack.Namespace
+	// absent are members that nothing is known of but who is there, while the
+	// agent does not answer.
+	absent []*netstack.Namespace
+}
+
+func newFleet(config schedules.Controller, log *slog.Logger) (*fleet, error) {
+	f := &fleet{
+		log: log, store: snapshot.NewStore(), nodes: make(map[string]*node),
+		up: desc("agent_up",
+			"Whether the node's agent answered when it was last asked for its state (1).", "node"),
+		bytes: desc("agent_fetched_bytes_total",
+			"Bytes of state that were fetched from the node's agent, compressed.", "node"),
+		blobs: desc("snapshot_blob_bytes",
+			"Bytes that the state of all nodes takes as it was fetched, compressed; what several have counts once."),
+	}
+	if err := f.configure(config); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// configure makes later collections follow config.
+func (f *fleet) configure(config schedules.Controller) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.client == nil || f.config.TLS != config.TLS || f.config.TokenFile != config.TokenFile {
+		client, closer, err := newAgentClient(config)
+		if err != nil {
+			return fmt.Errorf("controller: %w", err)
+		}
+		if f.closer != nil {
+			f.closer()
+		}
+		f.client, f.closer = snapshot.NewClient(client, f.store), closer
+	}
+	f.config = config
+	return nil
+}
+
+func (f *fleet) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closer()
+}
+
+// newAgentClient makes what talks to agents. Certificates, keys and the token are
+// read again when their files change.
+func newAgentClient(config schedules.Controller) (client *http.Client, closer func(), err error) {
+	c := commonconfig.HTTPClientConfig{TLSConfig: commonconfig.TLSConfig{
+		CAFile: config.TLS.CAFile, CertFile: config.TLS.CertFile, KeyFile: config.TLS.KeyFile, ServerName: config.TLS.ServerName,
+		MinVersion: commonconfig.TLSVersion(tls.VersionTLS13),
+	}}
+	if config.TokenFile != "" {
+		c.Authorization = &commonconfig.Authorization{Type: "Bearer", CredentialsFile: config.TokenFile}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, nil, err
+	}
+	// Agents are asked directly, whatever the environment says of proxies.
+	client, err = commonconfig.NewClientFromConfig(c, "plumbline", commonconfig.WithHTTP2Disabled())
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, client.CloseIdleConnections, nil
+}
+
+// agents lists the agents by node: those that are configured, and the running
+// pods of agents.
+func agents(config *schedules.Controller, objects *cluster.Objects) map[string]*url.URL {
+	all := make(map[string]*url.URL)
+	if d := config.Discover; d.Namespace != "" {
+		for i := range objects.Pods {
+			pod := &objects.Pods[i]
+			if pod.Namespace != d.Namespace || pod.Spec.NodeName == "" || pod.Status.PodIP == "" ||
+				pod.Status.Phase != corev1.PodRunning || !d.Selector.Matches(labels.Set(pod.Labels)) {
+				continue
+			}
+			all[pod.Spec.NodeName] = &url.URL{Scheme: "https", Host: net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(d.Port)))}
+		}
+	}
+	for _, a := range config.Agents {
+		all[a.Node] = a.URL
+	}
+	return all
+}
+
+// collect asks all agents for their state. It fails only when there is no agent
+// to ask: one that does not answer leaves its node's namespaces without state.
+func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
+	f.mu.Lock()
+	config, client := f.config, f.client
+	f.mu.Unlock()
+	snap := &simulator.Snapshot{Taken: time.Now().UTC().Round(0), Nodes: make(map[string]time.Time)}
+	var err error
+	if snap.Cluster, err = f.objects(); err != nil {
+		// Those that were read last are better than none.
+		f.log.Error("Kubernetes objects cannot be read; the last ones are used", "err", err)
+		snap.Cluster, snap.Failures = f.known, map[string]string{"Kubernetes objects": err.Error()}
+	}
+	f.known = snap.Cluster
+	agents := agents(&config, &snap.Cluster)
+	if len(agents) == 0 {
+		return nil, errors.Join(errors.New("there is no agent: controller.agents names none, and no pod is one by controller.discover"), err)
+	}
+	f.transfer(ctx, client, config.Timeout, agents)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("collect: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(f.nodes)) {
+		n := f.nodes[name]
+		if agents[name] == nil {
+			client.Release(n.state)
+			delete(f.nodes, name)
+			continue
+		}
+		f.merge(snap, name, n)
+	}
+	snap.Ended = time.Now().UTC().Round(0)
+	return snap, nil
+}
+
+// transfer fetches the state of all agents.
+func (f *fleet) transfer(ctx context.Context, client *snapshot.Client, timeout time.Duration, agents map[string]*url.URL) {
+	var group errgroup.Group
+	group.SetLimit(agentsAtOnce)
+	for name, address := range agents {
+		f.mu.Lock()
+		n := f.nodes[name]
+		if n == nil {
+			n = &node{members: make(map[*netstack.Namespace]*netstack.Namespace)}
+			f.nodes[name] = n
+		}
+		before := n.state
+		f.mu.Unlock()
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			fetched, err := client.Fetch(ctx, address, 0, before)
+			if err == nil && fetched.State.Manifest.Node != name {
+				// No agent speaks for another node.
+				err = fmt.Errorf("%s answers for node %q", address.Host, fetched.State.Manifest.Node)
+				if fetched.State != before {
+					client.Release(fetched.State)
+				}
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.answered(client, name, n, fetched, err)
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
+func (f *fleet) answered(client *snapshot.Client, name string, n *node, fetched snapshot.Fetched, err error) {
+	if (err == nil) != (n.err == nil) || n.taken.IsZero() && n.err == nil {
+		if err != nil {
+			f.log.Error("agent does not answer", "node", name, "err", err)
+		} else {
+			f.log.Info("agent answers", "node", name, "namespaces", len(fetched.State.Namespaces))
+		}
+	}
+	n.err = err
+	if err != nil {
+		return
+	}
+	n.bytes += fetched.Bytes
+	if fetched.State != n.state {
+		client.Release(n.state)
+	}
+	n.state, n.taken, n.absent = fetched.State, fetched.Taken, nil
+}
+
+// merge adds the namespaces of a node.
+func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node) {
+	if n.err != nil {
+		if snap.Failures == nil {
+			snap.Failures = make(map[string]string)
+		}
+		snap.Failures["agent of node "+name] = n.err.Error()
+	}
+	if n.state == nil {
+		return
+	}
+	snap.Nodes[name] = n.taken.UTC().Round(0)
+	if snap.Kernel == "" {
+		snap.Kernel = n.state.Manifest.Kernel
+	}
+	if n.err == nil {
+		n.refresh(name, snap.Cluster)
+		snap.Namespaces = append(snap.Namespaces, n.sorted()...)
+		return
+	}
+	if n.absent == nil {
+		for _, ns := range n.sorted() {
+			n.absent = append(n.absent, without(ns, netstack.Status{
+				State: netstack.StateMissing, Detail: fmt.Sprintf("the agent of node %s does not answer: %v", name, n.err),
+			}))
+		}
+	}
+	snap.Namespaces = append(snap.Namespaces, n.absent...)
+}
+
+// refresh makes the members from what was fetched. One that is the same as before
+// stays the same pointer: it is not compiled again.
+func (n *node) refresh(name string, objects cluster.Objects) {
+	fresh := make([]*netstack.Namespace, len(n.state.Namespaces))
+	for i, ns := range n.state.Namespaces {
+		member := *ns
+		fresh[i] = &member
+	}
+	if len(objects.Pods)+len(objects.Nodes) > 0 { // else they are whose their agent says
+		collector.Identify(name, fresh, objects)
+	}
+	members := make(map[*netstack.Namespace]*netstack.Namespace, len(fresh))
+	for i, ns := range n.state.Namespaces {
+		member := fresh[i]
+		member.Node, member.Name = name, qualified(name, ns.Name)
+		old := n.members[ns]
+		if old != nil && old.Kind == member.Kind && old.Pod == member.Pod {
+			members[ns] = old
+			continue
+		}
+		member.NSIDs = make(map[int]string, len(ns.NSIDs))
+		for id, peer := range ns.NSIDs {
+			member.NSIDs[id] = qualified(name, peer)
+		}
+		members[ns] = member
+	}
+	n.members = members
+}
+
+func (n *node) sorted() []*netstack.Namespace {
+	all := make([]*netstack.Namespace, 0, len(n.members))
+	for _, ns := range n.state.Namespaces {
+		all = append(all, n.members[ns])
+	}
+	return all
+}
+
+// qualified is the name of a node's network namespace in the cluster: every node
+// has one that is called host.
+func qualified(node, namespace string) string { return node + "/" + namespace }
+
+// without is a namespace of which nothing is known but who was there: its links
+// and addresses say who would have answered.
+func without(ns *netstack.Namespace, why netstack.Status) *netstack.Namespace {
+	rest := &netstack.Namespace{
+		Name: ns.Name, Kind: ns.Kind, Node: ns.Node, Pod: ns.Pod, PodUID: ns.PodUID, Taken: ns.Taken, Cookie: ns.Cookie, NSIDs: ns.NSIDs,
+		Links: ns.Links, Addresses: ns.Addresses,
+	}
+	for part := range ns.Parts {
+		rest.SetPart(part, why)
+	}
+	return rest
+}
+
+// Describe implements prometheus.Collector.
+func (f *fleet) Describe(ch chan<- *prometheus.Desc) {
+	ch <- f.up
+	ch <- f.bytes
+	ch <- f.blobs
+	if f.cluster != nil {
+		f.cluster.describe(ch)
+		collector.NewMetrics(collector.New(collector.Options{})).Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (f *fleet) Collect(ch chan<- prometheus.Metric) {
+	f.cluster.collect(ch)
+	_, size := f.store.Len()
+	ch <- prometheus.MustNewConstMetric(f.blobs, prometheus.GaugeValue, float64(size))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, n := range f.nodes {
+		ch <- prometheus.MustNewConstMetric(f.up, prometheus.GaugeValue, truth(n.err == nil && n.state != nil), name)
+		ch <- prometheus.MustNewConstMetric(f.bytes, prometheus.CounterValue, float64(n.bytes), name)
+	}
+}
