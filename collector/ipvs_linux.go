@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/cloudflare/ipvs"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 // readIPVS reads the virtual services where the namespace has IPVS at all, and
@@ -29,30 +32,45 @@ func readIPVS(_ context.Context, t *target) error {
 	if closer, ok := client.(io.Closer); ok {
 		defer closer.Close()
 	}
-	// The library says "does not exist" of a list that is empty.
-	services, err := client.Services()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	services, err := ipvsServices(client.Services)
+	if err != nil {
 		return fmt.Errorf("read the services of IPVS: %w", err)
 	}
 	var text strings.Builder
-	listed := make(map[string]bool)
 	for _, service := range services {
-		// The kernel counts the services of all namespaces to know where a list
-		// goes on, and lists one twice if another was added in between
-		// (ip_vs_genl_dump_services).
-		selector := ipvsService(service.Service)
-		if listed[selector] {
-			continue
-		}
-		listed[selector] = true
 		destinations, err := client.Destinations(service.Service)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read the destinations of IPVS service %s: %w", selector, err)
+			return fmt.Errorf("read the destinations of IPVS service %s: %w", ipvsService(service.Service), err)
 		}
 		writeIPVS(&text, service, destinations)
 	}
 	t.ns.IPVS.Data = []byte(text.String())
 	return nil
+}
+
+// ipvsServices lists the services until the kernel lists the same twice in a row: it
+// counts those of all namespaces to know where a list goes on, and lists one twice,
+// or none, if another was added or removed in between (ip_vs_genl_dump_services).
+func ipvsServices(list func() ([]ipvs.ServiceExtended, error)) ([]ipvs.ServiceExtended, error) {
+	var before map[ipvs.Service]bool
+	for range netlinklist.Attempts {
+		services, err := list()
+		// The library says "does not exist" of a list that is empty.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		listed := make(map[ipvs.Service]bool)
+		services = slices.DeleteFunc(services, func(s ipvs.ServiceExtended) bool {
+			twice := listed[s.Service]
+			listed[s.Service] = true
+			return twice
+		})
+		if before != nil && maps.Equal(listed, before) {
+			return services, nil
+		}
+		before = listed
+	}
+	return nil, netlinklist.ErrInterrupted
 }
 
 // ipvsFlags are the flags of schedulers, in the words of ipvsadm(8); what they

@@ -1,12 +1,17 @@
 package collector
 
 import (
+	"errors"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/cloudflare/ipvs/netmask"
+
+	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
 func TestIPVSIsWrittenAsIpvsadmDoes(t *testing.T) {
@@ -56,5 +61,55 @@ func TestIPVSIsWrittenAsIpvsadmDoes(t *testing.T) {
 				t.Errorf("got\n%swant\n%s", b.String(), test.want)
 			}
 		})
+	}
+}
+
+func TestServicesOfIPVSAreListedUntilTwoListsAgree(t *testing.T) {
+	service := func(mark uint32, packets uint64) ipvs.ServiceExtended {
+		return ipvs.ServiceExtended{Service: ipvs.Service{FWMark: mark}, Stats64: ipvs.Stats{IncomingPackets: packets}}
+	}
+	failed := errors.New("no")
+	both := []ipvs.ServiceExtended{service(1, 7), service(2, 0)}
+	for name, test := range map[string]struct {
+		lists [][]ipvs.ServiceExtended // the last one again and again; nil is an empty one
+		err   error
+		want  []uint32
+		calls int
+	}{
+		"at once, but for what was counted": {lists: [][]ipvs.ServiceExtended{{service(1, 1), service(2, 2)}, both}, want: []uint32{1, 2}, calls: 2},
+		"one was missed":                    {lists: [][]ipvs.ServiceExtended{{service(2, 0)}, both}, want: []uint32{1, 2}, calls: 3},
+		"one was listed twice":              {lists: [][]ipvs.ServiceExtended{{service(1, 1), service(1, 1), service(2, 0)}, both}, want: []uint32{1, 2}, calls: 2},
+		"none":                              {lists: [][]ipvs.ServiceExtended{nil}, calls: 2},
+		"none any more":                     {lists: [][]ipvs.ServiceExtended{both, nil}, calls: 3},
+		"an error is final":                 {err: failed, calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			got, err := ipvsServices(func() ([]ipvs.ServiceExtended, error) {
+				calls++
+				if test.err != nil {
+					return nil, test.err
+				}
+				list := slices.Clone(test.lists[min(calls, len(test.lists))-1])
+				if list == nil {
+					return nil, os.ErrNotExist
+				}
+				return list, nil
+			})
+			var marks []uint32
+			for _, s := range got {
+				marks = append(marks, s.FWMark)
+			}
+			if !errors.Is(err, test.err) || calls != test.calls || !slices.Equal(marks, test.want) {
+				t.Errorf("got %v, %v after %d lists, want %v, %v after %d", marks, err, calls, test.want, test.err, test.calls)
+			}
+		})
+	}
+	var mark uint32
+	if got, err := ipvsServices(func() ([]ipvs.ServiceExtended, error) {
+		mark++
+		return []ipvs.ServiceExtended{service(mark, 0)}, nil
+	}); !errors.Is(err, netlinklist.ErrInterrupted) || got != nil || mark != netlinklist.Attempts {
+		t.Errorf("got %v, %v after %d lists that all differ", got, err, mark)
 	}
 }
