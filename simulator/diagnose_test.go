@@ -1,6 +1,7 @@
 package simulator_test
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
@@ -388,6 +389,54 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			}
 			if r.Verdict != test.want || len(codes) == 0 || codes[0] != test.codes[0] {
 				t.Errorf("%s %v, want %s with %v first", r.Verdict, r.Reasons, test.want, test.codes[0])
+			}
+		})
+	}
+}
+
+// Whether a policy sees a source before or after it was translated is up to the
+// network plugin.
+func TestPoliciesOfATranslatedSource(t *testing.T) {
+	masquerade := func(t *testing.T, s *simulator.Snapshot) {
+		dumps := namespace(t, s, "node-1").IPTables
+		for i := range dumps {
+			before, after, found := bytes.Cut(dumps[i].Data, []byte("*nat\n"))
+			if found && dumps[i].Family == netstack.IPv4 {
+				nat := bytes.Replace(after, []byte("COMMIT\n"), []byte("-A POSTROUTING -s 10.244.1.10/32 -j MASQUERADE\nCOMMIT\n"), 1)
+				dumps[i].Data = slices.Concat(before, []byte("*nat\n"), nat)
+			}
+		}
+	}
+	pods := func(block string) []networkingv1.NetworkPolicy {
+		p := denyAll("shop")
+		p[0].Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: block}}}}}
+		return p
+	}
+	const nobody, theSource = "192.0.2.0/24", "10.244.1.10/32"
+	for _, test := range []struct {
+		name       string
+		translated bool
+		policies   []networkingv1.NetworkPolicy
+		want       verdict.PolicyVerdict
+	}{
+		{"denied as it is", false, pods(nobody), verdict.PolicyDeny},
+		{"denied before and after", true, pods(nobody), verdict.PolicyDeny},
+		{"allowed as it is", false, pods(theSource), verdict.PolicyAllow},
+		{"allowed before, denied after", true, pods(theSource), verdict.PolicyNone},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, world(t, func(s *simulator.Snapshot) {
+				s.Cluster.NetworkPolicies = test.policies
+				if test.translated {
+					masquerade(t, s)
+				}
+			}), tcp(web, "pod:shop/db-0", 5432))
+			if got := len(r.Paths[0].Translations) > 0; got != test.translated {
+				t.Fatalf("translations %v", r.Paths[0].Translations)
+			}
+			warned := slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool { return f.Code == verdict.NetworkPolicyNotEnforced })
+			if r.Verdict != verdict.Reachable || r.Policy.Verdict != test.want || warned != (test.want == verdict.PolicyDeny) {
+				t.Errorf("%s, policy %+v, %v", r.Verdict, r.Policy, r.Reasons)
 			}
 		})
 	}

@@ -48,6 +48,11 @@ func TestEvaluate(t *testing.T) {
 		c.Protocol = verdict.UDP
 		return c
 	}
+	sctp := func(from, to string, port uint16) cluster.Connection {
+		c := tcp(from, to, port)
+		c.Protocol = verdict.SCTP
+		return c
+	}
 	icmp := func(from, to string) cluster.Connection {
 		c := tcp(from, to, 0)
 		c.Protocol = verdict.ICMP
@@ -148,6 +153,8 @@ func TestEvaluate(t *testing.T) {
 		{"a named port with its protocol", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: dns, protocol: UDP}]}]")}, udp(web, api, 5353), allow, []string{"shop/p"}, nil},
 		{"a named port of egress is the destination's too", []string{policy("shop/p", toWeb+", policyTypes: [Egress], egress: [{ports: [{port: http}]}]")}, tcp(web, api, 8080), allow, []string{"shop/p"}, nil},
 		{"an address outside has no named ports", []string{policy("shop/p", toWeb+", policyTypes: [Egress], egress: [{ports: [{port: http}]}]")}, tcp(web, remote, 80), deny, []string{"shop/p"}, nil},
+		{"a port of sctp", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: 80, protocol: SCTP}]}]")}, sctp(web, api, 80), allow, []string{"shop/p"}, nil},
+		{"a port of tcp is none of sctp", []string{policy("shop/p", toAPI+", ingress: [{ports: [{port: 80}]}]")}, sctp(web, api, 80), deny, []string{"shop/p"}, nil},
 		{"peers and ports of a rule must both match", []string{policy("shop/p", toAPI+", ingress: [{from: [{podSelector: {matchLabels: {app: job}}}], ports: [{port: 80}]}]")}, tcp(web, api, 80), deny, []string{"shop/p"}, nil},
 
 		{"an ipBlock holds an address", []string{policy("shop/p", toAPI+", ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24}}]}]")}, tcp(remote, api, 80), allow, []string{"shop/p"}, nil},

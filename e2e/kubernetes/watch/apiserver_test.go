@@ -39,7 +39,7 @@ const (
 
 // apiServer is a real one, with its etcd, on loopback.
 type apiServer struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	etcd   string // URL
 	port   string
@@ -47,7 +47,7 @@ type apiServer struct {
 	admin  *dynamic.DynamicClient
 }
 
-func start(t *testing.T) *apiServer {
+func start(t testing.TB) *apiServer {
 	t.Helper()
 	s := &apiServer{t: t, dir: t.TempDir(), port: freePort(t)}
 	s.etcd = "http://127.0.0.1:" + freePort(t)
@@ -160,7 +160,7 @@ func (s *apiServer) create(resource, text string) {
 	})
 }
 
-func parse(t *testing.T, text string) *unstructured.Unstructured {
+func parse(t testing.TB, text string) *unstructured.Unstructured {
 	t.Helper()
 	object := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(text), &object.Object); err != nil {
@@ -189,7 +189,7 @@ func (s *apiServer) await(what string, condition func(context.Context) error) {
 	}
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

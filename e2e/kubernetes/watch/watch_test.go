@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/kubernetes"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -45,7 +47,7 @@ type (
 var quiet = slog.New(slog.DiscardHandler)
 
 // watch runs a watcher until the returned function, or the test, ends it.
-func watch(t *testing.T, config *rest.Config) (*kubernetes.Watcher, func()) {
+func watch(t testing.TB, config *rest.Config) (*kubernetes.Watcher, func()) {
 	t.Helper()
 	w, err := kubernetes.New(config, kubernetes.Options{Log: quiet, Retry: 50 * time.Millisecond, Discover: 200 * time.Millisecond})
 	if err != nil {
@@ -63,7 +65,7 @@ func watch(t *testing.T, config *rest.Config) (*kubernetes.Watcher, func()) {
 }
 
 // settled is watch that has read all it may.
-func settled(t *testing.T, config *rest.Config) *kubernetes.Watcher {
+func settled(t testing.TB, config *rest.Config) *kubernetes.Watcher {
 	t.Helper()
 	w, _ := watch(t, config)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -152,6 +154,7 @@ func TestWatcher(t *testing.T) {
 		{"cut connections lose nothing", cutConnectionsLoseNothing},
 		{"what one may not read is missing, and nothing else", forbiddenIsMissing},
 		{"once is enough for a bundle", readOnce},
+		{"collect writes what is allowed, and names what was refused", collectWrites},
 		{"the daemon says what it knows and how old it is", daemonSays},
 		{"a server that dies leaves what it said, and returns", serverDiesAndReturns},
 	} {
@@ -325,6 +328,32 @@ func readOnce(s *apiServer) {
 	if _, err := kubernetes.Read(ctx, away, quiet); err == nil || !strings.Contains(err.Error(), "kubernetes: pods: they were not read yet: ") {
 		s.t.Errorf("of a server that is not there: %v", err)
 	}
+}
+
+func collectWrites(s *apiServer) {
+	s.crowd("collected", 1)
+	program, output := filepath.Join(s.t.TempDir(), "plumbline"), filepath.Join(s.t.TempDir(), "bundle")
+	if text, err := exec.Command("go", "build", "-o", program, "github.com/plumbline-net/plumbline/cmd/plumbline").CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s", err, text)
+	}
+	text, err := exec.Command(program, "collect", "--output", output, "--namespaces", "none-of-them", "--kubeconfig", s.kubeconfig(readerToken)).CombinedOutput()
+	if err != nil || !strings.Contains(string(text), "networkpolicies of the cluster: the API server forbids to list and watch them\n") {
+		s.t.Errorf("%v: %s", err, text)
+	}
+	pods, err := os.ReadFile(filepath.Join(output, "cluster", "pods.yaml"))
+	if err != nil || !strings.Contains(string(pods), "namespace: collected") {
+		s.t.Errorf("%v: %s", err, pods)
+	}
+	for _, word := range []string{"secret", "image", "managedFields", readerToken} {
+		if strings.Contains(string(pods), word) {
+			s.t.Errorf("%s is in the bundle:\n%s", word, pods)
+		}
+	}
+	read, err := bundle.Read(output)
+	if err != nil || read.Cluster.Missing["networkpolicies"] == "" {
+		s.t.Errorf("read back: %v, %+v", err, read)
+	}
+	s.disperse("collected")
 }
 
 func daemonSays(s *apiServer) {
