@@ -42,6 +42,12 @@ test-k8s: ## tests in clusters of real Kubernetes components, which are built fi
 	@components=$$(hack/kubernetes.sh) && \
 	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -count=1 -timeout 20m -run '$(RUN)' ./e2e/kubernetes/...
 
+.PHONY: bench-k8s
+bench-k8s: ## what the objects of a cluster of 1,000 nodes cost, from a real API server
+	@hack/deps.sh k8s
+	@components=$$(hack/kubernetes.sh) && \
+	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -timeout 1h -run '^$$' -bench Scale -benchtime 1x ./e2e/kubernetes/watch
+
 .PHONY: lint
 lint: ## formatting, vet and staticcheck, for every platform that is built
 	hack/lint.sh

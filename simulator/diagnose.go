@@ -37,7 +37,7 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	e.explain()
 	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()
-	r.Assumptions = w.assumptions(r, f)
+	r.Assumptions = append(w.assumptions(r, f), e.open...)
 	return r, nil
 }
 

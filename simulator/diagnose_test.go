@@ -111,6 +111,22 @@ func TestResourcesThatWereNotReadAreNamed(t *testing.T) {
 	}
 }
 
+// A proxy's rules cannot be held against endpoints that nobody knows.
+func TestEndpointsThatWereNotReadAreNoneThatLack(t *testing.T) {
+	for _, resource := range []string{"endpointslices", "nodes"} {
+		w := world(t, func(s *simulator.Snapshot) {
+			s.Cluster.EndpointSlices = nil
+			s.Cluster.Missing = map[string]string{resource: "forbidden"}
+		})
+		r := diagnose(t, w, tcp(web, "svc:shop/db", 5432))
+		if r.Verdict != verdict.Reachable || slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool {
+			return f.Code == verdict.ServiceNoEndpoints || f.Code == verdict.ServiceBackendMismatch
+		}) {
+			t.Errorf("without %s: %s %v", resource, r.Verdict, r.Reasons)
+		}
+	}
+}
+
 func TestEndpointsOfEveryKind(t *testing.T) {
 	w := world(t, nil)
 	for _, test := range []struct {
@@ -435,6 +451,10 @@ func TestPoliciesOfATranslatedSource(t *testing.T) {
 				t.Fatalf("translations %v", r.Paths[0].Translations)
 			}
 			warned := slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool { return f.Code == verdict.NetworkPolicyNotEnforced })
+			const open = "whether policies allow it is not known: 10.244.1.10 is translated to 172.30.0.11, and it is up to the network plugin which of the two they see"
+			if slices.Contains(r.Assumptions, open) != (test.want == verdict.PolicyNone) {
+				t.Errorf("assumptions %q", r.Assumptions)
+			}
 			if r.Verdict != verdict.Reachable || r.Policy.Verdict != test.want || warned != (test.want == verdict.PolicyDeny) {
 				t.Errorf("%s, policy %+v, %v", r.Verdict, r.Policy, r.Reasons)
 			}

@@ -19,6 +19,7 @@ type explainer struct {
 	flow     *flow
 	from, to *resolved
 	general  []verdict.Finding // about no path in particular
+	open     []string          // what policies say that is not known
 
 	service *cluster.Service // that is asked for, by its address or by a port of a node
 	use     cluster.Traffic  // in which way
@@ -29,7 +30,7 @@ func (e *explainer) explain() {
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
-	if e.service != nil {
+	if e.service != nil && e.w.cluster.BackendsKnown() {
 		e.compareBackends()
 	}
 }
@@ -306,8 +307,13 @@ func (e *explainer) policy(p *verdict.Path, dst netip.Addr) (verdict.Finding, bo
 		// The API leaves it open whether a policy sees the source before or after
 		// it was translated.
 		other := evaluate(cluster.End{Addr: seen, Node: e.nodeOf(seen)})
-		if other.Unknown || (other.Verdict == verdict.PolicyDeny) != (result.Verdict == verdict.PolicyDeny) {
-			return verdict.Finding{}, false
+		switch {
+		case result.Unknown:
+		case other.Unknown:
+			result = other
+		case (other.Verdict == verdict.PolicyDeny) != (result.Verdict == verdict.PolicyDeny):
+			result = cluster.PolicyResult{Verdict: verdict.PolicyNone, Unknown: true, Explanation: []string{fmt.Sprintf(
+				"whether policies allow it is not known: %s is translated to %s, and it is up to the network plugin which of the two they see", src, seen)}}
 		}
 	}
 	e.notePolicy(&result)
@@ -341,6 +347,13 @@ func (e *explainer) nodeOf(addr netip.Addr) string {
 
 // notePolicy joins the policy verdicts of the paths: one denial denies.
 func (e *explainer) notePolicy(result *cluster.PolicyResult) {
+	if result.Unknown {
+		for _, text := range result.Explanation {
+			if !slices.Contains(e.open, text) {
+				e.open = append(e.open, text)
+			}
+		}
+	}
 	r := &e.report.Policy
 	if result.Verdict == verdict.PolicyDeny && r.Verdict != verdict.PolicyDeny {
 		r.Verdict, r.Policies = verdict.PolicyDeny, []string{}

@@ -168,6 +168,24 @@ func TestWhatWasNotReadIsNotKnown(t *testing.T) {
 			t.Errorf("no pod is part of it: %+v", r)
 		}
 	}
+	denied := shop(t)
+	if err := cluster.Decode("x", []byte(policy("shop/p", toAPI)), denied); err != nil {
+		t.Fatal(err)
+	}
+	denied.Pods, denied.Missing = nil, map[string]string{"pods": "forbidden"}
+	if r := ask(denied, web, api); !r.Unknown || r.Explanation[0] != "which policies apply to the egress is not known: 10.244.1.2 may be the address of one of the pods, which are not known: forbidden" {
+		t.Errorf("of pods that were not read: %+v", r)
+	}
+	if r := ask(denied, nodeA, nodeB); r.Unknown {
+		t.Errorf("between nodes: %+v", r)
+	}
+	guarded := shop(t)
+	if err := cluster.Decode("x", []byte(guard("g", "Admin", 1, "ingress: [{action: Deny, from: [{namespaces: {}}]}]")), guarded); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ := ask(guarded, web, api).Finding(); f.Where.Resource != "ClusterNetworkPolicy g" || f.Code != verdict.NetworkPolicyDeny {
+		t.Errorf("got %+v", f)
+	}
 	if r := ask(without("services"), web, api); r.Unknown {
 		t.Errorf("services say nothing about policies: %+v", r)
 	}

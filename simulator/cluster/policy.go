@@ -81,8 +81,12 @@ func (r PolicyResult) finding(code verdict.Code, format string, args ...any) (ve
 		return verdict.Finding{}, false
 	}
 	names := strings.Join(r.Policies, ", ")
+	resource := names
+	if !strings.Contains(r.Policies[0], " ") {
+		resource = "networkpolicy " + names // those of administrators name their kind
+	}
 	args = append([]any{names}, append(args, r.Explanation[0])...)
-	return verdict.NewFindingf(code, verdict.Where{Resource: "networkpolicy " + names}, slices.Clone(r.Explanation), format, args...), true
+	return verdict.NewFindingf(code, verdict.Where{Resource: resource}, slices.Clone(r.Explanation), format, args...), true
 }
 
 // ternary is Kleene's logic: what cannot be known stays unknown unless the
@@ -381,6 +385,8 @@ func (x *Index) otherPolicy(ends ...party) (ObjectRef, bool) {
 func (x *Index) judge(direction Direction, subject, peer, destination party, c Connection) judgement {
 	none := judgement{verdict: verdict.PolicyNone}
 	switch {
+	case subject.pod == nil && subject.doubt != "" && x.missing["pods"] != "":
+		return judgement{unknown: true, explanation: fmt.Sprintf("which policies apply to the %s is not known: %s", direction, subject.doubt)}
 	case subject.pod == nil:
 		if subject.doubt != "" && len(x.policies)+len(x.admin) > 0 && len(x.podsByIP[subject.addr]) > 1 {
 			return judgement{unknown: true, explanation: fmt.Sprintf("which policies apply to the %s is not known: %s", direction, subject.doubt)}

@@ -324,6 +324,10 @@ func hints[T any](e *discoveryv1.Endpoint, list func(*discoveryv1.EndpointHints)
 	return names
 }
 
+// BackendsKnown says whether all was read that Backends looks at: which nodes are
+// near is in their labels.
+func (x *Index) BackendsKnown() bool { return x.lacking("endpointslices", "nodes") == "" }
+
 // Backends returns the endpoints among which the service proxy should choose
 // for this traffic, sorted by address; none for an ExternalName service.
 //
@@ -331,10 +335,10 @@ func hints[T any](e *discoveryv1.Endpoint, list func(*discoveryv1.EndpointHints)
 // node only where a traffic policy says Local, of the own node or zone where the
 // endpoints carry hints; and if there are none, those that still serve while
 // they terminate. With no Node given, neither policies nor hints narrow the
-// choice. None also means that endpoint slices or nodes are not known.
+// choice. None also means that they are not known.
 func (x *Index) Backends(s *Service, t Traffic) []Backend {
-	if x.lacking("endpointslices", "nodes") != "" {
-		return nil // which nodes are near is in their labels
+	if !x.BackendsKnown() {
+		return nil
 	}
 	all := x.Endpoints(s, t.Port, t.Protocol, t.IPv6)
 	if s.Headless {
@@ -423,7 +427,7 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 		findings = append(findings, verdict.NewFinding(verdict.ServiceSourceRangeDeny, where,
 			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
 	}
-	if len(x.Backends(s, t)) == 0 && x.lacking("endpointslices", "nodes") == "" {
+	if len(x.Backends(s, t)) == 0 && x.BackendsKnown() {
 		findings = append(findings, verdict.NewFindingf(verdict.ServiceNoEndpoints, where, x.endpointEvidence(s, t),
 			"service %s has no valid endpoint for %s%s", s, wanted, x.localNote(s, t)))
 	}

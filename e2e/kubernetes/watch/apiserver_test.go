@@ -200,20 +200,59 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// connections are those of a client, which a test may cut.
+// connections are those of a client, which a test may cut, or silence.
 type connections struct {
 	mu   sync.Mutex
-	open []net.Conn
+	open []*connection
+}
+
+// connection is one that nothing comes from any more once it is silent, as
+// behind a router that has forgotten it.
+type connection struct {
+	net.Conn
+	silence chan struct{} // closed when it falls silent
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	select {
+	case <-c.silence:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (c *connection) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err == nil {
-		c.mu.Lock()
-		c.open = append(c.open, conn)
-		c.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	one := &connection{Conn: conn, silence: make(chan struct{}), closed: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = append(c.open, one)
+	return one, nil
+}
+
+// hush silences all, and returns how many there were.
+func (c *connections) hush() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.open)
+	for _, conn := range c.open {
+		close(conn.silence)
+	}
+	c.open = nil
+	return n
 }
 
 func (c *connections) cut() int {

@@ -152,6 +152,7 @@ func TestWatcher(t *testing.T) {
 		{"heartbeats of nodes change nothing", heartbeatsChangeNothing},
 		{"kinds of policies come and go", kindsComeAndGo},
 		{"cut connections lose nothing", cutConnectionsLoseNothing},
+		{"connections that fall silent are found dead", silenceIsFoundOut},
 		{"what one may not read is missing, and nothing else", forbiddenIsMissing},
 		{"once is enough for a bundle", readOnce},
 		{"collect writes what is allowed, and names what was refused", collectWrites},
@@ -281,6 +282,29 @@ func cutConnectionsLoseNothing(s *apiServer) {
 	s.create("nodes", "{apiVersion: v1, kind: Node, metadata: {name: after-the-cut}}")
 	s.awaitState(w, "what happened meanwhile is there", func(o *cluster.Objects) bool {
 		return podsOf(o, "cut") == 0 && slices.ContainsFunc(o.Nodes, func(n node) bool { return n.Name == "after-the-cut" })
+	})
+}
+
+func silenceIsFoundOut(s *apiServer) {
+	// As the package has it, but for the times: 30 and 15 seconds.
+	s.t.(*testing.T).Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "1")
+	s.t.(*testing.T).Setenv("HTTP2_PING_TIMEOUT_SECONDS", "1")
+	var all connections
+	config := s.config(adminToken)
+	config.Dial = all.dial
+	w := settled(s.t, config)
+	s.await("all is watched", func(context.Context) error {
+		if age := time.Since(w.State().Objects.Current); age > time.Second {
+			return fmt.Errorf("it is %v old", age)
+		}
+		return nil
+	})
+	if all.hush() == 0 {
+		s.t.Fatal("there was no connection")
+	}
+	s.create("nodes", "{apiVersion: v1, kind: Node, metadata: {name: in-the-silence}}")
+	s.awaitState(w, "what was not heard is there", func(o *cluster.Objects) bool {
+		return slices.ContainsFunc(o.Nodes, func(n node) bool { return n.Name == "in-the-silence" })
 	})
 }
 
