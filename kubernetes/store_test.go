@@ -41,7 +41,7 @@ func pod(i int) *corev1.Pod {
 			Name: fmt.Sprintf("api-7d4b9c6f5-%05d", i), Namespace: fmt.Sprintf("team-%d", i%50), UID: "0b8f5a3e-5b7f-4b0e-9f3c-000000000001",
 			Labels:        map[string]string{"app": fmt.Sprintf("api-%d", i%2000), "pod-template-hash": "7d4b9c6f5", "tier": "backend"},
 			Annotations:   map[string]string{"kubectl.kubernetes.io/last-applied-configuration": string(make([]byte, 2000))},
-			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 1500)}}},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(string(make([]byte, 1500)))}},
 		},
 		Spec: corev1.PodSpec{
 			NodeName:       fmt.Sprintf("node-%d", i%1000),
