@@ -3,12 +3,14 @@ package kubernetes
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -77,6 +79,7 @@ func (p *otherPolicies) found(ctx context.Context, c *client, found map[schema.G
 		p.running.Go(func() { s.fill(ctx, c.untyped(gvr), s) })
 	}
 	p.open = true // until the next time
+	p.allowed()
 	p.listed()
 }
 
@@ -107,8 +110,12 @@ func findPolicies(ctx context.Context, c *client) (map[schema.GroupVersionResour
 		kinds := map[string]bool{}
 		for _, version := range group.Versions {
 			var resources metav1.APIResourceList
-			if err := c.get(ctx, &resources, "/apis", group.Name, version.Version); err != nil {
-				return nil, err
+			err := c.get(ctx, &resources, "/apis", group.Name, version.Version)
+			if apierrors.IsNotFound(err) {
+				continue // it has just gone
+			}
+			if err != nil {
+				return nil, fmt.Errorf("which policies %s has: %w", version.GroupVersion, err)
 			}
 			for _, r := range resources.APIResources {
 				if strings.Contains(r.Name, "/") || kinds[r.Kind] || !cluster.IsOtherPolicy(version.GroupVersion, r.Kind) {

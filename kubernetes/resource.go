@@ -28,6 +28,7 @@ type resource struct {
 	current  bool      // the store holds what the API server has
 	until    time.Time // when it last was current, if it is not
 	refused  error     // the API server does not let it be read
+	refusing time.Time // when it began to say so; zero if it did not
 	err      error     // the last failure, nil when it went well since
 	began    time.Time // of the list that goes on
 	duration time.Duration
@@ -96,7 +97,7 @@ func (r *resource) opens(current bool) {
 	r.watcher.mu.Lock()
 	defer r.watcher.mu.Unlock()
 	r.open, r.current = true, current
-	r.changes(func() { r.refused = nil })
+	r.allowed()
 	if current {
 		r.well()
 	}
@@ -133,8 +134,8 @@ func (r *resource) well() {
 	}
 }
 
-// fails notes that a request failed: for good as far as anybody can tell, if
-// the server says no; else the server is away, and what it said last holds.
+// fails notes that a request failed. If the server says no, and goes on to, the
+// objects are not known any more; else it is away, and what it said last holds.
 func (r *resource) fails(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
@@ -147,11 +148,26 @@ func (r *resource) fails(ctx context.Context, err error) {
 	}
 	r.changes(func() {
 		r.err = err
-		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) && !apierrors.IsMethodNotSupported(err) {
+			r.refusing = time.Time{}
+			return
+		}
+		now := time.Now()
+		if r.refusing.IsZero() {
+			r.refusing = now
+		}
+		// A server that has just started refuses everything, until it has read the
+		// roles of its accounts.
+		if !r.read || now.Sub(r.refusing) > 10*r.watcher.options.Retry {
 			r.refused = err
 		}
 	})
 	r.watcher.tell()
+}
+
+// allowed notes that the API server does not refuse. The caller holds the lock.
+func (r *resource) allowed() {
+	r.changes(func() { r.refused, r.refusing = nil, time.Time{} })
 }
 
 // changes makes a change after which something else may be missing than before.

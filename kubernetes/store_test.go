@@ -158,6 +158,34 @@ func TestWhatWasNotReadIsMissing(t *testing.T) {
 	}
 }
 
+func TestAServerThatHasJustStartedRefusesForAWhile(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", nil)
+	w := idle(t)
+	must(t, w.pods.Replace([]any{pod(1)}, "1"))
+	w.pods.fails(t.Context(), forbidden)
+	if got := w.State().Objects; got.Missing["pods"] != "" || len(got.Pods) != 1 {
+		t.Errorf("one refusal has taken what was known: %+v", got.Missing)
+	}
+	w.options.Retry = 0 // as if it had gone on for long
+	w.pods.refusing = w.pods.refusing.Add(-1)
+	w.pods.fails(t.Context(), forbidden)
+	if got := w.State().Objects; got.Missing["pods"] == "" || len(got.Pods) != 0 {
+		t.Errorf("what may not be read any more is known: %+v", got)
+	}
+}
+
+func TestAskingForKindsOfPoliciesMayFailForAWhile(t *testing.T) {
+	w := idle(t)
+	w.others.fails(t.Context(), apierrors.NewForbidden(schema.GroupResource{Resource: "apis"}, "", nil))
+	if w.State().Objects.Missing["otherpolicies"] == "" {
+		t.Error("which kinds there are is known, though nobody may ask")
+	}
+	w.others.found(t.Context(), w.client, nil)
+	if got := w.State().Objects.Missing["otherpolicies"]; got != "" {
+		t.Errorf("once one may: %s", got)
+	}
+}
+
 // BenchmarkMemory prints what is kept, in bytes of the heap for each object.
 func BenchmarkMemory(b *testing.B) {
 	const count = 20_000
