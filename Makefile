@@ -40,7 +40,7 @@ test-vm: ## tests on Debian's kernel, in a virtual machine, with all that a node
 test-k8s: ## tests in clusters of real Kubernetes components, which are built first (RUN=regexp)
 	@hack/deps.sh k8s
 	@components=$$(hack/kubernetes.sh) && \
-	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -count=1 -timeout 20m -run '$(RUN)' ./e2e/kubernetes/...
+	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -count=1 -timeout 20m -parallel 4 -run '$(RUN)' ./e2e/kubernetes/...
 
 .PHONY: bench-k8s
 bench-k8s: ## what the objects of a cluster of 1,000 nodes cost, from a real API server

@@ -186,7 +186,9 @@ func (e *explainer) findService() {
 	dst := e.flow.packet.Dst
 	e.service = e.to.service
 	e.use = cluster.Traffic{Port: e.report.Query.Port, Protocol: e.report.Query.Protocol, IPv6: netstack.FamilyOf(dst) == netstack.IPv6}
-	if e.service != nil {
+	if e.service != nil && slices.Contains(e.service.ProxiedIPs, dst) {
+		e.service = nil // nobody promises that nodes know it
+	} else if e.service != nil {
 		e.use.External = e.service.IsExternal(dst)
 	} else if _, ok := e.w.cluster.NodeByIP(dst); ok {
 		if e.service, ok = e.w.cluster.ServiceByNodePort(e.use.Port, e.use.Protocol); !ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"regexp"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/kubernetes"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
 )
 
 // ComponentsVariable names the environment variable with the directory of the
@@ -134,10 +137,12 @@ func (c *Cluster) Netns(place string) string {
 
 var slashes = regexp.MustCompile(`/`)
 
-// Collector reads the state of the cluster: its objects from the API, its
-// network namespaces from the kernel.
-func (c *Cluster) Collector(ctx context.Context) *collector.Collector {
-	return collector.New(collector.Options{Namespaces: []string{c.Prefix + "*"}, Cluster: c.objects(ctx)})
+// Collector says how to collect the state of the cluster: its network
+// namespaces from the kernel, its objects as the product's own client reads them.
+func (c *Cluster) Collector(ctx context.Context) collector.Options {
+	return collector.Options{Namespaces: []string{c.Prefix + "*"}, Cluster: func() (cluster.Objects, error) {
+		return kubernetes.Read(ctx, c.Config(), slog.New(slog.DiscardHandler))
+	}}
 }
 
 // Run executes a program in a place.

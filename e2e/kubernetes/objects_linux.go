@@ -135,7 +135,8 @@ func (c *Cluster) removed(ctx context.Context) error {
 	return nil
 }
 
-// objects returns what reads the objects that a diagnosis looks at.
+// objects returns what lists the objects that tests wait for. It does not watch:
+// what it says is what the API says now.
 func (c *Cluster) objects(ctx context.Context) func() (cluster.Objects, error) {
 	return func() (o cluster.Objects, err error) {
 		err = errors.Join(

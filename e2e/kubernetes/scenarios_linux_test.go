@@ -13,7 +13,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -28,8 +27,12 @@ func TestScenarios(t *testing.T) {
 	if os.Getenv(ComponentsVariable) == "" {
 		t.Skip(ComponentsVariable + " is not set: make test-k8s sets it")
 	}
-	for _, o := range []Options{{ProxyMode: "iptables"}, {ProxyMode: "nftables"}} {
-		t.Run(o.ProxyMode, func(t *testing.T) {
+	for _, o := range []Options{
+		{ProxyMode: "iptables", Plugin: "bridge"},
+		{ProxyMode: "nftables", Plugin: "bridge"},
+		{ProxyMode: "nftables", Plugin: "ptp"},
+	} {
+		t.Run(o.ProxyMode+"-"+o.Plugin, func(t *testing.T) {
 			t.Parallel()
 			runScenarios(t, o)
 		})
@@ -102,7 +105,7 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 		do(s.Apply(ctx, sc.later))
 		do(s.Settled(ctx, s.nodes...))
 	}
-	snapshot := against.Collect(t, collector.Options{Namespaces: []string{s.Prefix + "*"}, Cluster: s.Cluster.objects(ctx)})
+	snapshot := against.Collect(t, s.Collector(ctx))
 	inside := *snapshot
 	inside.Namespaces = slices.DeleteFunc(slices.Clone(snapshot.Namespaces), func(n *netstack.Namespace) bool { return n.Kind == netstack.KindOther })
 	seen := views{all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), objects: &snapshot.Cluster}

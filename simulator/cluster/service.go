@@ -20,8 +20,11 @@ type Service struct {
 	ClusterIPs      []netip.Addr
 	ExternalIPs     []netip.Addr // spec.externalIPs
 	IngressIPs      []netip.Addr // status.loadBalancer
-	Ports           []ServicePort
-	Headless        bool
+	// ProxiedIPs are those of IngressIPs with ipMode Proxy: service proxies leave
+	// them to the load balancer.
+	ProxiedIPs []netip.Addr
+	Ports      []ServicePort
+	Headless   bool
 	// ExternalName is the DNS name that this service is an alias of.
 	ExternalName string
 	// SourceRanges are the clients that may use the load balancer; none means
@@ -133,7 +136,11 @@ func (x *Index) addService(object *corev1.Service) {
 	}
 	if object.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		for _, in := range object.Status.LoadBalancer.Ingress {
-			s.IngressIPs = append(s.IngressIPs, parseAddrs([]string{in.IP})...)
+			addrs := parseAddrs([]string{in.IP})
+			s.IngressIPs = append(s.IngressIPs, addrs...)
+			if in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy {
+				s.ProxiedIPs = append(s.ProxiedIPs, addrs...)
+			}
 		}
 		for _, r := range object.Spec.LoadBalancerSourceRanges {
 			if p, err := netip.ParsePrefix(strings.TrimSpace(r)); err == nil {
