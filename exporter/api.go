@@ -190,7 +190,7 @@ func (s *server) report(c echo.Context) error {
 }
 
 func (s *server) schedules(c echo.Context) error {
-	return c.JSON(http.StatusOK, map[string]any{"schedules": s.runner.Status()})
+	return c.JSON(http.StatusOK, map[string]any{"schedules": s.runner.Status(), "leading": s.leads()})
 }
 
 func (s *server) bundle(c echo.Context) error {

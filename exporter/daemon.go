@@ -76,7 +76,8 @@ type Daemon struct {
 	live     *live         // nil without a collector
 	fleet    *fleet        // nil but for a controller
 	cluster  *clusterWatch // nil without an API server
-	http     *http.Server
+	*leadership
+	http *http.Server
 
 	reloading sync.Mutex
 	config    atomic.Pointer[schedules.Config]
@@ -121,15 +122,21 @@ func New(options Options) (*Daemon, error) {
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
 	d.network.judges = options.Role != RoleAgent
-	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published})
-	d.metrics.registry.MustRegister(newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
+	if d.leadership, err = d.newLeadership(config); err != nil {
+		d.network.close()
+		d.cluster.close()
+		listener.Close()
+		return nil, err
+	}
+	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published, Leads: d.leads})
+	d.metrics.registry.MustRegister(d.leader, newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
 	if err := d.apply(config); err != nil {
 		d.Close()
 		return nil, err
 	}
 	s := &server{
 		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
-		reload: d.Reload, log: options.Log, listen: host,
+		reload: d.Reload, leads: d.leads, log: options.Log, listen: host,
 	}
 	handler := s.handler()
 	if options.Role == RoleAgent {
@@ -195,6 +202,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		defer closeProbes()
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	// The lease is let go of when no schedule runs any more.
+	campaign, withdraw := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		d.leadership.run(campaign)
+		return nil
+	})
 	group.Go(func() error {
 		systemd := false
 		flags := &web.FlagConfig{
@@ -219,6 +232,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.log.Info("shutting down")
 		// The runner ends first: its runs would only make requests wait longer.
 		d.runner.Close()
+		withdraw()
 		return d.shutdown()
 	})
 	return group.Wait()
@@ -260,8 +274,8 @@ func (d *Daemon) Reload() error {
 	if d.config.Load().Kubernetes != config.Kubernetes {
 		d.log.Warn("changes of kubernetes take effect with a restart")
 	}
-	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node {
-		d.log.Warn("changes of node, probes and bpfRunSeconds take effect with a restart")
+	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node || old.Controller.Lease != config.Controller.Lease {
+		d.log.Warn("changes of node, controller.lease, probes and bpfRunSeconds take effect with a restart")
 	}
 	if err := d.apply(config); err != nil {
 		d.metrics.reloaded(false, time.Now())
@@ -284,9 +298,7 @@ func (d *Daemon) apply(config *schedules.Config) error {
 	if d.live != nil {
 		d.live.configure(config.Collector)
 	}
-	if d.options.Role != RoleAgent {
-		d.runner.Apply(config)
-	}
+	d.runner.Apply(d.runnable(config))
 	d.metrics.reloaded(true, time.Now())
 	return nil
 }

@@ -188,7 +188,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		described(newScheduleMetrics(func() []schedules.Status { return nil })),
 		described(newAgeMetrics(nil)), described(p), described(kubernetes.NewMetrics(nil)),
 		described(collector.NewMetrics(collector.New(collector.Options{}))),
-		described(fleet), []string{"plumbline_build_info"},
+		described(fleet), []string{"plumbline_build_info", "plumbline_leader"},
 	)
 	text, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {

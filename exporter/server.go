@@ -53,6 +53,7 @@ type server struct {
 	metrics *metrics
 	config  func() *schedules.Config
 	reload  func() error
+	leads   func() bool // whether schedules run here
 	log     *slog.Logger
 	// listen is the host part of the address that was asked to listen on.
 	listen string

@@ -62,6 +62,16 @@ type Controller struct {
 	TLS     ClientTLS
 	// TokenFile holds the token that agents are shown; empty for none.
 	TokenFile string
+	// Lease is what controllers compete for, of which the leader runs schedules.
+	Lease Lease
+}
+
+// Lease names a Lease of the cluster; the zero value none, for a controller without
+// others.
+type Lease struct {
+	Namespace, Name string
+	// Duration is how long a leader that is not heard of any more leads.
+	Duration time.Duration
 }
 
 // Agent is the agent of one node.
@@ -250,6 +260,9 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 	if c.Kubernetes != (Kubernetes{}) && c.Collector.Manifests != "" {
 		return nil, d.errorf(root, "collector.manifests", "%q: the objects of the cluster come from kubernetes, or from manifests", c.Collector.Manifests)
 	}
+	if c.Controller.Lease != (Lease{}) && c.Kubernetes == (Kubernetes{}) {
+		return nil, d.errorf(root, "controller.lease", "needs the API server that has the lease: kubernetes.kubeconfig or kubernetes.inCluster")
+	}
 	if c.SnapshotMaxAge < c.Collector.MaxAge {
 		return nil, d.errorf(root, "snapshotMaxAge", "%q: is less than collector.maxAge (%s), so that every verdict would be unknown",
 			c.SnapshotMaxAge, c.Collector.MaxAge)
@@ -291,6 +304,18 @@ func (d decoder) controller(node *yaml.Node, at string, c *Controller) error {
 			})
 			if err == nil && (c.Discover.Namespace == "" || c.Discover.Selector == nil || c.Discover.Port == 0) {
 				err = d.errorf(node, at, "needs a namespace, a selector and a port")
+			}
+			return err
+		},
+		"lease": func(node *yaml.Node, at string) error {
+			c.Lease.Duration = 15 * time.Second
+			err := d.mapping(node, at, fields{
+				"namespace": scalar(d, &c.Lease.Namespace, text),
+				"name":      scalar(d, &c.Lease.Name, text),
+				"duration":  scalar(d, &c.Lease.Duration, duration(2*time.Second)),
+			})
+			if err == nil && (c.Lease.Namespace == "" || c.Lease.Name == "") {
+				err = d.errorf(node, at, "needs a namespace and a name")
 			}
 			return err
 		},

@@ -43,7 +43,13 @@ type Options struct {
 	Log    *slog.Logger
 	// Published, if not nil, is called with every report that is published.
 	Published func(*verdict.Report)
+	// Leads, if not nil, says whether this runner may run schedules at this moment,
+	// and nobody else. A run in which it may not any more publishes nothing.
+	Leads func() bool
 }
+
+// errNotLeading ends a run that is somebody else's by now.
+var errNotLeading = errors.New("another controller leads")
 
 // Runner diagnoses the paths of schedules when they are due. All of its methods
 // may be called concurrently.
@@ -184,6 +190,9 @@ func (r *Runner) remove(s *schedule) {
 
 // run is one run of a schedule, or none if the previous one is not over.
 func (r *Runner) run(s *schedule) {
+	if !r.leads() {
+		return
+	}
 	r.mu.Lock()
 	if s.running {
 		s.missed++
@@ -203,7 +212,7 @@ func (r *Runner) run(s *schedule) {
 
 	r.mu.Lock()
 	s.running = false
-	current := s.ctx.Err() == nil
+	current := s.ctx.Err() == nil && r.leads() && !errors.Is(err, errNotLeading)
 	if current {
 		r.publish(s, config, results, err)
 	}
@@ -220,6 +229,8 @@ func (r *Runner) run(s *schedule) {
 		}
 	}
 }
+
+func (r *Runner) leads() bool { return r.options.Leads == nil || r.options.Leads() }
 
 type result struct {
 	query  verdict.Query
@@ -242,6 +253,9 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 	for _, q := range queries {
 		if err := s.ctx.Err(); err != nil {
 			return nil, err
+		}
+		if !r.leads() {
+			return nil, errNotLeading
 		}
 		report, err := view.Diagnose(q)
 		if err != nil {

@@ -1,0 +1,184 @@
+//go:build k8s && linux
+
+package watch_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/snapshot"
+)
+
+// sampleAgent is an agent of node-1 that has collected the sample.
+func sampleAgent(t *testing.T) string {
+	t.Helper()
+	snap, err := bundle.Read("../../../examples/lab.tar.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := httptest.NewServer(snapshot.NewServer("node-1", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+		return snap, time.Now(), nil
+	}, quiet))
+	t.Cleanup(agent.Close)
+	return agent.URL
+}
+
+// controller is a process of its own, which may be killed.
+type controller struct {
+	cmd  *exec.Cmd
+	url  string
+	http *http.Client
+}
+
+func (s *apiServer) controller(t *testing.T, program, config string) *controller {
+	t.Helper()
+	address := "127.0.0.1:" + freePort(t)
+	c := &controller{
+		cmd:  s.run("controller", program, "controller", "--config", config, "--web.listen-address", address),
+		url:  "http://" + address,
+		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+	}
+	s.stopAtEnd(c.cmd)
+	return c
+}
+
+type scheduleStatus struct {
+	Leading   bool
+	Schedules []struct {
+		Name    string
+		LastRun *time.Time
+	}
+}
+
+func (c *controller) status(ctx context.Context) (status scheduleStatus, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/api/v1/schedules", nil)
+	if err != nil {
+		return status, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return status, err
+	}
+	defer resp.Body.Close()
+	return status, json.NewDecoder(resp.Body).Decode(&status)
+}
+
+// runs says that the controller leads, and that its schedule ran after a time.
+func (c *controller) runs(ctx context.Context, after time.Time) error {
+	status, err := c.status(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !status.Leading:
+		return errors.New("it does not lead")
+	case len(status.Schedules) != 1 || status.Schedules[0].LastRun == nil || !status.Schedules[0].LastRun.After(after):
+		return fmt.Errorf("it has not run its schedule since: %+v", status.Schedules)
+	}
+	return nil
+}
+
+// idles says that the controller leaves schedules to another.
+func (c *controller) idles(ctx context.Context) error {
+	status, err := c.status(ctx)
+	if err == nil && (status.Leading || len(status.Schedules) != 0) {
+		err = fmt.Errorf("it leads, or has schedules: %+v", status)
+	}
+	return err
+}
+
+func TestOneOfTwoControllersRunsSchedules(t *testing.T) {
+	s := start(t)
+	program := filepath.Join(t.TempDir(), "plumbline")
+	if out, err := exec.Command("go", "build", "-o", program, "../../../cmd/plumbline").CombinedOutput(); err != nil {
+		t.Fatalf("building plumbline: %v\n%s", err, out)
+	}
+	const lease = 3 * time.Second
+	config := filepath.Join(s.dir, "plumbline.yaml")
+	text := fmt.Sprintf(`
+kubernetes: {kubeconfig: %q}
+controller:
+  lease: {namespace: default, name: plumbline, duration: %s}
+  agents:
+  - {node: node-1, url: %q}
+schedules:
+- {name: a, cron: "@every 1s", from: "ns:node-1/example-shop-web-0", to: "ns:node-1/example-shop-api-0", port: 8080}
+`, s.kubeconfig(adminToken), lease, sampleAgent(t))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// both asks until a condition holds, and never finds both leading at once.
+	both := func(what string, a, b *controller, condition func(context.Context) error) {
+		t.Helper()
+		s.await(what, func(ctx context.Context) error {
+			first, err1 := a.status(ctx)
+			second, err2 := b.status(ctx)
+			third, err3 := a.status(ctx)
+			if err1 == nil && err2 == nil && err3 == nil && first.Leading && second.Leading && third.Leading {
+				t.Errorf("%s: two lead at once", what)
+			}
+			return condition(ctx)
+		})
+	}
+	first := s.controller(t, program, config)
+	s.await("the first one runs its schedule", func(ctx context.Context) error { return first.runs(ctx, time.Time{}) })
+	second := s.controller(t, program, config)
+	both("the second one waits", first, second, second.idles)
+	now := time.Now()
+	both("the first one goes on", first, second, func(ctx context.Context) error { return errors.Join(first.runs(ctx, now), second.idles(ctx)) })
+
+	// Killed: it cannot let go of the lease, which has to run out.
+	killed := time.Now()
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	both("the second one takes over", first, second, func(ctx context.Context) error { return second.runs(ctx, killed) })
+	t.Logf("schedules went on %.1f s after the leader was killed, with a lease of %s", time.Since(killed).Seconds(), lease)
+
+	// Stopped for a while, and then going on as if nothing had been.
+	third := s.controller(t, program, config)
+	both("the third one waits", third, second, third.idles)
+	stopped := time.Now()
+	if err := second.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the third one takes over", func(ctx context.Context) error { return third.runs(ctx, stopped) })
+	if err := second.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	both("the one that had been stopped sees that it does not lead", third, second, second.idles)
+	both("the third one goes on", third, second, func(ctx context.Context) error { return third.runs(ctx, time.Time{}) })
+
+	// Asked to end: it lets go of the lease, so that nobody has to wait.
+	ended := time.Now()
+	if err := third.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	both("the second one leads again", third, second, func(ctx context.Context) error { return second.runs(ctx, ended) })
+	t.Logf("schedules went on %.1f s after the leader was asked to end", time.Since(ended).Seconds())
+
+	// Without the API server nobody knows who leads, so that nobody does.
+	s.down()
+	s.await("the leader gives up without the API server", second.idles)
+	s.up()
+	again := time.Now()
+	s.await("it leads when the API server is back", func(ctx context.Context) error { return second.runs(ctx, again) })
+
+	object, err := s.resource("coordination.k8s.io/v1", "leases", "default").Get(t.Context(), "plumbline", metav1.GetOptions{})
+	if err != nil || object.GetName() != "plumbline" {
+		t.Errorf("the lease: %v", err)
+	}
+}
