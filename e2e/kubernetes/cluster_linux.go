@@ -8,14 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/plumbline-net/plumbline/collector"
-	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 )
@@ -48,6 +46,7 @@ type Cluster struct {
 	API dynamic.Interface
 
 	options Options
+	claim   *claim
 	dir     string // logs, keys, and the databases of etcd and host-local
 	nodes   []node
 
@@ -60,11 +59,6 @@ type Cluster struct {
 	stop       context.CancelFunc
 	work       *errgroup.Group
 }
-
-// clusters counts those that this process has started.
-var clusters = make(chan int, 1)
-
-func init() { clusters <- 0 }
 
 // Start starts a cluster and returns when its nodes are ready.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
@@ -80,16 +74,11 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	if err := removeOrphans(); err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "plumbline-kubernetes-")
+	claim, err := newClaim()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	number := <-clusters + 1
-	clusters <- number
-	c := &Cluster{Prefix: fmt.Sprintf("plk%d-%d-", os.Getpid(), number), options: o, dir: dir}
+	c := &Cluster{Prefix: claim.prefix, options: o, claim: claim, dir: claim.dir}
 	for i := range o.Nodes {
 		c.nodes = append(c.nodes, newNode(i+1))
 	}
@@ -125,7 +114,7 @@ func (c *Cluster) Stop() error {
 	for _, s := range c.outside {
 		s.Close()
 	}
-	errs = append(errs, c.processes.stop(), removeNetworks(c.Prefix), os.RemoveAll(c.dir))
+	errs = append(errs, c.processes.stop(), c.claim.release())
 	return errors.Join(errs...)
 }
 
@@ -148,27 +137,4 @@ func (c *Cluster) Collector(ctx context.Context) collector.Options {
 // Run executes a program in a place.
 func (c *Cluster) Run(ctx context.Context, place string, argv ...string) ([]byte, error) {
 	return runIn(ctx, c.Netns(place), argv...)
-}
-
-// ours are the names that clusters give to network namespaces.
-var ours = regexp.MustCompile(`^plk(\d+)-\d+-`)
-
-// removeOrphans removes the namespaces of clusters whose process is gone.
-func removeOrphans() error {
-	entries, err := os.ReadDir(netnsDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	var errs []error
-	for _, e := range entries {
-		m := ours.FindStringSubmatch(e.Name())
-		if m == nil {
-			continue
-		}
-		pid, _ := strconv.Atoi(m[1])
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, lab.RemoveNetns(e.Name()))
-		}
-	}
-	return errors.Join(append(errs, err)...)
 }

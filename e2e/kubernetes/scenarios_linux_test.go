@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
 	"github.com/plumbline-net/plumbline/e2e/against"
@@ -108,7 +109,9 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 	snapshot := against.Collect(t, s.Collector(ctx))
 	inside := *snapshot
 	inside.Namespaces = slices.DeleteFunc(slices.Clone(snapshot.Namespaces), func(n *netstack.Namespace) bool { return n.Kind == netstack.KindOther })
-	seen := views{all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), objects: &snapshot.Cluster}
+	stored, err := against.ThroughBundle(snapshot)
+	do(err)
+	seen := views{all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), stored: against.Compile(t, stored), objects: &snapshot.Cluster}
 	words := s.words(seen.objects)
 	for _, line := range sc.expects {
 		e, err := parseExpectation(words.Replace(line))
@@ -280,10 +283,11 @@ func (s *stage) veth(pod, node string) string {
 	return ""
 }
 
-// views are what a diagnosis may see of a cluster: all, or its nodes and pods alone.
+// views are what a diagnosis may see of a cluster: all, its nodes and pods alone,
+// or all as a bundle has it.
 type views struct {
-	all, inside *simulator.World
-	objects     *cluster.Objects
+	all, inside, stored *simulator.World
+	objects             *cluster.Objects
 }
 
 // ending is what a path or a connection comes to, in the words of both.
@@ -344,6 +348,11 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) {
 			if real[ending] == 0 {
 				errorf("simulated %+v; what connections came to: %+v", ending, real)
 			}
+		}
+	}
+	if !e.inside {
+		if diff := cmp.Diff(report, against.Diagnose(t, seen.stored, e.query)); diff != "" {
+			errorf("the bundle is diagnosed differently (-live +bundle):\n%s", diff)
 		}
 	}
 	if !e.inside && !strings.HasPrefix(e.query.From, "ns:") {
