@@ -49,7 +49,7 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 // is that an agent has collected. It fills in Kind, Pod and Node; an agent speaks
 // for its own node only, so that the pods of others are none of its.
 func Identify(node string, namespaces []*netstack.Namespace, objects cluster.Objects) {
-	own := cluster.Objects{}
+	own := cluster.Objects{Missing: objects.Missing}
 	for i := range objects.Nodes {
 		if objects.Nodes[i].Name == node {
 			own.Nodes = append(own.Nodes, objects.Nodes[i])
@@ -78,8 +78,8 @@ func Identify(node string, namespaces []*netstack.Namespace, objects cluster.Obj
 
 // assign fills in whose namespace each is. A pod is known by the UID in its
 // processes' control groups, or else by its addresses; a node by its addresses,
-// or by the host's name. Without cluster objects the host's own namespace is
-// taken for a node's.
+// or by the host's name. Without cluster objects, or if nodes are not known, the
+// host's own namespace is taken for a node's.
 func assign(all []*identity, objects cluster.Objects, given bool) {
 	nodeOf := make(map[netip.Addr]string)
 	nodeNames := make(map[string]bool)
@@ -154,7 +154,7 @@ func assign(all []*identity, objects cluster.Objects, given bool) {
 				break
 			}
 		}
-		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[id.hostname]) {
+		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[id.hostname] || objects.Missing["nodes"] != "") {
 			id.kind, id.node = netstack.KindNode, id.hostname
 		}
 	}

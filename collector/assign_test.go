@@ -67,6 +67,12 @@ func TestIdentify(t *testing.T) {
 			[]*identity{{host: true, mounts: []string{"x"}, pids: []int{1}}},
 			[]result{{"host", netstack.KindNode, "machine", ""}},
 		},
+		"the host is a node by its own name if nodes are not known": {
+			cluster.Objects{Pods: objects.Pods, Missing: map[string]string{"nodes": "forbidden"}},
+			true,
+			[]*identity{{host: true, addrs: addrs("203.0.113.1")}},
+			[]result{{"host", netstack.KindNode, "machine", ""}},
+		},
 		"the host is nobody's node if the cluster does not know it": {
 			objects, true,
 			[]*identity{{host: true, addrs: addrs("203.0.113.1")}},

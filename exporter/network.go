@@ -225,7 +225,12 @@ type view struct {
 
 func (v *view) Taken() time.Time { return v.began }
 
-func (v *view) Pods() []corev1.Pod { return v.snapshot.Cluster.Pods }
+func (v *view) Pods() ([]corev1.Pod, error) {
+	if why := v.snapshot.Cluster.Missing["pods"]; why != "" {
+		return nil, fmt.Errorf("what there is of the cluster's pods is not known: %s", why)
+	}
+	return v.snapshot.Cluster.Pods, nil
+}
 
 // Diagnose answers from the view's state, and says how old that is. State that
 // is too old decides nothing.

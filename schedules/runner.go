@@ -24,7 +24,8 @@ const maxPaths = 10_000
 type View interface {
 	// Taken is when collecting it began.
 	Taken() time.Time
-	Pods() []corev1.Pod
+	// Pods fails if it is not known which there are, and then returns none.
+	Pods() ([]corev1.Pod, error)
 	// Diagnose fails only for a malformed query.
 	Diagnose(q verdict.Query) (*verdict.Report, error)
 }
@@ -244,7 +245,11 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 	if err != nil {
 		return []result{s.undecided(verdict.SnapshotMissing, "no state has been collected yet: "+err.Error())}, err
 	}
-	queries, fault := s.expand(view.Pods())
+	pods, unknown := view.Pods()
+	queries, fault := s.expand(pods)
+	if fault != nil && unknown != nil {
+		return []result{s.undecided(verdict.EndpointUnresolved, unknown.Error())}, unknown
+	}
 	if fault != nil {
 		return []result{*fault}, errors.New(fault.report.Reasons[0].Message)
 	}

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type network struct {
 	mu        sync.Mutex
 	pods      []corev1.Pod
+	lost      error                   // why they are not known
 	codes     map[string]verdict.Code // by path; reachable without one
 	latest    *view
 	collected int
@@ -36,6 +37,7 @@ type network struct {
 type view struct {
 	taken time.Time
 	pods  []corev1.Pod
+	lost  error
 	codes map[string]verdict.Code
 	slow  chan struct{}
 }
@@ -53,7 +55,7 @@ func (n *network) View(_ context.Context, notBefore time.Time) (View, error) {
 		n.collected++
 		// Collecting takes a moment, which the clock of the bubble does not show.
 		taken := time.Now().Add(time.Duration(n.collected) - time.Microsecond)
-		n.latest = &view{taken: taken, pods: n.pods, codes: n.codes, slow: n.slow}
+		n.latest = &view{taken: taken, pods: n.pods, lost: n.lost, codes: n.codes, slow: n.slow}
 	}
 	return n.latest, nil
 }
@@ -64,8 +66,13 @@ func (n *network) set(codes map[string]verdict.Code) {
 	n.codes = codes
 }
 
-func (v *view) Taken() time.Time   { return v.taken }
-func (v *view) Pods() []corev1.Pod { return v.pods }
+func (v *view) Taken() time.Time { return v.taken }
+func (v *view) Pods() ([]corev1.Pod, error) {
+	if v.lost != nil {
+		return nil, v.lost
+	}
+	return v.pods, nil
+}
 
 func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	if v.slow != nil {
@@ -381,6 +388,13 @@ func TestPathsFollowThePods(t *testing.T) {
 		net.mu.Unlock()
 		pass(30 * time.Second)
 		if want := "pods:shop?app=web->svc:shop/api:80/tcp unknown EndpointUnresolved no running pod matches pods:shop?app=web"; names() != want {
+			t.Errorf("paths are\n%s\nwant\n%s", names(), want)
+		}
+		net.mu.Lock()
+		net.lost = errors.New("pods are forbidden")
+		net.mu.Unlock()
+		pass(30 * time.Second)
+		if want := "pods:shop?app=web->svc:shop/api:80/tcp unknown EndpointUnresolved pods are forbidden"; names() != want {
 			t.Errorf("paths are\n%s\nwant\n%s", names(), want)
 		}
 		for _, r := range h.Reports(Filter{Path: "pod:shop/web-1->svc:shop/api:80/tcp"}) {
