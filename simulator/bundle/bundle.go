@@ -2,7 +2,7 @@
 // the native formats of the standard tools, so that an engineer without
 // Plumbline can make one by hand and read one with jq and less:
 //
-//	bundle.json                        optional: format version, kernel, times, status of each collector
+//	bundle.json                        optional: format version, kernel, times, status of each collector, resources of the cluster that were not read
 //	cluster/*.yaml|json                Kubernetes objects as kubectl prints them
 //	cloud/…                            not read yet
 //	netns/NAME/meta.json               {"kind":"node|pod|other","node","pod","podUID","taken","nsids","iptables"}
