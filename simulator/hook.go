@@ -254,7 +254,11 @@ func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
 
 // Reroute looks the route of a locally made packet up again.
 func (l *leg) Reroute(st *netfilter.State) bool {
-	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
+	key := fib.KeyOf(&l.packet, "")
+	if l.packet.Family() == netstack.IPv4 {
+		key.UID = nil // ip_route_me_harder asks for no user, unlike ip6_route_me_harder
+	}
+	l.route = l.lookup(key)
 	if !l.route.Found() || l.route.Unknown != "" {
 		return false
 	}

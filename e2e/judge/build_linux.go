@@ -2,7 +2,6 @@ package judge
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -205,33 +203,34 @@ func (b *built) run(ctx context.Context, ns, input string, argv ...string) error
 	})
 }
 
-// isRule is 1 for policy rules, 0 for all else.
-func isRule(e *Element) int {
-	if strings.Contains(e.Text, "rule add ") {
-		return 1
-	}
-	return 0
-}
-
 func (b *built) batch(tool string) func(context.Context, string, []*Element) error {
 	return func(ctx context.Context, ns string, elements []*Element) error {
-		// Rules come last: a prohibition may stand between a route and its gateway.
-		elements = slices.Clone(elements)
-		slices.SortStableFunc(elements, func(x, y *Element) int { return cmp.Compare(isRule(x), isRule(y)) })
-		// One batch has one family, that of the command line.
-		var plain, ipv6 strings.Builder
+		// One batch has one family, that of the command line. What sets an interface down comes last: next hops go with it.
+		var plain, ipv6, down strings.Builder
 		for _, e := range elements {
 			text := strings.TrimPrefix(b.text(e), "-4 ")
-			if rest, ok := strings.CutPrefix(text, "-6 "); ok {
+			rest, is6 := strings.CutPrefix(text, "-6 ")
+			switch {
+			case is6:
 				ipv6.WriteString(rest + "\n")
-			} else {
+			case strings.HasPrefix(text, "link set ") && strings.HasSuffix(text, " down"):
+				down.WriteString(text + "\n")
+			default:
 				plain.WriteString(text + "\n")
 			}
 		}
-		if err := b.run(ctx, ns, plain.String(), tool, "-batch", "-"); err != nil || ipv6.Len() == 0 {
-			return err
+		for _, batch := range []struct {
+			lines   string
+			command []string
+		}{{plain.String(), []string{tool, "-batch", "-"}}, {ipv6.String(), []string{tool, "-6", "-batch", "-"}}, {down.String(), []string{tool, "-batch", "-"}}} {
+			if batch.lines == "" {
+				continue
+			}
+			if err := b.run(ctx, ns, batch.lines, batch.command...); err != nil {
+				return err
+			}
 		}
-		return b.run(ctx, ns, ipv6.String(), tool, "-6", "-batch", "-")
+		return nil
 	}
 }
 
