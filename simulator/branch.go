@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"slices"
+
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -184,6 +186,7 @@ func (b *branch) fold() []verdict.Path {
 // foldDoubt joins alternatives of which only one is real, nobody knows which.
 func (b *branch) foldDoubt() []verdict.Path {
 	var first []verdict.Path
+	var sources []verdict.Path // of the others
 	agree, verdictsAgree := true, true
 	for _, kid := range b.kids {
 		if kid == nil {
@@ -196,9 +199,11 @@ func (b *branch) foldDoubt() []verdict.Path {
 			continue
 		}
 		agree = agree && sameFates(first, below, fateOf)
+		sources = append(sources, below...)
 		verdictsAgree = verdictsAgree && sameFates(first, below, lessOutcome)
 	}
 	if agree {
+		forgetSources(first, sources, b.doubt)
 		return first
 	}
 	for i := range first {
@@ -215,6 +220,20 @@ func (b *branch) foldDoubt() []verdict.Path {
 		p.Findings = append([]verdict.Finding{doubt}, dropFatal(p.Findings)...)
 	}
 	return first
+}
+
+// forgetSources takes from paths whom the receiver sees, where others of the same
+// fate say someone else, and says why.
+func forgetSources(paths, others []verdict.Path, doubt *verdict.Finding) {
+	for i := range paths {
+		p := &paths[i]
+		differs := func(o verdict.Path) bool { return fateOf(&o) == fateOf(p) && o.SeenAs != p.SeenAs }
+		if p.Delivered && p.SeenAs != (verdict.Source{}) && slices.ContainsFunc(others, differs) {
+			f := *doubt
+			f.Severity = verdict.SeverityInfo
+			p.SeenAs, p.Findings = verdict.Source{}, append(p.Findings, f)
+		}
+	}
 }
 
 // dropFatal removes what ends only one of two possible ways.

@@ -63,9 +63,10 @@ func agrees(p *Probe, want Fate, got *Observed) bool {
 	return got.Namespace == want.Namespace && got.Destination == want.Destination && p.sameClient(got.SeenAs, want.SeenAs)
 }
 
-// sameClient says whether two client's ends are the same, as far as that can be known.
+// sameClient says whether two client's ends are the same, as far as that can be known: the second is that of a prediction,
+// which may leave it open.
 func (p *Probe) sameClient(a, b netip.AddrPort) bool {
-	return a == b || p.AnyPort && a.Addr() == b.Addr()
+	return a == b || !b.IsValid() || p.AnyPort && a.Addr() == b.Addr()
 }
 
 // agreesWith says whether a real fate is among those predicted.
