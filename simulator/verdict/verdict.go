@@ -157,7 +157,7 @@ type Path struct {
 	Source      Source      `json:"source"`
 	Destination Destination `json:"destination"`
 	// SeenAs is the client's end as the destination sees it; empty when the
-	// request does not get there.
+	// request does not get there, and where that is not known.
 	SeenAs       Source        `json:"seenAs"`
 	Translations []Translation `json:"translations"`
 	Hops         []Hop         `json:"hops"`
