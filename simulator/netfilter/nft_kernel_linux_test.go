@@ -1,7 +1,9 @@
 package netfilter
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -44,12 +46,24 @@ func (j *judge) links() []netstack.Link {
 func (j *judge) nft() []byte {
 	var data []byte
 	err := within(judgeRouter, func() (err error) {
-		if data, err = nftcheck.Live(j.t); err == nil {
-			if diff := nftcheck.Compare(j.t, nftcheck.Tool(j.t), data); diff != "" {
-				j.t.Errorf("what is read is not what nft prints:\n%s", diff)
+		// What an earlier connection sends again is counted: then all is read once more.
+		for range 20 {
+			if data, err = nftcheck.Live(j.t); err != nil {
+				return err
+			}
+			tool := nftcheck.Tool(j.t)
+			after, err := nftcheck.Live(j.t)
+			if err != nil {
+				return err
+			}
+			if bytes.Equal(data, after) {
+				if diff := nftcheck.Compare(j.t, tool, data); diff != "" {
+					j.t.Errorf("what is read is not what nft prints:\n%s", diff)
+				}
+				return nil
 			}
 		}
-		return err
+		return errors.New("the rule set does not stand still")
 	})
 	if err != nil {
 		j.t.Fatal(err)
