@@ -36,7 +36,10 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		return n
 	}
 	mac := func(last byte) netstack.MAC { return netstack.MAC{2, 0, 0, 0, 0, last} }
-	eventually(t, "carrier on p0", func() bool { return strings.TrimSpace(inside(t, a, "cat", "/sys/class/net/p0/operstate")) == "up" })
+	// The bridge hears of its port's carrier after the port does.
+	for _, dev := range []string{"p0", "br0"} {
+		eventually(t, dev+" is up", func() bool { return strings.TrimSpace(inside(t, a, "cat", "/sys/class/net/"+dev+"/operstate")) == "up" })
+	}
 	ns := collectNetns(t, a, netstack.PartLinks)
 
 	const idle = netstack.FlagBroadcast | netstack.FlagMulticast
