@@ -126,6 +126,18 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
+// operational waits until the kernel has noticed the carrier of devices: it does
+// so later than whoever set them up (linkwatch_event), a bridge later than its
+// port, and the IPv6 routes of a device come only then.
+func operational(t testing.TB, ns string, devs ...string) {
+	t.Helper()
+	for _, dev := range devs {
+		eventually(t, dev+" is up", func() bool {
+			return strings.TrimSpace(inside(t, ns, "cat", "/sys/class/net/"+dev+"/operstate")) == "up"
+		})
+	}
+}
+
 func address4(s string) netip.Addr                  { return netip.MustParseAddr(s) }
 func prefix(s string) netip.Prefix                  { return netip.MustParsePrefix(s) }
 func hops(h ...netstack.NextHop) []netstack.NextHop { return h }

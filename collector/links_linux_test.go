@@ -36,10 +36,7 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		return n
 	}
 	mac := func(last byte) netstack.MAC { return netstack.MAC{2, 0, 0, 0, 0, last} }
-	// The bridge hears of its port's carrier after the port does.
-	for _, dev := range []string{"p0", "br0"} {
-		eventually(t, dev+" is up", func() bool { return strings.TrimSpace(inside(t, a, "cat", "/sys/class/net/"+dev+"/operstate")) == "up" })
-	}
+	operational(t, a, "p0", "br0")
 	ns := collectNetns(t, a, netstack.PartLinks)
 
 	const idle = netstack.FlagBroadcast | netstack.FlagMulticast
@@ -181,11 +178,10 @@ func TestAddresses(t *testing.T) {
 	ns := newNetns(t, "a")
 	script(t, ns, `
 		ip link add e0 type veth peer name e1
+		ip link set e0 addrgenmode none
+		ip link set e1 addrgenmode none
 		ip link set e0 up
 		ip link set e1 up
-		ip link set e0 addrgenmode none
-		ip -6 addr flush dev e0
-		ip -6 addr flush dev e1
 		ip addr add 10.1.0.1/24 dev e0
 		ip addr add 10.1.0.2/24 dev e0
 		ip addr add 10.2.0.1 peer 10.2.0.9 dev e0 scope link

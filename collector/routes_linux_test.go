@@ -21,6 +21,7 @@ func routed(t testing.TB) string {
 		ip addr add 10.0.0.1/24 dev e0
 		ip addr add fd00::1/64 dev e0 nodad
 	`)
+	operational(t, ns, "e0", "e1")
 	return ns
 }
 
