@@ -68,6 +68,9 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if err := q.Validate(); err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
 	}
+	if err := s.may(c, diagnosing(&q)...); err != nil {
+		return err
+	}
 	ctx, asked := c.Request().Context(), time.Now()
 	v, err := s.network.view(ctx, asked.Add(-s.config().Collector.MaxAge))
 	if err != nil {

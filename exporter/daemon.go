@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/probes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -73,9 +75,10 @@ type Daemon struct {
 	metrics  *metrics
 	network  *network
 	runner   *schedules.Runner
-	live     *live         // nil without a collector
-	fleet    *fleet        // nil but for a controller
-	cluster  *clusterWatch // nil without an API server
+	live     *live                // nil without a collector
+	fleet    *fleet               // nil but for a controller
+	cluster  *clusterWatch        // nil without an API server
+	reviewer *kubernetes.Reviewer // nil without authorization by the API server
 	*leadership
 	http *http.Server
 
@@ -99,7 +102,7 @@ func New(options Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := checkListen(options.ListenAddress, options.WebConfigFile)
+	host, err := checkListen(options.ListenAddress, options.WebConfigFile, config.Web.Authorization != "")
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +140,17 @@ func New(options Options) (*Daemon, error) {
 	s := &server{
 		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
 		reload: d.Reload, leads: d.leads, log: options.Log, listen: host,
+	}
+	if config.Web.Authorization != "" {
+		access, err := kubernetes.Access(config.Kubernetes).Config()
+		if err == nil {
+			d.reviewer, err = kubernetes.NewReviewer(access, config.Web.Audiences)
+		}
+		if err != nil {
+			d.Close()
+			return nil, err
+		}
+		s.reviewer = d.reviewer
 	}
 	handler := s.handler()
 	if options.Role == RoleAgent {
@@ -257,6 +271,9 @@ func (d *Daemon) Close() {
 	if d.fleet != nil {
 		d.fleet.close()
 	}
+	if d.reviewer != nil {
+		d.reviewer.Close()
+	}
 	d.listener.Close() // closed by the server, usually
 }
 
@@ -274,8 +291,9 @@ func (d *Daemon) Reload() error {
 	if d.config.Load().Kubernetes != config.Kubernetes {
 		d.log.Warn("changes of kubernetes take effect with a restart")
 	}
-	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node || old.Controller.Lease != config.Controller.Lease {
-		d.log.Warn("changes of node, controller.lease, probes and bpfRunSeconds take effect with a restart")
+	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node || old.Controller.Lease != config.Controller.Lease ||
+		old.Web.Authorization != config.Web.Authorization || !slices.Equal(old.Web.Audiences, config.Web.Audiences) {
+		d.log.Warn("changes of node, controller.lease, web.authorization, web.audiences, probes and bpfRunSeconds take effect with a restart")
 	}
 	if err := d.apply(config); err != nil {
 		d.metrics.reloaded(false, time.Now())
@@ -335,42 +353,42 @@ func (d *Daemon) openProbes() (closeProbes func()) {
 }
 
 // checkListen refuses to show the network to others without asking who they
-// are. It returns the host part of address.
-func checkListen(address, webConfig string) (string, error) {
+// are. Reviews says that the API server is asked whose a token is. It returns the
+// host part of address.
+func checkListen(address, webConfig string, reviews bool) (string, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", fmt.Errorf("--web.listen-address: %w", err)
 	}
-	authenticates := false
+	var c web.Config
 	if webConfig != "" {
 		if err := web.Validate(webConfig); err != nil {
 			return "", fmt.Errorf("--web.config.file %s: %w", webConfig, err)
 		}
-		if authenticates, err = asksWho(webConfig); err != nil {
+		data, err := os.ReadFile(webConfig)
+		if err != nil {
 			return "", fmt.Errorf("--web.config.file: %w", err)
 		}
+		if err := yaml.UnmarshalStrict(data, &c); err != nil {
+			return "", fmt.Errorf("--web.config.file: %s: %w", webConfig, err)
+		}
 	}
+	encrypted := c.TLSConfig.TLSCert != "" || c.TLSConfig.TLSCertPath != ""
+	// TLS alone does not ask who is there.
+	authenticates := len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert" || reviews
 	addr, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && addr.Unmap().IsLoopback()
-	if !loopback && !authenticates {
+	switch {
+	case reviews && len(c.Users) > 0:
+		return "", errors.New("web.authorization and basic_auth_users in --web.config.file exclude each other: both are in the header Authorization")
+	case loopback:
+	case !authenticates:
 		return "", fmt.Errorf("--web.listen-address %s: listening beyond loopback needs authentication: "+
 			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in --web.config.file", address)
+	case reviews && !encrypted:
+		return "", fmt.Errorf("--web.listen-address %s: tokens beyond loopback need TLS: give tls_server_config in --web.config.file", address)
 	}
 	return host, nil
-}
-
-// asksWho says whether the file makes the server authenticate its clients. TLS
-// alone does not.
-func asksWho(webConfig string) (bool, error) {
-	data, err := os.ReadFile(webConfig)
-	if err != nil {
-		return false, err
-	}
-	var c web.Config
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return false, fmt.Errorf("%s: %w", webConfig, err)
-	}
-	return len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert", nil
 }
 
 func listen(address string) (net.Listener, error) {

@@ -55,6 +55,8 @@ type server struct {
 	reload  func() error
 	leads   func() bool // whether schedules run here
 	log     *slog.Logger
+	// reviewer says who may do what; nil for whoever gets here.
+	reviewer reviewer
 	// listen is the host part of the address that was asked to listen on.
 	listen string
 }
@@ -62,22 +64,24 @@ type server struct {
 // handler answers those who ask about paths.
 func (s *server) handler() *echo.Echo {
 	e := s.base()
-	e.GET("/", s.page)
+	reports := func(next echo.HandlerFunc) echo.HandlerFunc { return s.only(onResource("list", "reports", ""), next) }
+	e.GET("/", reports(s.page))
 	e.GET("/openapi.json", s.openAPI)
 	e.GET("/api/v1/diagnose", s.diagnoseGet)
 	e.POST("/api/v1/diagnose", s.diagnosePost)
-	e.GET("/api/v1/reports", s.reports)
-	e.GET("/api/v1/reports/:id", s.report)
-	e.GET("/api/v1/schedules", s.schedules)
-	e.GET("/api/v1/bundle", s.bundle)
+	e.GET("/api/v1/reports", reports(s.reports))
+	e.GET("/api/v1/reports/:id", reports(s.report))
+	e.GET("/api/v1/schedules", reports(s.schedules))
+	e.GET("/api/v1/bundle", s.only(onResource("get", "snapshots", ""), s.bundle))
 	return e
 }
 
 // agentHandler answers controllers.
 func (s *server) agentHandler(state http.Handler) *echo.Echo {
 	e := s.base()
-	e.GET(snapshot.ManifestPath, echo.WrapHandler(state))
-	e.GET(snapshot.BlobPath+":hash", echo.WrapHandler(state))
+	for _, path := range []string{snapshot.ManifestPath, snapshot.BlobPath + ":hash"} {
+		e.GET(path, s.only(onResource("get", "snapshots", ""), echo.WrapHandler(state)))
+	}
 	return e
 }
 
@@ -86,16 +90,16 @@ func (s *server) base() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
-	e.Use(s.recoverPanics, s.checkHost, s.checkOrigin, s.protect, middleware.BodyLimit(maxBody), s.limitTime)
+	e.Use(s.recoverPanics, s.checkHost, s.checkOrigin, s.protect, middleware.BodyLimit(maxBody), s.limitTime, s.authenticate)
 	getOrHead := []string{http.MethodGet, http.MethodHead}
 	e.Match(getOrHead, "/-/healthy", s.healthy)
 	e.Match(getOrHead, "/-/ready", s.ready)
-	e.POST("/-/reload", s.reloadConfig)
-	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{
+	e.POST("/-/reload", s.only(onPath("post", "/-/reload"), s.reloadConfig))
+	e.GET("/metrics", s.only(onPath("get", "/metrics"), echo.WrapHandler(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
-	})))
+	}))))
 	return e
 }
 

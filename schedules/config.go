@@ -130,7 +130,16 @@ type Web struct {
 	// AllowedHosts are the names, beside loopback and the address listened on,
 	// that the Host header of a request may bear.
 	AllowedHosts []string
+	// Authorization says who decides what callers may do: the API server by their
+	// tokens ("kubernetes"), or nobody here (empty).
+	Authorization string
+	// Audiences are those that tokens are to be for; the API server's own when empty.
+	Audiences []string
 }
+
+// AuthorizationKubernetes is the value of Web.Authorization for TokenReviews and
+// SubjectAccessReviews.
+const AuthorizationKubernetes = "kubernetes"
 
 // Schedule is a set of paths that is diagnosed again and again.
 type Schedule struct {
@@ -249,6 +258,13 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 		"web": func(node *yaml.Node, at string) error {
 			return d.mapping(node, at, fields{
 				"allowedHosts": texts(d, &c.Web.AllowedHosts, validHost),
+				"authorization": scalar(d, &c.Web.Authorization, func(s string) (string, error) {
+					if s != AuthorizationKubernetes {
+						return "", errors.New("is not kubernetes")
+					}
+					return s, nil
+				}),
+				"audiences": texts(d, &c.Web.Audiences, func(string) error { return nil }),
 			})
 		},
 		"node":       scalar(d, &c.Node, text),
@@ -259,6 +275,9 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 	}
 	if c.Kubernetes != (Kubernetes{}) && c.Collector.Manifests != "" {
 		return nil, d.errorf(root, "collector.manifests", "%q: the objects of the cluster come from kubernetes, or from manifests", c.Collector.Manifests)
+	}
+	if c.Web.Authorization != "" && c.Kubernetes == (Kubernetes{}) {
+		return nil, d.errorf(root, "web.authorization", "needs the API server that decides: kubernetes.kubeconfig or kubernetes.inCluster")
 	}
 	if c.Controller.Lease != (Lease{}) && c.Kubernetes == (Kubernetes{}) {
 		return nil, d.errorf(root, "controller.lease", "needs the API server that has the lease: kubernetes.kubeconfig or kubernetes.inCluster")

@@ -47,6 +47,18 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 			`p.yaml:4: controller.agents[1].node: "a": the agent in line 3 is of this node`,
 		},
 		{"a certificate without its key", "controller: {tls: {certFile: a}}\n", `p.yaml:1: controller.tls: certFile and keyFile need each other`},
+		{
+			"a lease that nobody has", "controller: {lease: {namespace: a, name: b}}\n",
+			`p.yaml:1: controller.lease: needs the API server that has the lease: kubernetes.kubeconfig or kubernetes.inCluster`,
+		},
+		{"a lease without a name", "controller: {lease: {namespace: a}}\n", `p.yaml:1: controller.lease: needs a namespace and a name`},
+		{"agents that are any pods", "controller: {discover: {namespace: a, selector: '', port: 1}}\n", `p.yaml:1: controller.discover.selector: "": selects every pod`},
+		{"agents without a port", "controller: {discover: {namespace: a, selector: app=b}}\n", `p.yaml:1: controller.discover: needs a namespace, a selector and a port`},
+		{"an authorization that is none", "web: {authorization: nobody}\n", `p.yaml:1: web.authorization: "nobody": is not kubernetes`},
+		{
+			"an authorization without an API server", "web: {authorization: kubernetes}\n",
+			`p.yaml:1: web.authorization: needs the API server that decides: kubernetes.kubeconfig or kubernetes.inCluster`,
+		},
 		{"a list at the top", "- name: a\n", `p.yaml:1: a list is not a mapping of keys to values`},
 		{"a text at the top", "hello\n", `p.yaml:1: "hello" is not a mapping of keys to values`},
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},

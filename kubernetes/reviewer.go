@@ -1,0 +1,209 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+)
+
+// ErrUnauthenticated says that the API server does not know whose a token is.
+var ErrUnauthenticated = errors.New("the token is not valid")
+
+// How long an answer of the API server is believed, and how many are kept.
+const (
+	reviewAge  = 10 * time.Second
+	maxReviews = 4096
+)
+
+// maxToken bounds what is sent to the API server, in bytes.
+const maxToken = 16 << 10
+
+// Reviewer asks the API server who bears a token, and what they may do: it makes
+// TokenReviews and SubjectAccessReviews, and nothing else. It is safe for
+// concurrent use.
+type Reviewer struct {
+	http      *http.Client
+	rest      *rest.RESTClient
+	audiences []string
+
+	mu      sync.Mutex
+	reviews map[[sha256.Size]byte]review
+}
+
+type review struct {
+	at   time.Time
+	user *User // of a TokenReview
+	Decision
+}
+
+// User is who bears a token.
+type User struct {
+	Name, UID string
+	Groups    []string
+	Extra     map[string][]string
+}
+
+// Decision is whether somebody may do something, and why as far as is told.
+type Decision struct {
+	Allowed bool
+	Reason  string
+}
+
+// Action is what somebody wants to do: a verb on a resource, in a namespace or,
+// if that is empty, in all; or on a path of HTTP.
+type Action struct {
+	Verb, Group, Resource, Namespace string
+	Path                             string
+}
+
+// String is "get snapshots.plumbline.net in all namespaces" or "get /metrics".
+func (a Action) String() string {
+	switch {
+	case a.Path != "":
+		return a.Verb + " " + a.Path
+	case a.Namespace == "":
+		return a.Verb + " " + a.Resource + "." + a.Group + " in all namespaces"
+	}
+	return a.Verb + " " + a.Resource + "." + a.Group + " in namespace " + a.Namespace
+}
+
+// NewReviewer returns a reviewer of tokens that are for one of the audiences; for
+// the API server itself if there are none.
+func NewReviewer(config *rest.Config, audiences []string) (*Reviewer, error) {
+	config = rest.CopyConfig(config)
+	config.Timeout = 10 * time.Second
+	if config.UserAgent == "" {
+		config.UserAgent = "plumbline"
+	}
+	config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion() // all is plain JSON here
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("reviews of tokens: %w", err)
+	}
+	client, err := rest.UnversionedRESTClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("reviews of tokens: %w", err)
+	}
+	return &Reviewer{http: httpClient, rest: client, audiences: audiences, reviews: make(map[[sha256.Size]byte]review)}, nil
+}
+
+// Close lets go of connections.
+func (r *Reviewer) Close() { utilnet.CloseIdleConnectionsFor(r.http.Transport) }
+
+// Authenticate says who bears the token. The error is ErrUnauthenticated, or that
+// the API server could not be asked; it never has the token in it.
+func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error) {
+	if token == "" || len(token) > maxToken {
+		return nil, ErrUnauthenticated
+	}
+	answer, err := r.remember([]any{"token", token}, func() (review, error) {
+		request := authenticationv1.TokenReview{
+			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"},
+			Spec:     authenticationv1.TokenReviewSpec{Token: token, Audiences: r.audiences},
+		}
+		if err := r.post(ctx, &request, "apis", "authentication.k8s.io", "v1", "tokenreviews"); err != nil {
+			return review{}, fmt.Errorf("ask the API server whose a token is: %w", err)
+		}
+		status := request.Status
+		// A server that does not know of audiences leaves them out: its answer is
+		// about the token as such.
+		meant := len(r.audiences) == 0 || slices.ContainsFunc(status.Audiences, func(a string) bool { return slices.Contains(r.audiences, a) })
+		if !status.Authenticated || !meant {
+			return review{}, nil
+		}
+		user := &User{Name: status.User.Username, UID: status.User.UID, Groups: status.User.Groups, Extra: make(map[string][]string)}
+		for key, values := range status.User.Extra {
+			user.Extra[key] = values
+		}
+		return review{user: user}, nil
+	})
+	if err == nil && answer.user == nil {
+		err = ErrUnauthenticated
+	}
+	return answer.user, err
+}
+
+// Allowed says whether a user may do something.
+func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (Decision, error) {
+	answer, err := r.remember([]any{"access", user, action}, func() (review, error) {
+		request := authorizationv1.SubjectAccessReview{
+			TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SubjectAccessReview"},
+			Spec:     authorizationv1.SubjectAccessReviewSpec{User: user.Name, UID: user.UID, Groups: user.Groups, Extra: make(map[string]authorizationv1.ExtraValue)},
+		}
+		for key, values := range user.Extra {
+			request.Spec.Extra[key] = values
+		}
+		if action.Path != "" {
+			request.Spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Path: action.Path, Verb: action.Verb}
+		} else {
+			request.Spec.ResourceAttributes = &authorizationv1.ResourceAttributes{
+				Verb: action.Verb, Group: action.Group, Version: "*", Resource: action.Resource, Namespace: action.Namespace,
+			}
+		}
+		if err := r.post(ctx, &request, "apis", "authorization.k8s.io", "v1", "subjectaccessreviews"); err != nil {
+			return review{}, fmt.Errorf("ask the API server what %s may do: %w", user.Name, err)
+		}
+		return review{Decision: Decision{request.Status.Allowed && !request.Status.Denied, request.Status.Reason}}, nil
+	})
+	return answer.Decision, err
+}
+
+func (r *Reviewer) post(ctx context.Context, object any, path ...string) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	text, err := r.rest.Post().AbsPath(path...).SetHeader("Content-Type", runtime.ContentTypeJSON).
+		SetHeader("Accept", runtime.ContentTypeJSON).Body(body).Do(ctx).Raw()
+	if err != nil {
+		var refusal metav1.Status
+		if json.Unmarshal(text, &refusal) == nil && refusal.Message != "" {
+			return errors.New(refusal.Message)
+		}
+		return err
+	}
+	return json.Unmarshal(text, object)
+}
+
+// remember returns what was answered to a question a moment ago, or asks. Tokens
+// are kept as hashes only.
+func (r *Reviewer) remember(question []any, ask func() (review, error)) (review, error) {
+	text, err := json.Marshal(question)
+	if err != nil {
+		return review{}, err
+	}
+	key := sha256.Sum256(text)
+	now := time.Now()
+	r.mu.Lock()
+	known, ok := r.reviews[key]
+	r.mu.Unlock()
+	if ok && now.Sub(known.at) < reviewAge {
+		return known, nil
+	}
+	answer, err := ask()
+	if err != nil {
+		return review{}, err // never a decision
+	}
+	answer.at = now
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.reviews) >= maxReviews {
+		clear(r.reviews)
+	}
+	r.reviews[key] = answer
+	return answer, nil
+}
