@@ -71,7 +71,9 @@ func start(t *testing.T, options exporter.Options, config string) (address *url.
 	if err := os.WriteFile(options.ConfigFile, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options.ListenAddress = "127.0.0.1:0"
+	if options.ListenAddress == "" {
+		options.ListenAddress = "127.0.0.1:0"
+	}
 	options.Log = slog.New(slog.DiscardHandler)
 	d, err := exporter.New(options)
 	if err != nil {
