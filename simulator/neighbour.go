@@ -35,14 +35,14 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 		return a.mac, end{}, false
 	}
 	if owner != nil {
-		return l.hidden(*owner)
+		return l.hidden(*owner, cached)
 	}
 	if !fresh && (segment.open || segment.station(cached.MAC) != nil) {
 		l.stepNeighbour(cached.MAC, func() string { return neighbourLine(cached) })
 		return cached.MAC, end{}, false
 	}
 	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown }); at >= 0 {
-		return l.hidden(segment.stations[at])
+		return l.hidden(segment.stations[at], cached)
 	}
 	filtered, isFiltered := l.filtered(segment.stations, l.asker(out, to), to)
 	if segment.open && (cached == nil || cached.State&netstack.NUDFailed == 0) {
@@ -56,10 +56,10 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 		return netstack.MAC{}, l.leaveBy(l.port(out)), true
 	}
 	if f, ok := l.vanished(segment.stations, to); ok {
-		return netstack.MAC{}, l.unresolved(f), true
+		return netstack.MAC{}, l.unreached(f, cached), true
 	}
 	if isFiltered {
-		return netstack.MAC{}, l.unresolved(filtered), true
+		return netstack.MAC{}, l.unreached(filtered, cached), true
 	}
 	var ev []string
 	if cached != nil {
@@ -68,7 +68,7 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	ev = append(ev, describeRoute(&l.route))
 	f := verdict.NewFindingf(verdict.NeighbourFailed, h.where(out.Name), ev,
 		"neighbour %s unresolved on %s of %s: nobody on the segment has this address", to, out.Name, h)
-	return netstack.MAC{}, l.unresolved(f), true
+	return netstack.MAC{}, l.unreached(f, cached), true
 }
 
 func (l *leg) stepNeighbour(mac netstack.MAC, why func() string) {
@@ -116,12 +116,12 @@ func (l *leg) stale(out *netstack.Link, owner *station, cached *netstack.Neighbo
 }
 
 // hidden ends the leg: something stands between the sender and its neighbour.
-func (l *leg) hidden(s station) (netstack.MAC, end, bool) {
+func (l *leg) hidden(s station, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
 	f := l.barrier(s)
 	if f.Severity == verdict.SeverityUndecided {
 		return netstack.MAC{}, l.undecided(f), true
 	}
-	return netstack.MAC{}, l.unresolved(f), true
+	return netstack.MAC{}, l.unreached(f, cached), true
 }
 
 // resolved takes the address of the station that owns the neighbour's, if the
@@ -227,6 +227,16 @@ func (l *leg) vanished(stations []station, to netip.Addr) (verdict.Finding, bool
 		return verdict.Finding{}, false
 	}
 	return l.barrier(stations[0]), true
+}
+
+// unreached drops a packet that its neighbour does not get. While the kernel
+// remembers the neighbour it sends all the same, and tells nobody
+// (neigh_event_send).
+func (l *leg) unreached(f verdict.Finding, cached *netstack.Neighbour) end {
+	if cached != nil && cached.Resolved() {
+		return l.drop(f)
+	}
+	return l.unresolved(f)
 }
 
 // unresolved drops a packet whose neighbour does not answer: its sender is told

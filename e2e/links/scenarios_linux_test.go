@@ -77,6 +77,20 @@ var bridges = []scenario{
 	{name: "both ports are isolated", setup: onBridge + `
 		n bridge link set dev pa isolated on
 		n bridge link set dev pb isolated on`, to: "0.2", reason: verdict.BridgePortIsolated},
+	{name: "both ports are isolated, and the client remembers the server", setup: onBridge + `
+		n bridge link set dev pa isolated on
+		n bridge link set dev pb isolated on
+		mac MACB b:eth0
+		a {ip} neigh replace {0.2} lladdr MACB nud reachable dev eth0`, to: "0.2", reason: verdict.BridgePortIsolated},
+	{name: "the server's link is down, and the client remembers the server", only: netstack.IPv4, setup: onBridge + `
+		mac MACB b:eth0
+		b ip link set eth0 down
+		a {ip} neigh replace {0.2} lladdr MACB nud reachable dev eth0`, to: "0.2", reason: verdict.InterfaceDown},
+	{name: "the server is gone, and the client remembers it", setup: onBridge + `
+		mac MACB b:eth0
+		b {ip} addr flush dev eth0
+		b ip link set eth0 address 02:00:00:00:00:55
+		a {ip} neigh replace {0.2} lladdr MACB nud reachable dev eth0`, to: "0.2", reason: verdict.NeighbourFailed},
 	{name: "one port is isolated", setup: onBridge + `
 		n bridge link set dev pa isolated on`, to: "0.2"},
 	{name: "an isolated port and the bridge's host", setup: onBridge + `
