@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -123,8 +124,13 @@ func assign(all []*identity, objects cluster.Objects, given bool) {
 		}
 	}
 	// A namespace that has all addresses of a pod has more right to it than one
-	// that took one of them over.
-	for _, id := range all {
+	// that took one of them over; and one that is mounted, than one that the
+	// runtime has let go of while processes of the pod before still end in it.
+	candidates := slices.Clone(all)
+	slices.SortStableFunc(candidates, func(a, b *identity) int {
+		return cmp.Compare(min(1, len(b.mounts)), min(1, len(a.mounts)))
+	})
+	for _, id := range candidates {
 		if id.kind != netstack.KindOther || id.excluded || id.host ||
 			slices.ContainsFunc(id.addrs, func(a netip.Addr) bool { return nodeOf[a] != "" }) {
 			continue
@@ -138,7 +144,7 @@ func assign(all []*identity, objects cluster.Objects, given bool) {
 			break
 		}
 	}
-	for _, id := range all {
+	for _, id := range candidates {
 		if id.kind != netstack.KindOther || id.excluded {
 			continue
 		}

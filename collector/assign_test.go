@@ -108,6 +108,11 @@ func TestIdentify(t *testing.T) {
 			[]*identity{{mounts: []string{"a"}, addrs: addrs("10.0.0.1"), excluded: true}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1")}},
 			[]result{{"a", netstack.KindOther, "", ""}, {"b", netstack.KindPod, "node-1", "shop/web"}},
 		},
+		"a namespace that is let go of, but still has a process, is not the pod that got its address": {
+			objects, true,
+			[]*identity{{pids: []int{70}, addrs: addrs("10.0.0.1", "fd00::1")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1", "fd00::1")}},
+			[]result{{"pid-70", netstack.KindOther, "", ""}, {"b", netstack.KindPod, "node-1", "shop/web"}},
+		},
 		"neither a pod on the host's network nor one that has ended owns a namespace": {
 			objects, true,
 			[]*identity{{mounts: []string{"a"}, addrs: addrs("192.168.1.9")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.3")}},
