@@ -40,6 +40,10 @@ var ErrNotSupported = errors.New("not supported")
 // namespaces.
 var ErrPrivileges = errors.New("collecting needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN): run it with sudo, or diagnose a bundle that was collected elsewhere with --bundle")
 
+// ErrNoNamespace is returned by Inside for a name that the last Collect did not give
+// to a namespace, or whose namespace is gone.
+var ErrNoNamespace = errors.New("no such network namespace")
+
 // ErrManifests is returned by Collect when the manifests of
 // Options.ManifestDir cannot be read.
 var ErrManifests = errors.New("read manifests")
@@ -92,8 +96,9 @@ type Collector struct {
 	state   hostState
 
 	run     sync.Mutex // held during Collect
-	mu      sync.Mutex // guards results
+	mu      sync.Mutex // guards what follows
 	results []Result
+	places  map[string]place // of the namespaces of the last run, by name
 }
 
 // New returns a collector. It touches nothing yet.

@@ -88,19 +88,23 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("collect: %w", err)
 	}
+	places := make(map[string]place, len(wanted))
+	for i, n := range wanted {
+		places[n.name] = place{key: n.key, paths: n.paths, cookie: snapshot.Namespaces[i].Cookie}
+	}
 	slices.SortFunc(snapshot.Namespaces, func(a, b *netstack.Namespace) int { return strings.Compare(a.Name, b.Name) })
-	c.finish(results)
+	c.finish(results, places)
 	snapshot.Ended = wallClock()
 	return snapshot, nil
 }
 
 // finish publishes the results, and forgets the rule sets of namespaces that
 // are gone.
-func (c *Collector) finish(results [][]Result) {
+func (c *Collector) finish(results [][]Result, places map[string]place) {
 	flat := slices.Concat(results...)
 	slices.SortStableFunc(flat, func(a, b Result) int { return strings.Compare(a.Namespace, b.Namespace) })
 	c.mu.Lock()
-	c.results = flat
+	c.results, c.places = flat, places
 	c.mu.Unlock()
 	c.state.forgetUnused()
 }

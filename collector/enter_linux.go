@@ -6,7 +6,40 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/netcookie"
 )
+
+// place is how a namespace is found again that was collected.
+type place struct {
+	key    nsKey
+	paths  []string
+	cookie uint64 // 0 where the kernel has none
+}
+
+// Inside runs fn on a thread inside a network namespace, named as the last Collect
+// did. A namespace that has come in its place since then is not entered: the error
+// wraps ErrNoNamespace.
+func (c *Collector) Inside(name string, fn func() error) error {
+	c.mu.Lock()
+	at, ok := c.places[name]
+	c.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrNoNamespace, name)
+	}
+	n := &netns{key: at.key, paths: at.paths}
+	if err := n.open(); err != nil {
+		return fmt.Errorf("%w: %s %w", ErrNoNamespace, name, err)
+	}
+	defer n.close()
+	return inNamespace(int(n.file.Fd()), func() error {
+		// Inodes are given again, cookies are not.
+		if cookie, err := netcookie.Current(); err == nil && cookie != at.cookie {
+			return fmt.Errorf("%w: %s is another one by now", ErrNoNamespace, name)
+		}
+		return fn()
+	})
+}
 
 // inNamespace runs fn on a thread of its own inside the network namespace of
 // fd: sockets that fn opens, files of /proc that it reads and processes that it

@@ -264,7 +264,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	e = c.returned(l, e)
 	c.path.Reverse = l.hops
 	if e.kind == delivered {
-		c.answered = true
+		c.answered, c.path.Opened = true, true
 		switch p.Protocol {
 		case netstack.ProtoTCP, netstack.ProtoSCTP:
 			c.path.Outcome = verdict.OutcomeEstablished

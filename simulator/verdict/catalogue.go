@@ -223,7 +223,7 @@ var catalogue = [...]Reason{
 	{EndpointUnresolved, SeverityUndecided, "", "Check the name; kubectl get shows what exists."},
 	{CollectorFailed, SeverityUndecided, "", "Look at the error: a missing tool or privilege, usually."},
 	{CloudAPIFailed, SeverityUndecided, "", "Check the credentials, their permissions, and the API's quota."},
-	{ObservedDisagrees, SeverityWarning, "", "Trust the observation, and report the bundle of this verdict as a defect of the simulator."},
+	{ObservedDisagrees, SeverityWarning, "", "Trust the observation. Look at the age of the state in the evidence and ask again; if it was fresh, report the bundle of this verdict as a defect of the simulator."},
 	{TooManyBranches, SeverityUndecided, "more than %d ways to walk", "Ask about a single backend instead of the service."},
 }
 

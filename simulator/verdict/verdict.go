@@ -66,7 +66,18 @@ const (
 	OutcomeProhibited      Outcome = "prohibited"
 	OutcomeMessageTooLong  Outcome = "message-too-long"
 	OutcomeUnknown         Outcome = "unknown"
+	// OutcomeInconclusive is of real probes alone: what was seen, or that nothing was, proves nothing.
+	OutcomeInconclusive Outcome = "inconclusive"
 )
+
+// outcomes lists every outcome of a path.
+var outcomes = [...]Outcome{
+	OutcomeEstablished, OutcomeAnswered, OutcomeDelivered, OutcomeRefused, OutcomeReset, OutcomeTimeout,
+	OutcomeNetUnreachable, OutcomeHostUnreachable, OutcomeProhibited, OutcomeMessageTooLong, OutcomeUnknown,
+}
+
+// Outcomes returns every outcome that a path may have.
+func Outcomes() []Outcome { return outcomes[:] }
 
 // Finding is one reason, with everything an operator needs to act on it.
 type Finding struct {
@@ -163,6 +174,9 @@ type Path struct {
 	Hops         []Hop         `json:"hops"`
 	Reverse      []Hop         `json:"reverse"`
 	Findings     []Finding     `json:"findings"`
+	// Opened says that the first packet was answered, whatever became of those after
+	// it. Not part of the report.
+	Opened bool `json:"-"`
 }
 
 // PolicyVerdict is what the Kubernetes API says about a connection,
@@ -203,7 +217,13 @@ type SnapshotInfo struct {
 // Observed is what a real probe saw; present only with Query.Confirm.
 type Observed struct {
 	Outcome Outcome `json:"outcome"`
-	Agrees  bool    `json:"agrees"`
+	// Agrees says whether the simulation predicted the outcome; nil where that cannot
+	// be said, because one of them decides nothing.
+	Agrees *bool `json:"agrees"`
+	// Source is the client's end: where the probe was sent from.
+	Source Source `json:"source"`
+	// Detail is what the kernel, or somebody on the way, said of it.
+	Detail string `json:"detail"`
 }
 
 // Report answers one query.

@@ -1,0 +1,35 @@
+package simulator
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Start is where the packets of a query begin, and where they are sent to: what a
+// real client needs to know that is to do the same.
+type Start struct {
+	Namespace string // network namespace of the client
+	Node      string
+	// Source is the address that the client's socket is bound to; not valid where
+	// the kernel chooses.
+	Source      netip.Addr
+	Destination netip.Addr
+}
+
+// Start says where the packets of q begin. The error says why there is no such
+// place among the namespaces of the snapshot.
+func (w *World) Start(q *verdict.Query) (Start, error) {
+	if err := q.Validate(); err != nil {
+		return Start{}, err
+	}
+	if q.Via != nil {
+		return Start{}, errors.New("the packet comes from outside of what was collected")
+	}
+	f, _, _, finding := w.resolveFlow(q)
+	if finding != nil {
+		return Start{}, errors.New(finding.Message)
+	}
+	return Start{Namespace: f.from.Name, Node: f.from.Node, Source: f.packet.Src, Destination: f.packet.Dst}, nil
+}
