@@ -2,25 +2,19 @@ package exporter
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
-	"go.yaml.in/yaml/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/kubernetes"
+	"github.com/plumbline-net/plumbline/privsep"
 	"github.com/plumbline-net/plumbline/probes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -64,23 +58,27 @@ type Options struct {
 	WebConfigFile string
 	// Bundle, if not empty, is a bundle to answer from instead of collecting.
 	Bundle string
-	Log    *slog.Logger
+	// Serve, if not nil, starts the process that listens for an agent, which does
+	// not listen itself then: a Front, with the ListenAddress and WebConfigFile of
+	// these options.
+	Serve func() (*privsep.Child, error)
+	Log   *slog.Logger
 }
 
 // Daemon is a daemon that listens already. Run it or close it.
 type Daemon struct {
-	options  Options
-	log      *slog.Logger
-	listener net.Listener
-	metrics  *metrics
-	network  *network
-	runner   *schedules.Runner
-	live     *live                // nil without a collector
-	fleet    *fleet               // nil but for a controller
-	cluster  *clusterWatch        // nil without an API server
-	reviewer *kubernetes.Reviewer // nil without authorization by the API server
+	options   Options
+	log       *slog.Logger
+	*endpoint          // nil for an agent of which another process serves
+	serving   *serving // nil for all others
+	metrics   *metrics
+	network   *network
+	runner    *schedules.Runner
+	live      *live                // nil without a collector
+	fleet     *fleet               // nil but for a controller
+	cluster   *clusterWatch        // nil without an API server
+	reviewer  *kubernetes.Reviewer // nil without authorization by the API server
 	*leadership
-	http *http.Server
 
 	reloading sync.Mutex
 	config    atomic.Pointer[schedules.Config]
@@ -89,38 +87,30 @@ type Daemon struct {
 // New reads the configuration and begins to listen. Its errors are the
 // operator's to correct.
 func New(options Options) (*Daemon, error) {
-	if options.ListenAddress == "" {
-		options.ListenAddress = DefaultListenAddress
-		if options.Role == RoleAgent {
-			options.ListenAddress = DefaultAgentListenAddress
-		}
-	}
-	if options.Log == nil {
-		options.Log = slog.Default()
-	}
+	options.defaults()
 	config, err := load(options.ConfigFile)
 	if err != nil {
 		return nil, err
 	}
-	host, err := checkListen(options.ListenAddress, options.WebConfigFile, config.Web.Authorization != "")
+	d := &Daemon{options: options, log: options.Log, metrics: newMetrics()}
+	if options.Serve != nil {
+		_, err = checkListen(options.ListenAddress, options.WebConfigFile, config.Web.Authorization != "")
+	} else {
+		d.endpoint, err = newEndpoint(&options, config.Web.Authorization != "")
+	}
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(options.ListenAddress)
-	if err != nil {
-		return nil, err
-	}
-	d := &Daemon{options: options, log: options.Log, listener: listener, metrics: newMetrics()}
 	if options.Bundle == "" {
 		if d.cluster, err = newClusterWatch(config.Kubernetes, options.Log); err != nil {
-			listener.Close()
+			d.endpoint.close()
 			return nil, err
 		}
 	}
 	collect, err := d.source(config)
 	if err != nil {
 		d.cluster.close()
-		listener.Close()
+		d.endpoint.close()
 		return nil, err
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
@@ -128,7 +118,7 @@ func New(options Options) (*Daemon, error) {
 	if d.leadership, err = d.newLeadership(config); err != nil {
 		d.network.close()
 		d.cluster.close()
-		listener.Close()
+		d.endpoint.close()
 		return nil, err
 	}
 	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published, Leads: d.leads})
@@ -137,35 +127,64 @@ func New(options Options) (*Daemon, error) {
 		d.Close()
 		return nil, err
 	}
-	s := &server{
-		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
-		reload: d.Reload, leads: d.leads, log: options.Log, listen: host,
-	}
-	if config.Web.Authorization != "" {
-		access, err := kubernetes.Access(config.Kubernetes).Config()
-		if err == nil {
-			d.reviewer, err = kubernetes.NewReviewer(access, config.Web.Audiences)
-		}
-		if err != nil {
-			d.Close()
-			return nil, err
-		}
-		s.reviewer = d.reviewer
-	}
-	handler := s.handler()
-	if options.Role == RoleAgent {
-		handler = s.agentHandler(snapshot.NewServer(nodeOf(config), d.network.snapshot, options.Log))
-	}
-	d.http = &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+	if err := d.answer(config); err != nil {
+		d.Close()
+		return nil, err
 	}
 	return d, nil
+}
+
+func (o *Options) defaults() {
+	if o.ListenAddress == "" {
+		o.ListenAddress = DefaultListenAddress
+		if o.Role == RoleAgent {
+			o.ListenAddress = DefaultAgentListenAddress
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+}
+
+// answer makes what answers requests, here or in the process that serves.
+func (d *Daemon) answer(config *schedules.Config) (err error) {
+	s := &server{
+		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
+		reload: d.Reload, leads: d.leads, log: d.log,
+	}
+	var privileged http.Handler
+	if d.options.Role == RoleAgent {
+		privileged = s.privileged(snapshot.NewServer(nodeOf(config), d.network.snapshot, d.log))
+	}
+	if d.endpoint == nil {
+		d.serving, err = newServing(&d.options, config, privileged)
+		return err
+	}
+	if d.reviewer, err = newReviewer(config.Web, config.Kubernetes); err != nil {
+		return err
+	}
+	if d.reviewer != nil {
+		s.reviewer = d.reviewer
+	}
+	s.listen = d.endpoint.host
+	if privileged != nil {
+		d.endpoint.http.Handler = s.agentHandler(privileged)
+	} else {
+		d.endpoint.http.Handler = s.handler()
+	}
+	return nil
+}
+
+// newReviewer returns nil if nobody is to be asked.
+func newReviewer(web schedules.Web, cluster schedules.Kubernetes) (*kubernetes.Reviewer, error) {
+	if web.Authorization == "" {
+		return nil, nil
+	}
+	access, err := kubernetes.Access(cluster).Config()
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewReviewer(access, web.Audiences)
 }
 
 // source makes what collects the state, as the role has it.
@@ -206,9 +225,6 @@ func nodeOf(config *schedules.Config) string {
 	return name
 }
 
-// Addr is the address that the daemon listens on.
-func (d *Daemon) Addr() net.Addr { return d.listener.Addr() }
-
 // Run serves until ctx ends, then ends what is under way. A daemon runs once.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
@@ -222,17 +238,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.leadership.run(campaign)
 		return nil
 	})
-	group.Go(func() error {
-		systemd := false
-		flags := &web.FlagConfig{
-			WebListenAddresses: &[]string{d.options.ListenAddress}, WebSystemdSocket: &systemd, WebConfigFile: &d.options.WebConfigFile,
-		}
-		err := web.Serve(d.listener, d.http, flags, d.log)
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("serve: %w", err)
-	})
+	// What is answered until the end, and how it is asked to end.
+	serve, shutdown := d.endpoint.serve, d.endpoint.shutdown
+	if d.serving != nil {
+		serve, shutdown = d.serving.serve, d.serving.shutdown
+	}
+	group.Go(serve)
 	group.Go(func() error {
 		d.network.keep(ctx)
 		return nil
@@ -247,19 +258,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		// The runner ends first: its runs would only make requests wait longer.
 		d.runner.Close()
 		withdraw()
-		return d.shutdown()
+		return shutdown()
 	})
 	return group.Wait()
-}
-
-func (d *Daemon) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-	defer cancel()
-	if err := d.http.Shutdown(ctx); err != nil {
-		d.log.Warn("requests were cut off", "err", err)
-		return d.http.Close()
-	}
-	return nil
 }
 
 // Close ends everything that New started. It may be called again.
@@ -274,7 +275,10 @@ func (d *Daemon) Close() {
 	if d.reviewer != nil {
 		d.reviewer.Close()
 	}
-	d.listener.Close() // closed by the server, usually
+	if d.serving != nil {
+		d.serving.close()
+	}
+	d.endpoint.close()
 }
 
 // Reload reads the configuration file again. If it is bad, the configuration
@@ -317,6 +321,9 @@ func (d *Daemon) apply(config *schedules.Config) error {
 		d.live.configure(config.Collector)
 	}
 	d.runner.Apply(d.runnable(config))
+	if d.serving != nil {
+		d.serving.instruct(config)
+	}
 	d.metrics.reloaded(true, time.Now())
 	return nil
 }
@@ -350,54 +357,4 @@ func (d *Daemon) openProbes() (closeProbes func()) {
 			d.log.Warn("detach probes", "err", err)
 		}
 	}
-}
-
-// checkListen refuses to show the network to others without asking who they
-// are. Reviews says that the API server is asked whose a token is. It returns the
-// host part of address.
-func checkListen(address, webConfig string, reviews bool) (string, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", fmt.Errorf("--web.listen-address: %w", err)
-	}
-	var c web.Config
-	if webConfig != "" {
-		if err := web.Validate(webConfig); err != nil {
-			return "", fmt.Errorf("--web.config.file %s: %w", webConfig, err)
-		}
-		data, err := os.ReadFile(webConfig)
-		if err != nil {
-			return "", fmt.Errorf("--web.config.file: %w", err)
-		}
-		if err := yaml.UnmarshalStrict(data, &c); err != nil {
-			return "", fmt.Errorf("--web.config.file: %s: %w", webConfig, err)
-		}
-	}
-	encrypted := c.TLSConfig.TLSCert != "" || c.TLSConfig.TLSCertPath != ""
-	// TLS alone does not ask who is there.
-	authenticates := len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert" || reviews
-	addr, err := netip.ParseAddr(host)
-	loopback := host == "localhost" || err == nil && addr.Unmap().IsLoopback()
-	switch {
-	case reviews && len(c.Users) > 0:
-		return "", errors.New("web.authorization and basic_auth_users in --web.config.file exclude each other: both are in the header Authorization")
-	case loopback:
-	case !authenticates:
-		return "", fmt.Errorf("--web.listen-address %s: listening beyond loopback needs authentication: "+
-			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in --web.config.file", address)
-	case reviews && !encrypted:
-		return "", fmt.Errorf("--web.listen-address %s: tokens beyond loopback need TLS: give tls_server_config in --web.config.file", address)
-	}
-	return host, nil
-}
-
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: the port is in use, perhaps by another plumbline; stop it, or choose another with --web.listen-address", address)
-	case err != nil:
-		return nil, fmt.Errorf("--web.listen-address: %w", err)
-	}
-	return l, nil
 }

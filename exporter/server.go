@@ -63,7 +63,7 @@ type server struct {
 
 // handler answers those who ask about paths.
 func (s *server) handler() *echo.Echo {
-	e := s.base()
+	e := s.base(s.ready, s.reloadConfig, s.scrape())
 	reports := func(next echo.HandlerFunc) echo.HandlerFunc { return s.only(onResource("list", "reports", ""), next) }
 	e.GET("/", reports(s.page))
 	e.GET("/openapi.json", s.openAPI)
@@ -76,31 +76,57 @@ func (s *server) handler() *echo.Echo {
 	return e
 }
 
-// agentHandler answers controllers.
-func (s *server) agentHandler(state http.Handler) *echo.Echo {
-	e := s.base()
+// agentHandler answers controllers, with what the half with privileges answers.
+func (s *server) agentHandler(privileged http.Handler) *echo.Echo {
+	pass := echo.WrapHandler(privileged)
+	e := s.base(pass, pass, pass)
 	for _, path := range []string{snapshot.ManifestPath, snapshot.BlobPath + ":hash"} {
-		e.GET(path, s.only(onResource("get", "snapshots", ""), echo.WrapHandler(state)))
+		e.GET(path, s.only(onResource("get", "snapshots", ""), pass))
 	}
 	return e
 }
 
-// base answers what every role does.
-func (s *server) base() *echo.Echo {
+// privileged answers the half of an agent that serves: this is all that it can ask
+// for. Who asks it was seen to there.
+func (s *server) privileged(state http.Handler) *echo.Echo {
+	e := s.bare()
+	e.GET(snapshot.ManifestPath, echo.WrapHandler(state))
+	e.GET(snapshot.BlobPath+":hash", echo.WrapHandler(state))
+	e.Match(getOrHead, "/-/ready", s.ready)
+	e.POST("/-/reload", s.reloadConfig)
+	e.GET("/metrics", s.scrape())
+	return e
+}
+
+var getOrHead = []string{http.MethodGet, http.MethodHead}
+
+// base answers what every role does, and guards what it answers.
+func (s *server) base(ready, reload, metrics echo.HandlerFunc) *echo.Echo {
+	e := s.bare()
+	e.Use(s.checkHost, s.checkOrigin, s.protect, s.authenticate)
+	e.Match(getOrHead, "/-/healthy", s.healthy)
+	e.Match(getOrHead, "/-/ready", ready)
+	e.POST("/-/reload", s.only(onPath("post", "/-/reload"), reload))
+	e.GET("/metrics", s.only(onPath("get", "/metrics"), metrics))
+	return e
+}
+
+// bare answers nothing yet, within limits.
+func (s *server) bare() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.writeError
-	e.Use(s.recoverPanics, s.checkHost, s.checkOrigin, s.protect, middleware.BodyLimit(maxBody), s.limitTime, s.authenticate)
-	getOrHead := []string{http.MethodGet, http.MethodHead}
-	e.Match(getOrHead, "/-/healthy", s.healthy)
-	e.Match(getOrHead, "/-/ready", s.ready)
-	e.POST("/-/reload", s.only(onPath("post", "/-/reload"), s.reloadConfig))
-	e.GET("/metrics", s.only(onPath("get", "/metrics"), echo.WrapHandler(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{
+	e.Use(s.recoverPanics, middleware.BodyLimit(maxBody), s.limitTime)
+	return e
+}
+
+// scrape answers with the metrics.
+func (s *server) scrape() echo.HandlerFunc {
+	return echo.WrapHandler(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
-	}))))
-	return e
+	}))
 }
 
 // writeError answers with JSON, whoever the error comes from.

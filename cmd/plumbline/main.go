@@ -29,6 +29,7 @@ var commands = []func() *cobra.Command{
 	newControllerCommand,
 	newDiagnoseCommand,
 	newLabCommand,
+	newServeAgentCommand,
 	newServeCommand,
 	newVersionCommand,
 }

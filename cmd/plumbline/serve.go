@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,11 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-net/plumbline/exporter"
+	"github.com/plumbline-net/plumbline/privsep"
 )
 
 func newServeCommand() *cobra.Command {
 	var options exporter.Options
-	cmd := daemonCommand(&options, exporter.DefaultListenAddress)
+	cmd := daemonCommand(&options, exporter.DefaultListenAddress, serve)
 	cmd.Use = "serve --config FILE"
 	cmd.Short = "Diagnose paths on schedule, and answer over HTTP with reports and metrics"
 	cmd.Long = `Diagnose paths on schedule, and answer over HTTP with reports and metrics.
@@ -32,7 +34,8 @@ Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address 
 
 func newAgentCommand() *cobra.Command {
 	options := exporter.Options{Role: exporter.RoleAgent}
-	cmd := daemonCommand(&options, exporter.DefaultAgentListenAddress)
+	user := privsep.DefaultUser
+	cmd := daemonCommand(&options, exporter.DefaultAgentListenAddress, serve)
 	cmd.Use = "agent --config FILE"
 	cmd.Short = "Collect the state of this node for a controller, and count what its kernel drops"
 	cmd.Long = `Collect the state of this node for a controller, and count what its kernel drops. Needs root.
@@ -40,14 +43,41 @@ func newAgentCommand() *cobra.Command {
 The state is read when a controller asks for it. Beyond loopback, controllers have to prove who they are: with a
 certificate, or as a user of --web.config.file. Schedules in the configuration are left to the controller.
 
+The process that collects listens to nobody. One that has no privileges, and runs as --serve-as, answers over HTTP; it
+must be able to read what --web.config.file names.
+
 Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address that cannot be listened on.`
 	cmd.Example = `  plumbline agent --config plumbline.yaml --web.listen-address :9811 --web.config.file web.yaml`
+	cmd.Flags().Var(&user, "serve-as", "user and group that answers over HTTP")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		options.Serve = func() (*privsep.Child, error) {
+			args := []string{serveAgent}
+			for _, flag := range []string{"web.listen-address", "web.config.file", "log.level", "log.format"} {
+				args = append(args, "--"+flag+"="+cmd.Flags().Lookup(flag).Value.String())
+			}
+			return privsep.Spawn(user, args...)
+		}
+		return run(cmd, args)
+	}
+	return cmd
+}
+
+// serveAgent is the command of the half of an agent that serves.
+const serveAgent = "serve-agent"
+
+// newServeAgentCommand makes what only an agent starts.
+func newServeAgentCommand() *cobra.Command {
+	options := exporter.Options{Role: exporter.RoleAgent}
+	cmd := daemonCommand(&options, exporter.DefaultAgentListenAddress, serveForAgent)
+	cmd.Use, cmd.Hidden = serveAgent, true
+	cmd.Short = "Answer over HTTP for an agent, which starts this itself"
 	return cmd
 }
 
 func newControllerCommand() *cobra.Command {
 	options := exporter.Options{Role: exporter.RoleController}
-	cmd := daemonCommand(&options, exporter.DefaultListenAddress)
+	cmd := daemonCommand(&options, exporter.DefaultListenAddress, serve)
 	cmd.Use = "controller --config FILE"
 	cmd.Short = "Diagnose the paths of a cluster on schedule, from the state that agents collect"
 	cmd.Long = `Diagnose the paths of a cluster on schedule, from the state that agents collect, and answer over HTTP as serve does.
@@ -61,7 +91,7 @@ Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address 
 }
 
 // daemonCommand is a command that runs a daemon, with the flags that all have.
-func daemonCommand(options *exporter.Options, listen string) *cobra.Command {
+func daemonCommand(options *exporter.Options, listen string, run func(*cobra.Command, exporter.Options) error) *cobra.Command {
 	var logLevel, logFmt string
 	cmd := &cobra.Command{
 		Args: cobra.NoArgs,
@@ -71,7 +101,7 @@ func daemonCommand(options *exporter.Options, listen string) *cobra.Command {
 				return err
 			}
 			options.Log = slog.New(handler)
-			return serve(cmd, *options)
+			return run(cmd, *options)
 		},
 	}
 	f := cmd.Flags()
@@ -118,7 +148,9 @@ func serve(cmd *cobra.Command, options exporter.Options) error {
 	if err != nil {
 		return usageError("%w", err)
 	}
-	options.Log.Info("listening", "address", fmt.Sprint(daemon.Addr()))
+	if options.Serve == nil {
+		options.Log.Info("listening", "address", fmt.Sprint(daemon.Addr()))
+	}
 	ctx := cmd.Context()
 	done := make(chan struct{})
 	defer close(done)
@@ -132,5 +164,25 @@ func serve(cmd *cobra.Command, options exporter.Options) error {
 			}
 		}
 	}()
-	return daemon.Run(ctx)
+	err = daemon.Run(ctx)
+	var ended *exporter.ServingError
+	if errors.As(err, &ended) && ended.Status == statusUsage {
+		return &exitError{code: statusUsage} // it has said what is wrong
+	}
+	return err
+}
+
+// serveForAgent answers until the agent that has started this process tells it to
+// end, or ends.
+func serveForAgent(cmd *cobra.Command, options exporter.Options) error {
+	client, err := privsep.Inherit(cmd.Context())
+	if err != nil {
+		return err
+	}
+	front, err := exporter.NewFront(options, client, os.Stdin)
+	if err != nil {
+		return usageError("%w", err)
+	}
+	options.Log.Info("listening", "address", fmt.Sprint(front.Addr()))
+	return front.Run(cmd.Context())
 }
