@@ -14,6 +14,12 @@ import (
 // has no local route to it, or a node on the way sent it elsewhere than where the
 // destination's pod runs.
 func (c *conversation) astray(l *leg, e *end) {
+	found := len(c.path.Findings)
+	c.explainWay(l, e)
+	c.expected(l, e, found)
+}
+
+func (c *conversation) explainWay(l *leg, e *end) {
 	switch e.finding.Code {
 	case verdict.NoRoute, verdict.NeighbourFailed, verdict.ForwardingDisabled, verdict.RoutingLoop, verdict.TTLExpired:
 	default:
@@ -33,6 +39,9 @@ func (c *conversation) astray(l *leg, e *end) {
 				c.path.Findings = append(c.path.Findings, f)
 			}
 			return
+		}
+		if l.host.Kind == netstack.KindNode && l.host.Node == pod.Node && e.finding.Code == verdict.NoRoute {
+			return // it did lead there, by way of others
 		}
 		node, known := c.w.cluster.Node(pod.Node)
 		if !known || slices.Contains(node.IPs, t.next.Gateway) || c.w.owns(pod.Node, t.next.Gateway) {

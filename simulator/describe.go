@@ -3,8 +3,6 @@ package simulator
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -21,38 +19,7 @@ func describeRoute(res *fib.Result) string {
 		}
 		return "none"
 	}
-	r := res.Route
-	var b strings.Builder
-	if r.Type != netstack.RouteUnicast {
-		b.WriteString(string(r.Type) + " ")
-	}
-	if r.Dst.Bits() == 0 {
-		b.WriteString("default")
-	} else if r.Dst.IsSingleIP() {
-		b.WriteString(r.Dst.Addr().String())
-	} else {
-		b.WriteString(r.Dst.String())
-	}
-	for i, h := range r.NextHops {
-		if i == 3 {
-			fmt.Fprintf(&b, " … (%d ways)", len(r.NextHops))
-			break
-		}
-		if h.Gateway.IsValid() {
-			b.WriteString(" via " + h.Gateway.String())
-		}
-		if h.Dev != "" {
-			b.WriteString(" dev " + h.Dev)
-		}
-	}
-	switch r.Table {
-	case netstack.TableMain:
-	case netstack.TableLocal:
-		b.WriteString(" table local")
-	default:
-		b.WriteString(" table " + strconv.FormatUint(uint64(r.Table), 10))
-	}
-	return b.String()
+	return res.Route.String()
 }
 
 func evidence(res *fib.Result) []string { return []string{describeRoute(res)} }
@@ -77,17 +44,7 @@ func linkEvidence(l *netstack.Link) []string {
 	return []string{fmt.Sprintf("%d: %s: %s, operstate %s, mtu %d", l.Index, l.Name, state, l.OperState, l.MTU)}
 }
 
-func macString(m netstack.MAC) string {
-	const digits = "0123456789abcdef"
-	var text [3*len(m) - 1]byte
-	for i, b := range m {
-		if i > 0 {
-			text[3*i-1] = ':'
-		}
-		text[3*i], text[3*i+1] = digits[b>>4], digits[b&15]
-	}
-	return string(text[:])
-}
+func macString(m netstack.MAC) string { return m.String() }
 
 func neighbourLine(n *netstack.Neighbour) string {
 	states := []struct {

@@ -129,6 +129,7 @@ type routeTaken struct {
 	host  *host
 	route fib.Result
 	next  netstack.NextHop
+	src   netip.Addr
 	dst   netip.Addr
 }
 
@@ -749,7 +750,7 @@ func (l *leg) postrouting(in string) end {
 	if l.next.Encap != "" { // lwtunnel_xmit
 		return l.lightweight()
 	}
-	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Dst})
+	l.taken = append(l.taken, routeTaken{l.host, l.route, l.next, l.packet.Src, l.packet.Dst})
 	l.stepf("route", "via "+l.next.Dev, l.routeText)
 	return l.transmit(link, to)
 }

@@ -39,6 +39,8 @@ type conversation struct {
 	quiet, failed bool
 	answered      bool // the client has heard from the server
 	talked        bool // a message got through, and its answer
+	// aside are findings that explain less than the others.
+	aside []verdict.Finding
 	// rerouted says that the client has learnt a path MTU: its socket looks its
 	// route up again, now with its source (rt6_insert_exception).
 	rerouted bool
@@ -70,6 +72,7 @@ func (ws *workspace) conversation(f *flow, d *dice, quiet bool) *conversation {
 	c.walk.client, c.walk.sender, c.walk.fixedPort = &c.client, f.from, f.fixedPort
 	c.run()
 	c.hearOfCopies()
+	c.path.Findings = append(c.path.Findings, c.aside...)
 	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
 	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {
 		c.path.Source.Port = 0
@@ -161,6 +164,9 @@ func (c *conversation) request() (mtu int, ok bool) {
 		c.path.Delivered, c.path.SeenAs = true, seenAs
 		c.path.Outcome = verdict.OutcomeDelivered
 		c.path.Findings = append(c.path.Findings, *e.finding)
+		if _, known := c.w.cluster.PodByIP(e.packet.Dst); known {
+			c.expected(l, &e, len(c.path.Findings))
+		}
 		return 0, false
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
@@ -274,6 +280,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 		return e, mtu, true
 	}
 	if e.kind == undecided {
+		c.expected(l, &e, len(c.path.Findings))
 		c.fail(e, verdict.OutcomeUnknown)
 		return e, mtu, false
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/ipvs"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/plugin"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -44,6 +45,7 @@ type World struct {
 	byName   map[string]*host
 	byPod    map[string]*host
 	byNode   map[string]*host
+	daemons  plugin.Daemons // agents of network plugins
 	byAddr   map[netip.Addr][]*host
 	// tunnels are the tunnel devices whose packets travel in a namespace.
 	tunnels map[*netstack.Namespace][]fabric.Port
@@ -101,6 +103,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 	w := &World{
 		snapshot: s,
 		cluster:  previous.cluster,
+		daemons:  previous.daemons,
 		fabric:   fabric.Compile(s.Namespaces),
 		hosts:    make(map[*netstack.Namespace]*host, len(s.Namespaces)),
 		byName:   make(map[string]*host, len(s.Namespaces)),
@@ -111,7 +114,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		groups:   make(map[netip.Addr][]fabric.Port),
 	}
 	if w.cluster == nil || !s.Cluster.Same(&previous.snapshot.Cluster) {
-		w.cluster = cluster.Compile(&s.Cluster)
+		w.cluster, w.daemons = cluster.Compile(&s.Cluster), plugin.FindDaemons(s.Cluster.Pods)
 	}
 	for _, ns := range s.Namespaces {
 		h := previous.hosts[ns]

@@ -5,6 +5,19 @@ import "net/netip"
 // MAC is a link-layer address; the zero value means none.
 type MAC [6]byte
 
+// String is "02:00:00:00:00:01".
+func (m MAC) String() string {
+	const digits = "0123456789abcdef"
+	var text [3*len(m) - 1]byte
+	for i, b := range m {
+		if i > 0 {
+			text[3*i-1] = ':'
+		}
+		text[3*i], text[3*i+1] = digits[b>>4], digits[b&15]
+	}
+	return string(text[:])
+}
+
 // LinkFlags are the IFF_* flags that matter to a packet.
 type LinkFlags uint32
 

@@ -1,6 +1,11 @@
 package netstack
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // RouteType says what a route does with a packet (RTN_*).
 type RouteType string
@@ -51,6 +56,41 @@ type Route struct {
 	Pref string
 	// Cached marks IPv6 clones and exceptions (RTM_F_CLONED).
 	Cached bool
+}
+
+// String renders the route in the words of ip(8), as far as it says where packets go.
+func (r *Route) String() string {
+	var b strings.Builder
+	if r.Type != RouteUnicast {
+		b.WriteString(string(r.Type) + " ")
+	}
+	if r.Dst.Bits() == 0 {
+		b.WriteString("default")
+	} else if r.Dst.IsSingleIP() {
+		b.WriteString(r.Dst.Addr().String())
+	} else {
+		b.WriteString(r.Dst.String())
+	}
+	for i, h := range r.NextHops {
+		if i == 3 {
+			fmt.Fprintf(&b, " … (%d ways)", len(r.NextHops))
+			break
+		}
+		if h.Gateway.IsValid() {
+			b.WriteString(" via " + h.Gateway.String())
+		}
+		if h.Dev != "" {
+			b.WriteString(" dev " + h.Dev)
+		}
+	}
+	switch r.Table {
+	case TableMain:
+	case TableLocal:
+		b.WriteString(" table local")
+	default:
+		b.WriteString(" table " + strconv.FormatUint(uint64(r.Table), 10))
+	}
+	return b.String()
 }
 
 // NextHop is one way out of a route.
