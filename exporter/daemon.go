@@ -102,7 +102,11 @@ func New(options Options) (*Daemon, error) {
 		return nil, err
 	}
 	if options.Bundle == "" {
-		if d.cluster, err = newClusterWatch(config.Kubernetes, options.Log); err != nil {
+		node := ""
+		if options.Role == RoleAgent {
+			node = nodeOf(config)
+		}
+		if d.cluster, err = newClusterWatch(config.Kubernetes, node, options.Log); err != nil {
 			d.endpoint.close()
 			return nil, err
 		}

@@ -28,8 +28,9 @@ type clusterWatch struct {
 	deadline time.Time // until when objects waits
 }
 
-// newClusterWatch returns nil if the configuration has no API server.
-func newClusterWatch(config schedules.Kubernetes, log *slog.Logger) (*clusterWatch, error) {
+// newClusterWatch returns nil if the configuration has no API server. The agent of
+// a node reads what is the node's: node is empty for all others.
+func newClusterWatch(config schedules.Kubernetes, node string, log *slog.Logger) (*clusterWatch, error) {
 	access := kubernetes.Access(config)
 	if !access.Given() {
 		return nil, nil
@@ -38,7 +39,7 @@ func newClusterWatch(config schedules.Kubernetes, log *slog.Logger) (*clusterWat
 	if err != nil {
 		return nil, err
 	}
-	w, err := kubernetes.New(client, kubernetes.Options{Log: log})
+	w, err := kubernetes.New(client, kubernetes.Options{Log: log, Node: node})
 	if err != nil {
 		return nil, err
 	}

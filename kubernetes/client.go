@@ -111,10 +111,12 @@ type source struct {
 	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-// typed is the source of a resource of one of the three groups; list makes an
-// empty list of its kind.
-func (c *client) source(version schema.GroupVersion, resource string, list func() runtime.Object) source {
+// source is that of a resource of one of the three groups; list makes an empty
+// list of its kind. Only objects whose fields the selector matches are read; empty
+// for all.
+func (c *client) source(version schema.GroupVersion, resource, selector string, list func() runtime.Object) source {
 	request := func(options metav1.ListOptions) *rest.Request {
+		options.FieldSelector = selector
 		return c.typed[version].Get().Resource(resource).VersionedParams(&options, metav1.ParameterCodec)
 	}
 	return source{

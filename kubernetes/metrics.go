@@ -21,7 +21,7 @@ type Status struct {
 	Failing bool
 }
 
-// Status returns that of each resource.
+// Status returns that of each resource that is read.
 func (w *Watcher) Status() []Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -36,6 +36,9 @@ func (w *Watcher) Status() []Status {
 	now := time.Now()
 	var list []Status
 	for _, r := range w.resources() {
+		if r.unwanted {
+			continue
+		}
 		s := Status{Resource: r.name, Objects: counts[r], Duration: r.duration, Missing: r.missing(), Failing: r.err != nil}
 		switch {
 		case r.current:

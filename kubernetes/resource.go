@@ -21,6 +21,8 @@ type resource struct {
 	// name is the resource's, as RBAC has it, with the group for those that not
 	// every cluster has: "pods", "ciliumnetworkpolicies.cilium.io".
 	name string
+	// unwanted says that it is not read at all.
+	unwanted bool
 
 	// Guarded by watcher.mu.
 	read     bool      // it was listed once, at least
@@ -184,6 +186,8 @@ func (r *resource) changes(change func()) {
 // are. The caller holds the lock.
 func (r *resource) missing() string {
 	switch {
+	case r.unwanted:
+		return "the agent of a node does not read them"
 	case r.refused != nil && apierrors.IsForbidden(r.refused):
 		return "the API server forbids to list and watch them"
 	case r.refused != nil:
@@ -198,4 +202,4 @@ func (r *resource) missing() string {
 
 // settled says whether there is an answer to what the resource holds, be it a
 // refusal. The caller holds the lock.
-func (r *resource) settled() bool { return r.read || r.refused != nil }
+func (r *resource) settled() bool { return r.read || r.refused != nil || r.unwanted }

@@ -30,6 +30,9 @@ type Options struct {
 	// Discover is the time between two looks at which kinds of policies there are; 30
 	// seconds when zero.
 	Discover time.Duration
+	// Node, if not empty, is all that is read: the node of this name and its pods.
+	// That is what the agent of a node needs to know whose its namespaces are.
+	Node string
 }
 
 // Watcher keeps the state of a cluster while it runs. Its methods may be called
@@ -77,14 +80,26 @@ func New(config *rest.Config, options Options) (*Watcher, error) {
 		return nil, err
 	}
 	w := &Watcher{options: options, client: c, changed: make(chan struct{})}
-	w.pods = add(w, "pods", c.source(corev1.SchemeGroupVersion, "pods", func() runtime.Object { return new(corev1.PodList) }), keepPod)
-	w.nodes = add(w, "nodes", c.source(corev1.SchemeGroupVersion, "nodes", func() runtime.Object { return new(corev1.NodeList) }), cluster.KeepNode)
-	w.services = add(w, "services", c.source(corev1.SchemeGroupVersion, "services", func() runtime.Object { return new(corev1.ServiceList) }), cluster.KeepService)
-	w.slices = add(w, "endpointslices", c.source(discoveryv1.SchemeGroupVersion, "endpointslices", func() runtime.Object { return new(discoveryv1.EndpointSliceList) }), keepEndpointSlice)
-	w.namespaces = add(w, "namespaces", c.source(corev1.SchemeGroupVersion, "namespaces", func() runtime.Object { return new(corev1.NamespaceList) }), cluster.KeepNamespace)
-	w.policies = add(w, "networkpolicies", c.source(networkingv1.SchemeGroupVersion, "networkpolicies", func() runtime.Object { return new(networkingv1.NetworkPolicyList) }), cluster.KeepNetworkPolicy)
+	ofNode, itself := "", ""
+	if options.Node != "" {
+		ofNode, itself = "spec.nodeName="+options.Node, "metadata.name="+options.Node
+	}
+	core, discovery, networking := corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion
+	w.pods = add(w, "pods", c.source(core, "pods", ofNode, func() runtime.Object { return new(corev1.PodList) }), keepPod)
+	w.nodes = add(w, "nodes", c.source(core, "nodes", itself, func() runtime.Object { return new(corev1.NodeList) }), cluster.KeepNode)
+	ofAgent := w.fillers
+	w.services = add(w, "services", c.source(core, "services", "", func() runtime.Object { return new(corev1.ServiceList) }), cluster.KeepService)
+	w.slices = add(w, "endpointslices", c.source(discovery, "endpointslices", "", func() runtime.Object { return new(discoveryv1.EndpointSliceList) }), keepEndpointSlice)
+	w.namespaces = add(w, "namespaces", c.source(core, "namespaces", "", func() runtime.Object { return new(corev1.NamespaceList) }), cluster.KeepNamespace)
+	w.policies = add(w, "networkpolicies", c.source(networking, "networkpolicies", "", func() runtime.Object { return new(networkingv1.NetworkPolicyList) }), cluster.KeepNetworkPolicy)
 	w.others = &otherPolicies{resource: &resource{watcher: w, name: otherPoliciesName}, stores: map[schema.GroupVersionResource]*policyStore{}}
 	w.fillers = append(w.fillers, func(ctx context.Context) { w.others.run(ctx, c) })
+	if options.Node != "" {
+		w.fillers = ofAgent
+		for _, r := range []*resource{w.services.resource, w.slices.resource, w.namespaces.resource, w.policies.resource, w.others.resource} {
+			r.unwanted = true
+		}
+	}
 	return w, nil
 }
 

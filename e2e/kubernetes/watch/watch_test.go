@@ -154,6 +154,7 @@ func TestWatcher(t *testing.T) {
 		{"cut connections lose nothing", cutConnectionsLoseNothing},
 		{"connections that fall silent are found dead", silenceIsFoundOut},
 		{"what one may not read is missing, and nothing else", forbiddenIsMissing},
+		{"an agent keeps to its node", agentKeepsToItsNode},
 		{"once is enough for a bundle", readOnce},
 		{"collect writes what is allowed, and names what was refused", collectWrites},
 		{"the daemon says what it knows and how old it is", daemonSays},
@@ -343,9 +344,46 @@ func forbiddenIsMissing(s *apiServer) {
 		s.t.Fatal(err)
 	}
 	s.awaitState(w, "it is missing again when it is asked for again", func(o *cluster.Objects) bool {
-		all.cut() // a watch that is open goes on
+		if !slices.ContainsFunc(w.Status(), func(r kubernetes.Status) bool { return r.Failing }) {
+			all.cut() // a watch that is open goes on
+		}
 		return maps.Equal(o.Missing, want)
 	})
+}
+
+func agentKeepsToItsNode(s *apiServer) {
+	for _, name := range []string{"mine", "other"} {
+		s.create("nodes", "{apiVersion: v1, kind: Node, metadata: {name: "+name+"}}")
+		s.create("pods", "{apiVersion: v1, kind: Pod, metadata: {name: of-"+name+", namespace: default}, spec: {nodeName: "+name+", containers: [{name: c, image: none}]}}")
+	}
+	w, err := kubernetes.New(s.config(adminToken), kubernetes.Options{Log: quiet, Node: "mine"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	var running sync.WaitGroup
+	running.Go(func() { w.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if err := w.Settle(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	o := w.State().Objects
+	if len(o.Nodes) != 1 || o.Nodes[0].Name != "mine" || len(o.Pods) != 1 || o.Pods[0].Name != "of-mine" || o.Missing["services"] == "" {
+		s.t.Errorf("got %d nodes, %d pods, missing %v", len(o.Nodes), len(o.Pods), o.Missing)
+	}
+	if status := w.Status(); len(status) != 2 || status[0].Missing+status[1].Missing != "" {
+		s.t.Errorf("got %+v", status)
+	}
+	s.create("pods", "{apiVersion: v1, kind: Pod, metadata: {name: later, namespace: default}, spec: {nodeName: mine, containers: [{name: c, image: none}]}}")
+	s.awaitState(w, "a later pod of the node is there", func(o *cluster.Objects) bool { return len(o.Pods) == 2 })
+	now := int64(0)
+	for _, pod := range []string{"of-mine", "of-other", "later"} {
+		if err := s.resource("v1", "pods", "default").Delete(s.t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.awaitState(w, "and no pod is left", func(o *cluster.Objects) bool { return len(o.Pods) == 0 })
 }
 
 func readOnce(s *apiServer) {
