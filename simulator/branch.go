@@ -109,7 +109,9 @@ type branch struct {
 }
 
 // explore walks once for each combination of alternatives and joins the paths.
-func explore(walk func(*dice) *verdict.Path) []verdict.Path {
+// Where a doubt is only about which of several paths is taken, of those that
+// equivalent names (nil for none), and they end alike, the verdict is certain.
+func explore(walk func(*dice) *verdict.Path, equivalent func(*verdict.Path) bool) []verdict.Path {
 	root := &branch{}
 	pending := [][]int{nil}
 	for walks := 0; len(pending) > 0 && walks < maxWalks; walks++ {
@@ -134,7 +136,7 @@ func explore(walk func(*dice) *verdict.Path) []verdict.Path {
 		}
 		root.insert(d.log, path)
 	}
-	return root.fold()
+	return root.fold(equivalent)
 }
 
 func (b *branch) insert(log []choice, path *verdict.Path) {
@@ -152,14 +154,14 @@ func (b *branch) insert(log []choice, path *verdict.Path) {
 }
 
 // fold joins the paths below the branch.
-func (b *branch) fold() []verdict.Path {
+func (b *branch) fold(equivalent func(*verdict.Path) bool) []verdict.Path {
 	if b.path != nil {
 		one := 1.0
 		b.path.Probability = &one
 		return []verdict.Path{*b.path}
 	}
 	if b.doubt != nil {
-		return b.foldDoubt()
+		return b.foldDoubt(equivalent)
 	}
 	var paths []verdict.Path
 	for i, kid := range b.kids {
@@ -167,7 +169,7 @@ func (b *branch) fold() []verdict.Path {
 		if kid == nil {
 			below = []verdict.Path{notWalked()}
 		} else {
-			below = kid.fold()
+			below = kid.fold(equivalent)
 		}
 		for j := range below {
 			p := &below[j]
@@ -184,26 +186,30 @@ func (b *branch) fold() []verdict.Path {
 }
 
 // foldDoubt joins alternatives of which only one is real, nobody knows which.
-func (b *branch) foldDoubt() []verdict.Path {
-	var first []verdict.Path
-	var sources []verdict.Path // of the others
+func (b *branch) foldDoubt(equivalent func(*verdict.Path) bool) []verdict.Path {
+	var first, all []verdict.Path
 	agree, verdictsAgree := true, true
 	for _, kid := range b.kids {
 		if kid == nil {
 			agree, verdictsAgree = false, false
 			continue
 		}
-		below := kid.fold()
+		below := kid.fold(equivalent)
+		all = append(all, below...)
 		if first == nil {
 			first = below
 			continue
 		}
 		agree = agree && sameFates(first, below, fateOf)
-		sources = append(sources, below...)
 		verdictsAgree = verdictsAgree && sameFates(first, below, lessOutcome)
 	}
 	if agree {
-		forgetSources(first, sources, b.doubt)
+		forgetSources(first, all[len(first):], b.doubt)
+		return first
+	}
+	if equivalent != nil && !slices.Contains(b.kids, nil) && endAlike(all, equivalent) {
+		first = withoutWeights(all)
+		forgetSources(first, all, b.doubt)
 		return first
 	}
 	for i := range first {
@@ -234,6 +240,33 @@ func forgetSources(paths, others []verdict.Path, doubt *verdict.Finding) {
 			p.SeenAs, p.Findings = verdict.Source{}, append(p.Findings, f)
 		}
 	}
+}
+
+// endAlike says whether all paths are equivalent, and what becomes of the
+// connection is the same on each.
+func endAlike(paths []verdict.Path, equivalent func(*verdict.Path) bool) bool {
+	for i := range paths {
+		if p := &paths[i]; p.Verdict == verdict.Unknown || p.Verdict != paths[0].Verdict || p.Outcome != paths[0].Outcome || !equivalent(p) {
+			return false
+		}
+	}
+	return true
+}
+
+// withoutWeights are the paths that lead to different places, each once: how
+// likely one is, is not known.
+func withoutWeights(paths []verdict.Path) []verdict.Path {
+	seen := make(map[verdict.Destination]bool)
+	var different []verdict.Path
+	for _, p := range paths {
+		if seen[p.Destination] {
+			continue
+		}
+		seen[p.Destination] = true
+		p.Probability = nil
+		different = append(different, p)
+	}
+	return different
 }
 
 // dropFatal removes what ends only one of two possible ways.

@@ -44,7 +44,7 @@ func TestEveryAlternativeOfADiceIsWalkedWithItsProbability(t *testing.T) {
 			return fateful(verdict.Unreachable, "b")
 		}
 		return fateful(verdict.Reachable, "c")
-	})
+	}, nil)
 	want := shares{"a reachable": 0.25, "b unreachable": 0.375, "c reachable": 0.375}
 	if diff := cmp.Diff(want, sharesOf(t, paths)); diff != "" {
 		t.Error(diff)
@@ -61,7 +61,7 @@ func TestADoubtThatChangesNothingIsCertain(t *testing.T) {
 	paths := explore(func(d *dice) *verdict.Path {
 		d.ask(choice{alternatives: 2, doubt: doubtAbout("match recent")})
 		return fateful(verdict.Unreachable, "a")
-	})
+	}, nil)
 	if len(paths) != 1 || paths[0].Verdict != verdict.Unreachable || len(paths[0].Findings) != 0 {
 		t.Errorf("got %+v, want one unreachable path without the doubt", paths)
 	}
@@ -73,10 +73,36 @@ func TestADoubtThatDecidesIsUnknownAndNamed(t *testing.T) {
 			return fateful(verdict.Unreachable, "a")
 		}
 		return fateful(verdict.Reachable, "a")
-	})
+	}, nil)
 	if len(paths) != 1 || paths[0].Verdict != verdict.Unknown || paths[0].Delivered ||
 		len(paths[0].Findings) != 1 || paths[0].Findings[0].Code != verdict.UnmodelledRule {
 		t.Errorf("got %+v, want one unknown path with the doubt as its finding", paths)
+	}
+}
+
+// As kube-proxy keeps a client with the backend that it had before, if it has.
+func TestADoubtAboutWhichBackendTakesTheConnectionIsNone(t *testing.T) {
+	backends := func(p *verdict.Path) bool { return p.Destination.IP != "elsewhere" }
+	sticky := func(last verdict.Verdict, to string) []verdict.Path {
+		return explore(func(d *dice) *verdict.Path {
+			if d.ask(choice{alternatives: 2, doubt: doubtAbout("match recent")}) == 1 {
+				return fateful(verdict.Reachable, "a")
+			}
+			if d.ask(choice{alternatives: 2, weights: []float64{0.5, 0.5}}) == 0 {
+				return fateful(verdict.Reachable, "a")
+			}
+			return fateful(last, to)
+		}, backends)
+	}
+	paths := sticky(verdict.Reachable, "b")
+	if len(paths) != 2 || paths[0].Destination.IP != "a" || paths[1].Destination.IP != "b" || paths[0].Probability != nil || Join(paths) != verdict.Reachable {
+		t.Errorf("got %+v, want one path to each backend, reachable", paths)
+	}
+	if paths := sticky(verdict.Unreachable, "b"); Join(paths) != verdict.Unknown {
+		t.Errorf("got %+v, want unknown where one of the backends fails", paths)
+	}
+	if paths := sticky(verdict.Reachable, "elsewhere"); Join(paths) != verdict.Unknown {
+		t.Errorf("got %+v, want unknown where one way leads to no backend", paths)
 	}
 }
 
@@ -89,7 +115,7 @@ func TestADoubtOnOneBackendLeavesTheOthersCertain(t *testing.T) {
 			return fateful(verdict.Reachable, "b")
 		}
 		return fateful(verdict.Unreachable, "b")
-	})
+	}, nil)
 	want := shares{"a reachable": 0.5, "b unknown": 0.5}
 	if diff := cmp.Diff(want, sharesOf(t, paths)); diff != "" {
 		t.Error(diff)
@@ -107,7 +133,7 @@ func TestTooManyAlternativesAreUnknown(t *testing.T) {
 			d.ask(choice{alternatives: 2, weights: []float64{0.5, 0.5}})
 		}
 		return fateful(verdict.Reachable, "a")
-	})
+	}, nil)
 	if walks != maxWalks {
 		t.Errorf("%d walks, bound is %d", walks, maxWalks)
 	}

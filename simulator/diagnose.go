@@ -30,10 +30,11 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 		r.Reasons = append(r.Reasons, *finding)
 		return r, nil
 	}
-	ws := w.workspaces.take(w)
-	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) })
-	w.workspaces.put(ws)
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
+	e.findService()
+	ws := w.workspaces.take(w)
+	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) }, e.toBackend())
+	w.workspaces.put(ws)
 	e.explain()
 	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()

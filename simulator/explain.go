@@ -26,7 +26,7 @@ type explainer struct {
 }
 
 func (e *explainer) explain() {
-	e.findService()
+	e.findNode()
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
@@ -202,6 +202,29 @@ func (e *explainer) findService() {
 			}
 		}
 	}
+}
+
+// toBackend says of a path whether it leads to an endpoint of the service that
+// is asked for: which of them takes a connection is no doubt about it. It is nil
+// if no service is.
+func (e *explainer) toBackend() func(*verdict.Path) bool {
+	if e.service == nil {
+		return nil
+	}
+	var endpoints map[string]bool // only doubts ask
+	return func(p *verdict.Path) bool {
+		if endpoints == nil {
+			endpoints = make(map[string]bool)
+			for _, b := range e.w.cluster.Endpoints(e.service, e.use.Port, e.use.Protocol, e.use.IPv6) {
+				endpoints[b.Addr.String()] = true
+			}
+		}
+		return endpoints[destination(p)]
+	}
+}
+
+// findNode says where the service is translated.
+func (e *explainer) findNode() {
 	if from := e.flow.from; from != nil && (from.Kind == netstack.KindPod || from.Kind == netstack.KindNode) {
 		e.use.FromInside, e.use.Node = true, from.Node
 		return

@@ -125,9 +125,12 @@ func lines(text []byte) (list []string) {
 // The diagnosis sees all namespaces. Another, that sees those of nodes and pods
 // alone, as in a real cluster, may say the same or that it does not know; the tag
 // "inside" is for what is expected of that one. It judges what enters with via, too.
+// The tag "some" is for a choice that the kernel makes once: some of what is
+// diagnosed is seen then, and nothing else.
 type expectation struct {
 	tags     []string
 	inside   bool
+	some     bool
 	query    verdict.Query
 	outcomes string
 	verdict  verdict.Verdict
@@ -153,8 +156,10 @@ func parseExpectation(line string) (*expectation, error) {
 	if m[6] != "" {
 		e.query.Via, e.inside = &verdict.Via{Namespace: m[6], Interface: m[7]}, true
 	}
-	if at := slices.Index(e.tags, "inside"); at >= 0 {
-		e.inside, e.tags = true, slices.Delete(e.tags, at, at+1)
+	for tag, flag := range map[string]*bool{"inside": &e.inside, "some": &e.some} {
+		if at := slices.Index(e.tags, tag); at >= 0 {
+			*flag, e.tags = true, slices.Delete(e.tags, at, at+1)
+		}
 	}
 	if !e.verdict.Valid() {
 		return nil, fmt.Errorf("expectation %q: there is no verdict %q", line, e.verdict)

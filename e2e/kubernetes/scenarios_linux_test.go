@@ -338,14 +338,15 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) {
 	if err != nil {
 		errorf("%v", err)
 	}
-	if !report.Boundary { // who answers outside is not known, nor whether anybody does
+	// What happens outside is not known; where the diagnosis knows nothing, all is right.
+	if !report.Boundary && report.Verdict != verdict.Unknown {
 		for ending := range real {
 			if !simulated[ending] {
 				errorf("the kernel made it %+v; simulated were %+v", ending, simulated)
 			}
 		}
 		for ending := range simulated {
-			if real[ending] == 0 {
+			if real[ending] == 0 && !e.some {
 				errorf("simulated %+v; what connections came to: %+v", ending, real)
 			}
 		}
@@ -390,7 +391,11 @@ func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
 // 40 connections miss one with a probability of 2 to the -39.
 func (s *stage) connect(ctx context.Context, e *expectation, from string, to netip.AddrPort, simulated map[ending]bool, hosts map[string]string) (map[ending]int, error) {
 	real := map[ending]int{}
-	for range 40 {
+	tries := 40
+	if e.some {
+		tries = 3
+	}
+	for range tries {
 		fate, err := lab.ConnectFrom(ctx, from, to, lab.ConnectOptions{Protocol: string(e.query.Protocol), FullSize: e.query.Protocol == verdict.TCP})
 		if err != nil {
 			return real, err
