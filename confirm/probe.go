@@ -41,6 +41,15 @@ type Seen struct {
 	Source netip.AddrPort `json:"source,omitzero"` // the client's end
 }
 
+// Outcomes lists what may be seen.
+func Outcomes() []verdict.Outcome {
+	return []verdict.Outcome{
+		verdict.OutcomeEstablished, verdict.OutcomeAnswered, verdict.OutcomeRefused, verdict.OutcomeReset, verdict.OutcomeTimeout,
+		verdict.OutcomeNetUnreachable, verdict.OutcomeHostUnreachable, verdict.OutcomeProhibited, verdict.OutcomeMessageTooLong,
+		verdict.OutcomeInconclusive,
+	}
+}
+
 func probeOf(q *verdict.Query, start simulator.Start) Probe {
 	return Probe{
 		Protocol: q.Protocol, Source: start.Source, Destination: start.Destination, Port: q.Port, SourcePort: q.SourcePort,

@@ -58,9 +58,6 @@ func (s *server) diagnosePost(c echo.Context) error {
 	if err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
 	}
-	if q.Confirm {
-		return fail(http.StatusNotImplemented, "not-available", "confirm: confirming with a real probe is not available yet")
-	}
 	return s.diagnose(c, q)
 }
 
@@ -86,9 +83,15 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if report.Verdict != verdict.Reachable && v.began.Before(asked) {
 		// Whoever asks may just have mended what the view still shows broken.
 		if fresh, err := s.network.view(ctx, asked); err == nil && fresh != v {
-			if report, err = fresh.Diagnose(q); err != nil {
+			v = fresh
+			if report, err = v.Diagnose(q); err != nil {
 				return fail(http.StatusBadRequest, "bad-query", "%v", err)
 			}
+		}
+	}
+	if q.Confirm {
+		if report, err = s.confirmation.confirm(ctx, v, report); err != nil {
+			return err
 		}
 	}
 	s.metrics.published(report)

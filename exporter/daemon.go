@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/privsep"
 	"github.com/plumbline-net/plumbline/probes"
@@ -67,17 +69,18 @@ type Options struct {
 
 // Daemon is a daemon that listens already. Run it or close it.
 type Daemon struct {
-	options   Options
-	log       *slog.Logger
-	*endpoint          // nil for an agent of which another process serves
-	serving   *serving // nil for all others
-	metrics   *metrics
-	network   *network
-	runner    *schedules.Runner
-	live      *live                // nil without a collector
-	fleet     *fleet               // nil but for a controller
-	cluster   *clusterWatch        // nil without an API server
-	reviewer  *kubernetes.Reviewer // nil without authorization by the API server
+	options      Options
+	log          *slog.Logger
+	*endpoint             // nil for an agent of which another process serves
+	serving      *serving // nil for all others
+	metrics      *metrics
+	network      *network
+	runner       *schedules.Runner
+	confirmation *confirmation
+	live         *live                // nil without a collector
+	fleet        *fleet               // nil but for a controller
+	cluster      *clusterWatch        // nil without an API server
+	reviewer     *kubernetes.Reviewer // nil without authorization by the API server
 	*leadership
 
 	reloading sync.Mutex
@@ -125,7 +128,10 @@ func New(options Options) (*Daemon, error) {
 		d.endpoint.close()
 		return nil, err
 	}
-	d.runner = schedules.New(schedules.Options{Source: d.network, Log: options.Log, Published: d.metrics.published, Leads: d.leads})
+	d.confirmation = newConfirmation(d.network, d.sender(), d.config.Load, d.metrics)
+	d.runner = schedules.New(schedules.Options{
+		Source: d.network, Log: options.Log, Confirm: d.confirmation.ofRun, Published: d.metrics.published, Leads: d.leads,
+	})
 	d.metrics.registry.MustRegister(d.leader, newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
 	if err := d.apply(config); err != nil {
 		d.Close()
@@ -153,7 +159,7 @@ func (o *Options) defaults() {
 // answer makes what answers requests, here or in the process that serves.
 func (d *Daemon) answer(config *schedules.Config) (err error) {
 	s := &server{
-		network: d.network, runner: d.runner, metrics: d.metrics, config: d.config.Load,
+		network: d.network, runner: d.runner, metrics: d.metrics, confirmation: d.confirmation, config: d.config.Load,
 		reload: d.Reload, leads: d.leads, log: d.log,
 	}
 	var privileged http.Handler
@@ -210,6 +216,16 @@ func (d *Daemon) source(config *schedules.Config) (collectFunc, error) {
 	d.live = newLive(config, d.cluster, options.Log)
 	d.metrics.registry.MustRegister(d.live)
 	return d.live.collect, nil
+}
+
+// sender is what sends real probes, as the role has it.
+func (d *Daemon) sender() confirm.Sender {
+	if d.live != nil {
+		return confirm.Here(d.live.inside)
+	}
+	return func(context.Context, simulator.Start, confirm.Probe) (confirm.Seen, error) {
+		return confirm.Seen{}, errors.New("a controller sends no probes")
+	}
 }
 
 // objects are the Kubernetes objects that a controller knows.
@@ -321,6 +337,7 @@ func (d *Daemon) apply(config *schedules.Config) error {
 	}
 	d.config.Store(config)
 	d.network.maxAge.Store(int64(config.SnapshotMaxAge))
+	d.confirmation.configure(config.Confirm)
 	if d.live != nil {
 		d.live.configure(config.Collector)
 	}

@@ -60,6 +60,11 @@ func (l *live) collect(ctx context.Context) (*simulator.Snapshot, error) {
 	return l.current().Collect(ctx)
 }
 
+// inside runs fn in a network namespace that was collected.
+func (l *live) inside(namespace string, fn func() error) error {
+	return l.current().Inside(namespace, fn)
+}
+
 // Describe implements prometheus.Collector.
 func (l *live) Describe(ch chan<- *prometheus.Desc) {
 	collector.NewMetrics(l.current()).Describe(ch)

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -16,6 +17,7 @@ import (
 type metrics struct {
 	phases         *prometheus.HistogramVec
 	failures       *prometheus.CounterVec
+	agreement      *prometheus.CounterVec
 	reloadSuccess  prometheus.Gauge
 	reloadSeconds  prometheus.Gauge
 	registry       *prometheus.Registry
@@ -26,7 +28,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "plumbline_diagnosis_duration_seconds",
-			Help:                            "Time that each phase of a diagnosis took, in seconds: collect and compile once for each collection, simulate once for each path.",
+			Help:                            "Time that each phase of a diagnosis took, in seconds: collect and compile once for each collection, simulate once for each path, probe once for each real probe.",
 			Buckets:                         []float64{.00001, .0001, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
@@ -36,6 +38,10 @@ func newMetrics() *metrics {
 			Name: "plumbline_diagnosis_failures_total",
 			Help: "Published diagnoses, scheduled or on demand, that gave this reason for not being reachable: fatal, partial or undecided.",
 		}, []string{"reason"}),
+		agreement: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "plumbline_agreement_total",
+			Help: "Published reports with a real probe, by the outcome that was simulated and the one that was observed.",
+		}, []string{"simulated", "observed"}),
 		reloadSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "plumbline_config_last_reload_successful",
 			Help: "Whether the last attempt to load the configuration succeeded (1), or the one before it still runs (0).",
@@ -47,21 +53,32 @@ func newMetrics() *metrics {
 		registry:       prometheus.NewRegistry(),
 		failureReasons: make(map[verdict.Code]prometheus.Counter),
 	}
-	for _, phase := range []string{"collect", "compile", "simulate"} {
+	for _, phase := range []string{"collect", "compile", "simulate", "probe"} {
 		m.phases.WithLabelValues(phase)
 	}
 	for _, reason := range verdict.Catalogue() {
 		m.failureReasons[reason.Code] = m.failures.WithLabelValues(string(reason.Code))
 	}
-	m.registry.MustRegister(m.phases, m.failures, m.reloadSuccess, m.reloadSeconds,
+	// A counter that appears with the value 1 has not increased, as far as Prometheus
+	// is concerned.
+	for _, simulated := range verdict.Outcomes() {
+		for _, observed := range confirm.Outcomes() {
+			m.agreement.WithLabelValues(string(simulated), string(observed))
+		}
+	}
+	m.registry.MustRegister(m.phases, m.failures, m.agreement, m.reloadSuccess, m.reloadSeconds,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		version.NewCollector("plumbline"))
 	return m
 }
 
-// published counts the reasons of a report that someone gets to see.
+// published counts the reasons of a report that someone gets to see, and how a real
+// probe agrees with it.
 func (m *metrics) published(report *verdict.Report) {
+	if o := report.Observed; o != nil {
+		m.agreement.WithLabelValues(string(confirm.Simulated(report)), string(o.Outcome)).Inc()
+	}
 	for _, code := range schedules.FailureCodes(report, verdict.SeverityFatal, verdict.SeverityPartial, verdict.SeverityUndecided) {
 		if counter := m.failureReasons[code]; counter != nil {
 			counter.Inc()

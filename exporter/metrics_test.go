@@ -184,7 +184,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	}
 	defer fleet.close()
 	exported := slices.Concat(
-		described(m.phases), described(m.failures), described(m.reloadSuccess), described(m.reloadSeconds),
+		described(m.phases), described(m.failures), described(m.agreement), described(m.reloadSuccess), described(m.reloadSeconds),
 		described(newScheduleMetrics(func() []schedules.Status { return nil })),
 		described(newAgeMetrics(nil)), described(p), described(kubernetes.NewMetrics(nil)),
 		described(collector.NewMetrics(collector.New(collector.Options{}))),

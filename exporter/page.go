@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 //go:embed page.html
@@ -16,7 +18,8 @@ var pageText string
 
 // page shows a person what there is. It runs no script.
 func (s *server) page(c echo.Context) error {
-	page, err := template.New("page").Parse(pageText)
+	disagrees := func(o *verdict.Observed) bool { return o.Agrees != nil && !*o.Agrees }
+	page, err := template.New("page").Funcs(template.FuncMap{"disagrees": disagrees}).Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("page: %w", err)
 	}

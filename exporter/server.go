@@ -48,13 +48,14 @@ func fail(status int, code, format string, args ...any) error {
 
 // server answers HTTP requests from a runner and a network.
 type server struct {
-	network *network
-	runner  *schedules.Runner
-	metrics *metrics
-	config  func() *schedules.Config
-	reload  func() error
-	leads   func() bool // whether schedules run here
-	log     *slog.Logger
+	network      *network
+	runner       *schedules.Runner
+	metrics      *metrics
+	confirmation *confirmation
+	config       func() *schedules.Config
+	reload       func() error
+	leads        func() bool // whether schedules run here
+	log          *slog.Logger
 	// reviewer says who may do what; nil for whoever gets here.
 	reviewer reviewer
 	// listen is the host part of the address that was asked to listen on.

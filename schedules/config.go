@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Schedules []Schedule
 	Collector Collector
+	Confirm   Confirm
 	// Kubernetes says how to reach the API server of the cluster.
 	Kubernetes Kubernetes
 	// SnapshotMaxAge is the age from which state is too old to judge by:
@@ -109,6 +110,15 @@ type Collector struct {
 	MaxAge time.Duration
 }
 
+// Confirm bounds real probes.
+type Confirm struct {
+	// Timeout is how long the answer to one is waited for.
+	Timeout time.Duration
+	// PerSecond is how many are sent in a second, by all schedules and questions
+	// together.
+	PerSecond int
+}
+
 // Kubernetes says how to reach an API server. The zero value has none.
 type Kubernetes struct {
 	// Kubeconfig is a file in kubectl's format.
@@ -160,6 +170,7 @@ func (s Schedule) Equal(other Schedule) bool { return reflect.DeepEqual(s, other
 func Default() *Config {
 	return &Config{
 		Collector:      Collector{MaxAge: 10 * time.Second},
+		Confirm:        Confirm{Timeout: 2 * time.Second, PerSecond: 20},
 		SnapshotMaxAge: 5 * time.Minute,
 		MaxPathSeries:  100,
 		History:        1000,
@@ -168,6 +179,9 @@ func Default() *Config {
 		Controller:     Controller{Timeout: 30 * time.Second},
 	}
 }
+
+// maxProbeTimeout is what is waited for at most: longer says nothing more.
+const maxProbeTimeout = 10 * time.Second
 
 // maxConfigSize is far above any real configuration; reading stops there.
 const maxConfigSize = 4 << 20
@@ -232,6 +246,18 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 				"namespaces": texts(d, &c.Collector.Namespaces, validPattern),
 				"manifests":  scalar(d, &c.Collector.Manifests, d.directory),
 				"maxAge":     scalar(d, &c.Collector.MaxAge, duration(0)),
+			})
+		},
+		"confirm": func(node *yaml.Node, at string) error {
+			return d.mapping(node, at, fields{
+				"timeout": scalar(d, &c.Confirm.Timeout, func(s string) (time.Duration, error) {
+					timeout, err := duration(100 * time.Millisecond)(s)
+					if err == nil && timeout > maxProbeTimeout {
+						err = fmt.Errorf("is more than %s", maxProbeTimeout)
+					}
+					return timeout, err
+				}),
+				"perSecond": scalar(d, &c.Confirm.PerSecond, number[int](1, 1000)),
 			})
 		},
 		"kubernetes": func(node *yaml.Node, at string) error {
@@ -418,13 +444,7 @@ func (d decoder) schedule(node *yaml.Node, at string) (Schedule, error) {
 			}
 			return v, nil
 		}),
-		"confirm": scalar(d, &q.Confirm, func(s string) (bool, error) {
-			confirm, err := boolean(s)
-			if err == nil && confirm {
-				err = errors.New("confirming with a real probe is not available yet")
-			}
-			return confirm, err
-		}),
+		"confirm":    scalar(d, &q.Confirm, boolean),
 		"sourcePort": noting(scalar(d, &q.SourcePort, number[uint16](1, 65535))),
 		"mark":       scalar(d, &q.Mark, number[uint32](0, 1<<32-1)),
 		"uid": func(node *yaml.Node, at string) error {

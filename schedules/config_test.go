@@ -64,7 +64,7 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
 		{
 			"an unknown key at the top", "history: 1\nscedules: []\n",
-			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, controller, history, jitter, kubernetes, maxPathSeries, node, probes, schedules, snapshotMaxAge, web`,
+			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, confirm, controller, history, jitter, kubernetes, maxPathSeries, node, probes, schedules, snapshotMaxAge, web`,
 		},
 		{"a key given twice", "history: 1\njitter: 0\nhistory: 2\n", `p.yaml:3: history: given twice, first in line 1`},
 		{"a merge key", "web: &w {}\ncollector:\n  <<: *w\n", `p.yaml:3: collector.<<: unknown key; known keys are manifests, maxAge, namespaces`},
@@ -117,7 +117,8 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 		{"an ICMP type for tcp", one("port: 80", "icmpType: 8"), `p.yaml:7: schedules[0].icmpType: "8": tcp has no ICMP type`},
 		{"an unknown protocol", one("port: 80", "protocol: TCP"), `p.yaml:7: schedules[0].protocol: "TCP": is not one of tcp, udp, sctp, icmp`},
 		{"an expectation that cannot hold", one("port: 80", "expect: degraded"), `p.yaml:7: schedules[0].expect: "degraded": is not reachable or unreachable`},
-		{"confirm", one("port: 80", "confirm: true"), `p.yaml:7: schedules[0].confirm: "true": confirming with a real probe is not available yet`},
+		{"a probe that waits for ever", "confirm: {timeout: 1m}", `p.yaml:1: confirm.timeout: "1m": is more than 10s`},
+		{"no probes at all", "confirm: {perSecond: 0}", `p.yaml:1: confirm.perSecond: "0": is not a whole number from 1 to 1000`},
 		{"confirm with a word", one("port: 80", "confirm: yes"), `p.yaml:7: schedules[0].confirm: "yes": is not true or false`},
 		{"a source port beyond the range", one("port: 80", "sourcePort: 0"), `p.yaml:7: schedules[0].sourcePort: "0": is not a whole number from 1 to 65535`},
 		{"a negative mark", one("port: 80", "mark: -1"), `p.yaml:7: schedules[0].mark: "-1": is not a whole number from 0 to 4294967295`},
@@ -174,7 +175,7 @@ schedules:
   port: 80
   protocol: udp
   expect: unreachable
-  confirm: false
+  confirm: true
   sourcePort: 1024
   mark: 0x4000
   uid: 0
@@ -186,6 +187,7 @@ collector:
   namespaces: [lab-*]
   manifests: manifests
   maxAge: 3s
+confirm: {timeout: 1500ms, perSecond: 5}
 snapshotMaxAge: 1m
 maxPathSeries: 7
 history: 8
@@ -217,7 +219,7 @@ controller:
 				Name: "web-to-api", Cron: "*/1 * * * *", From: selector(t, "pods:shop?app=web"), To: selector(t, "svc:shop/api"),
 				Query: verdict.Query{
 					Port: 80, Protocol: verdict.UDP, Expect: verdict.Unreachable, SourcePort: 1024, Mark: 0x4000, UID: &uid,
-					DSCP: 46, Size: 1500, Via: &verdict.Via{Namespace: "node-1", Interface: "eth0"},
+					DSCP: 46, Size: 1500, Confirm: true, Via: &verdict.Via{Namespace: "node-1", Interface: "eth0"},
 				},
 			},
 			{
@@ -226,6 +228,7 @@ controller:
 			},
 		},
 		Collector:      Collector{Namespaces: []string{"lab-*"}, Manifests: filepath.Join(dir, "manifests"), MaxAge: 3 * time.Second},
+		Confirm:        Confirm{Timeout: 1500 * time.Millisecond, PerSecond: 5},
 		SnapshotMaxAge: time.Minute,
 		MaxPathSeries:  7,
 		History:        8,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -42,6 +43,10 @@ type Source interface {
 type Options struct {
 	Source Source
 	Log    *slog.Logger
+	// Confirm adds to a report, which the view made, what a real probe sees, for
+	// schedules that want it. The report that it returns may be of a later view. Its
+	// error is the context's. Nil if there are no real probes.
+	Confirm func(context.Context, View, *verdict.Report) (*verdict.Report, error)
 	// Published, if not nil, is called with every report that is published.
 	Published func(*verdict.Report)
 	// Leads, if not nil, says whether this runner may run schedules at this moment,
@@ -97,6 +102,7 @@ type failures struct {
 
 type pathState struct {
 	query    verdict.Query
+	observed *verdict.Observed // by the last run
 	record   *Record
 	failures uint64
 	backends Backends
@@ -236,6 +242,7 @@ func (r *Runner) leads() bool { return r.options.Leads == nil || r.options.Leads
 type result struct {
 	query  verdict.Query
 	report *verdict.Report
+	view   View // that made it; nil if none did
 }
 
 // diagnose makes the reports of one run. A schedule that cannot be expanded
@@ -269,19 +276,43 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 		if failing(report.Verdict) && before[PathLabel(q)] != report.Verdict {
 			doubtful = append(doubtful, len(results))
 		}
-		results = append(results, result{q, report})
+		results = append(results, result{q, report, view})
 	}
-	if err := r.confirm(s.ctx, view, results, doubtful); err != nil {
+	if err := r.lookAgain(s.ctx, view, results, doubtful); err != nil {
 		return nil, err
+	}
+	if s.Query.Confirm && r.options.Confirm != nil {
+		if err := r.confirm(s.ctx, results); err != nil {
+			return nil, err
+		}
 	}
 	return results, nil
 }
 
-// confirm diagnoses again, from state collected anew, what just began to fail:
+// probesAtOnce is how many paths of a schedule are waited for at the same time.
+const probesAtOnce = 16
+
+// confirm has real probes sent for all paths.
+func (r *Runner) confirm(ctx context.Context, results []result) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(probesAtOnce)
+	for i := range results {
+		group.Go(func() (err error) {
+			if !r.leads() {
+				return errNotLeading
+			}
+			results[i].report, err = r.options.Confirm(ctx, results[i].view, results[i].report)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// lookAgain diagnoses again, from state collected anew, what just began to fail:
 // namespaces are not read at one instant, and what looks like a fault may be a
 // change that was seen half. The second answer stands. If nothing newer can be
 // had (a failing collector, a bundle), the first does.
-func (r *Runner) confirm(ctx context.Context, view View, results []result, doubtful []int) error {
+func (r *Runner) lookAgain(ctx context.Context, view View, results []result, doubtful []int) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
@@ -294,7 +325,7 @@ func (r *Runner) confirm(ctx context.Context, view View, results []result, doubt
 		if err != nil {
 			return err
 		}
-		results[i].report = report
+		results[i].report, results[i].view = report, again
 	}
 	return ctx.Err()
 }
@@ -337,7 +368,7 @@ func (s *schedule) expand(pods []corev1.Pod) ([]verdict.Query, *result) {
 func (s *schedule) undecided(code verdict.Code, message string) result {
 	q := s.Query
 	q.From, q.To = s.From.String(), s.To.String()
-	return result{q, &verdict.Report{
+	return result{query: q, report: &verdict.Report{
 		Query:       q,
 		Verdict:     verdict.Unknown,
 		Reasons:     []verdict.Finding{verdict.NewFindingf(code, verdict.Where{}, nil, "%s", message)},
@@ -399,6 +430,7 @@ func (r *Runner) publish(s *schedule, config *Config, results []result, failure 
 func (r *Runner) update(schedule, name string, p *pathState, result result, now time.Time) {
 	record, changed := r.records.add(p.record, schedule, name, result.report, now)
 	p.query = result.query
+	p.observed = result.report.Observed
 	p.record = record
 	p.backends = countBackends(result.report)
 	if failing(record.Verdict) {

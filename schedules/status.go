@@ -53,6 +53,8 @@ type PathStatus struct {
 	// Failures counts the runs that found the path unreachable or degraded.
 	Failures uint64   `json:"failures"`
 	Backends Backends `json:"backends"`
+	// Observed is what a real probe saw in the last run; nil where none was sent.
+	Observed *verdict.Observed `json:"observed,omitempty"`
 	// Report is the id of the latest report.
 	Report  string   `json:"report"`
 	History []Change `json:"history"` // latest first; the first is the present state
@@ -115,6 +117,7 @@ func (r *Runner) status(s *schedule) Status {
 			ExpectationMet: expectationMet(p.query.Expect, record.Verdict),
 			Failures:       p.failures,
 			Backends:       p.backends,
+			Observed:       p.observed,
 			Report:         record.ID,
 			History:        slices.Clone(p.history),
 		})

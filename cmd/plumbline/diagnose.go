@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
@@ -92,6 +93,7 @@ Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
 	f.IntVar(&o.query.Size, "size", 0, "bytes of the full-size packets (default: as large as both ends permit)")
 	f.StringVar(&o.via, "via", "", "NAMESPACE,INTERFACE at which a packet from outside enters")
 	f.StringVar(&o.expect, "expect", "", "reachable or unreachable: noted in the report")
+	f.BoolVar(&o.query.Confirm, "confirm", false, "also send a real probe from the source, and compare")
 	f.StringVar(&o.bundle, "bundle", "", "directory or archive with the state to diagnose")
 	f.StringVar(&o.server, "server", "", "URL of a plumbline server that answers")
 	f.StringVar(&o.queries, "queries", "", "file with one JSON query a line; - for standard input")
@@ -111,6 +113,12 @@ func (o *diagnoseOptions) run(cmd *cobra.Command) error {
 	}
 	if o.bundle != "" && o.server != "" {
 		return usageError("--bundle and --server exclude each other")
+	}
+	if o.bundle != "" && o.query.Confirm {
+		return usageError("--confirm sends packets, and a bundle is somewhere else")
+	}
+	if o.queries != "" && o.query.Confirm {
+		return usageError("--confirm is for one query: in a file of --queries, each says \"confirm\" for itself")
 	}
 	if o.queries == "" {
 		if err := o.complete(cmd); err != nil {
@@ -173,26 +181,57 @@ func (o *diagnoseOptions) source(ctx context.Context) (answerer, error) {
 	if o.server != "" {
 		return o.remote()
 	}
-	snapshot, err := o.snapshot(ctx)
-	if err != nil {
-		return nil, err
+	if o.bundle != "" {
+		snapshot, err := bundle.Read(o.bundle)
+		if err != nil {
+			return nil, err
+		}
+		world, err := simulator.Compile(snapshot)
+		if err != nil {
+			return nil, err
+		}
+		return func(_ context.Context, q verdict.Query) (*verdict.Report, error) {
+			if q.Confirm {
+				return nil, errors.New("confirm: sends packets, and a bundle is somewhere else")
+			}
+			return world.Diagnose(q)
+		}, nil
 	}
-	world, err := simulator.Compile(snapshot)
-	if err != nil {
-		return nil, err
-	}
-	return func(_ context.Context, q verdict.Query) (*verdict.Report, error) { return world.Diagnose(q) }, nil
+	return o.live(ctx)
 }
 
-func (o *diagnoseOptions) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
-	if o.bundle != "" {
-		return bundle.Read(o.bundle)
-	}
+// live answers from the state of this host.
+func (o *diagnoseOptions) live(ctx context.Context) (answerer, error) {
 	options, err := withCluster(ctx, collector.Options{Namespaces: o.namespaces, ManifestDir: o.manifests}, o.access)
 	if err != nil {
 		return nil, err
 	}
-	return collector.New(options).Collect(ctx)
+	c := collector.New(options)
+	collect := func(ctx context.Context) (*simulator.World, error) {
+		snapshot, err := c.Collect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return simulator.Compile(snapshot)
+	}
+	world, err := collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	confirmer := confirm.New(confirm.Here(c.Inside))
+	return func(ctx context.Context, q verdict.Query) (*verdict.Report, error) {
+		report, err := world.Diagnose(q)
+		if err != nil || !q.Confirm {
+			return report, err
+		}
+		return confirmer.Confirm(ctx, world, report, func(ctx context.Context) (confirm.Subject, error) {
+			fresh, err := collect(ctx)
+			if err == nil {
+				world = fresh
+			}
+			return fresh, err
+		})
+	}, nil
 }
 
 // remote asks a server.

@@ -118,6 +118,17 @@ func TestABundleDiagnosedElsewhereGivesTheReportsOfTheLiveState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Run("a live diagnosis is confirmed by a real probe", func(t *testing.T) {
+		live := []string{"diagnose", "--namespaces", prefix + "-*", "--manifests", l.ClusterDir(), "--from", "pod:shop/web-0", "--confirm"}
+		code, stdout, stderr := plumbline(t, append(live, "--to", "pod:shop/db-0", "--port", "5432", "-o", "json")...)
+		if o := reports(t, []byte(stdout))[0].Observed; code != statusReachable && code != statusUnreachable || o == nil || o.Agrees == nil || !*o.Agrees {
+			t.Errorf("status %d, %s: observed %+v", code, stderr, o)
+		}
+		code, stdout, stderr = plumbline(t, append(live, "--to", "pod:shop/db-0", "--protocol", "icmp")...)
+		if code != statusReachable || !strings.Contains(stdout, "\nobserved answered, as simulated: answered\n") {
+			t.Errorf("status %d, %s:\n%s", code, stderr, stdout)
+		}
+	})
 	queries := strings.Join([]string{
 		`{"id":"denied","from":"pod:shop/web-0","to":"svc:shop/api","port":80,"protocol":"tcp"}`,
 		`{"id":"large","from":"pod:shop/web-0","to":"fd00:10:244:2::30","port":5432,"protocol":"tcp"}`,

@@ -132,6 +132,16 @@ func between(in, out string) string {
 }
 
 func (t *textWriter) footer(r *Report) {
+	if o := r.Observed; o != nil {
+		judgement := "which decides nothing"
+		if o.Agrees != nil && *o.Agrees {
+			judgement = "as simulated"
+		} else if o.Agrees != nil {
+			judgement = "NOT as simulated"
+		}
+		t.printf("\n")
+		t.fold("observed ", fmt.Sprintf("%s, %s: %s", o.Outcome, judgement, o.Detail))
+	}
 	if r.Policy.Verdict != PolicyNone {
 		t.printf("\npolicy   %s", r.Policy.Verdict)
 		if len(r.Policy.Policies) > 0 {

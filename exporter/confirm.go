@@ -1,0 +1,72 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/plumbline-net/plumbline/confirm"
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// confirmation sends real probes for reports, as the configuration bounds them.
+type confirmation struct {
+	network   *network
+	send      confirm.Sender
+	limit     *rate.Limiter
+	config    func() *schedules.Config
+	phase     prometheus.Observer
+	agreement *prometheus.CounterVec
+}
+
+func newConfirmation(n *network, send confirm.Sender, config func() *schedules.Config, m *metrics) *confirmation {
+	return &confirmation{
+		network: n, send: send, limit: rate.NewLimiter(0, 0), config: config,
+		phase: m.phases.WithLabelValues("probe"), agreement: m.agreement,
+	}
+}
+
+// configure makes later probes follow config.
+func (c *confirmation) configure(config schedules.Confirm) {
+	c.limit.SetLimit(rate.Limit(config.PerSecond))
+	c.limit.SetBurst(config.PerSecond)
+}
+
+// confirm adds to the report, which v made, what a real probe sees. If they
+// disagree, the report is of a later view.
+func (c *confirmation) confirm(ctx context.Context, v *view, report *verdict.Report) (*verdict.Report, error) {
+	confirmer := confirm.Confirmer{
+		Send: c.send, Limit: c.limit, Timeout: c.config().Confirm.Timeout,
+		Took: func(d time.Duration) { c.phase.Observe(d.Seconds()) },
+	}
+	return confirmer.Confirm(ctx, v, report, func(ctx context.Context) (confirm.Subject, error) {
+		asked := time.Now()
+		fresh, err := c.network.view(ctx, asked)
+		switch {
+		case err != nil:
+			return nil, err
+		case fresh.began.Before(asked):
+			_, err := c.network.newest()
+			return nil, err
+		}
+		return fresh, nil
+	})
+}
+
+// ofRun is confirm for a run of a schedule.
+func (c *confirmation) ofRun(ctx context.Context, v schedules.View, report *verdict.Report) (*verdict.Report, error) {
+	return c.confirm(ctx, v.(*view), report) // which is all that the network hands out
+}
+
+// Start implements confirm.Subject.
+func (v *view) Start(q *verdict.Query) (simulator.Start, error) {
+	if v.network.static {
+		return simulator.Start{}, errors.New("the state is that of a bundle")
+	}
+	return v.world.Start(q)
+}

@@ -1,0 +1,140 @@
+package exporter
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// serveAsListener makes this process a listener of a lab, if it was started as one.
+func serveAsListener() {
+	if lab.IsListener() {
+		fmt.Fprintln(os.Stderr, lab.ServeListener())
+		os.Exit(1)
+	}
+}
+
+// TestConfirming asks a daemon that serves a lab, as a client of its API does, for real probes: first where all is as it was
+// collected, then where something was changed behind the back of a collector that does not look any more.
+func TestConfirming(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make network namespaces")
+	}
+	ctx := t.Context()
+	options := lab.Options{Prefix: "plexpo"}
+	if err := lab.Down(ctx, options); err != nil { // what a crash has left
+		t.Fatal(err)
+	}
+	l, err := lab.Up(ctx, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
+			t.Error(err)
+		}
+	})
+	d, _ := newDaemon(t, Options{ConfigFile: configFile(t, `
+collector: {namespaces: ["plexpo-*"], manifests: `+l.ClusterDir()+`, maxAge: 0s}
+confirm: {timeout: 900ms}
+probes: {enabled: false}
+schedules:
+- {name: confirmed, cron: "@every 1h", from: pod:shop/web-0, to: svc:shop/api, port: 80, confirm: true}
+- {name: simulated, cron: "@every 1h", from: pod:shop/web-0, to: svc:shop/api, port: 80}
+`)})
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(running) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	post := func(query string) *verdict.Report {
+		t.Helper()
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.Addr().String()+"/api/v1/diagnose", strings.NewReader(query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s (%v)", answer.Status, body, err)
+		}
+		var report verdict.Report
+		if err := json.Unmarshal(body, &report); err != nil {
+			t.Fatal(err)
+		}
+		return &report
+	}
+	const toPod = `{"id":"q","from":"pod:shop/web-0","to":"pod:shop/api-1","port":8080,"protocol":"tcp","confirm":true}`
+	agreement := func(simulated, observed verdict.Outcome) float64 {
+		return scrape(t, d)[`plumbline_agreement_total{observed="`+string(observed)+`",simulated="`+string(simulated)+`"}`]
+	}
+
+	for _, s := range ran(t, d) {
+		o := s.Paths[0].Observed
+		if s.Name == "simulated" {
+			if o != nil {
+				t.Errorf("a schedule that does not ask for probes observed %+v", o)
+			}
+			continue
+		}
+		if o == nil || o.Outcome != verdict.OutcomeEstablished || o.Agrees == nil || !*o.Agrees {
+			t.Errorf("the schedule observed %+v, want established as simulated", o)
+		}
+	}
+	if page := ask(t, d, "GET", "/", "").Body.Bytes(); !bytes.Contains(page, []byte(`title="the connection opened, and was closed">established</span>`)) {
+		t.Errorf("the page does not show what was observed:\n%s", page)
+	}
+
+	report := post(toPod)
+	if o := report.Observed; o == nil || o.Outcome != verdict.OutcomeEstablished || o.Agrees == nil || !*o.Agrees || o.Source.IP != "10.244.1.10" {
+		t.Errorf("observed %+v, want established as simulated", o)
+	}
+	if report := post(strings.Replace(toPod, `,"confirm":true`, "", 1)); report.Observed != nil {
+		t.Errorf("observed %+v unasked", report.Observed)
+	}
+	if got := agreement(verdict.OutcomeEstablished, verdict.OutcomeEstablished); got != 2 {
+		t.Errorf("%v agreements are counted, want 2", got)
+	}
+
+	// A daemon that waits for nothing collects no more.
+	frozen := d.network.latest.snapshot
+	d.network.close()
+	d.network.collect = func(context.Context) (*simulator.Snapshot, error) { return frozen, nil }
+	d.network.ctx, d.network.cancel = context.WithCancel(ctx)
+	if out, err := l.Output(ctx, lab.PodEndpoint("shop/web-0"), "iptables-nft", "-I", "OUTPUT", "-p", "tcp", "-d", "10.244.2.20", "-j", "DROP"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	report = post(toPod)
+	if o := report.Observed; o == nil || o.Outcome != verdict.OutcomeTimeout || o.Agrees == nil || *o.Agrees {
+		t.Errorf("observed %+v, want a timeout that was not simulated", o)
+	}
+	if i := slices.IndexFunc(report.Reasons, func(f verdict.Finding) bool { return f.Code == verdict.ObservedDisagrees }); i < 0 {
+		t.Errorf("no reason says that they disagree: %+v", report.Reasons)
+	} else if report.Reasons[i].Remedy == "" || len(report.Reasons[i].Evidence) < 3 {
+		t.Errorf("the reason helps nobody: %+v", report.Reasons[i])
+	}
+	if got := agreement(verdict.OutcomeEstablished, verdict.OutcomeTimeout); got != 1 {
+		t.Errorf("%v disagreements are counted, want 1", got)
+	}
+}

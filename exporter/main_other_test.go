@@ -1,0 +1,5 @@
+//go:build !linux
+
+package exporter
+
+func serveAsListener() {} // there are no labs
