@@ -64,7 +64,8 @@ func (c *conversation) expected(l *leg, e *end, found int) {
 			return
 		}
 	}
-	if e.finding.Code == f.Code && e.finding.Where.Namespace == f.Where.Namespace {
+	// That there is no route says enough: the plugin's is the one that is missing.
+	if code := e.finding.Code; (code == f.Code || code == verdict.NoRoute && f.Code == verdict.InvalidRoute) && e.finding.Where.Namespace == f.Where.Namespace {
 		own := *e.finding
 		own.Message += ": " + d.Sentence()
 		own.Evidence = slices.Concat(own.Evidence, evidence)

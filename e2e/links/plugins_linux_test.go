@@ -221,7 +221,7 @@ var installations = []installed{
 				says: []string{`kindnet would have installed route "10.9.2.1 dev veth2 scope host", and there is default`},
 			},
 			{
-				name: "the pod has no default route", make: "a ip route del default", undo: "a ip route add default via {1.254} dev eth0", reason: verdict.InvalidRoute,
+				name: "the pod has no default route", make: "a ip route del default", undo: "a ip route add default via {1.254} dev eth0", reason: verdict.NoRoute,
 				says: []string{`kindnet would have installed route "default via 10.9.1.254 dev eth0", and there is none`},
 			},
 		},
@@ -302,15 +302,15 @@ var installations = []installed{
 		faults: []fault{
 			rejected,
 			{
-				name: "no rule for what the pod sends", make: "n ip rule del from {1.1} lookup TABLEN pref 2048", undo: "n ip rule add from {1.1} lookup TABLEN pref 2048", reason: verdict.InvalidRoute,
+				name: "no rule for what the pod sends", make: "n ip rule del from {1.1} lookup TABLEN pref 2048", undo: "n ip rule add from {1.1} lookup TABLEN pref 2048", reason: verdict.NoRoute,
 				says: []string{`terway would have installed rule "2048: from 10.9.1.1 lookup TABLEN", and there is none`},
 			},
 			{
-				name: "no default route in the table", make: "n ip route del default table TABLEN", undo: "n ip route add default via {7.254} dev eth1 table TABLEN onlink", reason: verdict.InvalidRoute,
+				name: "no default route in the table", make: "n ip route del default table TABLEN", undo: "n ip route add default via {7.254} dev eth1 table TABLEN onlink", reason: verdict.NoRoute,
 				says: []string{`terway would have installed route "default dev eth1 table TABLEN onlink, via the gateway of its vSwitch", and there is none`},
 			},
 			{
-				name: "no route to the pod", make: "m ip route del {2.1}", undo: "m ip route add {2.1} dev cali2 scope link", reason: verdict.InvalidRoute,
+				name: "no route to the pod", make: "m ip route del {2.1}", undo: "m ip route add {2.1} dev cali2 scope link", reason: verdict.NoRoute,
 				says: []string{`terway would have installed route "10.9.2.1 dev cali2 scope link", and there is none`},
 			},
 			{
