@@ -347,6 +347,8 @@ var installations = []installed{
 // pluginTunnels need a kernel with IPIP.
 var pluginTunnels = []installed{{
 	name: "calico by IPIP", needs: []string{"ipip"}, setup: calicoDevices(calicoPods + `
+		n ip link add tunl0 type ipip
+		m ip link add tunl0 type ipip
 		n ip link set tunl0 up
 		m ip link set tunl0 up
 		n ip addr add {1.33}/32 dev tunl0
