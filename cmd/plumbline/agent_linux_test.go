@@ -31,13 +31,23 @@ type agent struct {
 	log strings.Builder
 }
 
-// startAgent starts one, and waits until it listens. The command line before, if
-// any, is to execute what follows it.
-func startAgent(t *testing.T, before []string, args ...string) *agent {
+// startAgent starts one, and waits until it listens.
+func startAgent(t *testing.T, args ...string) *agent {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: an agent has privileges to give up")
 	}
+	a, err := tryAgent(t, nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// tryAgent is startAgent for one that may not get as far. The command line before,
+// if any, is to execute what follows it.
+func tryAgent(t *testing.T, before []string, args ...string) (*agent, error) {
+	t.Helper()
 	argv := append(append(before, os.Args[0], "agent", "--web.listen-address=127.0.0.1:0"), args...)
 	a := &agent{t: t, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	a.cmd.Env = append(os.Environ(), asMain+"=1")
@@ -70,10 +80,10 @@ func startAgent(t *testing.T, before []string, args ...string) *agent {
 	})
 	address, ok := <-listening
 	if !ok {
-		t.Fatalf("the agent does not listen: %s", a.said())
+		return nil, fmt.Errorf("the agent does not listen: %s", a.said())
 	}
 	a.base = "http://" + address
-	return a
+	return a, nil
 }
 
 func (a *agent) said() string {
@@ -199,7 +209,7 @@ func listeners(t *testing.T, pid int) (all []string) {
 }
 
 func TestAnAgentDividesPrivilegesFromListening(t *testing.T) {
-	a := startAgent(t, nil)
+	a := startAgent(t)
 	serving := a.serving()
 	threads := statuses(t, serving)
 	if len(threads) == 0 {
@@ -247,14 +257,14 @@ func TestAnAgentDividesPrivilegesFromListening(t *testing.T) {
 
 // Neither half outlives the other, whichever is killed.
 func TestTheHalvesOfAnAgentEndTogether(t *testing.T) {
-	a := startAgent(t, nil)
+	a := startAgent(t)
 	serving := a.serving()
 	if err := a.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, serving)
 
-	a = startAgent(t, nil)
+	a = startAgent(t)
 	if err := syscall.Kill(a.serving(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +275,7 @@ func TestTheHalvesOfAnAgentEndTogether(t *testing.T) {
 }
 
 func TestAnAgentThatCannotListen(t *testing.T) {
-	a := startAgent(t, nil)
+	a := startAgent(t)
 	second := exec.Command(os.Args[0], "agent", "--web.listen-address="+strings.TrimPrefix(a.base, "http://"))
 	second.Env = append(os.Environ(), asMain+"=1")
 	out, _ := second.CombinedOutput()
