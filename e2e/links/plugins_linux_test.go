@@ -364,7 +364,7 @@ var pluginTunnels = []installed{{
 		},
 		{
 			name: "the device is down, and its routes are gone", make: "n ip link set tunl0 down", undo: "n ip link set tunl0 up\nn ip route add 10.9.2.0/26 via {5.2} dev tunl0 proto bird onlink", reason: verdict.InvalidRoute,
-			says: []string{`dev tunl0 proto bird onlink", and there is default via 10.9.7.254 dev eth1, and tunl0 is down`},
+			says: []string{`dev tunl0 proto bird onlink", and there is default via 10.9.7.254 dev eth1 proto boot, and tunl0 is down`},
 		},
 	},
 }}
