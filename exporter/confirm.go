@@ -3,6 +3,7 @@ package exporter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,7 @@ import (
 	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -69,4 +71,20 @@ func (v *view) Start(q *verdict.Query) (simulator.Start, error) {
 		return simulator.Start{}, errors.New("the state is that of a bundle")
 	}
 	return v.world.Start(q)
+}
+
+// insideOwn runs fn in a network namespace of an agent's node: one that it collected
+// and that, as far as it knows the objects of the cluster, is a pod's or the node's.
+func (d *Daemon) insideOwn(namespace string, fn func() error) error {
+	latest, _ := d.network.newest()
+	if latest == nil {
+		return errors.New("nothing was collected yet")
+	}
+	objects := &latest.snapshot.Cluster
+	for _, ns := range latest.snapshot.Namespaces {
+		if ns.Name == namespace && ns.Kind == netstack.KindOther && len(objects.Pods)+len(objects.Nodes) > 0 {
+			return fmt.Errorf("%s is neither a pod's nor the node's", namespace)
+		}
+	}
+	return d.live.inside(namespace, fn)
 }

@@ -2,7 +2,6 @@ package exporter
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -164,7 +163,7 @@ func (d *Daemon) answer(config *schedules.Config) (err error) {
 	}
 	var privileged http.Handler
 	if d.options.Role == RoleAgent {
-		privileged = s.privileged(snapshot.NewServer(nodeOf(config), d.network.snapshot, d.log))
+		privileged = s.privileged(snapshot.NewServer(nodeOf(config), d.network.snapshot, d.log), confirm.Handler(d.insideOwn, d.confirmation.limit))
 	}
 	if d.endpoint == nil {
 		d.serving, err = newServing(&d.options, config, privileged)
@@ -223,9 +222,10 @@ func (d *Daemon) sender() confirm.Sender {
 	if d.live != nil {
 		return confirm.Here(d.live.inside)
 	}
-	return func(context.Context, simulator.Start, confirm.Probe) (confirm.Seen, error) {
-		return confirm.Seen{}, errors.New("a controller sends no probes")
+	if d.fleet != nil {
+		return d.fleet.send
 	}
+	return nil // nothing is confirmed in a bundle
 }
 
 // objects are the Kubernetes objects that a controller knows.

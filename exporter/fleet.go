@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -43,7 +45,9 @@ type fleet struct {
 
 	mu     sync.Mutex // guards what follows, not during a transfer
 	config schedules.Controller
-	client *snapshot.Client
+	http   *http.Client
+	client *snapshot.Client    // by http
+	urls   map[string]*url.URL // of agents by node, as last asked
 	closer func()
 	nodes  map[string]*node
 
@@ -93,7 +97,7 @@ func (f *fleet) configure(config schedules.Controller) error {
 		if f.closer != nil {
 			f.closer()
 		}
-		f.client, f.closer = snapshot.NewClient(client, f.store), closer
+		f.http, f.client, f.closer = client, snapshot.NewClient(client, f.store), closer
 	}
 	f.config = config
 	return nil
@@ -164,6 +168,9 @@ func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
 	if len(agents) == 0 {
 		return nil, errors.Join(errors.New("there is no agent: controller.agents names none, and no pod is one by controller.discover"), err)
 	}
+	f.mu.Lock()
+	f.urls = agents
+	f.mu.Unlock()
 	f.transfer(ctx, client, config.Timeout, agents)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("collect: %w", err)
@@ -181,6 +188,24 @@ func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
 	}
 	snap.Ended = time.Now().UTC().Round(0)
 	return snap, nil
+}
+
+// send has the agent of the source's node send a probe.
+func (f *fleet) send(ctx context.Context, from simulator.Start, p confirm.Probe) (confirm.Seen, error) {
+	f.mu.Lock()
+	client, agent, timeout := f.http, f.urls[from.Node], f.config.Timeout
+	f.mu.Unlock()
+	name, ok := strings.CutPrefix(from.Namespace, qualified(from.Node, ""))
+	if agent == nil || !ok {
+		return confirm.Seen{}, fmt.Errorf("%s is on no node that has an agent", from.Namespace)
+	}
+	within, cancel := context.WithTimeout(ctx, timeout+p.Timeout)
+	defer cancel()
+	seen, err := confirm.Ask(within, client, agent, name, p)
+	if err != nil {
+		return confirm.Seen{}, fmt.Errorf("agent of node %s: %w", from.Node, err)
+	}
+	return seen, nil
 }
 
 // transfer fetches the state of all agents.

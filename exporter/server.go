@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
@@ -84,15 +85,17 @@ func (s *server) agentHandler(privileged http.Handler) *echo.Echo {
 	for _, path := range []string{snapshot.ManifestPath, snapshot.BlobPath + ":hash"} {
 		e.GET(path, s.only(onResource("get", "snapshots", ""), pass))
 	}
+	e.POST(confirm.ProbePath, s.only(onResource("create", "probes", ""), pass))
 	return e
 }
 
 // privileged answers the half of an agent that serves: this is all that it can ask
 // for. Who asks it was seen to there.
-func (s *server) privileged(state http.Handler) *echo.Echo {
+func (s *server) privileged(state, probes http.Handler) *echo.Echo {
 	e := s.bare()
 	e.GET(snapshot.ManifestPath, echo.WrapHandler(state))
 	e.GET(snapshot.BlobPath+":hash", echo.WrapHandler(state))
+	e.POST(confirm.ProbePath, echo.WrapHandler(probes))
 	e.Match(getOrHead, "/-/ready", s.ready)
 	e.POST("/-/reload", s.reloadConfig)
 	e.GET("/metrics", s.scrape())

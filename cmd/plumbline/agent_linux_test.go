@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -94,8 +95,22 @@ func (a *agent) said() string {
 
 func (a *agent) get(path string) (int, string) {
 	a.t.Helper()
+	return a.ask(http.MethodGet, path, "")
+}
+
+func (a *agent) post(path, body string) (int, string) {
+	a.t.Helper()
+	return a.ask(http.MethodPost, path, body)
+}
+
+func (a *agent) ask(method, path, content string) (int, string) {
+	a.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(a.base + path)
+	request, err := http.NewRequestWithContext(a.t.Context(), method, a.base+path, strings.NewReader(content))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	resp, err := client.Do(request)
 	if err != nil {
 		a.t.Fatalf("%v; the agent says: %s", err, a.said())
 	}
@@ -243,6 +258,14 @@ func TestAnAgentDividesPrivilegesFromListening(t *testing.T) {
 	}
 	if status, body := a.get(snapshot.BlobPath + "../../../etc/passwd"); status != http.StatusNotFound {
 		t.Errorf("what is no blob: %d %q", status, body)
+	}
+	_, port, _ := strings.Cut(strings.TrimPrefix(a.base, "http://"), ":")
+	probe := `{"namespace":"host","probe":{"protocol":"tcp","destination":"127.0.0.1","port":` + port + `,"timeout":5000000000}}`
+	if status, body := a.post(confirm.ProbePath, probe); status != http.StatusOK || !strings.Contains(body, `"outcome":"established"`) {
+		t.Errorf("a real probe: %d %q", status, body)
+	}
+	if status, body := a.post(confirm.ProbePath, strings.Replace(probe, "127.0.0.1", "localhost", 1)); status != http.StatusBadRequest {
+		t.Errorf("a real probe to a name: %d %q", status, body)
 	}
 
 	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -200,6 +201,22 @@ func (a *asker) diagnose(q query) *verdict.Report {
 	return r
 }
 
+// confirm is diagnose with a real probe.
+func (a *asker) confirm(q query) *verdict.Report {
+	a.t.Helper()
+	body := fmt.Sprintf(`{"from":%q,"to":%q,"port":%s,"protocol":"tcp","confirm":true}`, q.from, q.to, q.port)
+	resp, err := a.client.Post(a.base.JoinPath("/api/v1/diagnose").String(), "application/json", strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r := &verdict.Report{}
+	if err := json.NewDecoder(resp.Body).Decode(r); err != nil || resp.StatusCode != http.StatusOK {
+		a.t.Fatalf("%s: %s, %v", q, resp.Status, err)
+	}
+	return r
+}
+
 type query struct{ from, to, port string }
 
 func (q query) String() string { return q.from + " to " + q.to }
@@ -285,6 +302,33 @@ func TestAControllerJudgesAsOneDaemonThatSeesEverything(t *testing.T) {
 		}
 	}
 	compare("after the faults")
+
+	// Real probes are sent by the agent of the source's node, which knows no objects.
+	for q, source := range map[query]string{across: "10.244.1.10", onNode2: "10.244.2.20", toService: "10.244.1.10"} {
+		r := c.confirm(q)
+		if o := r.Observed; o == nil || o.Outcome != verdict.OutcomeEstablished || o.Agrees == nil || !*o.Agrees || o.Source.IP != source {
+			t.Errorf("%s: observed %+v (%q), want established from %s", q, o, r.Assumptions, source)
+		}
+	}
+	if err := c.Break(t.Context(), "drop-rule"); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.confirm(across); r.Observed == nil || r.Observed.Outcome != verdict.OutcomeTimeout || r.Observed.Agrees == nil || !*r.Observed.Agrees {
+		t.Errorf("%s, which is dropped: observed %+v (%q), want a timeout as simulated", across, r.Observed, r.Assumptions)
+	}
+	if err := c.Fix(t.Context(), "drop-rule"); err != nil {
+		t.Fatal(err)
+	}
+	c.agents["node-1"].breaks(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == confirm.ProbePath {
+			http.Error(w, "no", http.StatusForbidden)
+		}
+		return r.URL.Path == confirm.ProbePath
+	})
+	want := "nothing was sent to confirm this: agent of node node-1: "
+	if r := c.confirm(across); r.Observed != nil || !strings.Contains(strings.Join(r.Assumptions, "\n"), want) || r.Verdict != verdict.Reachable {
+		t.Errorf("%s, when the agent refuses: observed %+v, %s, %q; want %q", across, r.Observed, say(r), r.Assumptions, want)
+	}
 }
 
 // State is as old as the agent's monotonic clock says, whatever time it takes it
