@@ -3,6 +3,7 @@ package simulator
 import (
 	"time"
 
+	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -15,6 +16,8 @@ type Snapshot struct {
 	Kernel       string // uname -r of the host
 	Namespaces   []*netstack.Namespace
 	Cluster      cluster.Objects
+	// Cloud is what was read of the cloud whose network joins the nodes; nil for none.
+	Cloud *alibaba.Facts
 	// Nodes says when the state of a node's namespaces was read last, by the
 	// node's name, where that is later than they say: they were found to be as
 	// before.

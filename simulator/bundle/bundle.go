@@ -4,7 +4,7 @@
 //
 //	bundle.json                        optional: format version, kernel, times, status of each collector, resources of the cluster that were not read
 //	cluster/*.yaml|json                Kubernetes objects as kubectl prints them
-//	cloud/…                            not read yet
+//	cloud/alibaba/ACTION.json          responses of an action of the OpenAPI: one, a list of them, or several one after the other
 //	netns/NAME/meta.json               {"kind":"node|pod|other","node","pod","podUID","taken","nsids","iptables"}
 //	netns/NAME/ip-link.json            ip -j -d link
 //	netns/NAME/ip-addr.json            ip -j addr
@@ -23,6 +23,12 @@
 //	netns/NAME/ebtables-save-legacy.txt  ebtables-legacy-save
 //	netns/NAME/nft.json ipset-save.txt ipvsadm-save.txt tc.json xfrm.txt conntrack.txt bpf.json
 //	netns/NAME/host.json               not read
+//
+// More files may hold responses of one action: what follows its name after a dot,
+// dash or underscore is free (DescribeInstances.2.json, DescribeHealthStatus.lb-1.json,
+// which says of which load balancer), and so is a directory below cloud/alibaba. NLB
+// and ALB have actions of the same names: nlb.ListListeners.json. A response that is
+// an error, or a page that is missing, makes the action failed (docs/cloud.md).
 //
 // A slash or percent sign in the name of a namespace is percent-encoded in the
 // name of its directory. Archives may have one directory around all of this,
@@ -55,6 +61,7 @@ import (
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -64,6 +71,7 @@ const (
 	infoFile   = "bundle.json"
 	metaFile   = "meta.json"
 	netnsDir   = "netns"
+	cloudDir   = "cloud/alibaba"
 	clusterDir = "cluster"
 )
 
@@ -165,6 +173,13 @@ func decode(files map[string][]byte) (*simulator.Snapshot, error) {
 			if err := cluster.Decode(file, files[file], &snap.Cluster); err != nil {
 				return nil, err
 			}
+		case strings.HasPrefix(file, cloudDir+"/"):
+			if snap.Cloud == nil {
+				snap.Cloud = new(alibaba.Facts)
+			}
+			if err := alibaba.Decode(file, files[file], snap.Cloud); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
@@ -242,6 +257,15 @@ func encodeSnapshot(snap *simulator.Snapshot) (map[string][]byte, error) {
 		}
 		if err := writeNamespace(n, files); err != nil {
 			return nil, err
+		}
+	}
+	if !snap.Cloud.Empty() {
+		responses, err := alibaba.Files(snap.Cloud)
+		if err != nil {
+			return nil, fmt.Errorf("writing what there is of the cloud: %w", err)
+		}
+		for name, data := range responses {
+			files[path.Join(cloudDir, name)] = data
 		}
 	}
 	if !hasObjects(&snap.Cluster) {

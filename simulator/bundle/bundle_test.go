@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -22,6 +24,7 @@ import (
 // values compares the types of netip by value.
 func values() cmp.Options {
 	return cmp.Options{
+		cmpopts.IgnoreFields(alibaba.Facts{}, "Pages"),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
@@ -197,6 +200,11 @@ func everything() *simulator.Snapshot {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
 		}}, Missing: map[string]string{"networkpolicies": "forbidden"}},
 		Failures: map[string]string{"cloud": "throttled"},
+		Cloud: &alibaba.Facts{
+			VPCs:   []alibaba.VPC{{VpcId: "vpc-1", CidrBlock: "10.0.0.0/8"}},
+			Read:   map[string]bool{"vpc.DescribeVpcs": true, "vpc.DescribeVSwitches": true},
+			Failed: map[string]string{"ecs.DescribeInstances": "Forbidden.RAM: not authorized"},
+		},
 	}
 }
 
@@ -270,13 +278,14 @@ func TestABundleMadeByHandIsRead(t *testing.T) {
 				top + "netns/n1/sysctl.txt":             "kernel.ostype = Linux\nnet.ipv4.ip_forward = 1\n",
 				top + "netns/n1/host.json":              "{}",
 				top + "netns/n1/notes/from-support.md":  "hello",
-				top + "cloud/alibaba/DescribeVpcs.json": "{}",
+				top + "cloud/alibaba/DescribeVpcs.json": `{"Vpcs": {"Vpc": [{"VpcId": "vpc-1"}]}}`,
 			}))
 			if err != nil {
 				t.Fatal(err)
 			}
 			ok := netstack.Status{State: netstack.StateOK}
-			want := &simulator.Snapshot{Namespaces: []*netstack.Namespace{{
+			vpcs := &alibaba.Facts{VPCs: []alibaba.VPC{{VpcId: "vpc-1"}}, Read: map[string]bool{"vpc.DescribeVpcs": true}, Failed: map[string]string{}}
+			want := &simulator.Snapshot{Cloud: vpcs, Namespaces: []*netstack.Namespace{{
 				Name: "n1", Kind: netstack.KindOther,
 				Parts: map[netstack.Part]netstack.Status{
 					netstack.PartRoutes4: ok, netstack.PartIPTables4: ok, netstack.PartSysctls: ok, netstack.PartIPVS: {State: netstack.StateUnsupported},
@@ -581,7 +590,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{
-		"bundle.json", "cluster/pods.yaml", "netns/pod:shop%2Fweb/meta.json", "netns/pod:shop%2Fweb/sysctl.txt",
+		"bundle.json", "cluster/pods.yaml", "cloud/alibaba/DescribeVpcs.json", "cloud/alibaba/DescribeVSwitches.json", "cloud/alibaba/DescribeInstances.failed.json", "netns/pod:shop%2Fweb/meta.json", "netns/pod:shop%2Fweb/sysctl.txt",
 		"netns/node-1/meta.json", "netns/node-1/ip-link.json", "netns/node-1/ip-addr.json", "netns/node-1/ip-route.json", "netns/node-1/ip6-route.json",
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",

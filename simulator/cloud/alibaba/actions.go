@@ -1,0 +1,378 @@
+package alibaba
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// action is one of the OpenAPI: how its responses are read and written.
+type action struct {
+	name    string // with the product: "ecs.DescribeInstances"
+	version string
+	shared  bool // another product has one of this name
+	counted bool // TotalCount is that of all there are, and not of one resource
+	decode  func(raw []byte) (*response, error)
+	write   func(*Facts) (any, int)
+}
+
+// response is one of an action.
+type response struct {
+	size  int // how many items it has
+	named func(suffix string) bool
+	judge func(*judge)
+	add   func(*Facts)
+}
+
+// listed is an action whose responses list items.
+func listed[R, T any](name, version string, items func(*R) *[]T, into func(*Facts) *[]T, good func(*judge, *T)) action {
+	return action{
+		name: name, version: version,
+		decode: func(raw []byte) (*response, error) {
+			var r R
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return nil, err
+			}
+			list := *items(&r)
+			return &response{
+				size:  len(list),
+				named: func(string) bool { return true },
+				judge: func(j *judge) {
+					for i := range list {
+						good(j, &list[i])
+					}
+				},
+				add: func(f *Facts) { *into(f) = append(*into(f), list...) },
+			}, nil
+		},
+		write: func(f *Facts) (any, int) {
+			var r R
+			*items(&r) = *into(f)
+			return r, len(*into(f))
+		},
+	}
+}
+
+// single is an action whose responses are about one resource each.
+func single[T any](name, version string, into func(*Facts) *[]T, id func(*T) *string, good func(*judge, *T)) action {
+	return action{
+		name: name, version: version,
+		decode: func(raw []byte) (*response, error) {
+			var r T
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return nil, err
+			}
+			size := 1
+			if *id(&r) == "" {
+				size = 0
+			}
+			return &response{
+				size: size,
+				named: func(suffix string) bool {
+					if *id(&r) == "" {
+						*id(&r) = suffix
+					}
+					return *id(&r) != ""
+				},
+				judge: func(j *judge) { good(j, &r) },
+				add:   func(f *Facts) { *into(f) = append(*into(f), r) },
+			}, nil
+		},
+		write: func(f *Facts) (any, int) { return *into(f), len(*into(f)) },
+	}
+}
+
+// total makes TotalCount that of all there are.
+func (a action) total() action { a.counted = true; return a }
+
+// both marks an action of two products.
+func (a action) both() action { a.shared = true; return a }
+
+// names of actions, as findings give them.
+const (
+	describeInstances      = "ecs.DescribeInstances"
+	describeInterfaces     = "ecs.DescribeNetworkInterfaces"
+	describeGroups         = "ecs.DescribeSecurityGroups"
+	describeGroupRules     = "ecs.DescribeSecurityGroupAttribute"
+	describePrefixLists    = "ecs.DescribePrefixListAttributes"
+	describeVPCs           = "vpc.DescribeVpcs"
+	describeVSwitches      = "vpc.DescribeVSwitches"
+	describeRouteTables    = "vpc.DescribeRouteTableList"
+	describeRouteEntries   = "vpc.DescribeRouteEntryList"
+	describeNATGateways    = "vpc.DescribeNatGateways"
+	describeSNATEntries    = "vpc.DescribeSnatTableEntries"
+	describeForwardEntries = "vpc.DescribeForwardTableEntries"
+	describeEIPs           = "vpc.DescribeEipAddresses"
+	describeNetworkACL     = "vpc.DescribeNetworkAclAttributes"
+	describeBalancers      = "slb.DescribeLoadBalancers"
+	describeBalancer       = "slb.DescribeLoadBalancerAttribute"
+	describeListeners      = "slb.DescribeLoadBalancerListeners"
+	describeServerGroup    = "slb.DescribeVServerGroupAttribute"
+	describeHealth         = "slb.DescribeHealthStatus"
+	describeAccessList     = "slb.DescribeAccessControlListAttribute"
+)
+
+const (
+	ecsVersion = "2014-05-26"
+	vpcVersion = "2016-04-28"
+	slbVersion = "2014-05-15"
+	nlbVersion = "2022-04-30"
+	albVersion = "2020-06-16"
+)
+
+// actions are those that are read. Where the name of one begins that of another,
+// what follows it in the name of a file tells them apart.
+var actions = append(append([]action{
+	listed(describeInstances, ecsVersion,
+		func(r *struct{ Instances struct{ Instance []Instance } }) *[]Instance { return &r.Instances.Instance },
+		func(f *Facts) *[]Instance { return &f.Instances }, judgeInstance).total(),
+	listed(describeInterfaces, ecsVersion,
+		func(r *struct {
+			NetworkInterfaceSets struct{ NetworkInterfaceSet []NetworkInterface }
+		},
+		) *[]NetworkInterface {
+			return &r.NetworkInterfaceSets.NetworkInterfaceSet
+		},
+		func(f *Facts) *[]NetworkInterface { return &f.Interfaces }, judgeInterface).total(),
+	listed(describeGroups, ecsVersion,
+		func(r *struct {
+			SecurityGroups struct{ SecurityGroup []SecurityGroup }
+		},
+		) *[]SecurityGroup {
+			return &r.SecurityGroups.SecurityGroup
+		},
+		func(f *Facts) *[]SecurityGroup { return &f.Groups }, func(*judge, *SecurityGroup) {}).total(),
+	single(describeGroupRules, ecsVersion, func(f *Facts) *[]SecurityGroupAttribute { return &f.GroupRules },
+		func(r *SecurityGroupAttribute) *string { return &r.SecurityGroupId }, judgeGroupRules),
+	single(describePrefixLists, ecsVersion, func(f *Facts) *[]PrefixList { return &f.PrefixLists },
+		func(r *PrefixList) *string { return &r.PrefixListId },
+		func(j *judge, r *PrefixList) {
+			for _, e := range r.Entries.Entry {
+				j.prefix(e.Cidr)
+			}
+		}),
+	listed(describeVPCs, vpcVersion,
+		func(r *struct{ Vpcs struct{ Vpc []VPC } }) *[]VPC { return &r.Vpcs.Vpc },
+		func(f *Facts) *[]VPC { return &f.VPCs },
+		func(j *judge, v *VPC) {
+			j.prefix(v.CidrBlock, v.Ipv6CidrBlock)
+			j.prefix(v.SecondaryCidrBlocks.SecondaryCidrBlock...)
+			j.prefix(v.UserCidrs.UserCidr...)
+		}).total(),
+	listed(describeVSwitches, vpcVersion,
+		func(r *struct{ VSwitches struct{ VSwitch []VSwitch } }) *[]VSwitch { return &r.VSwitches.VSwitch },
+		func(f *Facts) *[]VSwitch { return &f.VSwitches },
+		func(j *judge, v *VSwitch) { j.prefix(v.CidrBlock, v.Ipv6CidrBlock) }).total(),
+	listed(describeRouteTables, vpcVersion,
+		func(r *struct {
+			RouterTableList struct{ RouterTableListType []RouteTable }
+		},
+		) *[]RouteTable {
+			return &r.RouterTableList.RouterTableListType
+		},
+		func(f *Facts) *[]RouteTable { return &f.RouteTables }, func(*judge, *RouteTable) {}).total(),
+	listed(describeRouteEntries, vpcVersion,
+		func(r *struct {
+			RouteEntrys struct{ RouteEntry []RouteEntry }
+		},
+		) *[]RouteEntry {
+			return &r.RouteEntrys.RouteEntry
+		},
+		func(f *Facts) *[]RouteEntry { return &f.RouteEntries },
+		func(j *judge, e *RouteEntry) { j.prefix(e.DestinationCidrBlock) }),
+	listed(describeNATGateways, vpcVersion,
+		func(r *struct {
+			NatGateways struct{ NatGateway []NATGateway }
+		},
+		) *[]NATGateway {
+			return &r.NatGateways.NatGateway
+		},
+		func(f *Facts) *[]NATGateway { return &f.NATGateways },
+		func(j *judge, g *NATGateway) {
+			for _, ip := range g.IpLists.IpList {
+				j.addr(ip.IpAddress, ip.PrivateIpAddress)
+			}
+		}).total(),
+	listed(describeSNATEntries, vpcVersion,
+		func(r *struct {
+			SnatTableEntries struct{ SnatTableEntry []SNATEntry }
+		},
+		) *[]SNATEntry {
+			return &r.SnatTableEntries.SnatTableEntry
+		},
+		func(f *Facts) *[]SNATEntry { return &f.SNATEntries },
+		func(j *judge, e *SNATEntry) {
+			j.prefix(e.SourceCIDR)
+			j.addr(snatIPs(e)...)
+		}),
+	listed(describeForwardEntries, vpcVersion,
+		func(r *struct {
+			ForwardTableEntries struct{ ForwardTableEntry []ForwardEntry }
+		},
+		) *[]ForwardEntry {
+			return &r.ForwardTableEntries.ForwardTableEntry
+		},
+		func(f *Facts) *[]ForwardEntry { return &f.ForwardEntries },
+		func(j *judge, e *ForwardEntry) {
+			j.addr(e.ExternalIp, e.InternalIp)
+			if !same(e.ExternalPort, "any") {
+				j.ports(e.ExternalPort)
+			}
+			if !same(e.InternalPort, "any") {
+				j.ports(e.InternalPort)
+			}
+		}),
+	listed(describeEIPs, vpcVersion,
+		func(r *struct{ EipAddresses struct{ EipAddress []EIP } }) *[]EIP { return &r.EipAddresses.EipAddress },
+		func(f *Facts) *[]EIP { return &f.EIPs },
+		func(j *judge, e *EIP) { j.addr(e.IpAddress, e.PrivateIpAddress) }).total(),
+	listed(describeNetworkACL, vpcVersion,
+		func(r *struct{ NetworkAclAttribute NetworkACL }) *[]NetworkACL {
+			return &[]NetworkACL{r.NetworkAclAttribute}
+		},
+		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL),
+	listed("vpc.DescribeNetworkAcls", vpcVersion,
+		func(r *struct {
+			NetworkAcls struct{ NetworkAcl []NetworkACL }
+		},
+		) *[]NetworkACL {
+			return &r.NetworkAcls.NetworkAcl
+		},
+		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).total(),
+	listed(describeBalancers, slbVersion,
+		func(r *struct {
+			LoadBalancers struct{ LoadBalancer []LoadBalancer }
+		},
+		) *[]LoadBalancer {
+			return &r.LoadBalancers.LoadBalancer
+		},
+		func(f *Facts) *[]LoadBalancer { return &f.LoadBalancers },
+		func(j *judge, b *LoadBalancer) { j.addr(b.Address) }).total(),
+	single(describeBalancer, slbVersion, func(f *Facts) *[]LoadBalancerAttribute { return &f.Attributes },
+		func(r *LoadBalancerAttribute) *string { return &r.LoadBalancerId },
+		func(j *judge, r *LoadBalancerAttribute) {
+			j.addr(r.Address)
+			judgeServers(j, r.BackendServers.BackendServer)
+		}),
+	listed(describeListeners, slbVersion,
+		func(r *struct{ Listeners []Listener }) *[]Listener { return &r.Listeners },
+		func(f *Facts) *[]Listener { return &f.Listeners },
+		func(j *judge, l *Listener) {
+			j.within(l.ListenerPort, 0, 65535, "a port")
+			j.within(l.BackendServerPort, -520, 65535, "a port")
+		}).total(),
+	single(describeServerGroup, slbVersion, func(f *Facts) *[]VServerGroup { return &f.ServerGroups },
+		func(r *VServerGroup) *string { return &r.VServerGroupId },
+		func(j *judge, r *VServerGroup) { judgeServers(j, r.BackendServers.BackendServer) }),
+	single(describeHealth, slbVersion, func(f *Facts) *[]HealthStatus { return &f.Health },
+		func(r *HealthStatus) *string { return &r.LoadBalancerId },
+		func(j *judge, r *HealthStatus) {
+			for _, s := range r.BackendServers.BackendServer {
+				j.addr(s.ServerIp)
+			}
+		}),
+	single(describeAccessList, slbVersion, func(f *Facts) *[]AccessList { return &f.AccessLists },
+		func(r *AccessList) *string { return &r.AclId },
+		func(j *judge, r *AccessList) {
+			for _, e := range r.AclEntrys.AclEntry {
+				j.prefix(e.AclEntryIP)
+			}
+		}),
+}, zoned("nlb.", nlbVersion, func(f *Facts) *Balancers { return &f.NLB })...),
+	zoned("alb.", albVersion, func(f *Facts) *Balancers { return &f.ALB })...)
+
+// zoned are the actions of NLB and ALB, which have the same names.
+func zoned(product, version string, of func(*Facts) *Balancers) []action {
+	return []action{
+		listed(product+"ListLoadBalancers", version,
+			func(r *struct{ LoadBalancers []ZonedLoadBalancer }) *[]ZonedLoadBalancer { return &r.LoadBalancers },
+			func(f *Facts) *[]ZonedLoadBalancer { return &of(f).LoadBalancers }, judgeZoned).both().total(),
+		single(product+"GetLoadBalancerAttribute", version,
+			func(f *Facts) *[]ZonedLoadBalancer { return &of(f).Attributes },
+			func(r *ZonedLoadBalancer) *string { return &r.LoadBalancerId }, judgeZoned).both(),
+		listed(product+"ListListeners", version,
+			func(r *struct{ Listeners []ZonedListener }) *[]ZonedListener { return &r.Listeners },
+			func(f *Facts) *[]ZonedListener { return &of(f).Listeners },
+			func(j *judge, l *ZonedListener) { j.within(l.ListenerPort, 0, 65535, "a port") }).both().total(),
+		listed(product+"ListServerGroups", version,
+			func(r *struct{ ServerGroups []ZonedServerGroup }) *[]ZonedServerGroup { return &r.ServerGroups },
+			func(f *Facts) *[]ZonedServerGroup { return &of(f).ServerGroups }, func(*judge, *ZonedServerGroup) {}).both().total(),
+		listed(product+"ListServerGroupServers", version,
+			func(r *struct{ Servers []ZonedServer }) *[]ZonedServer { return &r.Servers },
+			func(f *Facts) *[]ZonedServer { return &of(f).Servers },
+			func(j *judge, s *ZonedServer) { j.addr(s.ServerIp); j.within(s.Port, 0, 65535, "a port") }).both(),
+		listed(product+"GetListenerHealthStatus", version,
+			func(r *struct{ ListenerHealthStatus []ZonedHealthStatus }) *[]ZonedHealthStatus {
+				return &r.ListenerHealthStatus
+			},
+			func(f *Facts) *[]ZonedHealthStatus { return &of(f).Health }, func(*judge, *ZonedHealthStatus) {}).both(),
+	}
+}
+
+func judgeInstance(j *judge, i *Instance) {
+	j.addr(i.PublicIpAddress.IpAddress...)
+	j.addr(i.EipAddress.IpAddress)
+	j.addr(i.VpcAttributes.PrivateIpAddress.IpAddress...)
+}
+
+func judgeInterface(j *judge, n *NetworkInterface) {
+	j.mac(n.MacAddress)
+	j.addr(n.PrivateIpAddress, n.AssociatedPublicIp.PublicIpAddress)
+	for _, ip := range n.PrivateIpSets.PrivateIpSet {
+		j.addr(ip.PrivateIpAddress, ip.AssociatedPublicIp.PublicIpAddress)
+	}
+	for _, ip := range n.Ipv6Sets.Ipv6Set {
+		j.addr(ip.Ipv6Address)
+	}
+	for _, p := range n.Ipv4PrefixSets.Ipv4PrefixSet {
+		j.prefix(p.Ipv4Prefix)
+	}
+	for _, p := range n.Ipv6PrefixSets.Ipv6PrefixSet {
+		j.prefix(p.Ipv6Prefix)
+	}
+}
+
+func judgeGroupRules(j *judge, r *SecurityGroupAttribute) {
+	for i := range r.Permissions.Permission {
+		p := &r.Permissions.Permission[i]
+		j.within(p.Priority, 1, 100, "a priority")
+		j.prefix(p.SourceCidrIp, p.Ipv6SourceCidrIp, p.DestCidrIp, p.Ipv6DestCidrIp)
+		j.ports(p.PortRange)
+		j.ports(p.SourcePortRange)
+	}
+}
+
+func judgeNetworkACL(j *judge, a *NetworkACL) {
+	for _, list := range [][]NetworkACLEntry{a.IngressAclEntries.IngressAclEntry, a.EgressAclEntries.EgressAclEntry} {
+		for _, e := range list {
+			j.prefix(e.SourceCidrIp, e.DestinationCidrIp)
+			j.ports(e.Port)
+		}
+	}
+}
+
+func judgeServers(j *judge, list []BackendServer) {
+	for _, s := range list {
+		j.addr(s.ServerIp)
+		j.within(s.Port, 0, 65535, "a port")
+		j.within(s.Weight, 0, 100, "a weight")
+	}
+}
+
+func judgeZoned(j *judge, b *ZonedLoadBalancer) {
+	for _, z := range b.ZoneMappings {
+		for _, a := range z.LoadBalancerAddresses {
+			j.addr(a.PrivateIPv4Address, a.PublicIPv4Address, a.Address, a.IntranetAddress, a.Ipv6Address)
+		}
+	}
+}
+
+// snatIPs are the public addresses of an entry.
+func snatIPs(e *SNATEntry) []string {
+	var list []string
+	for s := range strings.SplitSeq(e.SnatIp, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -1,0 +1,650 @@
+package alibaba
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/cloud"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+var _ cloud.Fabric = (*Cloud)(nil)
+
+// Interface finds the interface that a device is.
+func (c *Cloud) Interface(mac netstack.MAC, addrs []netip.Addr) (cloud.Interface, bool) {
+	if i := c.ByMAC(mac); i != nil {
+		return i.plain(), true
+	}
+	for _, a := range addrs {
+		if i := c.ByAddr(a); i != nil {
+			return i.plain(), true
+		}
+	}
+	return cloud.Interface{}, false
+}
+
+func (i *Interface) plain() cloud.Interface {
+	return cloud.Interface{ID: i.NetworkInterfaceId, Instance: i.InstanceId, MAC: i.MAC, Addrs: i.Addrs}
+}
+
+// crossing is a packet on its way.
+type crossing struct {
+	*Cloud
+	*cloud.Crossing
+	// hairpins is how often it has come back from the edge of the Internet.
+	hairpins int
+}
+
+// maxHairpins bounds how often a packet may go from one public address to another.
+const maxHairpins = 4
+
+// Carry takes a packet through the cloud.
+func (c *Cloud) Carry(in *cloud.Crossing) cloud.End {
+	x := &crossing{Cloud: c, Crossing: in}
+	if in.From.ID == "" {
+		return x.fromInternet()
+	}
+	return x.fromInterface(c.interfaces[in.From.ID])
+}
+
+// Answers says whether an address is on the Internet for something in the cloud.
+func (c *Cloud) Answers(addr netip.Addr) bool {
+	return c.balancers[addr] != nil || c.eips[addr] != nil || c.behind(addr) != nil
+}
+
+func drop(f *verdict.Finding) cloud.End {
+	if f.Severity == verdict.SeverityUndecided {
+		return cloud.End{Kind: cloud.Undecided, Finding: *f}
+	}
+	return cloud.End{Kind: cloud.Dropped, Finding: *f}
+}
+
+// stopped is the end of a packet that something stops of which it is not known
+// whether it does.
+func stopped(f verdict.Finding) cloud.End { return cloud.End{Kind: cloud.Dropped, Finding: f} }
+
+// fromInterface takes what an interface sends: its groups, the network ACL, then
+// the VPC's route.
+func (x *crossing) fromInterface(i *Interface) cloud.End {
+	p := x.Packet
+	if i.SourceDestCheck && x.holder(i.VpcId, p.Src) != i {
+		f := verdict.NewFindingf(verdict.UnmodelledRule, where(i.NetworkInterfaceId), []string{"SourceDestCheck: true"},
+			"interface %s checks sources (SourceDestCheck), which is not modelled, and %s is none of its addresses", i.NetworkInterfaceId, p.Src)
+		if x.Doubt(f) {
+			return stopped(f)
+		}
+	}
+	if e, stop := x.pass(i, egress); stop {
+		return e
+	}
+	if b := x.balancers[p.Dst]; b != nil && b.vpc == i.VpcId && p.Dst.IsPrivate() {
+		if e, stop := x.acl(i, egress); stop {
+			return e
+		}
+		return x.toBalancer(b)
+	}
+	neighbour := x.holder(i.VpcId, p.Dst)
+	if neighbour == nil || neighbour.VSwitchId != i.VSwitchId {
+		if e, stop := x.acl(i, egress); stop {
+			return e
+		}
+	}
+	if at, ok := x.Sessions.Restore(p); ok {
+		x.Step("cloud/session", "translate back", at)
+		return x.back(i)
+	}
+	if x.outside(i.VpcId, p.Dst) {
+		return x.toInternet(i)
+	}
+	r := x.route(i.VpcId, i.VSwitchId, p.Dst)
+	if r.fault != nil {
+		return drop(x.returning(r.fault))
+	}
+	return x.follow(i, &r)
+}
+
+// returning turns the fault of a reply's route into that of the way back.
+func (x *crossing) returning(f *verdict.Finding) *verdict.Finding {
+	if !x.Reply || f.Code != verdict.CloudNoRouteEntry {
+		return f
+	}
+	out := verdict.NewFinding(verdict.CloudSourceRouteMissing, f.Where, f.Evidence, x.Packet.Dst)
+	out.Message += ", so replies do not come back" + strings.TrimPrefix(f.Message, fmt.Sprintf("no route entry for destination ip %s", x.Packet.Dst))
+	return &out
+}
+
+// back takes a reply on whose translation was undone: to a client in the VPC, or
+// on the Internet.
+func (x *crossing) back(from *Interface) cloud.End {
+	for range maxHairpins {
+		if at, again := x.Sessions.Restore(x.Packet); again {
+			x.Step("cloud/session", "translate back", at)
+			continue
+		}
+		break
+	}
+	if to := x.holder(from.VpcId, x.Packet.Dst); to != nil {
+		return x.deliver(to, false)
+	}
+	if x.outside(from.VpcId, x.Packet.Dst) {
+		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
+	}
+	r := x.route(from.VpcId, from.VSwitchId, x.Packet.Dst)
+	if r.fault != nil {
+		return drop(x.returning(r.fault))
+	}
+	return x.follow(from, &r)
+}
+
+// pass asks the security groups of an interface.
+func (x *crossing) pass(i *Interface, d direction) (cloud.End, bool) {
+	p, stage := x.Packet, "security group/"+d.String()
+	if x.Sessions.Admitted(i.NetworkInterfaceId, p) {
+		x.Step(stage, "accept", "established")
+		return cloud.End{}, false
+	}
+	r := x.groupsAdmit(i, d, p)
+	switch {
+	case r.open != nil:
+		if x.Doubt(*r.open) {
+			return stopped(*r.open), true
+		}
+	case !r.pass:
+		f := verdict.NewFinding(verdict.SecurityGroupDeny, where(i.NetworkInterfaceId), []string{r.rule}, r.who, p)
+		f.Message += fmt.Sprintf(" (%s of %s: %s)", d, i.NetworkInterfaceId, r.rule)
+		return drop(&f), true
+	}
+	x.Step(stage, "accept", r.rule)
+	x.Sessions.Admit(i.NetworkInterfaceId, p)
+	return cloud.End{}, false
+}
+
+// acl asks the network ACL of an interface's vSwitch: it remembers no connection.
+func (x *crossing) acl(i *Interface, d direction) (cloud.End, bool) {
+	r := x.aclAdmits(i, d, x.Packet)
+	switch {
+	case r.open != nil:
+		if x.Doubt(*r.open) {
+			return stopped(*r.open), true
+		}
+	case !r.pass:
+		f := verdict.NewFindingf(verdict.CloudNetworkACLDeny, where(r.who), []string{r.rule},
+			"network ACL %s of vSwitch %s does not allow %s (%s: %s)", r.who, i.VSwitchId, x.Packet, d, r.rule)
+		return drop(&f), true
+	case r.rule != "":
+		x.Step("network acl/"+d.String(), "accept", r.rule)
+	}
+	return cloud.End{}, false
+}
+
+// outside says whether an address is on the Internet, as the VPC sees it.
+func (x *crossing) outside(vpc string, addr netip.Addr) bool {
+	if addr.IsPrivate() || serviceRange.Contains(addr) || !addr.IsGlobalUnicast() {
+		return false
+	}
+	v := x.vpcs[vpc]
+	if v == nil {
+		return true
+	}
+	blocks := append([]string{v.CidrBlock, v.Ipv6CidrBlock}, v.SecondaryCidrBlocks.SecondaryCidrBlock...)
+	for _, s := range append(blocks, v.UserCidrs.UserCidr...) {
+		if prefixOf(s).Contains(addr) {
+			return false
+		}
+	}
+	return true
+}
+
+// follow takes a packet to the next hop of a route entry.
+func (x *crossing) follow(i *Interface, r *routed) cloud.End {
+	p := x.Packet
+	h := r.hops[0]
+	if len(r.hops) > 1 {
+		h = r.hops[x.Choose("route "+r.entry.text(), weights(r.hops))]
+	}
+	x.Step("route", h.text(), r.entry.text())
+	switch kindOf(h) {
+	case hopLocal:
+		return x.local(i)
+	case hopService, hopOutside:
+		return cloud.End{Kind: cloud.Left, Via: h.text()}
+	case hopInterface:
+		to, f := x.through(h, p.Dst, r.entry)
+		if f != nil {
+			return drop(f)
+		}
+		x.expect(to, h, r.entry)
+		return x.deliver(to, to.VSwitchId == i.VSwitchId)
+	case hopNAT, hopInternet:
+		f := verdict.NewFindingf(verdict.CloudUnexpectedNextHop, where(r.entry.RouteTableId), []string{r.entry.text()},
+			"the next hop for destination ip %s, which is not on the Internet, is %s", p.Dst, h.text())
+		return drop(&f)
+	}
+	f := verdict.NewFindingf(verdict.UnmodelledRule, where(r.entry.RouteTableId), []string{r.entry.text()},
+		"route entry %s leads to %s, which is not modelled", r.entry.text(), h.text())
+	return drop(&f)
+}
+
+// expect notes that a packet goes to an instance that has not got its destination.
+func (x *crossing) expect(to *Interface, h NextHop, e *routeEntry) {
+	if x.Home == nil {
+		return
+	}
+	homes := x.Home(x.Packet.Dst)
+	for _, id := range homes {
+		if id == to.InstanceId {
+			return
+		}
+	}
+	if len(homes) == 0 {
+		return
+	}
+	f := verdict.NewFinding(verdict.CloudWrongNextHop, where(e.RouteTableId), []string{e.text()}, x.Packet.Dst, strings.Join(homes, " or "), h.NextHopId)
+	x.Note(f)
+}
+
+// local takes a packet to its destination in the VPC.
+func (x *crossing) local(i *Interface) cloud.End {
+	p := x.Packet
+	if to := x.holder(i.VpcId, p.Dst); to != nil {
+		return x.deliver(to, to.VSwitchId == i.VSwitchId)
+	}
+	if f := x.missing(describeInterfaces, i.VpcId, "who has "+p.Dst.String()); f != nil {
+		return drop(f)
+	}
+	f := verdict.NewFindingf(verdict.SnapshotMissing, where(i.VpcId), []string{describeInterfaces},
+		"no interface of VPC %s that was read has %s: either nobody has it, or a service of the cloud", i.VpcId, p.Dst)
+	return drop(&f)
+}
+
+// deliver hands a packet to an interface, past the network ACL of its vSwitch, if
+// it comes from another one, and its groups.
+func (x *crossing) deliver(to *Interface, inside bool) cloud.End {
+	if !inside {
+		if e, stop := x.acl(to, ingress); stop {
+			return e
+		}
+	}
+	if e, stop := x.pass(to, ingress); stop {
+		x.strangers(to)
+		return e
+	}
+	if f := x.notRunning(to); f != nil {
+		return drop(f)
+	}
+	return cloud.End{Kind: cloud.Delivered, To: to.plain()}
+}
+
+// strangers notes that the two ends are in no group together: where nothing lets
+// the packet in, that is why.
+func (x *crossing) strangers(to *Interface) {
+	from := x.interfaces[x.From.ID]
+	if from == nil {
+		return
+	}
+	for _, id := range from.SecurityGroupIds.SecurityGroupId {
+		for _, other := range to.SecurityGroupIds.SecurityGroupId {
+			if id == other {
+				return
+			}
+		}
+	}
+	x.Note(verdict.NewFinding(verdict.SecurityGroupMismatch, where(to.NetworkInterfaceId), []string{
+		from.NetworkInterfaceId + ": " + strings.Join(from.SecurityGroupIds.SecurityGroupId, ", "),
+		to.NetworkInterfaceId + ": " + strings.Join(to.SecurityGroupIds.SecurityGroupId, ", "),
+	}, from.NetworkInterfaceId+" and "+to.NetworkInterfaceId))
+}
+
+// toInternet takes a packet out of the VPC. A public address of its own comes
+// before the default route (NAT gateways: "SNAT entries do not take effect on
+// instances that are assigned public IP addresses"); a longer prefix does not.
+func (x *crossing) toInternet(i *Interface) cloud.End {
+	p := x.Packet
+	own, has := x.publicOf(i, p.Src)
+	r := x.route(i.VpcId, i.VSwitchId, p.Dst)
+	if r.entry == nil {
+		switch {
+		case has && r.fault.Code == verdict.CloudNoRouteEntry:
+			return x.leaveAs(own, i)
+		case r.fault.Code == verdict.CloudNoRouteEntry && len(x.natOf[i.VpcId]) == 0 && x.facts.Read[describeNATGateways] && x.facts.Failed[describeNATGateways] == "":
+			return drop(x.noPublicIP(i, r.fault.Evidence))
+		}
+		return drop(x.returning(r.fault))
+	}
+	if r.fault != nil {
+		return drop(r.fault)
+	}
+	h := r.hops[0]
+	if len(r.hops) > 1 {
+		h = r.hops[x.Choose("route "+r.entry.text(), weights(r.hops))]
+	}
+	kind := kindOf(h)
+	if has && r.entry.prefix.Bits() == 0 {
+		if kind == hopNAT || kind == hopInternet {
+			return x.leaveAs(own, i)
+		}
+		f := verdict.NewFindingf(verdict.UnmodelledRule, where(i.NetworkInterfaceId), []string{r.entry.text(), own.text},
+			"%s of %s competes with route entry %s, which is not modelled", own.text, i.NetworkInterfaceId, r.entry.text())
+		if !x.Doubt(f) {
+			return x.leaveAs(own, i)
+		}
+	}
+	x.Step("route", h.text(), r.entry.text())
+	switch kind {
+	case hopNAT:
+		return x.throughNAT(i, h, &r)
+	case hopInternet:
+		if has {
+			return x.leaveAs(own, i)
+		}
+		if p.Dst.Is6() {
+			f := verdict.NewFindingf(verdict.SnapshotMissing, where(i.NetworkInterfaceId), []string{r.entry.text()},
+				"whether %s has bandwidth to the Internet by %s was not read", p.Src, h.text())
+			return drop(&f)
+		}
+		return drop(x.noPublicIP(i, []string{r.entry.text()}))
+	case hopInterface:
+		to, f := x.through(h, p.Dst, r.entry)
+		if f != nil {
+			return drop(f)
+		}
+		return x.deliver(to, to.VSwitchId == i.VSwitchId)
+	}
+	f := verdict.NewFinding(verdict.CloudUnexpectedNextHop, where(r.entry.RouteTableId), []string{r.entry.text()}, p.Dst, h.text())
+	if kind != hopLocal && kind != hopService {
+		f.Severity = verdict.SeverityUndecided // a network beside this one may lead there
+	}
+	return drop(&f)
+}
+
+func (x *crossing) noPublicIP(i *Interface, evidence []string) *verdict.Finding {
+	if f := x.missing(describeEIPs, i.NetworkInterfaceId, "whether "+i.NetworkInterfaceId+" has an EIP"); f != nil {
+		return f
+	}
+	f := verdict.NewFindingf(verdict.CloudNoPublicIP, where(i.NetworkInterfaceId), evidence,
+		"%s of %s has no public IP, and no NAT gateway is on its way to %s", x.Packet.Src, i.NetworkInterfaceId, x.Packet.Dst)
+	return &f
+}
+
+// leaveAs sends a packet to the Internet with the interface's public address.
+func (x *crossing) leaveAs(own public, i *Interface) cloud.End {
+	if own.fault != nil {
+		return drop(own.fault)
+	}
+	return x.exit(own, i.NetworkInterfaceId)
+}
+
+// throughNAT sends a packet to the Internet by a NAT gateway.
+func (x *crossing) throughNAT(i *Interface, h NextHop, r *routed) cloud.End {
+	g := x.nat[h.NextHopId]
+	if g == nil {
+		f := x.missing(describeNATGateways, h.NextHopId, "NAT gateway "+h.NextHopId)
+		if f == nil {
+			gone := verdict.NewFinding(verdict.CloudNoNextHop, where(r.entry.RouteTableId), []string{r.entry.text()}, x.Packet.Dst)
+			gone.Message += ": there is no " + h.text()
+			f = &gone
+		}
+		return drop(f)
+	}
+	source := x.source(g, x.Packet.Src)
+	if source.fault != nil {
+		return drop(source.fault)
+	}
+	return x.exit(source, g.NatGatewayId)
+}
+
+// exit translates a packet to its public address. Where that of its destination is
+// the cloud's own, it comes back in.
+func (x *crossing) exit(as public, at string) cloud.End {
+	p := x.Packet
+	before := cloud.TupleOf(p)
+	p.Src = as.addr
+	x.Sessions.Translate(at, before, p)
+	x.Translated("snat", at, before.Src.String(), as.addr.String(), as.text)
+	x.Step("nat", "source is now "+as.addr.String(), as.text)
+	if !x.Answers(p.Dst) {
+		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
+	}
+	if x.hairpins++; x.hairpins > maxHairpins {
+		f := verdict.NewFinding(verdict.RoutingLoop, where(at), nil, fmt.Sprintf("%s goes from one public address to the next", p))
+		return drop(&f)
+	}
+	return x.fromInternet()
+}
+
+// behind is the interface, and its private address, that a public address stands for.
+func (c *Cloud) behind(addr netip.Addr) *target {
+	if e := c.eips[addr]; e != nil {
+		i := c.interfaces[e.InstanceId]
+		if i == nil {
+			i = c.primary[e.InstanceId]
+		}
+		if i == nil || len(i.Addrs) == 0 {
+			return nil
+		}
+		private := i.Addrs[0]
+		if a := addrOf(e.PrivateIpAddress); a.IsValid() {
+			private = a
+		}
+		return &target{i, private, c.byEIP(e)}
+	}
+	if t, ok := c.publics[addr]; ok {
+		return &t
+	}
+	return nil
+}
+
+// target is what a public address stands for.
+type target struct {
+	to      *Interface
+	private netip.Addr
+	public  public
+}
+
+// fromInternet takes in a packet for a public address.
+func (x *crossing) fromInternet() cloud.End {
+	p := x.Packet
+	if at, ok := x.Sessions.Again(p); ok {
+		x.Step("cloud/session", "translate", at)
+		return x.arrived(at)
+	}
+	if b := x.balancers[p.Dst]; b != nil {
+		return x.toBalancer(b)
+	}
+	e := x.eips[p.Dst]
+	for _, g := range x.nat {
+		if e != nil && e.InstanceId != g.NatGatewayId {
+			continue
+		}
+		entry, to, port := g.forward(p)
+		if entry == nil {
+			if e == nil {
+				continue
+			}
+			f := x.missing(describeForwardEntries, g.NatGatewayId, "what NAT gateway "+g.NatGatewayId+" forwards")
+			if f == nil {
+				none := verdict.NewFindingf(verdict.CloudNoPublicIP, where(g.NatGatewayId), []string{e.text()},
+					"NAT gateway %s has no DNAT entry for %s: %s stands for nothing there", g.NatGatewayId, p, p.Dst)
+				none.Remedy = "Add a DNAT entry for the address, protocol and port."
+				f = &none
+			}
+			return drop(f)
+		}
+		if f := g.fault(); f != nil {
+			return drop(f)
+		}
+		if e != nil {
+			if f := e.fault(); f != nil {
+				return drop(f)
+			}
+		}
+		i := x.holder(g.VpcId, to)
+		if i == nil {
+			f := x.unread(describeInterfaces, g.VpcId, "the interface that has "+to.String())
+			return drop(f)
+		}
+		return x.translateTo(i, to, port, g.NatGatewayId, entry.ForwardEntryId, false)
+	}
+	if t := x.behind(p.Dst); t != nil {
+		if t.public.fault != nil {
+			return drop(t.public.fault)
+		}
+		return x.translateTo(t.to, t.private, p.DstPort, t.to.NetworkInterfaceId, t.public.text, false)
+	}
+	if e != nil {
+		if f := e.fault(); f != nil {
+			return drop(f)
+		}
+		f := x.missing(describeInterfaces, e.AllocationId, "what EIP "+e.IpAddress+" stands for")
+		if f == nil {
+			f = &verdict.Finding{}
+			*f = verdict.NewFindingf(verdict.UnmodelledRule, where(e.AllocationId), []string{e.text()}, "EIP %s is bound to %s %s, which is not modelled", e.IpAddress, e.InstanceType, e.InstanceId)
+		}
+		return drop(f)
+	}
+	f := verdict.NewFindingf(verdict.CloudNoPublicIP, where(p.Dst.String()), nil, "%s is no public address of the cloud that was read", p.Dst)
+	return drop(&f)
+}
+
+// translateTo gives a packet the private address that it is for.
+func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rule string, inside bool) cloud.End {
+	p := x.Packet
+	before := cloud.TupleOf(p)
+	from := endpoint(p.Dst, p.DstPort)
+	p.Dst = to
+	if p.HasPorts() {
+		p.DstPort = port
+	}
+	x.Sessions.Translate(at, before, p)
+	x.Translated("dnat", at, from, endpoint(p.Dst, p.DstPort), rule)
+	x.Step("nat", "destination is now "+endpoint(p.Dst, p.DstPort), rule)
+	return x.deliver(i, inside)
+}
+
+func endpoint(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
+
+// arrived delivers a packet that a translator had sent on before.
+func (x *crossing) arrived(at string) cloud.End {
+	for _, vpc := range x.facts.VPCs {
+		if i := x.holder(vpc.VpcId, x.Packet.Dst); i != nil {
+			return x.deliver(i, false)
+		}
+	}
+	f := x.unread(describeInterfaces, at, "the interface that has "+x.Packet.Dst.String())
+	return drop(f)
+}
+
+// toBalancer hands a packet to a load balancer, which sends it to one of its
+// backends.
+func (x *crossing) toBalancer(b *balancer) cloud.End {
+	p := x.Packet
+	if at, ok := x.Sessions.Again(p); ok {
+		x.Step("cloud/session", "balance", at)
+		return x.arrived(at)
+	}
+	if e := x.eips[p.Dst]; e != nil {
+		if f := e.fault(); f != nil {
+			return drop(f)
+		}
+	}
+	r := x.balance(b, p)
+	if r.fault != nil {
+		return drop(r.fault)
+	}
+	for _, f := range r.warnings {
+		x.Note(f)
+	}
+	for _, f := range r.doubts {
+		if x.Doubt(f) {
+			return stopped(f)
+		}
+	}
+	m := r.backends[0]
+	if len(r.backends) > 1 {
+		m = r.backends[x.Choose("balance "+b.id, r.weights)]
+	}
+	to, addr, f := x.server(b, &m)
+	if f != nil {
+		return drop(f)
+	}
+	before := cloud.TupleOf(p)
+	from := endpoint(p.Dst, p.DstPort)
+	p.Dst = addr
+	if m.port != 0 {
+		p.DstPort = uint16(m.port)
+	}
+	if !r.listener.preserves {
+		p.Src = x.balancerSource(b)
+	}
+	x.Sessions.Translate(b.id, before, p)
+	x.Translated("dnat", b.id, from, endpoint(p.Dst, p.DstPort), r.listener.group+": "+m.text())
+	x.Step(b.kind, "send to "+endpoint(p.Dst, p.DstPort), "listener "+r.listener.text()+", server group "+r.listener.group+": "+m.text())
+	if r.listener.proxies {
+		f := verdict.NewFinding(verdict.ProxyInterposed, where(b.id), []string{"listener " + r.listener.text()}, before.Dst, b.id)
+		x.Note(f)
+	}
+	return x.toBackend(b, to)
+}
+
+// toBackend delivers what a load balancer sends. What groups and ACLs make of
+// packets from CLB is documented for its own addresses alone (100.64.0.0/10, which
+// needs no rule); of those that keep the client's, nothing is, so a group that
+// would drop them is a doubt.
+func (x *crossing) toBackend(b *balancer, to *Interface) cloud.End {
+	if b.kind != "slb" {
+		return x.deliver(to, false)
+	}
+	if e, stop := x.acl(to, ingress); stop {
+		return e
+	}
+	if !serviceRange.Contains(x.Packet.Src) && !x.Sessions.Admitted(to.NetworkInterfaceId, x.Packet) {
+		if r := x.groupsAdmit(to, ingress, x.Packet); r.open != nil || !r.pass {
+			f := verdict.NewFinding(verdict.SecurityGroupDeny, where(to.NetworkInterfaceId), []string{r.rule}, r.who, x.Packet)
+			f.Message += ", if it filters what load balancer " + b.id + " forwards, which is not documented"
+			f.Severity = verdict.SeverityUndecided
+			if x.Doubt(f) {
+				return stopped(f)
+			}
+		}
+	}
+	x.Sessions.Admit(to.NetworkInterfaceId, x.Packet)
+	if f := x.notRunning(to); f != nil {
+		return drop(f)
+	}
+	return cloud.End{Kind: cloud.Delivered, To: to.plain()}
+}
+
+// balancerSource is the address that a load balancer sends from, if not from its
+// client's.
+func (x *crossing) balancerSource(b *balancer) netip.Addr {
+	if len(b.sources) > 0 {
+		return b.sources[0]
+	}
+	return serviceRange.Addr().Next()
+}
+
+// server is the interface and address of a backend.
+func (x *crossing) server(b *balancer, m *backend) (*Interface, netip.Addr, *verdict.Finding) {
+	i := x.interfaces[m.server]
+	if i == nil {
+		i = x.primary[m.server]
+	}
+	if i == nil && m.ip.IsValid() {
+		i = x.holder(b.vpc, m.ip)
+	}
+	if i == nil || len(i.Addrs) == 0 {
+		f := x.missing(describeInterfaces, m.server, "the interface of backend "+m.server)
+		if f == nil {
+			unexpected := verdict.NewFinding(codesOf[b.kind].mismatch, where(b.id), []string{m.text()}, m.server)
+			unexpected.Message += ": no instance or interface of this name or address exists"
+			f = &unexpected
+		}
+		return nil, netip.Addr{}, f
+	}
+	if m.ip.IsValid() {
+		return i, m.ip, nil
+	}
+	return i, i.Addrs[0], nil
+}

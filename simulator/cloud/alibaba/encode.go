@@ -1,0 +1,117 @@
+package alibaba
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Files writes the facts as Decode reads them: a file for each action, with the
+// fields that are kept, and the error in place of what failed.
+func Files(f *Facts) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for i := range actions {
+		a := &actions[i]
+		if !f.Read[a.name] {
+			continue
+		}
+		if a.name == "vpc.DescribeNetworkAcls" && f.Read[describeNetworkACL] {
+			continue // they are the same facts
+		}
+		body, _ := a.write(f)
+		if a.name == describeNetworkACL {
+			body = aclAttributes(f.NetworkACLs)
+		}
+		data, err := marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", a.name, err)
+		}
+		files[a.file()+".json"] = data
+	}
+	for i := range actions {
+		a := &actions[i]
+		reason, failed := f.Failed[a.name]
+		if !failed {
+			continue
+		}
+		data, err := marshal(map[string]string{"Code": reason})
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", a.name, err)
+		}
+		files[a.file()+".failed.json"] = data
+	}
+	return files, nil
+}
+
+// file is the name of an action's file, without what it ends in.
+func (a *action) file() string {
+	if a.shared {
+		return a.name
+	}
+	_, short, _ := strings.Cut(a.name, ".")
+	return short
+}
+
+// aclAttributes is one response for each network ACL.
+func aclAttributes(list []NetworkACL) any {
+	type attribute struct{ NetworkAclAttribute NetworkACL }
+	responses := make([]attribute, len(list))
+	for i := range list {
+		responses[i].NetworkAclAttribute = list[i]
+	}
+	return responses
+}
+
+// marshal leaves out what is empty: most fields of most resources are.
+func marshal(v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var tree any
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	if tree = prune(tree); tree == nil {
+		tree = map[string]any{}
+	}
+	data, err := json.MarshalIndent(tree, "", " ")
+	return append(data, '\n'), err
+}
+
+func prune(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, member := range v {
+			if member = prune(member); member == nil {
+				delete(v, key)
+			} else {
+				v[key] = member
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		if len(v) == 0 {
+			return nil
+		}
+		for i := range v {
+			if v[i] = prune(v[i]); v[i] == nil {
+				v[i] = map[string]any{}
+			}
+		}
+	case string:
+		if v == "" {
+			return nil
+		}
+	case bool:
+		if !v {
+			return nil
+		}
+	}
+	return v
+}

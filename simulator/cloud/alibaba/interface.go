@@ -1,0 +1,188 @@
+package alibaba
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/cloud"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Cloud is compiled facts. It is immutable and safe for concurrent use.
+type Cloud struct {
+	facts      *Facts
+	instances  map[string]*Instance
+	interfaces map[string]*Interface
+	primary    map[string]*Interface // by instance
+	byMAC      map[netstack.MAC]*Interface
+	byAddr     map[netip.Addr][]*Interface
+	delegated  []*Interface // those with prefixes
+	groups     map[string]*group
+	lists      map[string][]netip.Prefix
+	vpcs       map[string]*VPC
+	vswitches  map[string]*VSwitch
+	acls       map[string]*networkACL
+	tables     map[string]*routeTable // by id
+	tableOf    map[string]*routeTable // by vSwitch
+	systemOf   map[string]*routeTable // by VPC
+	nat        map[string]*natGateway
+	natOf      map[string][]*natGateway // by VPC
+	eips       map[netip.Addr]*EIP
+	eipOf      map[eipKey]*EIP
+	balancers  map[netip.Addr]*balancer
+	publics    map[netip.Addr]target // public addresses that are told by interfaces and instances alone
+}
+
+// Interface is a network interface with its addresses.
+type Interface struct {
+	*NetworkInterface
+	MAC      netstack.MAC
+	Addrs    []netip.Addr // the primary one first
+	prefixes []netip.Prefix
+}
+
+// Compile indexes the facts.
+func Compile(f *Facts) *Cloud {
+	c := &Cloud{
+		facts:      f,
+		instances:  make(map[string]*Instance, len(f.Instances)),
+		interfaces: make(map[string]*Interface, len(f.Interfaces)),
+		primary:    make(map[string]*Interface, len(f.Instances)),
+		byMAC:      make(map[netstack.MAC]*Interface, len(f.Interfaces)),
+		byAddr:     make(map[netip.Addr][]*Interface, len(f.Interfaces)),
+		vpcs:       make(map[string]*VPC, len(f.VPCs)),
+		vswitches:  make(map[string]*VSwitch, len(f.VSwitches)),
+	}
+	for i := range f.Instances {
+		c.instances[f.Instances[i].InstanceId] = &f.Instances[i]
+	}
+	for i := range f.Interfaces {
+		c.addInterface(&f.Interfaces[i])
+	}
+	for i := range f.VPCs {
+		c.vpcs[f.VPCs[i].VpcId] = &f.VPCs[i]
+	}
+	for i := range f.VSwitches {
+		c.vswitches[f.VSwitches[i].VSwitchId] = &f.VSwitches[i]
+	}
+	c.compileGroups()
+	c.compileACLs()
+	c.compileRoutes()
+	c.compileNAT()
+	c.compileBalancers()
+	return c
+}
+
+func (c *Cloud) addInterface(n *NetworkInterface) {
+	i := &Interface{NetworkInterface: n}
+	add := func(s string) {
+		if a := addrOf(s); a.IsValid() && !slices.Contains(i.Addrs, a) {
+			i.Addrs = append(i.Addrs, a)
+		}
+	}
+	add(n.PrivateIpAddress)
+	for _, ip := range n.PrivateIpSets.PrivateIpSet {
+		add(ip.PrivateIpAddress)
+	}
+	for _, ip := range n.Ipv6Sets.Ipv6Set {
+		add(ip.Ipv6Address)
+	}
+	for _, p := range n.Ipv4PrefixSets.Ipv4PrefixSet {
+		i.prefixes = append(i.prefixes, prefixOf(p.Ipv4Prefix))
+	}
+	for _, p := range n.Ipv6PrefixSets.Ipv6PrefixSet {
+		i.prefixes = append(i.prefixes, prefixOf(p.Ipv6Prefix))
+	}
+	if n.InstanceId == "" {
+		n.InstanceId = n.Attachment.InstanceId
+	}
+	c.interfaces[n.NetworkInterfaceId] = i
+	if mac, ok := parseMAC(n.MacAddress); ok {
+		i.MAC = mac
+		c.byMAC[mac] = i
+	}
+	if same(n.Type, "Primary") {
+		c.primary[n.InstanceId] = i
+	}
+	for _, a := range i.Addrs {
+		c.byAddr[a] = append(c.byAddr[a], i)
+	}
+	if len(i.prefixes) > 0 {
+		c.delegated = append(c.delegated, i)
+	}
+}
+
+// ByMAC is the interface with a link-layer address.
+func (c *Cloud) ByMAC(mac netstack.MAC) *Interface {
+	if mac == (netstack.MAC{}) {
+		return nil
+	}
+	return c.byMAC[mac]
+}
+
+// ByAddr is the only interface that has an address, in whatever VPC.
+func (c *Cloud) ByAddr(addr netip.Addr) *Interface {
+	if list := c.byAddr[addr]; len(list) == 1 {
+		return list[0]
+	}
+	return nil
+}
+
+// Member is the interface that a VLAN on a trunk stands for.
+func (c *Cloud) Member(trunk string, vlan uint16) (cloud.Interface, bool) {
+	for _, i := range c.interfaces {
+		if a := &i.Attachment; a.TrunkNetworkInterfaceId == trunk && int(a.DeviceIndex) == int(vlan) {
+			return i.plain(), true
+		}
+	}
+	return cloud.Interface{}, false
+}
+
+// holder is the interface of a VPC that has an address, of its own or of a prefix.
+func (c *Cloud) holder(vpc string, addr netip.Addr) *Interface {
+	for _, i := range c.byAddr[addr] {
+		if i.VpcId == vpc {
+			return i
+		}
+	}
+	for _, i := range c.delegated {
+		if i.VpcId == vpc && within(i.prefixes, addr) {
+			return i
+		}
+	}
+	return nil
+}
+
+func within(list []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// where locates a finding at a resource.
+func where(resource string) verdict.Where { return verdict.Where{Resource: resource} }
+
+// missing explains that an action was not read, and names what needs it; nil when
+// it was, completely.
+func (c *Cloud) missing(action, resource, why string) *verdict.Finding {
+	if reason, failed := c.facts.Failed[action]; failed {
+		f := verdict.NewFindingf(verdict.CloudAPIFailed, where(resource), []string{action + ": " + reason},
+			"%s failed (%s), so %s is not known", action, reason, why)
+		f.Remedy = "Grant " + permission(action) + " to the role that Plumbline has, or wait until the API answers again."
+		return &f
+	}
+	if !c.facts.Read[action] {
+		f := verdict.NewFindingf(verdict.SnapshotMissing, where(resource), []string{action}, "%s was not read, so %s is not known", action, why)
+		return &f
+	}
+	return nil
+}
+
+// permission is the action of RAM that allows one of the API.
+func permission(action string) string {
+	for i, r := range action {
+		if r == '.' {
+			return action[:i] + ":" + action[i+1:]
+		}
+	}
+	return action
+}
