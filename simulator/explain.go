@@ -97,6 +97,10 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 		missing := h.missing(h.lack(netstack.FamilyOf(dst)).routing)
 		missing.Message = fmt.Sprintf("%s is an address of %s: %s", dst, h, missing.Message)
 		p.Findings = append([]verdict.Finding{missing}, p.Findings...)
+	case known && e.w.collected(dst):
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
+			"%s belongs to the %s, and the packet leaves the collected world: whether it comes back was not collected", dst, what)}, p.Findings...)
 	case known:
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
 		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
@@ -134,6 +138,9 @@ func (w *World) uncollected(addr netip.Addr) *host {
 	}
 	return nil
 }
+
+// collected says whether the one namespace that has an address is here.
+func (w *World) collected(addr netip.Addr) bool { return len(w.byAddr[addr]) == 1 }
 
 // knownOwner says what in the cluster owns, or could own, an address.
 func (w *World) knownOwner(addr netip.Addr) (string, bool) {

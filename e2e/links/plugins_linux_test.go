@@ -3,6 +3,7 @@ package links
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +42,7 @@ type fault struct {
 	reason           verdict.Code
 	says             []string // in the path's findings
 	silent           bool     // nothing is said of a plugin
+	leaves           bool     // when the router was not collected, the packet leaves by it
 	only             netstack.Family
 }
 
@@ -141,7 +143,7 @@ var installations = []installed{
 			rejected,
 			{
 				name: "no route", make: "n {ip} route del {2/}", undo: "n {ip} route add {2/} via {5.2} dev eth0", reason: verdict.InvalidRoute,
-				says: []string{`flannel (host-gw) would have installed route "{2/} via {5.2} dev eth0", and there is default via {7.254} dev eth1`, "does not lead to node m", "flannel (host-gw) is recognised by: annotation"},
+				says: []string{`flannel (host-gw) would have installed route "{2/} via {5.2} dev eth0", and there is default via {7.254} dev eth1`, "does not lead to node m", "flannel (host-gw) is recognised by: annotation"}, leaves: true,
 			},
 			{
 				name: "another next hop", make: "n {ip} route replace {2/} via {7.254} dev eth1", undo: "n {ip} route replace {2/} via {5.2} dev eth0", reason: verdict.InvalidRoute,
@@ -460,6 +462,15 @@ func (i *installed) holds(t *testing.T, w *world, words map[string]string, f fau
 		}
 		if f.reason == none && len(report.Reasons) > 0 {
 			t.Errorf("%s: findings where all is well: %v", name, report.Reasons)
+		}
+		if f.leaves {
+			part := *snapshot
+			part.Namespaces = slices.DeleteFunc(slices.Clone(snapshot.Namespaces), func(ns *netstack.Namespace) bool { return ns.Name == w.netns("c") })
+			report := against.Diagnose(t, against.Compile(t, &part), query)
+			said := fmt.Sprint(report.Reasons)
+			if report.Verdict != verdict.Unknown || report.Reason() != verdict.SnapshotMissing || !strings.Contains(said, would) {
+				t.Errorf("%s, and the packet leaves what was collected: %s: %s", name, report.Verdict, said)
+			}
 		}
 	}
 }

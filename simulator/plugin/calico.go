@@ -96,7 +96,7 @@ func (c calico) expect(p *place) []Expectation {
 		return p.route([]wanted{{dst: p.dst.String(), dev: join.Outside.Name, more: "scope link"}})
 	}
 	peer, known := p.view.Cluster.Node(p.to.Node)
-	if !known || p.node == nil {
+	if !known || p.node == nil || !c.routes(p, peer) {
 		return nil
 	}
 	ways := c.ways(p, peer)
@@ -120,6 +120,20 @@ func (c calico) expect(p *place) []Expectation {
 	}
 	list = append(list, p.neighbour(p.vtep(), c.tunnelAddress(p, peer), dev.MAC)...)
 	return append(list, p.forwarding(p.vtep(), dev.MAC, c.address(p, peer))...)
+}
+
+// routes says whether calico routes between the nodes at all, and does not only
+// enforce policies in the network of another (as on clouds, and in canal).
+func (c calico) routes(p *place, peer *cluster.Node) bool {
+	for _, ns := range []*netstack.Namespace{p.node, p.view.Node(peer.Name)} {
+		if ns == nil {
+			continue
+		}
+		if link(ns, p.vtep()) != nil || slices.ContainsFunc(ns.Routes, func(r netstack.Route) bool { return r.Family == p.family && fromCalico(&r) }) {
+			return true
+		}
+	}
+	return annotation(p.object, calicoIPIP) != "" || c.tunnelAddress(p, peer).IsValid()
 }
 
 // inside expects that a pod sends all to the gateway, and that its device on the
@@ -228,6 +242,7 @@ func (calico) tunnelAddress(p *place, n *cluster.Node) netip.Addr {
 // (CrossSubnet), and those of that node. Without any, the devices do.
 func (c calico) ways(p *place, peer *cluster.Node) []way {
 	same := c.together(p, p.object, peer)
+	at := c.nodesByAddress(p)
 	for _, from := range []*cluster.Node{p.object, peer} {
 		if from == nil {
 			continue
@@ -241,7 +256,7 @@ func (c calico) ways(p *place, peer *cluster.Node) []way {
 			if r.Family != p.family || !fromCalico(r) || len(r.NextHops) != 1 || !r.NextHops[0].Gateway.IsValid() || r.Dst.Contains(p.dst) {
 				continue
 			}
-			target := c.nodeAt(p, r.NextHops[0].Gateway)
+			target := at(r.NextHops[0].Gateway)
 			if target == nil || c.together(p, from, target) != same {
 				continue
 			}
@@ -267,17 +282,21 @@ func (c calico) ways(p *place, peer *cluster.Node) []way {
 	return ways
 }
 
-// nodeAt is the node that has an address, or a tunnel with it.
-func (c calico) nodeAt(p *place, addr netip.Addr) *cluster.Node {
-	if n, ok := p.view.Cluster.NodeByIP(addr); ok {
-		return n
-	}
-	for _, n := range p.view.Cluster.Nodes() {
-		if c.address(p, n) == addr || c.tunnelAddress(p, n) == addr {
+// nodesByAddress finds the node that has an address, or a tunnel with it.
+func (c calico) nodesByAddress(p *place) func(netip.Addr) *cluster.Node {
+	var ends map[netip.Addr]*cluster.Node
+	return func(addr netip.Addr) *cluster.Node {
+		if n, ok := p.view.Cluster.NodeByIP(addr); ok {
 			return n
 		}
+		if ends == nil {
+			ends = map[netip.Addr]*cluster.Node{}
+			for _, n := range p.view.Cluster.Nodes() {
+				ends[c.address(p, n)], ends[c.tunnelAddress(p, n)] = n, n
+			}
+		}
+		return ends[addr]
 	}
-	return nil
 }
 
 // together says whether two nodes are on the same subnet.

@@ -181,13 +181,13 @@ func (p *place) directly(to lease) bool {
 	if !onLink(p.node, to.public) {
 		return false
 	}
-	for _, n := range p.view.Cluster.Nodes() {
-		other, ok := p.lease(n)
-		if !ok || n.Name == p.name || n == to.node {
+	for i := range p.node.Routes {
+		r := &p.node.Routes[i]
+		if r.Family != p.family || r.Table != netstack.TableMain || len(r.NextHops) != 1 || !r.NextHops[0].Gateway.IsValid() {
 			continue
 		}
-		if found := longest(p.node, netstack.TableMain, other.subnet.Addr()); found != nil &&
-			slices.ContainsFunc(hopsOf(p.node, found), wanted{via: other.public}.leads) {
+		n, known := p.view.Cluster.NodeByIP(r.NextHops[0].Gateway)
+		if known && n != to.node && slices.ContainsFunc(n.PodCIDRs, func(c netip.Prefix) bool { return c.Masked() == r.Dst }) {
 			return true
 		}
 	}

@@ -52,6 +52,14 @@ func terwaySends(r *netstack.Rule) bool {
 	return r.Priority == terwayFrom && r.Src.IsValid() && r.Src.IsSingleIP() && r.Table > terwayTable && r.Action == netstack.RuleLookup
 }
 
+// terwayRules says whether terway routes by rules on the node: its other datapaths
+// do not.
+func terwayRules(ns *netstack.Namespace) bool {
+	return slices.ContainsFunc(ns.Rules, func(r netstack.Rule) bool {
+		return terwaySends(&r) || r.Priority == terwayTo && r.Dst.IsValid() && r.Dst.IsSingleIP() && r.Table == netstack.TableMain
+	})
+}
+
 func ruleWords(r *netstack.Rule) string {
 	selector := "from all"
 	if r.Src.IsValid() {
@@ -118,7 +126,7 @@ func (terway) receives(p *place) []Expectation {
 		return nil
 	}
 	list := p.route([]wanted{{dst: p.dst.String(), dev: joins[at].Outside.Name, more: "scope link"}})
-	if joins[at].Inside.Name != "eth0" { // veth1, beside an interface of its own
+	if joins[at].Inside.Name != "eth0" || !terwayRules(p.node) { // veth1, beside an interface of its own
 		return list
 	}
 	want := netstack.Rule{Priority: terwayTo, Dst: single(p.dst), Table: netstack.TableMain}
@@ -129,7 +137,7 @@ func (terway) receives(p *place) []Expectation {
 // interface that its address belongs to.
 func (t terway) sends(p *place) []Expectation {
 	ns := p.view.Pod(p.from.String())
-	if ns == nil || !slices.ContainsFunc(p.view.Joins(ns), func(j Join) bool {
+	if ns == nil || !terwayRules(p.node) || !slices.ContainsFunc(p.view.Joins(ns), func(j Join) bool {
 		return j.Inside.Name == "eth0" && strings.HasPrefix(j.Outside.Name, "cali")
 	}) {
 		return nil
