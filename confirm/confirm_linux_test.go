@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type world struct {
 	*lab.Lab
 	collector *collector.Collector
 	*Confirmer
+	// changing keeps rules from being changed while they are read.
+	changing sync.Mutex
 }
 
 func newWorld(t *testing.T) *world {
@@ -58,6 +61,8 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) collect(t *testing.T) *simulator.World {
 	t.Helper()
+	w.changing.Lock()
+	defer w.changing.Unlock()
 	s, err := w.collector.Collect(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +80,8 @@ func (w *world) do(t *testing.T, at, command string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.changing.Lock()
+	defer w.changing.Unlock()
 	if out, err := w.Output(t.Context(), e, strings.Fields(command)...); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -27,10 +27,14 @@ func (s *socket) handshake(ctx context.Context) (verdict.Outcome, error) {
 	if err := unix.SetsockoptInt(s.fd, level, receive, 0); err != nil {
 		return "", fmt.Errorf("unset IP_RECVERR: %w", err)
 	}
+	acknowledged, err := s.acknowledged()
+	if err != nil {
+		return "", err
+	}
 	if err := unix.Shutdown(s.fd, unix.SHUT_WR); err != nil && !errors.Is(err, unix.ENOTCONN) { // ENOTCONN: reset already
 		return "", fmt.Errorf("shutdown: %w", err)
 	}
-	if err := s.farewell(ctx); err != nil {
+	if err := s.farewell(ctx, acknowledged); err != nil {
 		if errors.Is(err, errSilence) {
 			s.detail = fmt.Sprintf("the connection opened, but what followed was not acknowledged within %s", s.probe.Timeout)
 			return verdict.OutcomeTimeout, nil
@@ -40,48 +44,47 @@ func (s *socket) handshake(ctx context.Context) (verdict.Outcome, error) {
 	return verdict.OutcomeEstablished, nil
 }
 
-// States of a connection that is being closed (include/net/tcp_states.h), as TCP_INFO
-// has them.
-const (
-	finWait1 = 4
-	closing  = 11
-)
+// acknowledged counts what the server has acknowledged: SYN and FIN are one each
+// (tcp_snd_una_update).
+func (s *socket) acknowledged() (uint64, error) {
+	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, fmt.Errorf("TCP_INFO: %w", err)
+	}
+	return info.Bytes_acked, nil
+}
 
 // politeness is how long the server's own FIN is waited for: closing the socket
 // before it has read everything would send a reset.
 const politeness = 200 * time.Millisecond
 
-// farewell waits until the FIN is acknowledged, and reads what the server says until
-// it has closed its side, too. There is no event for the first, so it is looked for.
-func (s *socket) farewell(ctx context.Context) error {
+// farewell waits until more than before is acknowledged, which is the FIN, and reads
+// what the server says until it has closed its side, too. There is no event for the
+// first, so it is looked for.
+func (s *socket) farewell(ctx context.Context, before uint64) error {
 	const step = 2 * time.Millisecond
 	buf := make([]byte, 4096)
-	acknowledged, patience := false, s.deadline
+	gone, patience := false, s.deadline
 	for {
-		n, err := unix.Read(s.fd, buf)
-		switch {
-		case n > 0:
-			continue
-		case err == nil: // end of what the server says
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		case acknowledged: // a reset is a server's way to say that it has not read on, and nothing was said
-			return nil
-		default:
+		now, err := s.acknowledged()
+		if err != nil {
 			return err
 		}
-		ended := err == nil
-		info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			return fmt.Errorf("TCP_INFO: %w", err)
-		}
-		if !acknowledged && info.State != finWait1 && info.State != closing {
-			acknowledged = true
+		if !gone && now > before {
+			gone = true
 			patience = time.Now().Add(min(politeness, time.Until(s.deadline)))
 		}
+		n, err := unix.Read(s.fd, buf)
+		ended := n == 0 && err == nil
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case acknowledged && (ended || time.Now().After(patience)):
+		case err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
+			if now, fault := s.acknowledged(); fault == nil && now > before {
+				return nil // the server's way to end
+			}
+			return err
+		case gone && (ended || time.Now().After(patience)):
 			return nil
 		case time.Now().After(patience):
 			return errSilence

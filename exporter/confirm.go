@@ -27,10 +27,21 @@ type confirmation struct {
 }
 
 func newConfirmation(n *network, send confirm.Sender, config func() *schedules.Config, m *metrics) *confirmation {
-	return &confirmation{
+	c := &confirmation{
 		network: n, send: send, limit: rate.NewLimiter(0, 0), config: config,
 		phase: m.phases.WithLabelValues("probe"), agreement: m.agreement,
 	}
+	if !n.judges {
+		return c
+	}
+	// A counter that appears with the value 1 has not increased, as far as Prometheus
+	// is concerned.
+	for _, simulated := range verdict.Outcomes() {
+		for _, observed := range confirm.Outcomes() {
+			c.agreement.WithLabelValues(string(simulated), string(observed))
+		}
+	}
+	return c
 }
 
 // configure makes later probes follow config.

@@ -118,10 +118,12 @@ schedules:
 	}
 
 	// A daemon that waits for nothing collects no more.
-	frozen := d.network.latest.snapshot
+	latest, _ := d.network.newest()
 	d.network.close()
-	d.network.collect = func(context.Context) (*simulator.Snapshot, error) { return frozen, nil }
+	d.network.mu.Lock()
+	d.network.collect = func(context.Context) (*simulator.Snapshot, error) { return latest.snapshot, nil }
 	d.network.ctx, d.network.cancel = context.WithCancel(ctx)
+	d.network.mu.Unlock()
 	if out, err := l.Output(ctx, lab.PodEndpoint("shop/web-0"), "iptables-nft", "-I", "OUTPUT", "-p", "tcp", "-d", "10.244.2.20", "-j", "DROP"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
