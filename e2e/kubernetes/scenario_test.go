@@ -26,6 +26,8 @@ var testdata embed.FS
 //	later.yaml     objects that come when the fault is there
 //	fix            what puts the fault right, in the same form
 //	expect         what is expected of connections, one a line: see expectation
+//	says           what the first reason says, in its message or evidence, wherever
+//	               a connection fails: one a line, after tags as in an expectation
 //
 // A line of the text may say "only: TAG": the scenario makes sense in the
 // clusters alone that have this tag.
@@ -34,6 +36,7 @@ type scenario struct {
 	objects, later      string
 	only                []string
 	fault, fix, expects []string
+	says                []string
 }
 
 // scenarios are all there are, in the order of their names.
@@ -88,6 +91,8 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 			s.fix = lines(f.Data)
 		case "expect":
 			s.expects = lines(f.Data)
+		case "says":
+			s.says = lines(f.Data)
 		default:
 			return nil, fmt.Errorf("scenario %s: there is no part %q", name, f.Name)
 		}

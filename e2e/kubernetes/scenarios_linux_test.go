@@ -116,10 +116,28 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 	for _, line := range sc.expects {
 		e, err := parseExpectation(words.Replace(line))
 		do(err)
-		if !slices.ContainsFunc(e.tags, func(tag string) bool { return !slices.Contains(s.tags, tag) }) {
-			s.judge(t, line, e, &seen)
+		if !s.tagged(e.tags) {
+			continue
+		}
+		report := s.judge(t, line, e, &seen)
+		if report == nil || report.Verdict == verdict.Reachable {
+			continue
+		}
+		for _, text := range sc.says {
+			tags, text, found := strings.Cut(words.Replace(text), "] ")
+			if !found {
+				tags, text = "", tags
+			}
+			if reason := report.Reasons[0]; s.tagged(strings.Fields(strings.TrimPrefix(tags, "["))) && !strings.Contains(reason.Message+strings.Join(reason.Evidence, "\n"), text) {
+				t.Errorf("%s\nthe first reason does not say %s: %s %q", line, text, reason.Message, reason.Evidence)
+			}
 		}
 	}
+}
+
+// tagged says whether the cluster has all of the tags.
+func (s *stage) tagged(tags []string) bool {
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(s.tags, tag) })
 }
 
 // restore undoes a scenario, makes the kernel forget what it has learnt from
@@ -300,12 +318,12 @@ type ending struct {
 }
 
 // judge compares a report with what is expected, and with real connections.
-func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) {
+func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *verdict.Report {
 	t.Helper()
 	from, to, err := s.ends(e, seen.objects)
 	if err != nil {
 		t.Errorf("%s: %v", line, err)
-		return
+		return nil
 	}
 	if via := e.query.Via; via != nil {
 		via.Namespace = s.Netns(via.Namespace)
@@ -371,6 +389,7 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) {
 		}
 		t.Logf("reasons: %v", report.Reasons)
 	}
+	return report
 }
 
 func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
