@@ -193,24 +193,26 @@ func arrives(o verdict.Outcome) bool {
 }
 
 // Simulated is the one outcome that stands for all that a report's paths predict:
-// the one that was observed, or else unknown if a path is, or else the likeliest.
+// the one that was observed, if they agree; unknown, if nothing can be said; or else
+// the likeliest.
 func Simulated(report *verdict.Report) verdict.Outcome {
+	if o := report.Observed; o != nil && o.Outcome != verdict.OutcomeInconclusive {
+		switch {
+		case o.Agrees == nil:
+			return verdict.OutcomeUnknown
+		case *o.Agrees:
+			return o.Outcome
+		}
+	}
 	best, odds := verdict.OutcomeUnknown, -1.0
 	for i := range report.Paths {
 		p := &report.Paths[i]
-		o := predicted(p)
-		switch {
-		case impossible(p):
-			continue
-		case report.Observed != nil && o == report.Observed.Outcome:
-			return o
-		case o == verdict.OutcomeUnknown:
-			best, odds = o, 2
-		case p.Probability != nil && *p.Probability > odds, p.Probability == nil && odds < 0:
-			best, odds = o, 0
-			if p.Probability != nil {
-				odds = *p.Probability
-			}
+		likely := 0.0 // as far as is known
+		if p.Probability != nil {
+			likely = *p.Probability
+		}
+		if !impossible(p) && likely > odds {
+			best, odds = predicted(p), likely
 		}
 	}
 	return best

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
@@ -26,7 +27,7 @@ import (
 var agentCapabilities = map[string]string{
 	"sys_admin":  "collecting needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN)",
 	"net_admin":  "collecting needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN)",
-	"net_raw":    "iptables-legacy: iptables-legacy-save: exit status 1",
+	"net_raw":    "an echo request: open a socket: operation not permitted",
 	"sys_ptrace": "the namespace of a process of another user is not there",
 	"setuid":     "needs root, CAP_SETUID and CAP_SETGID",
 	"setgid":     "needs root, CAP_SETUID and CAP_SETGID",
@@ -139,6 +140,17 @@ func (p *pod) lacks(t *testing.T, capabilities []string) (all []string) {
 			all = append(all, fmt.Sprintf("the rules of iptables (%s) are not there", backend))
 		}
 	}
+	for what, probe := range map[string]string{
+		"a handshake":     fmt.Sprintf(`"protocol":"tcp","port":%d`, p.port),
+		"a mark":          fmt.Sprintf(`"protocol":"tcp","port":%d,"mark":7`, p.port),
+		"a user":          fmt.Sprintf(`"protocol":"tcp","port":%d,"uid":1234`, p.port),
+		"an echo request": `"protocol":"icmp"`,
+	} {
+		order := fmt.Sprintf(`{"namespace":%q,"probe":{"destination":"127.0.0.1","timeout":5000000000,%s}}`, ns.Name, probe)
+		if status, body := a.post(confirm.ProbePath, order); status != http.StatusOK || !strings.Contains(body, `"outcome":"established"`) && !strings.Contains(body, `"outcome":"answered"`) {
+			all = append(all, what+": "+strings.TrimSpace(body))
+		}
+	}
 	_, metrics := a.get("/metrics")
 	for line := range strings.Lines(metrics) {
 		if strings.HasPrefix(line, "plumbline_probe_attached") && strings.HasSuffix(line, " 0\n") {
@@ -163,9 +175,6 @@ func TestEachCapabilityOfAnAgentIsNeededAndNoOther(t *testing.T) {
 	}
 	for _, without := range capabilities {
 		t.Run(without, func(t *testing.T) {
-			if without == "net_raw" && !p.legacy {
-				t.Skip("the kernel has no tables of iptables-legacy")
-			}
 			lacks := p.lacks(t, slices.DeleteFunc(slices.Clone(capabilities), func(c string) bool { return c == without }))
 			if want := agentCapabilities[without]; !strings.Contains(strings.Join(lacks, "\n"), want) {
 				t.Errorf("got %q, want %q", lacks, want)
