@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
@@ -118,7 +119,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 		{"clusterrolebindings", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: plumbline-reviews},
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:auth-delegator"}, subjects: [{kind: ServiceAccount, name: plumbline, namespace: plumbline}]}`},
 		{"clusterroles", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: plumbline-controller},
-rules: [{apiGroups: [plumbline.net], resources: [snapshots], verbs: [get]}]}`},
+rules: [{apiGroups: [plumbline.net], resources: [snapshots], verbs: [get]}, {apiGroups: [plumbline.net], resources: [probes], verbs: [create]}]}`},
 		{"clusterrolebindings", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: plumbline-controller},
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumbline-controller}, subjects: [{kind: ServiceAccount, name: plumbline, namespace: plumbline}]}`},
 	} {
@@ -126,7 +127,8 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 	}
 	own := s.token("plumbline", "plumbline")
 	kubeconfig := s.kubeconfig(own)
-	s.write("token", s.token("plumbline", "plumbline", audience)+"\n")
+	token := s.token("plumbline", "plumbline", audience)
+	s.write("token", token+"\n")
 	developer, operator := s.token("shop", "developer", audience), s.token("plumbline", "operator", audience)
 	elsewhere := s.token("plumbline", "operator", "somebody-else")
 
@@ -184,13 +186,16 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 		{"a developer, for a node's state", agent, "GET", snapshot.ManifestPath, developer, 403, "may not get snapshots"},
 		{"a developer, for a blob", agent, "GET", snapshot.BlobPath + strings.Repeat("0", 64), developer, 403, "may not get snapshots"},
 		{"an operator, for a node's state", agent, "GET", snapshot.ManifestPath, operator, 200, ""},
+		{"nobody, for a real probe", agent, "POST", confirm.ProbePath, "", 401, "a token is needed"},
+		{"a developer, for a real probe", agent, "POST", confirm.ProbePath, developer, 403, "may not create probes.plumbline.net in all namespaces"},
+		{"the controller, for a real probe that is none", agent, "POST", confirm.ProbePath, token, 400, "probe: EOF"},
 	} {
 		status, body := request(t, test.method, test.base+test.path, test.token)
 		if status != test.status || !strings.Contains(body, test.says) {
 			t.Errorf("%s: %d %.300s; want %d %q", test.what, status, body, test.status, test.says)
 		}
 	}
-	for _, secret := range []string{own, developer, operator, elsewhere} {
+	for _, secret := range []string{own, token, developer, operator, elsewhere} {
 		if strings.Contains(log.String(), secret) {
 			t.Error("a token is in the log")
 		}
