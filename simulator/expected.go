@@ -101,8 +101,12 @@ func (w *World) differences(l *leg, e *end) (*host, []plugin.Difference) {
 			return !last && d.Kind != plugin.Route && d.Kind != plugin.Rule
 		})
 	}
+	arrived := w.arrived(l, e)
 	for i := range l.taken {
 		t := &l.taken[i]
+		if arrived != "" && t.host.Node != arrived {
+			continue // another way than the plugin's, but it led there
+		}
 		if list := at(t.host, t.src, t.dst, i == len(l.taken)-1); len(list) > 0 {
 			return t.host, list
 		}
@@ -116,6 +120,24 @@ func (w *World) differences(l *leg, e *end) (*host, []plugin.Difference) {
 		return stopped, at(stopped, e.packet.Dst, e.packet.Src, false)
 	}
 	return stopped, at(stopped, e.packet.Src, e.packet.Dst, true)
+}
+
+// arrived is the node of the destination's pod, if the packet came there, and it
+// does not matter how.
+func (w *World) arrived(l *leg, e *end) string {
+	switch code := e.finding.Code; {
+	case !misled(code), code == verdict.ReversePathFilter, code == verdict.MartianSource:
+		return ""
+	}
+	pod, ok := w.cluster.PodByIP(e.packet.Dst)
+	if !ok {
+		return ""
+	}
+	there := func(h *host) bool { return h != nil && h.Kind == netstack.KindNode && h.Node == pod.Node }
+	if there(w.byName[e.finding.Where.Namespace]) || slices.ContainsFunc(l.taken, func(t routeTaken) bool { return there(t.host) }) {
+		return pod.Node
+	}
+	return ""
 }
 
 // pluginFinding is a finding about a difference.

@@ -154,6 +154,12 @@ var installations = []installed{
 				says: []string{`would have installed route "{1/} via {5.1} dev eth0", and there is default via {8.254} dev eth1`},
 			},
 			{
+				name: "a detour that leads there, and nothing leads on",
+				make: "n {ip} route replace {2/} via {7.254} dev eth1\nc {ip} route add {2/} via {8.1}\nm {ip} addr del {2.254}/{bits} dev cni0\nm {ip} route add unreachable {2/}",
+				undo: "n {ip} route replace {2/} via {5.2} dev eth0\nc {ip} route del {2/} via {8.1}\nm {ip} route del unreachable {2/}\nm {ip} addr add {2.254}/{bits} dev cni0", reason: verdict.InvalidRoute,
+				says: []string{`would have installed route "{2/} dev cni0 proto kernel scope link", and there is unreachable {2/}`}, only: netstack.IPv4,
+			},
+			{
 				name: "the bridge has lost its address", make: "m {ip} addr del {2.254}/{bits} dev cni0", undo: "m {ip} addr add {2.254}/{bits} dev cni0", reason: verdict.InvalidRoute,
 				says: []string{`would have installed route "{2/} dev cni0 proto kernel scope link"`}, only: netstack.IPv4,
 			},

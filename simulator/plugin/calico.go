@@ -111,6 +111,9 @@ func (c calico) expect(p *place) []Expectation {
 		}
 	}
 	list := p.route(preferred, others...)
+	if len(list) > 0 && !list[0].Met {
+		list[0].Met = c.learned(p)
+	}
 	if len(list) == 0 || len(ways) != 1 || ways[0] != byVXLAN {
 		return list
 	}
@@ -120,6 +123,17 @@ func (c calico) expect(p *place) []Expectation {
 	}
 	list = append(list, p.neighbour(p.vtep(), c.tunnelAddress(p, peer), dev.MAC)...)
 	return append(list, p.forwarding(p.vtep(), dev.MAC, c.address(p, peer))...)
+}
+
+// learned says whether the route is one that BIRD has learned with a next hop of
+// the network around: what that is told to route is not in view.
+func (calico) learned(p *place) bool {
+	r := longest(p.node, netstack.TableMain, p.dst)
+	return r != nil && r.Protocol == protocolBIRD && r.Type == netstack.RouteUnicast && r.Dst.Bits() > 0 &&
+		!slices.ContainsFunc(r.NextHops, func(h netstack.NextHop) bool {
+			_, node := p.view.Cluster.NodeByIP(h.Gateway)
+			return node || h.Dev == calicoTunnel || h.Dev == p.vtep() || !h.Gateway.IsValid()
+		})
 }
 
 // routes says whether calico routes between the nodes at all, and does not only
@@ -183,6 +197,8 @@ func (c calico) wanted(p *place, peer *cluster.Node, w way) []wanted {
 		r := wanted{dst: block, via: a, dev: c.uplink(p), more: "proto bird"}
 		if w == byIPIP {
 			r.dev, r.more = calicoTunnel, "proto bird onlink"
+		} else if to := longest(p.node, netstack.TableMain, a); !onLink(p.node, a) && to != nil && len(to.NextHops) == 1 && to.NextHops[0].Gateway.IsValid() {
+			r.via, r.dev = to.NextHops[0].Gateway, to.NextHops[0].Dev // which leads to it
 		}
 		list = append(list, r)
 	}

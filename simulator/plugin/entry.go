@@ -68,7 +68,7 @@ func (p *place) routeIn(table uint32, to netip.Addr, preferred []wanted, others 
 	}
 	e.Want = strings.Join(words, " or ")
 	all := slices.Concat(preferred, others)
-	if found != nil && found.Type == netstack.RouteUnicast {
+	if found != nil && found.Type == netstack.RouteUnicast && (found.Dst.Bits() > 0 || preferred[0].dst == "default") {
 		hops := hopsOf(at, found)
 		e.Met = len(hops) > 0 && !slices.ContainsFunc(hops, func(h netstack.NextHop) bool {
 			return !slices.ContainsFunc(all, func(w wanted) bool { return w.leads(h) })

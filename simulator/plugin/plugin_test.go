@@ -120,7 +120,10 @@ func TestCalico(t *testing.T) {
 	for _, r := range []row{
 		{name: "BGP, as it should be", state: "a route 10.244.2.0/26 via 10.0.0.2 dev eth0 proto bird", want: []string{"+ " + bgp}},
 		{name: "BGP, no route", want: []string{"- " + bgp + ": " + elsewhere}},
-		{name: "BGP over a router: the node is on no link of this one", to: "10.244.3.5", want: []string{"- route 10.244.3.0/26 via 10.0.9.3 dev eth0 proto bird: " + elsewhere}},
+		{name: "BGP over a router, which leads to the node", state: "a route 10.0.9.0/24 via 10.0.0.253 dev eth0", to: "10.244.3.5", want: []string{"- route 10.244.3.0/26 via 10.0.0.253 dev eth0 proto bird: " + elsewhere}},
+		{name: "BGP over a router, as it should be", state: "a route 10.244.3.0/26 via 10.0.0.254 dev eth0 proto bird", to: "10.244.3.5", want: []string{"+ route 10.244.3.0/26 via 10.0.0.254 dev eth0 proto bird"}},
+		{name: "BGP with a next hop of the network's", state: "a route 10.244.3.0/26 via 10.0.0.250 dev eth0 proto bird", to: "10.244.3.5", want: []string{"+ route 10.244.3.0/26 via 10.0.0.254 dev eth0 proto bird"}},
+		{name: "BGP with another node as the next hop", state: "node d 10.0.0.4 10.99.0.0/24\na route 10.244.2.0/26 via 10.0.0.4 dev eth0 proto bird", want: []string{"- " + bgp + ": 10.244.2.0/26 via 10.0.0.4 dev eth0 proto bird"}},
 		{name: "BGP, and the block of the other node is not in view", state: "b gone\na route blackhole 10.244.1.0/26 proto bird", want: []string{"- route the block of 10.244.2.5 via 10.0.0.2 dev eth0 proto bird: " + elsewhere}},
 		{name: "policies alone, in the network of others", to: "10.99.0.5", state: "node d 10.0.0.4 10.99.0.0/24\npod pd 10.99.0.5 d"},
 		{name: "IPIP Always: as the route to another block says", state: tunnels + "a route 10.244.2.128/26 via 10.0.0.2 dev tunl0 proto bird", want: []string{"- " + ipip + ": " + elsewhere}},
