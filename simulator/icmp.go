@@ -183,7 +183,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if e.notice.originated {
 		return true, nil, nil
 	}
-	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64, Bound: e.host.answersBy(e.inbound, netstack.ProtoICMP, nil)}
+	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64, Bound: e.answersBy(netstack.ProtoICMP)}
 	if reflects(e.host, p.Family()) && !e.notice.unrouted {
 		p.Mark = e.packet.Mark
 	}
@@ -243,6 +243,15 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	return answers(&back.packet, original), nil, l.hops
 }
 
+// answersBy is the device that what tells of the end is bound to. A neighbour is given up on where the packet was to leave:
+// its VRF is that in which the way back is looked for (icmp_route_lookup, icmp6_send).
+func (e *end) answersBy(p netstack.Protocol) string {
+	if e.inbound != "" && e.notice.late {
+		return e.host.answersBy(e.out, p, nil)
+	}
+	return e.host.answersBy(e.inbound, p, nil)
+}
+
 // errorSource is the address from which the host complains: the one that was
 // asked, if it is its own. It is invalid where the route back chooses it.
 func (e *end) errorSource() (src netip.Addr, says bool) {
@@ -251,7 +260,7 @@ func (e *end) errorSource() (src netip.Addr, says bool) {
 		if a, ok := h.owns(p.Dst); ok && a.Usable() {
 			return p.Dst, true
 		}
-		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6, OIF: h.answersBy(e.inbound, netstack.ProtoICMPv6, nil)})
+		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6, OIF: e.answersBy(netstack.ProtoICMPv6)})
 		if e.inbound == "" || back.Found() && back.Route.PrefSrc.IsValid() { // icmpv6_rt_has_prefsrc
 			return noAddr, true
 		}

@@ -96,6 +96,8 @@ type leg struct {
 	// probe says that the leg is a request for a neighbour, or an answer.
 	probe bool
 	arp   *netfilter.ARP // in IPv4
+	// tunnelled is the end of a tunnel to anywhere by which a request came in, or to which an answer goes.
+	tunnelled tunnelled
 	// flooded says that the frame is for all stations: the walk goes to one.
 	flooded bool
 	// depth is how many tunnels the packet is in, and device the one by which a
@@ -159,6 +161,7 @@ type end struct {
 	in      string // interface on which it was delivered
 	inbound string // as of the leg
 	slave   string
+	out     string // interface by which it was to leave
 	bound   string // device that the answer is bound to
 	local   bool   // the host's route for it is that of its own addresses
 	packet  netstack.Packet
@@ -238,7 +241,7 @@ func (l *leg) stepf(stage, action string, rule func() string) {
 
 func (l *leg) end(kind endKind) end {
 	return end{
-		kind: kind, host: l.host, inbound: l.inbound, slave: l.slave, local: l.route.Type == netstack.RouteLocal,
+		kind: kind, host: l.host, inbound: l.inbound, slave: l.slave, out: l.next.Dev, local: l.route.Type == netstack.RouteLocal,
 		packet: l.packet, conn: l.state.Conn, reply: l.state.Reply,
 	}
 }

@@ -63,7 +63,7 @@ func (l *leg) emit(out fabric.Port) end {
 	case "vlan":
 		return l.emitVLAN(out)
 	case "macvlan", "macvtap", "ipvlan", "ipvtap":
-		if lower, ok := l.w.fabric.Lower(link); ok && !(lower.Link.Up() && link.Carrier()) {
+		if lower, ok := l.w.withoutCarrier(link); ok {
 			return l.drop(l.linkDown(l.w.fabric.Down(lower)))
 		}
 		if isMACVLAN(link) {

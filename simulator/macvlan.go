@@ -16,6 +16,14 @@ func isMACVLAN(l *netstack.Link) bool { return l.Kind == "macvlan" || l.Kind == 
 
 func isIPVLAN(l *netstack.Link) bool { return l.Kind == "ipvlan" || l.Kind == "ipvtap" }
 
+// withoutCarrier says whether a macvlan or ipvlan has lost its carrier with the device below, which it returns
+// (netif_stacked_transfer_operstate). An ipvlan is not told of a device that is set down (ipvlan_device_event before Linux
+// 6.5): it goes on to its siblings.
+func (w *World) withoutCarrier(link *netstack.Link) (lower fabric.Port, lost bool) {
+	lower, ok := w.fabric.Lower(link)
+	return lower, ok && !(link.Carrier() && (lower.Link.Up() || isIPVLAN(link)))
+}
+
 // mode is how a message calls the mode of a link.
 func mode(l *netstack.Link) string {
 	if l.Mode == "" {
@@ -162,6 +170,7 @@ func (l *leg) emitIPVLAN(out fabric.Port) end {
 // routeIPVLAN has the host of the lower device route what leaves an ipvlan of
 // mode l3: ipvlan_process_outbound.
 func (l *leg) routeIPVLAN(lower fabric.Port) end {
+	local := l.host == l.origin
 	l.enter(l.w.hosts[lower.NS], "")
 	if e, missing := l.requireRouting(); missing {
 		return e
@@ -169,8 +178,12 @@ func (l *leg) routeIPVLAN(lower fabric.Port) end {
 	l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{}
 	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
 	if !l.route.Found() || l.route.Unknown != "" {
-		f, kind, _ := l.routeFinding()
-		return l.finish(kind, f)
+		f, kind, code := l.routeFinding()
+		e := l.finish(kind, f)
+		if local && kind == dropped && l.packet.Family() == netstack.IPv6 && l.packet.Protocol != netstack.ProtoTCP {
+			e.notice = notice{kind: noticeErrno, originated: true, errno: code} // ipvlan_process_v6_outbound
+		}
+		return e
 	}
 	l.pickNextHop()
 	if l.route.Type == netstack.RouteLocal {

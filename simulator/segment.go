@@ -260,11 +260,10 @@ func (s *search) redirects(at fabric.Port, hook tc.Hook, to way) {
 	}
 }
 
-// carried blocks the way out of a device that has lost its carrier with the device
-// below (netif_stacked_transfer_operstate): it sends nothing, not even to siblings.
+// carried blocks the way out of a device that has no carrier: it sends nothing, not even to siblings.
 func (s *search) carried(out fabric.Port, to way) way {
-	lower, ok := s.w.fabric.Lower(out.Link)
-	if !ok || lower.Link.Up() && out.Link.Carrier() {
+	lower, ok := s.w.withoutCarrier(out.Link)
+	if !ok {
 		return to
 	}
 	return to.blocked(linkIsDown, s.w.fabric.Down(lower))

@@ -153,6 +153,13 @@ func (l *leg) tooBig(by fabric.Port, mtu int) end {
 	return e
 }
 
+// tunnelled is from where a tunnel to anywhere got a packet in a namespace. GRE keeps that with the packet, and ARP answers
+// there, as far as its host answers itself (__ipgre_rcv, iptunnel_metadata_reply).
+type tunnelled struct {
+	in   *host
+	from netip.Addr
+}
+
 // decapsulate goes on with the packet inside at a tunnel device; the outer one
 // came to the host with a mark.
 func (l *leg) decapsulate(in fabric.Port, mark uint32, at *host) end {
@@ -181,7 +188,20 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 			"invalid route %s for packet %s: a tunnel of kind %s does not carry %s", describeRoute(&l.route), &l.packet, link.Kind, l.packet.Family()))
 	}
 	to := t.Remote
-	if !to.IsValid() && link.Kind != "gretap" && netstack.FamilyOf(l.towards) == tunnelFamily(link) {
+	switch {
+	case to.IsValid():
+	case link.Kind == "gre":
+		// Its neighbours have link-layer addresses, which are other ends: what nobody has been told has the device's own
+		// (ipgre_header, arp_constructor, ndisc_constructor).
+		if n := h.neighbour(link.Name, l.towards); n != nil && n.State&netstack.NUDPermanent != 0 || link.Flags&netstack.FlagNoARP == 0 {
+			return l.undecided(l.unmodelledDevice(out))
+		}
+		to = t.Local
+	case link.Kind == "gretap":
+		if l.arp != nil && l.arp.Reply && l.tunnelled.in == h {
+			to = l.tunnelled.from
+		}
+	case netstack.FamilyOf(l.towards) == tunnelFamily(link):
 		to = l.towards // of a tunnel to anywhere, the next hop is the other end
 	}
 	if !to.IsValid() {
@@ -220,6 +240,9 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 	}
 	if link.Kind != "gretap" {
 		l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{}
+	}
+	if !in.Link.Tunnel.Remote.IsValid() {
+		l.tunnelled = tunnelled{l.w.hosts[in.NS], e.packet.Src}
 	}
 	return l.decapsulate(in, e.packet.Mark, e.host)
 }

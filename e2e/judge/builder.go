@@ -200,6 +200,11 @@ func (b *builder) wants(feature string) bool {
 	return len(b.only) == 0 || slices.ContainsFunc(b.only, func(o string) bool { return feature == o || strings.HasPrefix(feature, o+":") })
 }
 
+// asks says whether one of the features is among those that the world is for.
+func (b *builder) asks(features ...string) bool {
+	return slices.ContainsFunc(b.only, func(o string) bool { return slices.Contains(features, o) })
+}
+
 // made says whether the world has the feature.
 func (b *builder) made(feature string) bool {
 	return slices.ContainsFunc(b.world.Elements, func(e Element) bool { return slices.Contains(e.Features, feature) })

@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -25,6 +26,14 @@ func (v *view) fromItsPod() bool {
 func generateIPSet(b *builder) {
 	f := b.flow()
 	views := b.views(f)
+	if b.asks("set:hash:mac", "set:hash:ip,mac") && b.chance(75) { // few packets have an address of the link that is known
+		fromPods := func() []view {
+			return slices.DeleteFunc(b.views(f), func(v view) bool { return !v.fromItsPod() })
+		}
+		for views = fromPods(); len(views) == 0 && b.chance(95); views = fromPods() {
+			f = b.flow()
+		}
+	}
 	if len(views) == 0 {
 		return
 	}

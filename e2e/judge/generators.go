@@ -7,22 +7,22 @@ type generator struct {
 	name string
 	// features are the prefixes of what it makes; it is left out if none is asked for.
 	features []string
-	// rounds is how often it is run for one world, at most.
-	rounds   int
-	generate func(*builder)
+	// rounds is how often it is run for one world, at most, and asked how often if it has been asked for.
+	rounds, asked int
+	generate      func(*builder)
 }
 
 // generators lists all of them. One file each: gen_NAME.go.
 func generators() []generator {
 	return []generator{
-		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 8, generateIPTables},
-		{"routes", []string{"route", "rule", "nexthop"}, 2, generateRoutes},
-		{"nft", []string{"nft"}, 5, generateNFT},
-		{"ipset", []string{"set"}, 2, generateIPSet},
-		{"dice", []string{"match:statistic", "route:multipath"}, 1, generateDice},
-		{"sysctl", []string{"sysctl"}, 2, generateSysctl},
-		{"links", []string{"link", "bridge", "neigh"}, 2, generateLinks},
-		{"neighbours", []string{"ndp", "sysctl:arp_ignore", "sysctl:arp_filter", "sysctl:proxy_arp", "sysctl:accept_local"}, 1, generateNeighbours}, // last: it leaves probes out
+		{"iptables", []string{"match", "target", "table", "backend", "chain"}, 8, 8, generateIPTables},
+		{"routes", []string{"route", "rule", "nexthop"}, 2, 2, generateRoutes},
+		{"nft", []string{"nft"}, 5, 5, generateNFT},
+		{"ipset", []string{"set"}, 2, 8, generateIPSet},
+		{"dice", []string{"match:statistic", "route:multipath"}, 1, 1, generateDice},
+		{"sysctl", []string{"sysctl"}, 2, 2, generateSysctl},
+		{"links", []string{"link", "bridge", "neigh"}, 2, 2, generateLinks},
+		{"neighbours", []string{"ndp", "sysctl:arp_ignore", "sysctl:arp_filter", "sysctl:proxy_arp", "sysctl:accept_local"}, 1, 1, generateNeighbours}, // last: it leaves probes out
 	}
 }
 
@@ -38,7 +38,7 @@ func (b *builder) features() {
 			if !b.wantsAny(g) {
 				continue
 			}
-			rounds = g.rounds
+			rounds = g.asked
 		}
 		for range rounds {
 			g.generate(b)

@@ -27,6 +27,7 @@ var (
 	sparing  = flag.Bool("enough", false, "build no world to find out what an element decides that has decided often enough")
 	save     = flag.String("save", "", "directory for disagreements, each with its bundle")
 	complete = flag.Bool("complete", false, "go on with worlds of what has decided too seldom; runs of 20,000 trials do")
+	limit    = flag.Duration("for", 0, "begin no more worlds after this time")
 	noShrink = flag.Bool("no-shrink", false, "save disagreements as they are")
 	record   = flag.String("record", "", "directory for recordings of all worlds; what their features decide is not looked at")
 	logFile  = flag.String("log", "", "file for the report, besides the output")
@@ -44,7 +45,7 @@ func needRoot(t *testing.T) {
 
 // TestJudge judges random worlds. Its flags follow -args: see the target judge of the Makefile.
 func TestJudge(t *testing.T) {
-	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Enough: *sparing, Complete: *complete, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
+	o := Options{Trials: *trials, Seed: *seed, First: *first, Stop: *stop, Workers: *workers, Enough: *sparing, Complete: *complete, For: *limit, Save: *save, Shrink: !*noShrink, Record: *record, Log: os.Stdout}
 	if *features != "" {
 		o.Features = strings.Split(*features, ",")
 		if strings.Contains(*features, " ") {
@@ -179,11 +180,18 @@ func TestRegressionsFromBundles(t *testing.T) {
 func TestRegressionsLive(t *testing.T) {
 	needRoot(t)
 	j := newWorker(99, Options{Log: os.Stdout})
+	kernel, err := AskKernel(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, dir := range regressions(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			w, err := ReadWorld(filepath.Join(dir, "world.json"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if needs := w.needs(); !kernel.has(needs...) {
+				t.Skipf("the kernel lacks one of %v: the lane of the virtual machine has them", needs)
 			}
 			r, err := j.judge(context.WithoutCancel(t.Context()), w)
 			if err != nil {

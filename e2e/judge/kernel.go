@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Kernel is what a kernel lacks of what worlds may be made of: what it said when it was asked, by the names of
@@ -21,6 +22,20 @@ func (k Kernel) print(w io.Writer) {
 	for _, f := range slices.Sorted(maps.Keys(k)) {
 		fmt.Fprintf(w, "this kernel lacks %s: %s\n", f, k[f])
 	}
+}
+
+// needs are the features of the kernel without which the world's links cannot be made.
+func (w *World) needs() []string {
+	var list []string
+	for i := range w.Elements {
+		words := strings.Fields(w.Elements[i].Text)
+		if at := slices.Index(words, "type"); w.Elements[i].Tool == ToolLink && at >= 0 && at+1 < len(words) {
+			if _, asked := kernelFeatures[words[at+1]]; asked {
+				list = append(list, words[at+1])
+			}
+		}
+	}
+	return list
 }
 
 // kernelFeatures are asked for by making each once, in a namespace of its own with a pair of wires, v0 and v1: the lines

@@ -29,9 +29,11 @@ type Options struct {
 	Stop bool
 	// Enough leaves worlds unbuilt that would show what an element decides, once its features have done so often enough.
 	Enough bool
-	// Complete goes on, for as many trials again at most, with worlds of what has been asked for and decided too seldom
+	// Complete goes on, for nine times as many trials at most, with worlds of what has been asked for and decided too seldom
 	// without a reason. Long runs of all features do, too, for a quarter of their trials.
 	Complete bool
+	// For ends the run after this time, if it is set: worlds that have begun are judged to their end.
+	For time.Duration
 	// Workers is how many worlds are judged at once: they wait more than they compute.
 	Workers int
 	// Save is the directory for disagreements; none is saved when empty.
@@ -75,7 +77,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 				index := next
 				next++
 				features := o.Features
-				done := ctx.Err() != nil
+				done := ctx.Err() != nil || o.For > 0 && time.Since(start) > o.For
 				if sum.Trials >= o.Trials {
 					features = sum.completing(o, index)
 					done = done || len(features) == 0

@@ -75,7 +75,7 @@ const atOnce = 3
 func (s *Summary) completing(o Options, turn uint64) []string {
 	more := o.Trials / 4
 	if o.Complete {
-		more = o.Trials
+		more = 9 * o.Trials
 	}
 	if !o.Complete && (o.Trials < long || s.restricted) || s.Trials >= o.Trials+more {
 		return nil
