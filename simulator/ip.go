@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/plumbline-net/plumbline/simulator/cloud"
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/ipvs"
@@ -38,6 +39,11 @@ type walk struct {
 	copies   []end // of the first packet, of which its sender may be told
 	// taught is the MTU that the sender has learnt from a tunnel of its own.
 	taught int
+	// sessions is what the cloud remembers of the connection, ways what it has chosen
+	// for it, and noted what it said that stopped no packet.
+	sessions cloud.Sessions
+	ways     map[string]int
+	noted    []verdict.Finding
 }
 
 // multipathKey remembers the way that a flow takes: the kernel hashes it, with

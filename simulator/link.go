@@ -127,6 +127,9 @@ const vlanHeader = 4
 // cross carries the frame over a pair or a wire to the other end.
 func (l *leg) cross(out fabric.Port) end {
 	l.forHost = false // eth_type_trans
+	if i, ok := l.w.cloud.by[out.Link]; ok {
+		return l.throughCloud(out, i)
+	}
 	if peer, ok := l.w.fabric.Peer(out.Link); ok {
 		if !peer.Link.Up() {
 			return l.drop(l.linkDown(peer))

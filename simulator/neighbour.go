@@ -29,6 +29,10 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	if owner != nil && owner.barrier == unbarred {
 		return l.resolved(out, to, owner, cached)
 	}
+	if segment.cloud {
+		l.stepNeighbour(cloudRouter, func() string { return "the cloud answers for " + to.String() })
+		return cloudRouter, end{}, false
+	}
 	if len(segment.answers) > 0 && fresh {
 		a := segment.answers[0]
 		l.stepNeighbour(a.mac, func() string { return fmt.Sprintf("%s of %s answers for %s", a.by.Link.Name, l.w.hosts[a.by.NS], to) })

@@ -14,6 +14,9 @@ import (
 // (net.ipv4.ip_local_port_range) stands for all of them.
 const ephemeralPort = 45678
 
+// internetMTU is that of somebody on the Internet.
+const internetMTU = 1500
+
 // maxPMTURounds bounds how often a sender learns a smaller path MTU.
 const maxPMTURounds = 8
 
@@ -22,7 +25,8 @@ type flow struct {
 	from   *host       // sends it; nil when it comes from outside
 	via    fabric.Port // where it enters when it comes from outside
 	packet netstack.Packet
-	size   int // bytes of the full-size packets; 0: as large as possible
+	size   int  // bytes of the full-size packets; 0: as large as possible
+	cloud  bool // it comes from the Internet, to an address of the cloud
 	// fixedPort says that the client's port is the query's, and not any.
 	fixedPort bool
 }
@@ -72,6 +76,7 @@ func (ws *workspace) conversation(f *flow, d *dice, quiet bool) *conversation {
 	c.walk.client, c.walk.sender, c.walk.fixedPort = &c.client, f.from, f.fixedPort
 	c.run()
 	c.hearOfCopies()
+	c.hearOfCloud()
 	c.path.Findings = append(c.path.Findings, c.aside...)
 	c.path.Source = verdict.Source{IP: addrString(c.client.Src), Port: c.client.SrcPort}
 	if f.packet.Protocol == netstack.ProtoICMP || f.packet.Protocol == netstack.ProtoICMPv6 {
@@ -127,6 +132,8 @@ func (c *conversation) depart(l *leg) end {
 	switch {
 	case c.flow.from != nil:
 		return l.send(c.flow.from)
+	case c.flow.cloud:
+		return l.enterCloud()
 	case c.server.host == nil:
 		return l.enterFrom(c.flow.via)
 	}
@@ -186,6 +193,9 @@ func (c *conversation) request() (mtu int, ok bool) {
 
 // clientMSS is the segment size that the client announces.
 func (c *conversation) clientMSS() uint16 {
+	if c.flow.cloud {
+		return uint16(internetMTU - tcpHeaders(c.flow.packet.Family()))
+	}
 	if c.flow.from == nil {
 		return uint16(c.flow.via.Link.MTU - tcpHeaders(c.flow.packet.Family()))
 	}
@@ -194,6 +204,9 @@ func (c *conversation) clientMSS() uint16 {
 
 // clientMTU is the MTU of the client's way out.
 func (c *conversation) clientMTU() int {
+	if c.flow.cloud {
+		return internetMTU
+	}
 	if c.flow.from == nil {
 		return c.flow.via.Link.MTU
 	}

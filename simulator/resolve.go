@@ -176,6 +176,10 @@ func (w *World) resolveFlow(q *verdict.Query) (*flow, *resolved, *resolved, *ver
 		}
 		return nil, nil, nil, unresolvedf("%s cannot be reached: %s", q.To, what)
 	}
+	public, outside := w.fromCloud(&from, &to)
+	if outside && q.Via == nil {
+		to.addrs = []netip.Addr{public}
+	}
 	ver, ok := family(&from, &to)
 	if !ok {
 		return nil, nil, nil, unresolvedf("%s and %s have no address of the same IP version", q.From, q.To)
@@ -200,6 +204,10 @@ func (w *World) resolveFlow(q *verdict.Query) (*flow, *resolved, *resolved, *ver
 	if q.Via != nil {
 		f := w.enterVia(out, q.Via, &from, ver)
 		return out, &from, &to, f
+	}
+	if outside {
+		out.cloud, out.packet.Src = true, from.addrs[0]
+		return out, &from, &to, nil
 	}
 	if from.host == nil {
 		return nil, nil, nil, w.noPlace(q.From, &from)

@@ -64,6 +64,7 @@ type search struct {
 	stations []station
 	answers  []proxy
 	open     bool // part of the segment was not collected
+	cloud    bool // it leads to a cloud, which answers by itself
 }
 
 type spot struct {
@@ -102,7 +103,7 @@ func (ws *workspace) search(from fabric.Port, wanted netip.Addr) *search {
 	s := reused(&ws.searches)
 	s.seen = s.seen[:0]
 	clear(s.more)
-	s.workspace, s.src, s.wanted, s.sender, s.open = ws, from.Link.MAC, wanted, nil, false
+	s.workspace, s.src, s.wanted, s.sender, s.open, s.cloud = ws, from.Link.MAC, wanted, nil, false, false
 	s.stations, s.answers = s.stations[:0], s.answers[:0]
 	s.visit(spot{link: from.Link})
 	return s
@@ -279,6 +280,10 @@ func (s *search) lower(out fabric.Port, to way) {
 
 // cross follows what leaves by a wire.
 func (s *search) cross(out fabric.Port, to way) {
+	if _, ok := s.w.cloud.by[out.Link]; ok {
+		s.open, s.cloud = true, true
+		return
+	}
 	if peer, ok := s.w.fabric.Peer(out.Link); ok {
 		s.receive(peer, to)
 		return

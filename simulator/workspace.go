@@ -61,7 +61,9 @@ func (ws *workspace) begin(d *dice) *walk {
 	clear(wk.drawn)
 	wk.workspace, wk.dice = ws, d
 	wk.translations, wk.existing, wk.copies = nil, nil, nil
-	wk.accepted = nil
+	wk.accepted, wk.noted = nil, nil
+	wk.sessions.Reset()
+	clear(wk.ways)
 	return wk
 }
 

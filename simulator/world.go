@@ -15,7 +15,7 @@
 // to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
 // (its rules), ipvs.go (its load balancer), sender.go (sources that cannot be), socket.go (who takes the
 // packet), link.go, bridge.go, vlan.go, bond.go, macvlan.go, vxlan.go and
-// tunnel.go (from a device to the next namespace), segment.go and neighbour.go
+// tunnel.go (from a device to the next namespace), cloud.go (through the network of a cloud), segment.go and neighbour.go
 // (who is there), icmp.go (errors on their way back), opaque.go (what is not seen
 // through), branch.go (where the kernel chooses, or the simulator cannot know),
 // astray.go and explain.go (what the objects of the cluster make of it).
@@ -52,6 +52,7 @@ type World struct {
 	// groups are the VXLAN devices that use a multicast group.
 	groups   map[netip.Addr][]fabric.Port
 	coverage verdict.Coverage
+	cloud    clouded
 
 	workspaces workspaces
 }
@@ -159,6 +160,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		w.coverage.Rules += rules
 		w.coverage.Unmodelled += unmodelled
 	}
+	w.compileCloud(previous)
 	return w, nil
 }
 

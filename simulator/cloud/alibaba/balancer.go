@@ -390,10 +390,7 @@ func (c *Cloud) distribute(b *balancer, l *listener, p *netstack.Packet, out *ba
 			continue
 		}
 		weighed++
-		switch {
-		case m.open != nil:
-			out.doubts = append(out.doubts, *m.open)
-		case !same(m.health, "normal"):
+		if m.open == nil && !same(m.health, "normal") {
 			f := verdict.NewFinding(code.unhealthy, where(m.server), []string{m.text()}, m.server, fmt.Sprintf("%d/%s", p.DstPort, l.protocol))
 			f.Message += ": it is " + m.health
 			sick = append(sick, f)

@@ -565,6 +565,9 @@ func (x *crossing) toBalancer(b *balancer) cloud.End {
 	if len(r.backends) > 1 {
 		m = r.backends[x.Choose("balance "+b.id, r.weights)]
 	}
+	if m.open != nil && x.Doubt(*m.open) {
+		return stopped(*m.open)
+	}
 	to, addr, f := x.server(b, &m)
 	if f != nil {
 		return drop(f)

@@ -1,0 +1,258 @@
+package simulator_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// cloudFiles are the responses of a cloud in which the nodes of the sample are
+// instances: what a change leaves of them. The nodes are 172.30.0.11 and .12, in
+// vSwitches vsw-1 and vsw-2 of one table.
+func cloudFiles() map[string]string {
+	rule := func(direction string) string {
+		peer := `"SourceCidrIp"`
+		if direction == "egress" {
+			peer = `"DestCidrIp"`
+		}
+		return `{"SecurityGroupRuleId": "sgr-` + direction + `", "Direction": "` + direction + `", "Policy": "Accept", "Priority": 1, "IpProtocol": "ALL", "PortRange": "-1/-1", ` + peer + `: "0.0.0.0/0"}`
+	}
+	group := func(id string) string {
+		return `{"SecurityGroupId": "` + id + `", "InnerAccessPolicy": "Accept", "Permissions": {"Permission": [` + rule("ingress") + `, ` + rule("egress") + `]}}`
+	}
+	eni := func(n string) string {
+		return `{"NetworkInterfaceId": "eni-` + n + `", "Type": "Primary", "Status": "InUse", "InstanceId": "i-` + n + `", "VpcId": "vpc-1", "VSwitchId": "vsw-` + n + `",
+ "PrivateIpAddress": "172.30.0.1` + n + `", "SecurityGroupIds": {"SecurityGroupId": ["sg-` + n + `"]}}`
+	}
+	entry := func(dst, typ, hop, id string) string {
+		return `{"RouteEntryId": "rte-` + dst + `", "RouteTableId": "vtb-1", "DestinationCidrBlock": "` + dst + `", "Type": "` + typ + `", "Status": "Available",
+ "NextHops": {"NextHop": [{"NextHopType": "` + hop + `", "NextHopId": "` + id + `"}]}}`
+	}
+	return map[string]string{
+		"DescribeInstances":              `{"Instances": {"Instance": [{"InstanceId": "i-1", "Status": "Running"}, {"InstanceId": "i-2", "Status": "Running"}]}}`,
+		"DescribeNetworkInterfaces":      `{"NetworkInterfaceSets": {"NetworkInterfaceSet": [` + eni("1") + `, ` + eni("2") + `]}}`,
+		"DescribeSecurityGroups":         `{"SecurityGroups": {"SecurityGroup": [{"SecurityGroupId": "sg-1", "SecurityGroupType": "normal"}, {"SecurityGroupId": "sg-2", "SecurityGroupType": "normal"}]}}`,
+		"DescribeSecurityGroupAttribute": group("sg-1") + group("sg-2"),
+		"DescribeVpcs":                   `{"Vpcs": {"Vpc": [{"VpcId": "vpc-1", "CidrBlock": "172.30.0.0/16"}]}}`,
+		"DescribeVSwitches":              `{"VSwitches": {"VSwitch": [{"VSwitchId": "vsw-1", "VpcId": "vpc-1", "CidrBlock": "172.30.0.0/24"}, {"VSwitchId": "vsw-2", "VpcId": "vpc-1", "CidrBlock": "172.30.0.0/24"}]}}`,
+		"DescribeRouteTableList":         `{"RouterTableList": {"RouterTableListType": [{"RouteTableId": "vtb-1", "RouteTableType": "System", "AssociateType": "VSwitch", "VpcId": "vpc-1"}]}}`,
+		"DescribeRouteEntryList": `{"RouteEntrys": {"RouteEntry": [` + strings.Join([]string{
+			entry("172.30.0.0/24", "System", "local", ""), entry("10.244.1.0/24", "Custom", "Instance", "i-1"),
+			entry("10.244.2.0/24", "Custom", "Instance", "i-2"), entry("0.0.0.0/0", "Custom", "NatGateway", "ngw-1"),
+		}, ", ") + `]}}`,
+		"DescribeNatGateways":           `{"NatGateways": {"NatGateway": [{"NatGatewayId": "ngw-1", "Status": "Available", "BusinessStatus": "Normal", "VpcId": "vpc-1"}]}}`,
+		"DescribeSnatTableEntries":      `{"SnatTableEntries": {"SnatTableEntry": [{"SnatEntryId": "snat-1", "NatGatewayId": "ngw-1", "SourceCIDR": "172.30.0.0/24", "SnatIp": "47.1.1.1", "Status": "Available"}]}}`,
+		"DescribeForwardTableEntries":   `{}`,
+		"DescribeEipAddresses":          `{"EipAddresses": {"EipAddress": [{"AllocationId": "eip-1", "IpAddress": "47.1.1.1", "Status": "InUse", "BusinessStatus": "Normal", "InstanceId": "ngw-1", "InstanceType": "Nat"}]}}`,
+		"DescribeLoadBalancers":         `{"LoadBalancers": {"LoadBalancer": [{"LoadBalancerId": "lb-1", "LoadBalancerStatus": "active", "Address": "47.2.2.2", "AddressType": "internet", "VpcId": "vpc-1"}]}}`,
+		"DescribeLoadBalancerListeners": `{"Listeners": [{"LoadBalancerId": "lb-1", "ListenerPort": 443, "ListenerProtocol": "tcp", "Status": "running", "VServerGroupId": "rsp-1", "TCPListenerConfig": {"HealthCheck": "on"}}]}`,
+		"DescribeVServerGroupAttribute": `{"VServerGroupId": "rsp-1", "BackendServers": {"BackendServer": [{"ServerId": "i-1", "Type": "ecs", "Port": 8443, "Weight": 100}, {"ServerId": "i-2", "Type": "ecs", "Port": 8443, "Weight": 100}]}}`,
+		"DescribeHealthStatus":          `{"LoadBalancerId": "lb-1", "BackendServers": {"BackendServer": [{"ServerId": "i-1", "ListenerPort": 443, "Port": 8443, "Protocol": "tcp", "ServerHealthStatus": "normal"}, {"ServerId": "i-2", "ListenerPort": 443, "Port": 8443, "Protocol": "tcp", "ServerHealthStatus": "normal"}]}}`,
+	}
+}
+
+// inCloud is the sample on a cloud: nothing but that joins its nodes, on both of
+// which something listens on port 8443.
+func inCloud(t *testing.T, change func(files map[string]string)) *simulator.World {
+	t.Helper()
+	return world(t, func(s *simulator.Snapshot) {
+		without(s, "fabric")
+		for _, name := range []string{"node-1", "node-2"} {
+			ns := namespace(t, s, name)
+			ns.Sockets = append(slices.Clone(ns.Sockets), netstack.Socket{
+				Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: netip.MustParseAddrPort("0.0.0.0:8443"), SendQ: 128,
+			})
+		}
+		files := cloudFiles()
+		if change != nil {
+			change(files)
+		}
+		s.Cloud = new(alibaba.Facts)
+		for name, data := range files {
+			if err := alibaba.Decode(name+".json", []byte(data), s.Cloud); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// in replaces a part of a response, which must be there.
+func in(t *testing.T, action, old, now string) func(map[string]string) {
+	return func(files map[string]string) {
+		if !strings.Contains(files[action], old) {
+			t.Errorf("%s has no %s", action, old)
+		}
+		files[action] = strings.Replace(files[action], old, now, 1)
+	}
+}
+
+func lacking(action string) func(map[string]string) {
+	return func(files map[string]string) { delete(files, action) }
+}
+
+func TestTheCloudCarriesPacketsBetweenNodes(t *testing.T) {
+	const db = "pod:shop/db-0"
+	for _, c := range []struct {
+		name    string
+		change  func(map[string]string)
+		query   verdict.Query
+		verdict verdict.Verdict
+		outcome verdict.Outcome
+		reason  string // the first one: code and message
+	}{
+		{"pod to pod", nil, tcp(web, db, 5432), verdict.Reachable, verdict.OutcomeEstablished, ""},
+		{"node to node", nil, tcp("node:node-1", "node:node-2", 8443), verdict.Reachable, verdict.OutcomeEstablished, ""},
+		{
+			"a group that drops", in(t, "DescribeSecurityGroupAttribute", `"SecurityGroupId": "sg-2", "InnerAccessPolicy": "Accept", "Permissions": {"Permission": [{"SecurityGroupRuleId": "sgr-ingress", "Direction": "ingress", "Policy": "Accept"`, `"SecurityGroupId": "sg-2", "InnerAccessPolicy": "Accept", "Permissions": {"Permission": [{"SecurityGroupRuleId": "sgr-ingress", "Direction": "ingress", "Policy": "Drop"`),
+			tcp(web, db, 5432), verdict.Unreachable, verdict.OutcomeTimeout, "SecurityGroupDeny security group sg-2 not allow packet tcp 10.244.1.10:45678 > 10.244.2.30:5432",
+		},
+		{
+			"no route to the pods of a node", in(t, "DescribeRouteEntryList", `"DestinationCidrBlock": "10.244.2.0/24"`, `"DestinationCidrBlock": "10.244.7.0/24"`),
+			tcp(web, db, 5432), verdict.Unreachable, verdict.OutcomeTimeout, "CloudUnexpectedNextHop the next hop for destination ip 10.244.2.30",
+		},
+		{
+			"no route entry at all", in(t, "DescribeRouteEntryList", `"DestinationCidrBlock": "10.244.2.0/24"`, `"DestinationCidrBlock": "10.244.7.0/24", "RouteTableId": "vtb-9"`),
+			tcp("pod:shop/web-0", "10.99.0.1", 5432), verdict.Unreachable, verdict.OutcomeTimeout, "CloudUnexpectedNextHop",
+		},
+		{
+			"to the wrong node", in(t, "DescribeRouteEntryList", `"NextHopId": "i-2"`, `"NextHopId": "i-1"`),
+			tcp(web, db, 5432), verdict.Unreachable, verdict.OutcomeHostUnreachable, "CloudWrongNextHop error route next hop for destination ip 10.244.2.30, expect i-2, actual i-1",
+		},
+		{"the table was not read", lacking("DescribeRouteEntryList"), tcp(web, db, 5432), verdict.Unknown, verdict.OutcomeUnknown, "SnapshotMissing vpc.DescribeRouteEntryList was not read"},
+		{
+			"the groups were not to be read", func(files map[string]string) {
+				files["DescribeSecurityGroupAttribute"] = `{"Code": "Forbidden.RAM", "Message": "not authorized"}`
+			},
+			tcp(web, db, 5432), verdict.Unknown, verdict.OutcomeUnknown, "CloudAPIFailed ecs.DescribeSecurityGroupAttribute failed (Forbidden.RAM: not authorized)",
+		},
+		{"load balancers were not read, and do not matter", lacking("DescribeLoadBalancers"), tcp(web, db, 5432), verdict.Reachable, verdict.OutcomeEstablished, ""},
+		{
+			"an instance that does not run", in(t, "DescribeInstances", `"InstanceId": "i-2", "Status": "Running"`, `"InstanceId": "i-2", "Status": "Stopped"`),
+			tcp(web, db, 5432), verdict.Unreachable, verdict.OutcomeTimeout, "InstanceNotRunning instance i-2 is Stopped",
+		},
+		// To the Internet.
+		{"a node to the Internet", nil, tcp("node:node-1", "8.8.8.8", 443), verdict.Reachable, verdict.OutcomeDelivered, "LeavesModel the packet leaves the collected world through the Internet as tcp 47.1.1.1:45678 > 8.8.8.8:443"},
+		{
+			"an entry for others", in(t, "DescribeSnatTableEntries", "172.30.0.0/24", "172.30.9.0/24"),
+			tcp("node:node-1", "8.8.8.8", 443), verdict.Unreachable, verdict.OutcomeTimeout, "CloudNoSNAT no snat entry on nat gateway ngw-1 for 172.30.0.11",
+		},
+		{
+			"no NAT gateway", func(files map[string]string) {
+				files["DescribeNatGateways"] = "{}"
+				in(t, "DescribeRouteEntryList", `"DestinationCidrBlock": "0.0.0.0/0"`, `"DestinationCidrBlock": "10.0.0.0/8"`)(files)
+			},
+			tcp("node:node-1", "8.8.8.8", 443), verdict.Unreachable, verdict.OutcomeTimeout, "CloudNoPublicIP 172.30.0.11 of eni-1 has no public IP",
+		},
+		{
+			"an EIP", in(t, "DescribeEipAddresses", `"InstanceId": "ngw-1", "InstanceType": "Nat"`, `"InstanceId": "i-1", "InstanceType": "EcsInstance"`),
+			tcp("node:node-1", "8.8.8.8", 443), verdict.Reachable, verdict.OutcomeDelivered, "LeavesModel the packet leaves the collected world through the Internet as tcp 47.1.1.1:45678",
+		},
+		// From the Internet.
+		{"the Internet to a load balancer", nil, tcp("203.0.113.9", "47.2.2.2", 443), verdict.Reachable, verdict.OutcomeEstablished, ""},
+		{
+			"a backend that is not well", in(t, "DescribeHealthStatus", `"normal"`, `"abnormal"`),
+			tcp("203.0.113.9", "47.2.2.2", 443), verdict.Reachable, verdict.OutcomeEstablished, `SLBBackendUnhealthy backend i-1 health status for port 443/tcp, not "normal": it is abnormal`,
+		},
+		{"no listener", nil, tcp("203.0.113.9", "47.2.2.2", 80), verdict.Unreachable, verdict.OutcomeTimeout, "SLBNoListener cannot find listener port 80/tcp for slb lb-1"},
+		{
+			"a load balancer that is locked", in(t, "DescribeLoadBalancers", `"active"`, `"locked"`),
+			tcp("203.0.113.9", "47.2.2.2", 443), verdict.Unreachable, verdict.OutcomeTimeout, `SLBNotActive loadbalancer lb-1 status is locked, not "active"`,
+		},
+		{
+			"nothing listens on one node", func(files map[string]string) {
+				in(t, "DescribeVServerGroupAttribute", `"ServerId": "i-2", "Type": "ecs", "Port": 8443`, `"ServerId": "i-2", "Type": "ecs", "Port": 8444`)(files)
+				in(t, "DescribeHealthStatus", `"ServerId": "i-2", "ListenerPort": 443, "Port": 8443`, `"ServerId": "i-2", "ListenerPort": 443, "Port": 8444`)(files)
+			},
+			tcp("203.0.113.9", "47.2.2.2", 443), verdict.Degraded, verdict.OutcomeEstablished, "NoListener",
+		},
+		{
+			"the health of one backend is not known", in(t, "DescribeHealthStatus", `"ServerId": "i-2"`, `"ServerId": "i-3"`),
+			tcp("203.0.113.9", "47.2.2.2", 443), verdict.Unknown, verdict.OutcomeEstablished, "SnapshotMissing the health of i-2 for port 443 of lb-1",
+		},
+		{
+			"the Internet to an EIP", in(t, "DescribeEipAddresses", `"InstanceId": "ngw-1", "InstanceType": "Nat"`, `"InstanceId": "i-1", "InstanceType": "EcsInstance"`),
+			tcp("203.0.113.9", "47.1.1.1", 8443), verdict.Reachable, verdict.OutcomeEstablished, "",
+		},
+		{"the Internet to a NAT gateway without an entry", nil, tcp("203.0.113.9", "47.1.1.1", 8443), verdict.Unreachable, verdict.OutcomeTimeout, "CloudNoPublicIP NAT gateway ngw-1 has no DNAT entry"},
+		// The trap of load balancers that keep the client's address.
+		{
+			"a node to a load balancer of which it is a backend", func(files map[string]string) {
+				in(t, "DescribeLoadBalancers", "47.2.2.2", "172.30.0.200")(files)
+				in(t, "DescribeVServerGroupAttribute", `, {"ServerId": "i-2", "Type": "ecs", "Port": 8443, "Weight": 100}`, "")(files)
+			},
+			tcp("node:node-1", "172.30.0.200", 443), verdict.Unreachable, verdict.OutcomeTimeout, "MartianSource",
+		},
+		{
+			"a node to a load balancer of others", func(files map[string]string) {
+				in(t, "DescribeLoadBalancers", "47.2.2.2", "172.30.0.200")(files)
+				in(t, "DescribeVServerGroupAttribute", `{"ServerId": "i-1", "Type": "ecs", "Port": 8443, "Weight": 100}, `, "")(files)
+			},
+			tcp("node:node-1", "172.30.0.200", 443), verdict.Reachable, verdict.OutcomeEstablished, "",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := diagnose(t, inCloud(t, c.change), c.query)
+			reason := ""
+			if len(r.Reasons) > 0 {
+				reason = fmt.Sprintf("%s %s", r.Reasons[0].Code, r.Reasons[0].Message)
+			}
+			if r.Verdict != c.verdict || len(r.Paths) == 0 || r.Paths[0].Outcome != c.outcome || !strings.HasPrefix(reason, c.reason) || c.reason == "" && reason != "" {
+				t.Errorf("%s %v %q, want %s %s %q", r.Verdict, outcomes(r), reason, c.verdict, c.outcome, c.reason)
+				for _, p := range r.Paths {
+					t.Logf("%+v\n%+v", p.Hops, p.Reverse)
+				}
+			}
+		})
+	}
+}
+
+func outcomes(r *verdict.Report) []verdict.Outcome {
+	var list []verdict.Outcome
+	for i := range r.Paths {
+		list = append(list, r.Paths[i].Outcome)
+	}
+	return list
+}
+
+func TestHopsOfTheCloudNameRulesAndEntries(t *testing.T) {
+	r := diagnose(t, inCloud(t, nil), tcp(web, "pod:shop/db-0", 5432))
+	p := &r.Paths[0]
+	for _, hops := range [][]verdict.Hop{p.Hops, p.Reverse} {
+		at := slices.IndexFunc(hops, func(h verdict.Hop) bool { return h.Kind == verdict.HopCloud })
+		if at < 0 {
+			t.Fatalf("no hop in the cloud: %+v", hops)
+		}
+		text := fmt.Sprint(hops[at].Steps)
+		for _, want := range []string{"security group/egress", "rte-10.244.", "security group/ingress"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s lacks %s", text, want)
+			}
+		}
+	}
+	if h := p.Hops[2]; h.In != "eni-1" || h.Out != "eni-2" {
+		t.Errorf("%+v", h)
+	}
+	r = diagnose(t, inCloud(t, nil), tcp("203.0.113.9", "47.2.2.2", 443))
+	if len(r.Paths) != 2 || *r.Paths[0].Probability != 0.5 || r.Paths[0].SeenAs.IP != "203.0.113.9" || len(r.Paths[0].Translations) != 1 || r.Paths[0].Translations[0].Where != "lb-1" {
+		t.Errorf("%+v", r.Paths)
+	}
+}
+
+func TestRepliesTakeTheirOwnTable(t *testing.T) {
+	w := inCloud(t, func(files map[string]string) {
+		in(t, "DescribeRouteTableList", `[{`, `[{"RouteTableId": "vtb-2", "RouteTableType": "Custom", "AssociateType": "VSwitch", "VpcId": "vpc-1", "VSwitchIds": {"VSwitchId": ["vsw-2"]}}, {`)(files)
+		files["DescribeRouteEntryList"] += `{"RouteEntrys": {"RouteEntry": [{"RouteTableId": "vtb-2", "DestinationCidrBlock": "172.30.0.0/24", "Type": "System", "NextHops": {"NextHop": [{"NextHopType": "local"}]}}]}}`
+	})
+	r := diagnose(t, w, tcp(web, "pod:shop/db-0", 5432))
+	const want = "no route entry for source ip 10.244.1.10, so replies do not come back in route table vtb-2 of vSwitch vsw-2"
+	if r.Verdict != verdict.Unreachable || r.Reason() != verdict.CloudSourceRouteMissing || r.Reasons[0].Message != want {
+		t.Errorf("%s %v", r.Verdict, r.Reasons)
+	}
+}
