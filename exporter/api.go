@@ -68,6 +68,15 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if err := s.may(c, diagnosing(&q)...); err != nil {
 		return err
 	}
+	web := s.config().Web
+	if err := s.limit(c, &s.diagnoses, "diagnoses", web.DiagnosesPerSecond); err != nil {
+		return err
+	}
+	if q.Confirm {
+		if err := s.limit(c, &s.confirms, "diagnoses with confirm", web.ConfirmsPerSecond); err != nil {
+			return err
+		}
+	}
 	ctx, asked := c.Request().Context(), time.Now()
 	v, err := s.network.view(ctx, asked.Add(-s.config().Collector.MaxAge))
 	if err != nil {

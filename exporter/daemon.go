@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -70,8 +71,9 @@ type Options struct {
 type Daemon struct {
 	options      Options
 	log          *slog.Logger
-	*endpoint             // nil for an agent of which another process serves
-	serving      *serving // nil for all others
+	*endpoint              // nil for an agent of which another process serves
+	metricsAt    *endpoint // nil unless the metrics have an address of their own
+	serving      *serving  // nil for all others
 	metrics      *metrics
 	network      *network
 	runner       *schedules.Runner
@@ -96,9 +98,9 @@ func New(options Options) (*Daemon, error) {
 	}
 	d := &Daemon{options: options, log: options.Log, metrics: newMetrics()}
 	if options.Serve != nil {
-		_, err = checkListen(options.ListenAddress, options.WebConfigFile, config.Web.Authorization != "")
+		err = check(&options, config)
 	} else {
-		d.endpoint, err = newEndpoint(&options, config.Web.Authorization != "")
+		d.endpoint, d.metricsAt, err = newEndpoints(&options, config)
 	}
 	if err != nil {
 		return nil, err
@@ -109,14 +111,14 @@ func New(options Options) (*Daemon, error) {
 			node = nodeOf(config)
 		}
 		if d.cluster, err = newClusterWatch(config.Kubernetes, node, options.Log); err != nil {
-			d.endpoint.close()
+			d.unlisten()
 			return nil, err
 		}
 	}
 	collect, err := d.source(config)
 	if err != nil {
 		d.cluster.close()
-		d.endpoint.close()
+		d.unlisten()
 		return nil, err
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
@@ -124,7 +126,7 @@ func New(options Options) (*Daemon, error) {
 	if d.leadership, err = d.newLeadership(config); err != nil {
 		d.network.close()
 		d.cluster.close()
-		d.endpoint.close()
+		d.unlisten()
 		return nil, err
 	}
 	d.confirmation = newConfirmation(d.network, d.sender(), d.config.Load, d.metrics)
@@ -176,6 +178,10 @@ func (d *Daemon) answer(config *schedules.Config) (err error) {
 		s.reviewer = d.reviewer
 	}
 	s.listen = d.endpoint.host
+	if d.metricsAt != nil {
+		own := &server{config: d.config.Load, log: d.log, listen: d.metricsAt.host}
+		d.metricsAt.http.Handler = own.metricsHandler(s.scrape())
+	}
 	if privileged != nil {
 		d.endpoint.http.Handler = s.agentHandler(privileged)
 	} else {
@@ -186,7 +192,7 @@ func (d *Daemon) answer(config *schedules.Config) (err error) {
 
 // newReviewer returns nil if nobody is to be asked.
 func newReviewer(web schedules.Web, cluster schedules.Kubernetes) (*kubernetes.Reviewer, error) {
-	if web.Authorization == "" {
+	if web.Authorization != schedules.AuthorizationKubernetes {
 		return nil, nil
 	}
 	access, err := kubernetes.Access(cluster).Config()
@@ -264,6 +270,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		serve, shutdown = d.serving.serve, d.serving.shutdown
 	}
 	group.Go(serve)
+	if d.metricsAt != nil {
+		group.Go(d.metricsAt.serve)
+	}
 	group.Go(func() error {
 		d.network.keep(ctx)
 		return nil
@@ -278,7 +287,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		// The runner ends first: its runs would only make requests wait longer.
 		d.runner.Close()
 		withdraw()
-		return shutdown()
+		return errors.Join(shutdown(), d.metricsAt.shutdown())
 	})
 	return group.Wait()
 }
@@ -298,7 +307,12 @@ func (d *Daemon) Close() {
 	if d.serving != nil {
 		d.serving.close()
 	}
+	d.unlisten()
+}
+
+func (d *Daemon) unlisten() {
 	d.endpoint.close()
+	d.metricsAt.close()
 }
 
 // Reload reads the configuration file again. If it is bad, the configuration
@@ -316,8 +330,9 @@ func (d *Daemon) Reload() error {
 		d.log.Warn("changes of kubernetes take effect with a restart")
 	}
 	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node || old.Controller.Lease != config.Controller.Lease ||
-		old.Web.Authorization != config.Web.Authorization || !slices.Equal(old.Web.Audiences, config.Web.Audiences) {
-		d.log.Warn("changes of node, controller.lease, web.authorization, web.audiences, probes and bpfRunSeconds take effect with a restart")
+		old.Web.Authorization != config.Web.Authorization || !slices.Equal(old.Web.Audiences, config.Web.Audiences) ||
+		old.Web.MetricsListenAddress != config.Web.MetricsListenAddress || old.Web.MetricsConfigFile != config.Web.MetricsConfigFile {
+		d.log.Warn("changes of node, controller.lease, web.authorization, web.audiences, web.metricsListenAddress, web.metricsConfigFile, probes and bpfRunSeconds take effect with a restart")
 	}
 	if err := d.apply(config); err != nil {
 		d.metrics.reloaded(false, time.Now())

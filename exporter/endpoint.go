@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v2"
+
+	"github.com/plumbline-net/plumbline/schedules"
 )
 
 // endpoint is an address at which HTTP is answered, by http.Handler.
@@ -24,25 +26,80 @@ type endpoint struct {
 	log                *slog.Logger
 }
 
-// newEndpoint begins to listen where the options say.
-func newEndpoint(options *Options, reviews bool) (*endpoint, error) {
-	host, err := checkListen(options.ListenAddress, options.WebConfigFile, reviews)
+// place is where to listen, in the words of whoever says so.
+type place struct {
+	address, webConfig       string
+	addressKey, webConfigKey string
+	// reviews says that the API server is asked whose a token is.
+	reviews bool
+	// shared says that loopback is no identity: on a node of a cluster, pods on the
+	// host's network have it, too.
+	shared bool
+}
+
+// apiPlace is where the API is.
+func apiPlace(options *Options, config *schedules.Config) place {
+	authorization := config.Web.Authorization
+	return place{
+		options.ListenAddress, options.WebConfigFile, "--web.listen-address", "--web.config.file",
+		authorization == schedules.AuthorizationKubernetes,
+		options.Role != RoleServe && config.Kubernetes != schedules.Kubernetes{} && authorization != schedules.AuthorizationLoopback,
+	}
+}
+
+// metricsPlace is where the metrics are, if they have a place of their own.
+func metricsPlace(config *schedules.Config) place {
+	return place{
+		address: config.Web.MetricsListenAddress, webConfig: config.Web.MetricsConfigFile,
+		addressKey: "web.metricsListenAddress", webConfigKey: "web.metricsConfigFile",
+	}
+}
+
+// check checks all places without listening at them.
+func check(options *Options, config *schedules.Config) error {
+	if _, err := apiPlace(options, config).check(); err != nil {
+		return err
+	}
+	if config.Web.MetricsListenAddress != "" {
+		_, err := metricsPlace(config).check()
+		return err
+	}
+	return nil
+}
+
+// newEndpoints begins to listen, for the API and for the metrics, which is nil if
+// they have no place of their own.
+func newEndpoints(options *Options, config *schedules.Config) (api, metrics *endpoint, err error) {
+	if api, err = newEndpoint(apiPlace(options, config), options.Log); err != nil {
+		return nil, nil, err
+	}
+	if config.Web.MetricsListenAddress != "" {
+		if metrics, err = newEndpoint(metricsPlace(config), options.Log); err != nil {
+			api.close()
+			return nil, nil, err
+		}
+	}
+	return api, metrics, nil
+}
+
+func newEndpoint(at place, log *slog.Logger) (*endpoint, error) {
+	host, err := at.check()
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(options.ListenAddress)
+	listener, err := at.listen()
 	if err != nil {
 		return nil, err
 	}
 	return &endpoint{
-		address: options.ListenAddress, webConfig: options.WebConfigFile, host: host, listener: listener, log: options.Log,
+		address: at.address, webConfig: at.webConfig, host: host, listener: listener, log: log,
 		http: &http.Server{
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeader,
-			ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 	}, nil
 }
@@ -69,6 +126,9 @@ func (e *endpoint) serve() error {
 
 // shutdown lets requests under way end, for a while.
 func (e *endpoint) shutdown() error {
+	if e == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if err := e.http.Shutdown(ctx); err != nil {
@@ -85,52 +145,54 @@ func (e *endpoint) close() {
 	}
 }
 
-// checkListen refuses to show the network to others without asking who they
-// are. Reviews says that the API server is asked whose a token is. It returns the
-// host part of address.
-func checkListen(address, webConfig string, reviews bool) (string, error) {
-	host, _, err := net.SplitHostPort(address)
+// check refuses to show the network to others without asking who they are. It
+// returns the host part of the address.
+func (p place) check() (string, error) {
+	host, _, err := net.SplitHostPort(p.address)
 	if err != nil {
-		return "", fmt.Errorf("--web.listen-address: %w", err)
+		return "", fmt.Errorf("%s: %w", p.addressKey, err)
 	}
 	var c web.Config
-	if webConfig != "" {
-		if err := web.Validate(webConfig); err != nil {
-			return "", fmt.Errorf("--web.config.file %s: %w", webConfig, err)
+	if p.webConfig != "" {
+		if err := web.Validate(p.webConfig); err != nil {
+			return "", fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
 		}
-		data, err := os.ReadFile(webConfig)
+		data, err := os.ReadFile(p.webConfig)
 		if err != nil {
-			return "", fmt.Errorf("--web.config.file: %w", err)
+			return "", fmt.Errorf("%s: %w", p.webConfigKey, err)
 		}
 		if err := yaml.UnmarshalStrict(data, &c); err != nil {
-			return "", fmt.Errorf("--web.config.file: %s: %w", webConfig, err)
+			return "", fmt.Errorf("%s: %s: %w", p.webConfigKey, p.webConfig, err)
 		}
 	}
 	encrypted := c.TLSConfig.TLSCert != "" || c.TLSConfig.TLSCertPath != ""
 	// TLS alone does not ask who is there.
-	authenticates := len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert" || reviews
+	authenticates := len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert" || p.reviews
 	addr, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 	switch {
-	case reviews && len(c.Users) > 0:
+	case p.reviews && len(c.Users) > 0:
 		return "", errors.New("web.authorization and basic_auth_users in --web.config.file exclude each other: both are in the header Authorization")
+	case loopback && p.shared && !authenticates:
+		return "", fmt.Errorf("%s %s: on a node of a cluster many share loopback, which says nothing of who asks: "+
+			"give web.authorization: kubernetes, or users or client certificates in %s; or web.authorization: loopback if whoever gets there may ask all", p.addressKey, p.address, p.webConfigKey)
 	case loopback:
 	case !authenticates:
-		return "", fmt.Errorf("--web.listen-address %s: listening beyond loopback needs authentication: "+
-			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in --web.config.file", address)
-	case reviews && !encrypted:
-		return "", fmt.Errorf("--web.listen-address %s: tokens beyond loopback need TLS: give tls_server_config in --web.config.file", address)
+		return "", fmt.Errorf("%s %s: listening beyond loopback needs authentication: "+
+			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in %s", p.addressKey, p.address, p.webConfigKey)
+	case p.reviews && !encrypted:
+		return "", fmt.Errorf("%s %s: tokens beyond loopback need TLS: give tls_server_config in %s", p.addressKey, p.address, p.webConfigKey)
 	}
 	return host, nil
 }
 
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func (p place) listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", p.address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: the port is in use, perhaps by another plumbline; stop it, or choose another with --web.listen-address", address)
+		return nil, fmt.Errorf("listen on %s: the port is in use, perhaps by another plumbline; stop it, or choose another with %s", p.address, p.addressKey)
 	case err != nil:
-		return nil, fmt.Errorf("--web.listen-address: %w", err)
+		return nil, fmt.Errorf("%s: %w", p.addressKey, err)
 	}
 	return l, nil
 }

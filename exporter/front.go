@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/labstack/echo/v4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-net/plumbline/kubernetes"
@@ -120,6 +121,7 @@ func (s *serving) close() { s.child.Close() }
 // hands on what they may ask to the half with privileges.
 type Front struct {
 	*endpoint
+	metricsAt    *endpoint // nil unless the metrics have an address of their own
 	client       *privsep.Client
 	reviewer     *kubernetes.Reviewer
 	instructions *json.Decoder
@@ -138,7 +140,7 @@ func NewFront(options Options, client *privsep.Client, from io.Reader) (*Front, 
 	}
 	config := f.config.Load()
 	var err error
-	if f.endpoint, err = newEndpoint(&options, config.Web.Authorization != ""); err != nil {
+	if f.endpoint, f.metricsAt, err = newEndpoints(&options, config); err != nil {
 		client.Close()
 		return nil, err
 	}
@@ -150,7 +152,12 @@ func NewFront(options Options, client *privsep.Client, from io.Reader) (*Front, 
 	if f.reviewer != nil {
 		s.reviewer = f.reviewer
 	}
-	f.endpoint.http.Handler = s.agentHandler(s.handOn(client))
+	privileged := s.handOn(client)
+	f.endpoint.http.Handler = s.agentHandler(privileged)
+	if f.metricsAt != nil {
+		own := &server{config: f.config.Load, log: options.Log, listen: f.metricsAt.host}
+		f.metricsAt.http.Handler = own.metricsHandler(echo.WrapHandler(privileged))
+	}
 	return f, nil
 }
 
@@ -171,9 +178,12 @@ func (f *Front) Run(ctx context.Context) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	group.Go(f.serve)
+	if f.metricsAt != nil {
+		group.Go(f.metricsAt.serve)
+	}
 	group.Go(func() error {
 		<-ctx.Done()
-		return f.shutdown()
+		return errors.Join(f.shutdown(), f.metricsAt.shutdown())
 	})
 	// Not in the group: reading cannot be broken off.
 	go func() {
@@ -198,6 +208,7 @@ func (f *Front) Close() {
 		f.reviewer.Close()
 	}
 	f.endpoint.close()
+	f.metricsAt.close()
 	f.client.Close()
 }
 

@@ -61,6 +61,8 @@ type server struct {
 	reviewer reviewer
 	// listen is the host part of the address that was asked to listen on.
 	listen string
+	// diagnoses and confirms bound what each caller may ask for.
+	diagnoses, confirms limits
 }
 
 // handler answers those who ask about paths.
@@ -111,7 +113,18 @@ func (s *server) base(ready, reload, metrics echo.HandlerFunc) *echo.Echo {
 	e.Match(getOrHead, "/-/healthy", s.healthy)
 	e.Match(getOrHead, "/-/ready", ready)
 	e.POST("/-/reload", s.only(onPath("post", "/-/reload"), reload))
-	e.GET("/metrics", s.only(onPath("get", "/metrics"), metrics))
+	if s.config().Web.MetricsListenAddress == "" {
+		e.GET("/metrics", s.only(onPath("get", "/metrics"), metrics))
+	}
+	return e
+}
+
+// metricsHandler answers whoever may get to the metrics' own address.
+func (s *server) metricsHandler(metrics echo.HandlerFunc) *echo.Echo {
+	e := s.bare()
+	e.Use(s.checkHost, s.protect)
+	e.Match(getOrHead, "/-/healthy", s.healthy)
+	e.GET("/metrics", metrics)
 	return e
 }
 

@@ -141,15 +141,24 @@ type Web struct {
 	// that the Host header of a request may bear.
 	AllowedHosts []string
 	// Authorization says who decides what callers may do: the API server by their
-	// tokens ("kubernetes"), or nobody here (empty).
+	// tokens, or nobody here (empty); AuthorizationLoopback says that nobody is meant
+	// to, also in a cluster.
 	Authorization string
 	// Audiences are those that tokens are to be for; the API server's own when empty.
 	Audiences []string
+	// MetricsListenAddress is HOST:PORT of the metrics alone, which are not beside
+	// the rest then; MetricsConfigFile is its exporter-toolkit's file.
+	MetricsListenAddress, MetricsConfigFile string
+	// DiagnosesPerSecond and ConfirmsPerSecond are what each caller may ask for.
+	DiagnosesPerSecond, ConfirmsPerSecond int
 }
 
-// AuthorizationKubernetes is the value of Web.Authorization for TokenReviews and
-// SubjectAccessReviews.
-const AuthorizationKubernetes = "kubernetes"
+// Values of Web.Authorization: TokenReviews and SubjectAccessReviews, or whoever gets
+// to loopback.
+const (
+	AuthorizationKubernetes = "kubernetes"
+	AuthorizationLoopback   = "loopback"
+)
 
 // Schedule is a set of paths that is diagnosed again and again.
 type Schedule struct {
@@ -177,6 +186,7 @@ func Default() *Config {
 		Jitter:         0.1,
 		Probes:         Probes{Enabled: true, MaxSeries: 1000},
 		Controller:     Controller{Timeout: 30 * time.Second},
+		Web:            Web{DiagnosesPerSecond: 100, ConfirmsPerSecond: 5},
 	}
 }
 
@@ -285,12 +295,16 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 			return d.mapping(node, at, fields{
 				"allowedHosts": texts(d, &c.Web.AllowedHosts, validHost),
 				"authorization": scalar(d, &c.Web.Authorization, func(s string) (string, error) {
-					if s != AuthorizationKubernetes {
-						return "", errors.New("is not kubernetes")
+					if s != AuthorizationKubernetes && s != AuthorizationLoopback {
+						return "", errors.New("is not kubernetes or loopback")
 					}
 					return s, nil
 				}),
-				"audiences": texts(d, &c.Web.Audiences, func(string) error { return nil }),
+				"audiences":            texts(d, &c.Web.Audiences, func(string) error { return nil }),
+				"metricsListenAddress": scalar(d, &c.Web.MetricsListenAddress, hostPort),
+				"metricsConfigFile":    scalar(d, &c.Web.MetricsConfigFile, d.existing),
+				"diagnosesPerSecond":   scalar(d, &c.Web.DiagnosesPerSecond, number[int](1, 1_000_000)),
+				"confirmsPerSecond":    scalar(d, &c.Web.ConfirmsPerSecond, number[int](1, 1_000_000)),
 			})
 		},
 		"node":       scalar(d, &c.Node, text),
@@ -302,7 +316,10 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 	if c.Kubernetes != (Kubernetes{}) && c.Collector.Manifests != "" {
 		return nil, d.errorf(root, "collector.manifests", "%q: the objects of the cluster come from kubernetes, or from manifests", c.Collector.Manifests)
 	}
-	if c.Web.Authorization != "" && c.Kubernetes == (Kubernetes{}) {
+	if c.Web.MetricsConfigFile != "" && c.Web.MetricsListenAddress == "" {
+		return nil, d.errorf(root, "web.metricsConfigFile", "needs web.metricsListenAddress")
+	}
+	if c.Web.Authorization == AuthorizationKubernetes && c.Kubernetes == (Kubernetes{}) {
 		return nil, d.errorf(root, "web.authorization", "needs the API server that decides: kubernetes.kubeconfig or kubernetes.inCluster")
 	}
 	if c.Controller.Lease != (Lease{}) && c.Kubernetes == (Kubernetes{}) {
@@ -522,6 +539,15 @@ func validHost(s string) error {
 		return errors.New("is not a host name or an IP address (without a port)")
 	}
 	return nil
+}
+
+func hostPort(s string) (string, error) {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", errors.New("is not HOST:PORT")
+	}
+	_, err = number[uint16](0, 65535)(port)
+	return s, err
 }
 
 // existing checks a file named relative to the configuration file.

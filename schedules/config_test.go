@@ -54,11 +54,14 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 		{"a lease without a name", "controller: {lease: {namespace: a}}\n", `p.yaml:1: controller.lease: needs a namespace and a name`},
 		{"agents that are any pods", "controller: {discover: {namespace: a, selector: '', port: 1}}\n", `p.yaml:1: controller.discover.selector: "": selects every pod`},
 		{"agents without a port", "controller: {discover: {namespace: a, selector: app=b}}\n", `p.yaml:1: controller.discover: needs a namespace, a selector and a port`},
-		{"an authorization that is none", "web: {authorization: nobody}\n", `p.yaml:1: web.authorization: "nobody": is not kubernetes`},
+		{"an authorization that is none", "web: {authorization: nobody}\n", `p.yaml:1: web.authorization: "nobody": is not kubernetes or loopback`},
 		{
 			"an authorization without an API server", "web: {authorization: kubernetes}\n",
 			`p.yaml:1: web.authorization: needs the API server that decides: kubernetes.kubeconfig or kubernetes.inCluster`,
 		},
+		{"an address of the metrics that is none", "web: {metricsListenAddress: here}\n", `p.yaml:1: web.metricsListenAddress: "here": is not HOST:PORT`},
+		{"a file for metrics that have no address", "web: {metricsConfigFile: /dev/null}\n", `p.yaml:1: web.metricsConfigFile: needs web.metricsListenAddress`},
+		{"a limit that lets nothing through", "web: {confirmsPerSecond: 0}\n", `p.yaml:1: web.confirmsPerSecond: "0": is not a whole number from 1 to 1000000`},
 		{"a list at the top", "- name: a\n", `p.yaml:1: a list is not a mapping of keys to values`},
 		{"a text at the top", "hello\n", `p.yaml:1: "hello" is not a mapping of keys to values`},
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
@@ -194,7 +197,14 @@ history: 8
 jitter: 0
 probes: {enabled: false, maxSeries: 9}
 bpfRunSeconds: true
-web: {allowedHosts: [plumbline.example.com, "10.0.0.9"]}
+web:
+  allowedHosts: [plumbline.example.com, "10.0.0.9"]
+  authorization: loopback
+  audiences: [plumbline]
+  metricsListenAddress: "127.0.0.1:9812"
+  metricsConfigFile: /dev/null
+  diagnosesPerSecond: 11
+  confirmsPerSecond: 3
 node: node-1
 controller:
   agents:
@@ -235,8 +245,11 @@ controller:
 		Jitter:         0,
 		Probes:         Probes{Enabled: false, MaxSeries: 9},
 		BPFRunSeconds:  true,
-		Web:            Web{AllowedHosts: []string{"plumbline.example.com", "10.0.0.9"}},
-		Node:           "node-1",
+		Web: Web{
+			AllowedHosts: []string{"plumbline.example.com", "10.0.0.9"}, Authorization: AuthorizationLoopback, Audiences: []string{"plumbline"},
+			MetricsListenAddress: "127.0.0.1:9812", MetricsConfigFile: "/dev/null", DiagnosesPerSecond: 11, ConfirmsPerSecond: 3,
+		},
+		Node: "node-1",
 		Controller: Controller{
 			Agents: []Agent{
 				{Node: "node-1", URL: &url.URL{Scheme: "https", Host: "10.0.0.1:9811"}}, {Node: "node-2", URL: &url.URL{Scheme: "http", Host: "[::1]:9811"}},

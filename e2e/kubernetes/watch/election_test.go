@@ -110,6 +110,7 @@ func TestOneOfTwoControllersRunsSchedules(t *testing.T) {
 	config := filepath.Join(s.dir, "plumbline.yaml")
 	text := fmt.Sprintf(`
 kubernetes: {kubeconfig: %q}
+web: {authorization: loopback}
 controller:
   lease: {namespace: default, name: plumbline, duration: %s}
   agents:
