@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -369,6 +370,15 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 			}
 		}
 	}
+	// Probes that nobody answers take their time, and ICMP errors are limited in rate.
+	if e.query.Via == nil && (e.outcomes == "established" || e.outcomes == "answered") {
+		confirmed := against.Diagnose(t, world, e.query)
+		if confirmed, err = confirm.New(confirm.Here(lab.InNetns)).Confirm(t.Context(), world, confirmed, frozen); err != nil {
+			errorf("%v", err)
+		} else if o := confirmed.Observed; o == nil || o.Agrees == nil || !*o.Agrees {
+			errorf("a real probe observed %+v: %v", o, confirmed.Assumptions)
+		}
+	}
 	if !e.inside {
 		if diff := cmp.Diff(report, against.Diagnose(t, seen.stored, e.query)); diff != "" {
 			errorf("the bundle is diagnosed differently (-live +bundle):\n%s", diff)
@@ -391,6 +401,9 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 	}
 	return report
 }
+
+// frozen is collecting again where nothing has changed.
+func frozen(context.Context) (confirm.Subject, error) { return nil, errors.New("not collected again") }
 
 func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
 	e := ending{outcome: string(p.Outcome), verdict: p.Verdict}
