@@ -97,6 +97,7 @@ func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 type harness struct {
 	*Runner
 	net       *network
+	confirm   func(View, *verdict.Report) *verdict.Report // nil if nothing comes of it
 	log       *bytes.Buffer
 	published []string
 }
@@ -114,6 +115,12 @@ func inBubble(t *testing.T, net *network, test func(t *testing.T, h *harness)) {
 				}
 				return a
 			}})),
+			Confirm: func(_ context.Context, v View, r *verdict.Report) (*verdict.Report, error) {
+				if h.confirm == nil {
+					return r, nil
+				}
+				return h.confirm(v, r), nil
+			},
 			Published: func(r *verdict.Report) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -241,6 +248,35 @@ func TestANewFailureIsConfirmedOnceBeforeItIsPublished(t *testing.T) {
 				t.Errorf("path is %+v", got)
 			}
 		})
+	})
+}
+
+func TestRealProbesAreSentForSchedulesThatWantThem(t *testing.T) {
+	// The view that just began to fail was looked at again: the report is of the later one.
+	inBubble(t, &network{codes: map[string]verdict.Code{webToAPI: verdict.NoRoute}}, func(t *testing.T, h *harness) {
+		var mu sync.Mutex
+		var confirmed []string
+		h.confirm = func(v View, r *verdict.Report) *verdict.Report {
+			mu.Lock()
+			defer mu.Unlock()
+			confirmed = append(confirmed, PathLabel(r.Query)+" "+string(r.Reason()))
+			if latest := h.net.latest; v != latest {
+				t.Errorf("the report is said to be of the view of %s, not that of %s", v.Taken(), latest.taken)
+			}
+			r.Observed = &verdict.Observed{Outcome: verdict.OutcomeTimeout}
+			return r
+		}
+		h.apply(t, every30s)
+		if len(confirmed) != 0 || h.only(t).Paths[0].Observed != nil {
+			t.Errorf("unasked, %q were confirmed", confirmed)
+		}
+		h.apply(t, strings.Replace(every30s, "expect: reachable", "expect: reachable, confirm: true", 1))
+		if diff := cmp.Diff([]string{webToAPI + " NoRoute"}, confirmed); diff != "" {
+			t.Errorf("confirmed (-want +got):\n%s", diff)
+		}
+		if o := h.only(t).Paths[0].Observed; o == nil || o.Outcome != verdict.OutcomeTimeout {
+			t.Errorf("the path's observation is %+v", o)
+		}
 	})
 }
 
