@@ -180,6 +180,7 @@ func TestRegressionsFromBundles(t *testing.T) {
 func TestRegressionsLive(t *testing.T) {
 	needRoot(t)
 	j := newWorker(99, Options{Log: os.Stdout})
+	j.known = func([]string) bool { return true } // what their elements decide is not asked
 	kernel, err := AskKernel(t.Context())
 	if err != nil {
 		t.Fatal(err)
