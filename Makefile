@@ -30,6 +30,7 @@ demo: ## a broken cluster on this host, and what Plumbline says about it (ONCE=1
 .PHONY: test
 test: ## all tests; real packets in real namespaces, so as root
 	@hack/deps.sh test
+	@$(GO) tool -modfile=tools/go.mod helm version >/dev/null # is built before the tests run that need it
 	$(GO) test -count=1 -timeout 14m $(PACKAGES)
 
 .PHONY: test-vm
@@ -49,11 +50,12 @@ bench-k8s: ## what the objects of a cluster of 1,000 nodes cost, from a real API
 	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -timeout 1h -run '^$$' -bench Scale -benchtime 1x ./e2e/kubernetes/watch
 
 .PHONY: lint
-lint: ## formatting, vet and staticcheck, for every platform that is built
+lint: ## formatting, vet and staticcheck, for every platform that is built; and the chart
 	hack/lint.sh
 
 .PHONY: generate
-generate: ## compile the eBPF programs again
+generate: ## compile the eBPF programs again, and copy dashboards and rules into the chart
+	@hack/chart-files.sh
 	@hack/deps.sh generate
 	$(GO) generate ./probes/...
 

@@ -365,10 +365,19 @@ func (d *Daemon) apply(config *schedules.Config) error {
 }
 
 func load(file string) (*schedules.Config, error) {
-	if file == "" {
-		return schedules.Default(), nil
+	config := schedules.Default()
+	if file != "" {
+		var err error
+		if config, err = schedules.Load(file); err != nil {
+			return nil, err
+		}
 	}
-	return schedules.Load(file)
+	if config.Node == "" {
+		// The agents of a cluster share a file, and Kubernetes tells a pod by its
+		// environment where it runs; the host may have another name.
+		config.Node = os.Getenv("NODE_NAME")
+	}
+	return config, nil
 }
 
 // openProbes attaches what can be attached and says what cannot; the daemon is

@@ -19,3 +19,6 @@ for target in linux/arm64 darwin/arm64; do
 	GOOS=${target%/*} GOARCH=${target#*/} go vet ./...
 done
 tool staticcheck ./...
+for values in charts/plumbline/ci/*.yaml; do
+	tool helm lint --strict --quiet charts/plumbline --values "$values"
+done

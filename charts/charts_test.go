@@ -1,0 +1,562 @@
+package charts
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/plumbline-net/plumbline/kubernetes"
+	"github.com/plumbline-net/plumbline/schedules"
+)
+
+var chart = Open("..")
+
+const (
+	release   = "rel"
+	namespace = "net"
+)
+
+// rendered is a release with one set of values.
+type rendered struct {
+	objects    []*unstructured.Unstructured
+	agent      *appsv1.DaemonSet
+	controller *appsv1.Deployment
+	configs    map[string]map[string]string // data of ConfigMaps by component
+	roles      map[string][]rbacv1.PolicyRule
+	bindings   []rbacv1.ClusterRoleBinding
+	policies   []networkingv1.NetworkPolicy
+}
+
+// types are what objects are read as: a field that they do not have is a mistake.
+var types = map[string]func() any{
+	"ConfigMap": func() any { return new(corev1.ConfigMap) }, "Secret": func() any { return new(corev1.Secret) },
+	"Service": func() any { return new(corev1.Service) }, "ServiceAccount": func() any { return new(corev1.ServiceAccount) },
+	"DaemonSet": func() any { return new(appsv1.DaemonSet) }, "Deployment": func() any { return new(appsv1.Deployment) },
+	"PodDisruptionBudget": func() any { return new(policyv1.PodDisruptionBudget) }, "NetworkPolicy": func() any { return new(networkingv1.NetworkPolicy) },
+	"ClusterRole": func() any { return new(rbacv1.ClusterRole) }, "ClusterRoleBinding": func() any { return new(rbacv1.ClusterRoleBinding) },
+	"Role": func() any { return new(rbacv1.Role) }, "RoleBinding": func() any { return new(rbacv1.RoleBinding) },
+	"Certificate": nil, "PodMonitor": nil, "PrometheusRule": nil, // kinds of operators
+}
+
+func render(t *testing.T, args ...string) *rendered {
+	t.Helper()
+	objects, err := chart.Render(t.Context(), release, namespace, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rendered{objects: objects, configs: map[string]map[string]string{}, roles: map[string][]rbacv1.PolicyRule{}}
+	for _, o := range objects {
+		make, known := types[o.GetKind()]
+		if !known {
+			t.Fatalf("the chart renders a %s, which this test does not know", o.GetKind())
+		}
+		if make == nil {
+			continue
+		}
+		typed := make()
+		text, err := o.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(typed); err != nil {
+			t.Fatalf("%s %s: %v", o.GetKind(), o.GetName(), err)
+		}
+		switch typed := typed.(type) {
+		case *appsv1.DaemonSet:
+			r.agent = typed
+		case *appsv1.Deployment:
+			r.controller = typed
+		case *corev1.ConfigMap:
+			r.configs[typed.Labels["app.kubernetes.io/component"]] = typed.Data
+		case *rbacv1.ClusterRole:
+			r.roles[typed.Name] = typed.Rules
+		case *rbacv1.Role:
+			r.roles[typed.Name] = typed.Rules
+		case *rbacv1.ClusterRoleBinding:
+			r.bindings = append(r.bindings, *typed)
+		case *networkingv1.NetworkPolicy:
+			r.policies = append(r.policies, *typed)
+		}
+	}
+	return r
+}
+
+func (r *rendered) find(kind string) []*unstructured.Unstructured {
+	var found []*unstructured.Unstructured
+	for _, o := range r.objects {
+		if o.GetKind() == kind {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// values is the path of a set of values.
+func values(name string) string { return filepath.Join(chart.Dir(), "ci", name+"-values.yaml") }
+
+func with(name string) []string { return []string{"--values", values(name)} }
+
+// everySet runs a test for each set of values.
+func everySet(t *testing.T, test func(*testing.T, *rendered)) {
+	files, err := chart.ValueFiles()
+	if err != nil || len(files) < 4 {
+		t.Fatalf("sets of values: %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), "-values.yaml"), func(t *testing.T) { test(t, render(t, "--values", file)) })
+	}
+}
+
+func TestHelmLints(t *testing.T) {
+	files, err := chart.ValueFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if out, err := chart.Lint(t.Context(), file); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}
+
+func TestPodsHaveNoMorePrivilegesThanTheyNeed(t *testing.T) {
+	everySet(t, func(t *testing.T, r *rendered) {
+		for _, pod := range []*corev1.PodSpec{&r.agent.Spec.Template.Spec, &r.controller.Spec.Template.Spec} {
+			if len(pod.Containers) != 1 || len(pod.InitContainers) != 0 {
+				t.Fatalf("containers: %d, init containers: %d; want 1 and 0", len(pod.Containers), len(pod.InitContainers))
+			}
+			c := pod.Containers[0].SecurityContext
+			if *c.Privileged || !*c.ReadOnlyRootFilesystem || *c.AllowPrivilegeEscalation || !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+				t.Errorf("%s: security context %+v", pod.Containers[0].Name, c)
+			}
+			if p := pod.SecurityContext.SeccompProfile; p == nil || p.Type != corev1.SeccompProfileTypeRuntimeDefault {
+				t.Errorf("%s: seccomp profile %v", pod.Containers[0].Name, p)
+			}
+			if pod.HostIPC {
+				t.Errorf("%s: hostIPC", pod.Containers[0].Name)
+			}
+			for _, v := range pod.Volumes {
+				if v.HostPath != nil {
+					t.Errorf("%s: volume %s is a path of the host, and all that is needed there is reached through /proc", pod.Containers[0].Name, v.Name)
+				}
+			}
+			for _, m := range pod.Containers[0].VolumeMounts {
+				if !m.ReadOnly || m.SubPath != "" {
+					t.Errorf("%s: mount %+v can be written to, or does not follow changes", pod.Containers[0].Name, m)
+				}
+			}
+		}
+		controller := &r.controller.Spec.Template.Spec
+		if controller.HostPID || controller.HostNetwork || len(controller.Containers[0].SecurityContext.Capabilities.Add) != 0 || !*controller.SecurityContext.RunAsNonRoot {
+			t.Errorf("the controller has privileges: %+v", controller.SecurityContext)
+		}
+		if !r.agent.Spec.Template.Spec.HostPID {
+			t.Error("the agent does not see the host's processes")
+		}
+	})
+}
+
+func TestAgentsHaveTheCapabilitiesThatTheDocumentationNames(t *testing.T) {
+	docs, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The table names those of which a test of e2e/roles shows that they are
+	// needed, and that they are enough.
+	_, table, _ := strings.Cut(string(docs), "## Privileges")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var want []corev1.Capability
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.Contains(cells[1], "agent") {
+			continue
+		}
+		for _, match := range regexp.MustCompile("`CAP_([A-Z_]+)`").FindAllStringSubmatch(cells[2], -1) {
+			want = append(want, corev1.Capability(match[1]))
+		}
+	}
+	slices.Sort(want)
+	if got := render(t).agent.Spec.Template.Spec.Containers[0].SecurityContext.Capabilities.Add; len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("capabilities are %v, want %v", got, want)
+	}
+}
+
+// sorted has one rule for each group, so that rules can be compared.
+func sorted(rules []rbacv1.PolicyRule) map[string][]string {
+	all := map[string][]string{}
+	for _, r := range rules {
+		for _, group := range append(r.APIGroups, r.NonResourceURLs...) {
+			for _, resource := range append(r.Resources, r.NonResourceURLs...) {
+				for _, verb := range r.Verbs {
+					key := group + "/" + resource + strings.Join(r.ResourceNames, ",")
+					all[key] = append(all[key], verb)
+				}
+			}
+		}
+	}
+	for _, verbs := range all {
+		slices.Sort(verbs)
+	}
+	return all
+}
+
+func TestRolesAreWhatTheCodeNeeds(t *testing.T) {
+	r := render(t)
+	ofAgents := []rbacv1.PolicyRule{
+		{APIGroups: []string{"plumbline.net"}, Resources: []string{"snapshots"}, Verbs: []string{"get"}},
+		{APIGroups: []string{"plumbline.net"}, Resources: []string{"probes"}, Verbs: []string{"create"}},
+	}
+	for name, want := range map[string][]rbacv1.PolicyRule{
+		"net-rel-plumbline-agent":      kubernetes.NodeRules(),
+		"net-rel-plumbline-controller": append(kubernetes.WatcherRules(), ofAgents...),
+		"rel-plumbline-controller":     kubernetes.LeaseRules("rel-plumbline-controller"),
+	} {
+		if diff := cmp.Diff(sorted(want), sorted(r.roles[name])); diff != "" {
+			t.Errorf("role %s (-code +chart):\n%s", name, diff)
+		}
+	}
+	// The documentation says the same.
+	docs, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(docs), "```yaml\nrules:")
+	text, _, _ = strings.Cut(text, "```")
+	var documented struct{ Rules []rbacv1.PolicyRule }
+	if err := yaml.UnmarshalStrict([]byte("rules:"+text), &documented); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sorted(kubernetes.WatcherRules()), sorted(documented.Rules)); diff != "" {
+		t.Errorf("docs/configuration.md (-code +docs):\n%s", diff)
+	}
+	everySet(t, func(t *testing.T, r *rendered) {
+		for name, rules := range r.roles {
+			for _, rule := range rules {
+				if slices.Contains(rule.Resources, "secrets") || slices.Contains(slices.Concat(rule.Verbs, rule.Resources, rule.APIGroups), "*") {
+					t.Errorf("%s: %+v", name, rule)
+				}
+			}
+		}
+	})
+}
+
+func TestTheProgramReadsTheConfiguration(t *testing.T) {
+	everySet(t, func(t *testing.T, r *rendered) {
+		for _, role := range []string{"agent", "controller"} {
+			config, err := schedules.Parse("plumbline.yaml", []byte(r.configs[role]["plumbline.yaml"]))
+			if err != nil {
+				t.Fatalf("%s: %v", role, err)
+			}
+			if !config.Kubernetes.InCluster {
+				t.Errorf("%s: not in the cluster", role)
+			}
+			if role == "agent" {
+				continue
+			}
+			if config.Web.Authorization == "" {
+				t.Error("the controller asks nobody who they are")
+			}
+			if !config.Controller.Discover.Selector.Matches(labelSet(r.agent.Spec.Template.Labels)) {
+				t.Errorf("the selector %s does not find agents", config.Controller.Discover.Selector)
+			}
+			if config.Controller.Discover.Selector.Matches(labelSet(r.controller.Spec.Template.Labels)) {
+				t.Errorf("the selector %s takes controllers for agents", config.Controller.Discover.Selector)
+			}
+			if port := r.agent.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort; int32(config.Controller.Discover.Port) != port {
+				t.Errorf("agents are asked at %d and listen at %d", config.Controller.Discover.Port, port)
+			}
+		}
+	})
+	config, err := schedules.Parse("plumbline.yaml", []byte(render(t, with("monitored")...).configs["controller"]["plumbline.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(config.Schedules) != 2 || config.SnapshotMaxAge.String() != "2m0s" || !slices.Contains(config.Web.AllowedHosts, "plumbline.example.com") {
+		t.Errorf("values are not in the configuration: %+v", config)
+	}
+}
+
+type labelSet map[string]string
+
+func (l labelSet) Has(key string) bool              { _, ok := l[key]; return ok }
+func (l labelSet) Get(key string) string            { return l[key] }
+func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v, ok }
+
+func TestAgentsKnowControllersByTokenOrCertificate(t *testing.T) {
+	byToken, byCertificate := render(t), render(t, with("mtls")...)
+	config, err := schedules.Parse("plumbline.yaml", []byte(byToken.configs["agent"]["plumbline.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Web.Authorization != "kubernetes" || !slices.Contains(config.Web.Audiences, "plumbline") {
+		t.Errorf("token: %+v", config.Web)
+	}
+	var source *corev1.ServiceAccountTokenProjection
+	for _, v := range byToken.controller.Spec.Template.Spec.Volumes {
+		if v.Projected != nil {
+			source = v.Projected.Sources[0].ServiceAccountToken
+		}
+	}
+	if source == nil || source.Audience != "plumbline" {
+		t.Errorf("the controller's token is %+v", source)
+	}
+	if web := byCertificate.configs["agent"]["web.yaml"]; !strings.Contains(web, "client_auth_type: RequireAndVerifyClientCert") ||
+		!strings.Contains(web, "client_allowed_sans: [paths-controller.net.svc]") {
+		t.Errorf("mtls: %s", web)
+	}
+	// An agent that asks the API server nothing may ask it nothing.
+	for _, b := range byCertificate.bindings {
+		for _, s := range b.Subjects {
+			if b.RoleRef.Name == "system:auth-delegator" && s.Name == "paths-agent" {
+				t.Error("mtls: agents may review tokens")
+			}
+		}
+	}
+}
+
+func TestOnlyWhatNeedsARestartRestarts(t *testing.T) {
+	const annotation = "plumbline.net/restart"
+	hash := func(args ...string) [2]string {
+		r := render(t, args...)
+		return [2]string{r.agent.Spec.Template.Annotations[annotation], r.controller.Spec.Template.Annotations[annotation]}
+	}
+	before := hash()
+	if before[0] == "" || before[1] == "" {
+		t.Fatal("there is no annotation")
+	}
+	if now := hash("--set", "config.snapshotMaxAge=1m", "--set-json", `schedules=[{"name":"a","cron":"@hourly","from":"10.0.0.1","to":"10.0.0.2","port":1}]`); now != before {
+		t.Error("what is read again when it changes causes a restart")
+	}
+	if now := hash("--set", "config.probes.maxSeries=10"); now[0] == before[0] || now[1] != before[1] {
+		t.Error("probes are of agents, and take effect with a restart")
+	}
+	if now := hash("--set", "controller.leaseDuration=20s"); now[0] != before[0] || now[1] == before[1] {
+		t.Error("the lease is of controllers, and takes effect with a restart")
+	}
+}
+
+func TestMonitorsKeepTheLabelsOfMetrics(t *testing.T) {
+	for _, set := range []string{"monitored", "mtls"} {
+		monitors := render(t, with(set)...).find("PodMonitor")
+		if len(monitors) != 2 {
+			t.Fatalf("%s: %d PodMonitors, want 2", set, len(monitors))
+		}
+		for _, m := range monitors {
+			endpoints, _, _ := unstructured.NestedSlice(m.Object, "spec", "podMetricsEndpoints")
+			endpoint := endpoints[0].(map[string]any)
+			if endpoint["honorLabels"] != true || endpoint["scheme"] != "https" {
+				t.Errorf("%s: %v", m.GetName(), endpoint)
+			}
+			_, token := endpoint["authorization"]
+			_, certificate := endpoint["tlsConfig"].(map[string]any)["cert"]
+			if token == certificate {
+				t.Errorf("%s: Prometheus proves who it is by token: %t, by certificate: %t", m.GetName(), token, certificate)
+			}
+		}
+	}
+}
+
+func TestRulesAndDashboardsAreThoseOfTheRepository(t *testing.T) {
+	same := func(dir, pattern string) {
+		t.Helper()
+		var want []string
+		for _, root := range []string{filepath.Join("../dashboards", dir), filepath.Join(chart.Dir(), "files", dir)} {
+			files, err := filepath.Glob(filepath.Join(root, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, file := range files {
+				if strings.HasSuffix(file, "_test.yaml") {
+					continue
+				}
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, filepath.Base(file)+"\n"+string(text))
+			}
+			if want != nil && !slices.Equal(got, want) {
+				t.Errorf("%s: other files than in dashboards/: run hack/chart-files.sh", root)
+			}
+			want = got
+		}
+		if len(want) == 0 {
+			t.Errorf("no file is %s/%s", dir, pattern)
+		}
+	}
+	same(".", "*.json")
+	same("rules", "*.yaml")
+
+	r := render(t, with("monitored")...)
+	var file, object map[string]any
+	text, err := os.ReadFile("../dashboards/rules/plumbline.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	rules := r.find("PrometheusRule")
+	if len(rules) != 1 {
+		t.Fatalf("%d PrometheusRules", len(rules))
+	}
+	if object, _, _ = unstructured.NestedMap(rules[0].Object, "spec"); !reflect.DeepEqual(object, file) {
+		t.Errorf("the rules are other ones:\n%s", cmp.Diff(file, object))
+	}
+	text, err = os.ReadFile("../dashboards/plumbline-paths.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.configs[""]["plumbline-paths.json"]; strings.TrimSpace(got) != strings.TrimSpace(string(text)) {
+		t.Error("the dashboard is another one")
+	}
+}
+
+func TestAgentsRunOnEveryNode(t *testing.T) {
+	pod := render(t).agent.Spec.Template.Spec
+	if !slices.ContainsFunc(pod.Tolerations, func(t corev1.Toleration) bool {
+		return t.Operator == corev1.TolerationOpExists && t.Key == "" && t.Effect == ""
+	}) {
+		t.Errorf("tolerations %v", pod.Tolerations)
+	}
+	if !slices.ContainsFunc(pod.Containers[0].Env, func(e corev1.EnvVar) bool {
+		return e.Name == "NODE_NAME" && e.ValueFrom.FieldRef.FieldPath == "spec.nodeName"
+	}) {
+		t.Error("an agent does not know which node it is on")
+	}
+}
+
+func TestPoliciesLetInWhoHasBusiness(t *testing.T) {
+	if n := len(render(t).policies); n != 1 {
+		t.Errorf("%d policies, want that of the controller", n)
+	}
+	policies := render(t, with("mtls")...).policies
+	if len(policies) != 2 {
+		t.Fatalf("%d policies, want those of both roles", len(policies))
+	}
+	for _, p := range policies {
+		want := map[string]int{"paths-controller": 1, "paths-agent": 2}[p.Name]
+		if got := len(p.Spec.Ingress[0].From); got != want {
+			t.Errorf("%s: %d peers, want %d", p.Name, got, want)
+		}
+	}
+}
+
+func TestSelectorsFindTheirPodsAndNoOthers(t *testing.T) {
+	everySet(t, func(t *testing.T, r *rendered) {
+		matches := func(selector, labels map[string]string) bool {
+			for key, value := range selector {
+				if labels[key] != value {
+					return false
+				}
+			}
+			return len(selector) > 0
+		}
+		agent, controller := r.agent.Spec.Template.Labels, r.controller.Spec.Template.Labels
+		if s := r.agent.Spec.Selector.MatchLabels; !matches(s, agent) || matches(s, controller) {
+			t.Errorf("the DaemonSet selects by %v", s)
+		}
+		if s := r.controller.Spec.Selector.MatchLabels; !matches(s, controller) || matches(s, agent) {
+			t.Errorf("the Deployment selects by %v", s)
+		}
+		for _, o := range r.find("Service") {
+			if s, _, _ := unstructured.NestedStringMap(o.Object, "spec", "selector"); !matches(s, controller) || matches(s, agent) {
+				t.Errorf("the Service selects by %v", s)
+			}
+		}
+		for _, o := range r.objects {
+			if o.GetLabels()["app.kubernetes.io/managed-by"] != "Helm" || o.GetLabels()["app.kubernetes.io/instance"] != release {
+				t.Errorf("%s %s has the labels %v", o.GetKind(), o.GetName(), o.GetLabels())
+			}
+		}
+	})
+}
+
+func TestBadValuesAreRefused(t *testing.T) {
+	for _, test := range []struct{ set, says string }{
+		{"agnet.port=1", "agnet"},
+		{"agent.prot=1", "prot"},
+		{"agent.port=70000", "agent.port|/agent/port"},
+		{"tls.mode=magic", "tls.mode|/tls/mode"},
+		{"config.kubernetes.inCluster=false", "kubernetes"},
+		{"config.probes.enabled=yes", "enabled"},
+		{"controller.leaseDuration=15", "leaseDuration"},
+		{"tls.mode=existingSecret", "Secret is needed with tls.mode existingSecret"},
+		{"tls.mode=certManager", "tls.certManager.issuerRef is needed"},
+		{"tls.certManager.issuerRef.nmae=a", "nmae"},
+		{"monitoring.podMonitor.enabled=true", "tokenSecret.name is needed"},
+	} {
+		_, err := chart.Render(t.Context(), release, namespace, "--set", test.set)
+		if err == nil || !regexp.MustCompile(test.says).MatchString(err.Error()) {
+			t.Errorf("--set %s: %v; want an error with %s", test.set, err, test.says)
+		}
+	}
+}
+
+// TestTheSchemaSaysWhatEachValueMeans and knows all of them.
+func TestTheSchemaSaysWhatEachValueMeans(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chart.Dir(), "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	text, err = os.ReadFile(filepath.Join(chart.Dir(), "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.UnmarshalStrict(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(at string, schema map[string]any, value any)
+	walk = func(at string, schema map[string]any, value any) {
+		if schema["description"] == "" || schema["description"] == nil {
+			t.Errorf("%s has no description", at)
+		}
+		properties, ok := schema["properties"].(map[string]any)
+		if !ok {
+			return
+		}
+		if schema["additionalProperties"] != false {
+			t.Errorf("%s takes what it does not know", at)
+		}
+		given, _ := value.(map[string]any)
+		for _, name := range slices.Sorted(maps.Keys(properties)) {
+			walk(at+"."+name, properties[name].(map[string]any), given[name])
+			if _, ok := given[name]; !ok && at != "" && !strings.HasPrefix(at, ".config") && at != ".tls.certManager.issuerRef" {
+				t.Errorf("values.yaml does not show %s.%s", at, name)
+			}
+		}
+	}
+	walk("", schema, values)
+}
+
+func TestThePackageHasNoTestFiles(t *testing.T) {
+	ignore, err := fs.ReadFile(os.DirFS(chart.Dir()), ".helmignore")
+	if err != nil || !strings.Contains(string(ignore), "ci/\n") {
+		t.Errorf(".helmignore: %v %s", err, ignore)
+	}
+}
