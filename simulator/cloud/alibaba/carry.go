@@ -454,7 +454,8 @@ func (x *crossing) fromInternet() cloud.End {
 		return x.toBalancer(b)
 	}
 	e := x.eips[p.Dst]
-	for _, g := range x.nat {
+	for k := range x.facts.NATGateways {
+		g := x.nat[x.facts.NATGateways[k].NatGatewayId]
 		if e != nil && e.InstanceId != g.NatGatewayId {
 			continue
 		}

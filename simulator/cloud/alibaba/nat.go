@@ -80,7 +80,8 @@ func (c *Cloud) compileNAT() {
 // compilePublics finds what public addresses stand for.
 func (c *Cloud) compilePublics() {
 	c.publics = map[netip.Addr]target{}
-	for _, i := range c.interfaces {
+	for k := range c.facts.Interfaces {
+		i := c.interfaces[c.facts.Interfaces[k].NetworkInterfaceId]
 		for _, a := range i.Addrs {
 			if own, has := c.publicOf(i, a); has {
 				c.publics[own.addr] = target{i, a, own}
