@@ -41,7 +41,8 @@ const (
 type apiServer struct {
 	t      testing.TB
 	dir    string
-	etcd   string // URL
+	etcd   string    // URL
+	store  *exec.Cmd // etcd
 	port   string
 	server *exec.Cmd
 	admin  *dynamic.DynamicClient
@@ -52,8 +53,9 @@ func start(t testing.TB) *apiServer {
 	s := &apiServer{t: t, dir: t.TempDir(), port: freePort(t)}
 	s.etcd = "http://127.0.0.1:" + freePort(t)
 	peer := "http://127.0.0.1:" + freePort(t)
-	s.stopAtEnd(s.run("etcd", "etcd", "--data-dir", filepath.Join(s.dir, "etcd"), "--unsafe-no-fsync", "--quota-backend-bytes=4294967296",
-		"--listen-client-urls", s.etcd, "--advertise-client-urls", s.etcd, "--listen-peer-urls", peer))
+	s.store = s.run("etcd", "etcd", "--data-dir", filepath.Join(s.dir, "etcd"), "--unsafe-no-fsync", "--quota-backend-bytes=4294967296",
+		"--listen-client-urls", s.etcd, "--advertise-client-urls", s.etcd, "--listen-peer-urls", peer)
+	s.stopAtEnd(s.store)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,6 +159,7 @@ func TestWatcher(t *testing.T) {
 		{"once is enough for a bundle", readOnce},
 		{"collect writes what is allowed, and names what was refused", collectWrites},
 		{"the daemon says what it knows and how old it is", daemonSays},
+		{"while etcd stands still, what was known holds", etcdStandsStill},
 		{"a server that dies leaves what it said, and returns", serverDiesAndReturns},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -500,6 +502,40 @@ func daemonSays(s *apiServer) {
 			s.t.Errorf("no %s among the metrics", line)
 		}
 	}
+}
+
+// While etcd does not answer nothing changes in the cluster, so that what the daemon
+// knows is as new as anything; how long that lasts is all the same.
+func etcdStandsStill(s *apiServer) {
+	get := s.serve(adminToken, "collector: {namespaces: [none-of-them], maxAge: 0s}\n")
+	known := func(what string) {
+		s.t.Helper()
+		s.await(what, func(context.Context) error {
+			report, err := diagnose(get)
+			if err == nil && (report.Reason() != verdict.SnapshotMissing || report.Snapshot.ClusterAgeSeconds == nil) {
+				err = fmt.Errorf("%s %v, %v", report.Verdict, report.Reasons, report.Snapshot)
+			}
+			return err
+		})
+	}
+	known("the daemon knows the cluster")
+	if err := s.store.Process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	running := sync.OnceFunc(func() { _ = s.store.Process.Signal(syscall.SIGCONT) })
+	defer running()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := s.resource("v1", "namespaces", "").Create(ctx, parse(s.t, "{apiVersion: v1, kind: Namespace, metadata: {name: late}}"), metav1.CreateOptions{}); err == nil {
+		s.t.Error("the API server writes without etcd")
+	}
+	known("the daemon answers from what it knew")
+	running()
+	w := settled(s.t, s.config(adminToken))
+	s.crowd("thawed", 5)
+	s.awaitState(w, "what comes after that is seen", func(o *cluster.Objects) bool { return podsOf(o, "thawed") == 5 })
+	s.disperse("thawed")
+	known("the daemon goes on")
 }
 
 func serverDiesAndReturns(s *apiServer) {
