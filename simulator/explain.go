@@ -353,7 +353,7 @@ func (e *explainer) policy(p *verdict.Path, dst netip.Addr) (verdict.Finding, bo
 		return verdict.Finding{}, false
 	}
 	switch {
-	case hasCode(p.Findings, verdict.NetfilterDrop, verdict.NetfilterReject):
+	case hasCode(p.Findings, verdict.NetfilterDrop, verdict.NetfilterReject, verdict.ConntrackInvalid):
 		return result.Finding()
 	case p.Verdict == verdict.Reachable || p.Verdict == verdict.Degraded:
 		return result.NotEnforced()

@@ -3,6 +3,7 @@ package simulator
 import (
 	"math"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,6 +65,10 @@ func (l *leg) notes() *[]verdict.Step {
 	return &l.hop().Steps
 }
 
+// asksForInvalid is what rules say, of iptables and of nftables, that match packets
+// which connection tracking takes for invalid.
+var asksForInvalid = regexp.MustCompile(`(?i)state\b.*\binvalid\b`)
+
 // decided ends the leg if the rules of a hook say so. dev is the interface that
 // reports name.
 func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end, bool) {
@@ -83,8 +88,12 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	rule := ruleAt(&res.Rule, at, dev)
 	switch res.Action {
 	case netfilter.Drop:
-		e := l.drop(verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text},
-			"packet dropped by %s on %s", rule, h))
+		f := verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text}, "packet dropped by %s on %s", rule, h)
+		if st.CT == netfilter.CTInvalid && asksForInvalid.MatchString(res.Rule.Text) {
+			f = verdict.NewFindingf(verdict.ConntrackInvalid, h.where(dev), []string{res.Rule.Text},
+				"packet dropped by %s on %s, whose connection tracking has not seen what came before", rule, h)
+		}
+		e := l.drop(f)
 		if l.origin == h && !l.stolen && (at == netfilter.Output || at == netfilter.Postrouting) {
 			e.notice = l.sendError(errPermission)
 		}

@@ -101,10 +101,10 @@ var sctpScenarios = []scenario{
 		node-1 {iptables} -I FORWARD -p sctp -m conntrack --ctstate ESTABLISHED -j DROP`},
 	{name: "a drop of associations that are assured", to: far, reason: verdict.NetfilterDrop, change: `
 		node-1 {iptables} -I FORWARD -p sctp -m conntrack --ctstatus ASSURED -m sctp ! --chunk-types any COOKIE_ACK -j DROP`},
-	{name: "an answer that was not tracked leaves the cookie invalid", to: far, reason: verdict.NetfilterDrop, change: `
+	{name: "an answer that was not tracked leaves the cookie invalid", to: far, reason: verdict.ConntrackInvalid, change: `
 		node-1 {iptables} -t raw -I PREROUTING -p sctp -m sctp --chunk-types any INIT_ACK -j CT --notrack
 		node-1 {iptables} -I FORWARD -p sctp -m conntrack --ctstate INVALID -j DROP`},
-	{name: "an INIT that was not tracked leaves its answer invalid", to: far, reason: verdict.NetfilterDrop, change: `
+	{name: "an INIT that was not tracked leaves its answer invalid", to: far, reason: verdict.ConntrackInvalid, change: `
 		node-1 {iptables} -t raw -I PREROUTING -p sctp -m sctp --chunk-types any INIT -j CT --notrack
 		node-1 {iptables} -I FORWARD -p sctp -m conntrack --ctstate INVALID -j DROP`},
 

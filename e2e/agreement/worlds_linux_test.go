@@ -28,7 +28,7 @@ func TestADetourOverAThirdNode(t *testing.T) {
 	const detour = `node-1 {ip} route replace {pods-2} via {node-3}`
 	apply(t, l, detour, bothFamilies)
 	// kube-proxy's rule is what drops.
-	judgeScenario(t, l, &scenario{to: far, reason: verdict.NetfilterDrop}, bothFamilies)
+	judgeScenario(t, l, &scenario{to: far, reason: verdict.ConntrackInvalid}, bothFamilies)
 	judgeScenario(t, l, &scenario{to: far, proto: "udp"}, bothFamilies)
 	judgeScenario(t, l, &scenario{to: far, proto: "icmp"}, bothFamilies)
 	apply(t, l, `node-3 {iptables} -D KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP`, bothFamilies)

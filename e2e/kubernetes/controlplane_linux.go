@@ -124,7 +124,7 @@ func (c *Cluster) registerNodes(ctx context.Context) error {
 	for i := range c.nodes {
 		n := &c.nodes[i]
 		object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{
-			"name": n.name, "labels": map[string]any{"kubernetes.io/hostname": n.name, "kubernetes.io/os": "linux"},
+			"name": n.name, "labels": map[string]any{"kubernetes.io/hostname": n.name, "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": "zone-of-" + n.name},
 		}}}
 		if _, err := nodes.Create(ctx, object, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err

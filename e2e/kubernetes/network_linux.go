@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // netnsDir is where ip-netns(8) keeps the names of network namespaces.
@@ -251,8 +253,22 @@ func listen(netns, name string, ports []string) (sockets []io.Closer, err error)
 					sockets = append(sockets, s)
 					go lab.ServeUDP(s, name)
 				}
+			case "sctp":
+				number, err := strconv.ParseUint(port, 10, 16)
+				if err != nil {
+					return err
+				}
+				for _, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
+					s, err := lab.ListenSCTP(family)
+					if err != nil {
+						return err
+					}
+					s.Name, s.Accepts = name, func(at netip.AddrPort) bool { return at.Port() == uint16(number) }
+					sockets = append(sockets, s)
+					go s.Serve()
+				}
 			default:
-				return fmt.Errorf("listen as %s: %q is neither tcp/PORT nor udp/PORT", name, p)
+				return fmt.Errorf("listen as %s: %q is none of tcp/PORT, udp/PORT, sctp/PORT", name, p)
 			}
 		}
 		return nil

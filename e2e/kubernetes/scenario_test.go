@@ -131,15 +131,19 @@ func lines(text []byte) (list []string) {
 // alone, as in a real cluster, may say the same or that it does not know; the tag
 // "inside" is for what is expected of that one. It judges what enters with via, too.
 // The tag "some" is for a choice that the kernel makes once: some of what is
-// diagnosed is seen then, and nothing else.
+// diagnosed is seen then, and nothing else. With the tag "handshake" the server is
+// not one of the lab, and TCP's handshake is all that is tried. The outcome "none"
+// is that of a query which names nothing that could be connected to.
 type expectation struct {
-	tags     []string
-	inside   bool
-	some     bool
-	query    verdict.Query
-	outcomes string
-	verdict  verdict.Verdict
-	reason   verdict.Code
+	tags   []string
+	inside bool
+	some   bool
+	// handshake alone is made: the server does not speak as the lab's do.
+	handshake bool
+	query     verdict.Query
+	outcomes  string
+	verdict   verdict.Verdict
+	reason    verdict.Code
 }
 
 var expectationForm = regexp.MustCompile(`^(?:\[(.*?)\] )?(\S+|\{.*?\}) -> (\S+|\{.*?\}) (?:(\d+)/)?(tcp|udp|icmp|sctp)(?: via (\S+) (\S+))?: (\S+) (\S+)(?: (\S+))?$`)
@@ -161,7 +165,7 @@ func parseExpectation(line string) (*expectation, error) {
 	if m[6] != "" {
 		e.query.Via, e.inside = &verdict.Via{Namespace: m[6], Interface: m[7]}, true
 	}
-	for tag, flag := range map[string]*bool{"inside": &e.inside, "some": &e.some} {
+	for tag, flag := range map[string]*bool{"inside": &e.inside, "some": &e.some, "handshake": &e.handshake} {
 		if at := slices.Index(e.tags, tag); at >= 0 {
 			*flag, e.tags = true, slices.Delete(e.tags, at, at+1)
 		}

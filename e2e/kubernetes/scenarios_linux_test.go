@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/e2e/against"
@@ -108,6 +113,7 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 		do(s.Settled(ctx, s.nodes...))
 	}
 	snapshot := against.Collect(t, s.Collector(ctx))
+	showSCTP(snapshot)
 	inside := *snapshot
 	inside.Namespaces = slices.DeleteFunc(slices.Clone(snapshot.Namespaces), func(n *netstack.Namespace) bool { return n.Kind == netstack.KindOther })
 	stored, err := against.ThroughBundle(snapshot)
@@ -139,6 +145,23 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 // tagged says whether the cluster has all of the tags.
 func (s *stage) tagged(tags []string) bool {
 	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(s.tags, tag) })
+}
+
+// showSCTP adds the pods' SCTP listeners, which the lab has in place of the
+// kernel's: their ports are those that the pods declare.
+func showSCTP(s *simulator.Snapshot) {
+	for i := range s.Cluster.Pods {
+		p := &s.Cluster.Pods[i]
+		for _, c := range p.Spec.Containers {
+			for _, port := range c.Ports {
+				at := slices.IndexFunc(s.Namespaces, func(ns *netstack.Namespace) bool { return ns.Pod == p.Namespace+"/"+p.Name })
+				if port.Protocol == corev1.ProtocolSCTP && at >= 0 {
+					lab.ShowSCTP(s.Namespaces[at], netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port.ContainerPort)),
+						netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port.ContainerPort)))
+				}
+			}
+		}
+	}
 }
 
 // restore undoes a scenario, makes the kernel forget what it has learnt from
@@ -181,8 +204,10 @@ func (s *stage) restore(ctx context.Context, sc *scenario) error {
 //
 //	kube-proxy NODE stop|start
 //	api patch|status|delete KIND NAMESPACE/NAME [PATCH]
+//	health PLACE ADDRESS:PORT STATUS
 //	settled
 //
+// where health waits until an HTTP server answers with that status.
 // A tag in brackets limits a line to clusters that have it.
 func (s *stage) commands(ctx context.Context, list []string) error {
 	if len(list) == 0 {
@@ -210,6 +235,8 @@ func (s *stage) commands(ctx context.Context, list []string) error {
 		case argv[0] == "kube-proxy" && argv[2] == "start":
 			s.nodes = append(s.nodes, argv[1])
 			err = s.StartProxy(argv[1])
+		case argv[0] == "health":
+			err = s.health(ctx, argv[1], argv[2], argv[3])
 		case argv[0] == "api":
 			err = s.api(ctx, argv[1:])
 		default:
@@ -220,6 +247,31 @@ func (s *stage) commands(ctx context.Context, list []string) error {
 		}
 	}
 	return nil
+}
+
+func (s *stage) health(ctx context.Context, place, address, status string) error {
+	return await(ctx, "http://"+address+" answers "+status, func(ctx context.Context) error {
+		var conn net.Conn
+		err := lab.InNetns(s.Netns(place), func() (err error) {
+			conn, err = (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(conn, "GET /healthz HTTP/1.0\r\nHost: %s\r\n\r\n", address); err != nil {
+			return err
+		}
+		answer, err := io.ReadAll(conn)
+		if !strings.Contains(string(answer), " "+status+" ") {
+			return errors.Join(fmt.Errorf("it answers %q", answer), err)
+		}
+		return nil
+	})
 }
 
 func (s *stage) api(ctx context.Context, argv []string) error {
@@ -321,6 +373,12 @@ type ending struct {
 // judge compares a report with what is expected, and with real connections.
 func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *verdict.Report {
 	t.Helper()
+	if e.outcomes == "none" { // there is nothing to connect to
+		if report := against.Diagnose(t, seen.all, e.query); len(report.Paths) > 0 || report.Verdict != e.verdict || report.Reason() != e.reason {
+			t.Errorf("%s\nsimulated: %d paths, %s %s", line, len(report.Paths), report.Verdict, report.Reason())
+		}
+		return nil
+	}
 	from, to, err := s.ends(e, seen.objects)
 	if err != nil {
 		t.Errorf("%s: %v", line, err)
@@ -342,7 +400,11 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 	for i := range report.Paths {
 		p := &report.Paths[i]
 		outcomes[string(p.Outcome)] = true
-		simulated[pathEnding(p, e.query.Protocol)] = true
+		end := pathEnding(p, e.query.Protocol)
+		if e.handshake {
+			end.at, end.seen = "", ""
+		}
+		simulated[end] = true
 	}
 	failed := false
 	errorf := func(format string, args ...any) {
@@ -428,6 +490,18 @@ func (s *stage) connect(ctx context.Context, e *expectation, from string, to net
 		tries = 3
 	}
 	for range tries {
+		if e.handshake {
+			outcome, err := handshake(ctx, from, to)
+			if err != nil {
+				return real, err
+			}
+			end := ending{outcome: outcome, verdict: verdict.Unreachable}
+			if outcome == lab.Established {
+				end.verdict = verdict.Reachable
+			}
+			real[end]++
+			break
+		}
 		fate, err := lab.ConnectFrom(ctx, from, to, lab.ConnectOptions{Protocol: string(e.query.Protocol), FullSize: e.query.Protocol == verdict.TCP})
 		if err != nil {
 			return real, err
@@ -458,6 +532,27 @@ func (s *stage) connect(ctx context.Context, e *expectation, from string, to net
 		}
 	}
 	return real, nil
+}
+
+// handshake says what becomes of one alone.
+func handshake(ctx context.Context, from string, to netip.AddrPort) (outcome string, err error) {
+	err = lab.InNetns(from, func() error {
+		conn, err := (&net.Dialer{Timeout: 900 * time.Millisecond}).DialContext(ctx, "tcp", to.String())
+		var netErr net.Error
+		switch {
+		case err == nil:
+			outcome = lab.Established
+			return conn.Close()
+		case errors.Is(err, unix.ECONNREFUSED):
+			outcome = lab.Refused
+		case errors.As(err, &netErr) && netErr.Timeout():
+			outcome = lab.Timeout
+		default:
+			return err
+		}
+		return nil
+	})
+	return outcome, err
 }
 
 // at is the network namespace of a listener.
