@@ -366,7 +366,7 @@ type ending struct {
 	outcome string
 	verdict verdict.Verdict
 	// Of those that succeed: who answers, by network namespace, and which address
-	// it sees the client by; TCP only, for other listeners do not say.
+	// it sees the client by; UDP listeners do not say.
 	at, seen string
 }
 
@@ -472,7 +472,7 @@ func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
 	switch {
 	case p.Outcome == verdict.OutcomeDelivered:
 		e.outcome = lab.Timeout // silence is all that the client can see
-	case p.Outcome == verdict.OutcomeEstablished && protocol == verdict.TCP:
+	case p.Outcome == verdict.OutcomeEstablished:
 		e.at, e.seen = p.Destination.Namespace, p.SeenAs.IP
 	case p.Outcome == verdict.OutcomeAnswered && protocol == verdict.UDP:
 		e.at = p.Destination.Namespace
@@ -510,7 +510,7 @@ func (s *stage) connect(ctx context.Context, e *expectation, from string, to net
 		switch fate.Outcome {
 		case lab.Established:
 			end.verdict = verdict.Reachable
-			if !fate.FullSize {
+			if e.query.Protocol == verdict.TCP && !fate.FullSize {
 				end.verdict = verdict.Degraded
 			}
 			end.seen = fate.Seen.Addr().Unmap().String()
