@@ -7,28 +7,47 @@ import (
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // Diagnose answers a query. The error is for a malformed query only: a name
 // that nothing bears is a report with the verdict unknown.
-func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
+func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) { return w.DiagnoseWith(q, nil) }
+
+// DiagnoseWith is Diagnose with answers of name servers beside those that the
+// snapshot has; see Questions.
+func (w *World) DiagnoseWith(q verdict.Query, answers resolver.Answers) (*verdict.Report, error) {
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	r := &verdict.Report{
-		ID: q.ID, Query: q,
+	if to, _ := verdict.ParseEndpoint(q.To); to.Kind == verdict.EndpointDNS {
+		return w.diagnoseName(&q, answers), nil
+	}
+	return w.diagnose(&q, nil), nil
+}
+
+// newReport is a report that says nothing yet.
+func (w *World) newReport(q *verdict.Query) *verdict.Report {
+	return &verdict.Report{
+		ID: q.ID, Query: *q,
 		Reasons: []verdict.Finding{}, Paths: []verdict.Path{},
 		Policy:      verdict.Policy{Verdict: verdict.PolicyNone, Policies: []string{}},
 		Assumptions: []string{},
 		Coverage:    w.coverage,
 		Snapshot:    w.snapshotInfo(),
 	}
-	f, from, to, finding := w.resolveFlow(&q)
+}
+
+// diagnose walks all paths to a destination: the one that the query names, or
+// the one that a name was found to stand for.
+func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
+	r := w.newReport(q)
+	f, from, to, finding := w.resolveFlow(q, named)
 	if finding != nil {
 		r.Verdict = verdict.Unknown
 		r.Reasons = append(r.Reasons, *finding)
-		return r, nil
+		return r
 	}
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.findService()
@@ -39,7 +58,7 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()
 	r.Assumptions = append(w.assumptions(r, f), e.open...)
-	return r, nil
+	return r
 }
 
 func (w *World) snapshotInfo() verdict.SnapshotInfo {

@@ -77,7 +77,7 @@ func TestWhatCannotBeResolvedIsUnknownAndSaysWhy(t *testing.T) {
 		{tcp(web, "svc:shop/nothing", 80), verdict.EndpointUnresolved, "there is no service shop/nothing in the snapshot"},
 		{tcp("node:node-9", web, 80), verdict.EndpointUnresolved, "there is no node node-9 in the snapshot"},
 		{tcp("ns:elsewhere", web, 80), verdict.EndpointUnresolved, "there is no network namespace elsewhere in the snapshot"},
-		{tcp(web, "dns:api.shop", 80), verdict.EndpointUnresolved, "dns:api.shop: names are not resolved yet; ask about the address"},
+		{tcp("dns:api.shop", web, 80), verdict.EndpointUnresolved, "dns:api.shop: a name sends no packets; ask about a pod, a node or an address"},
 		{tcp("svc:shop/api", web, 80), verdict.EndpointUnresolved, "svc:shop/api: a service sends no packets; ask about one of its pods"},
 		{tcp("10.244.1.10", "fd00:10:244:2::20", 80), verdict.EndpointUnresolved, "10.244.1.10 and fd00:10:244:2::20 have no address of the same IP version"},
 		{tcp("203.0.113.9", web, 80), verdict.EndpointUnresolved, `no collected namespace has the address 203.0.113.9; say with "via" where its packets enter`},

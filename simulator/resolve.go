@@ -75,7 +75,7 @@ func (w *World) resolve(e verdict.Endpoint) (resolved, *verdict.Finding) {
 		}
 		return resolved{host: h, addrs: h.globalAddrs()}, nil
 	case verdict.EndpointDNS:
-		return resolved{}, unresolvedf("dns:%s: names are not resolved yet; ask about the address", e.Name)
+		return resolved{}, unresolvedf("dns:%s: a name sends no packets; ask about a pod, a node or an address", e.Name)
 	}
 	return w.resolveIP(e.IP)
 }
@@ -153,15 +153,17 @@ func family(from, to *resolved) (netstack.Family, bool) {
 }
 
 // resolveFlow turns a query into the packet that its client would send.
-func (w *World) resolveFlow(q *verdict.Query) (*flow, *resolved, *resolved, *verdict.Finding) {
+func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved, *resolved, *verdict.Finding) {
 	fromEnd, _ := verdict.ParseEndpoint(q.From) // Validate has parsed both
 	toEnd, _ := verdict.ParseEndpoint(q.To)
 	from, f := w.resolve(fromEnd)
 	if f != nil {
 		return nil, nil, nil, f
 	}
-	to, f := w.resolve(toEnd)
-	if f != nil {
+	var to resolved
+	if named != nil {
+		to = *named
+	} else if to, f = w.resolve(toEnd); f != nil {
 		return nil, nil, nil, f
 	}
 	if from.service != nil && from.host == nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 )
 
 // Snapshot is the collected state that a World is compiled from: what the
@@ -22,6 +23,9 @@ type Snapshot struct {
 	// node's name, where that is later than they say: they were found to be as
 	// before.
 	Nodes map[string]time.Time
+	// Names are answers that name servers have given to those who live in the
+	// namespaces.
+	Names []resolver.Answer
 	// Failures are collectors that failed as a whole, by name.
 	Failures map[string]string
 }

@@ -27,7 +27,10 @@ func (w *World) Start(q *verdict.Query) (Start, error) {
 	if q.Via != nil {
 		return Start{}, errors.New("the packet comes from outside of what was collected")
 	}
-	f, _, _, finding := w.resolveFlow(q)
+	if to, _ := verdict.ParseEndpoint(q.To); to.Kind == verdict.EndpointDNS {
+		return Start{}, errors.New("real probes go to addresses: ask about one that the name stands for")
+	}
+	f, _, _, finding := w.resolveFlow(q, nil)
 	if finding != nil {
 		return Start{}, errors.New(finding.Message)
 	}

@@ -11,7 +11,7 @@
 // understood is part of the answer: a finding, and the verdict unknown where
 // it could decide.
 //
-// Read it in the order of a packet's journey: diagnose.go and resolve.go (names
+// Read it in the order of a packet's journey: diagnose.go, resolve.go and names.go (names
 // to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
 // (its rules), ipvs.go (its load balancer), sender.go (sources that cannot be), socket.go (who takes the
 // packet), link.go, bridge.go, vlan.go, bond.go, macvlan.go, vxlan.go and
@@ -33,6 +33,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/plugin"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -51,6 +52,7 @@ type World struct {
 	tunnels map[*netstack.Namespace][]fabric.Port
 	// groups are the VXLAN devices that use a multicast group.
 	groups   map[netip.Addr][]fabric.Port
+	names    resolver.Answers
 	coverage verdict.Coverage
 	cloud    clouded
 
@@ -70,6 +72,8 @@ type host struct {
 	balancer *ipvs.Config
 	entries  *netfilter.Entries // the connections that it knew when it was read
 	opaque   opaque
+	resolver *resolver.Config                 // nil if its file was not read
+	aliases  resolver.Hosts                   // its hosts file
 	vlans    map[string][]netstack.BridgeVLAN // by port, or bridge
 
 	addresses  netstack.Index[netip.Addr, netstack.Address]
@@ -113,6 +117,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		byAddr:   make(map[netip.Addr][]*host),
 		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
 		groups:   make(map[netip.Addr][]fabric.Port),
+		names:    resolver.AnswersOf(s.Names),
 	}
 	if w.cluster == nil || !s.Cluster.Same(&previous.snapshot.Cluster) {
 		w.cluster, w.daemons = cluster.Compile(&s.Cluster), plugin.FindDaemons(s.Cluster.Pods)
@@ -206,6 +211,14 @@ func compileHost(ns *netstack.Namespace, was *host) (*host, error) {
 		return nil, err
 	}
 	if h.opaque, err = compileOpaque(ns); err != nil {
+		return nil, err
+	}
+	if ns.PartStatus(netstack.PartResolvConf).State == netstack.StateOK {
+		if h.resolver, err = resolver.ParseConfig(ns.ResolvConf.File, ns.ResolvConf.Data); err != nil {
+			return nil, err
+		}
+	}
+	if h.aliases, err = resolver.ParseHosts(ns.Hosts.File, ns.Hosts.Data); err != nil {
 		return nil, err
 	}
 	return h, nil

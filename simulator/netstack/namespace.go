@@ -75,6 +75,11 @@ type Namespace struct {
 	XFRM      Text // ip xfrm policy
 	Conntrack Text // conntrack -L
 	BPF       Text // attachments of eBPF programs
+
+	// What the programs that live here find names with: their /etc/resolv.conf
+	// and /etc/hosts.
+	ResolvConf Text
+	Hosts      Text
 }
 
 // Text is a dump in the format of the tool that prints it.
@@ -130,6 +135,8 @@ const (
 	PartXFRM            Part = "xfrm"
 	PartConntrack       Part = "conntrack"
 	PartBPF             Part = "bpf"
+	PartResolvConf      Part = "resolv-conf"
+	PartHosts           Part = "hosts"
 )
 
 // State of a part.

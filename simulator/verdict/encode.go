@@ -27,6 +27,9 @@ func (r *Report) AppendJSON(b []byte) ([]byte, error) {
 	list(&e, `,"assumptions":`, r.Assumptions, (*encoder).string)
 	e.value(`,"coverage":`, r.Coverage)
 	e.value(`,"snapshot":`, r.Snapshot)
+	if r.Resolution != nil {
+		e.value(`,"resolution":`, r.Resolution)
+	}
 	if r.Observed != nil {
 		e.value(`,"observed":`, r.Observed)
 	}

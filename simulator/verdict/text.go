@@ -18,6 +18,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	for i := range r.Reasons {
 		t.reason(&r.Reasons[i], i == 0)
 	}
+	if r.Resolution != nil {
+		t.resolution(r.Resolution)
+	}
 	for i := range r.Paths {
 		t.path(&r.Paths[i], i+1, len(r.Paths))
 	}
@@ -64,6 +67,13 @@ func (t *textWriter) fold(indent, text string) {
 		line += word + " "
 	}
 	t.printf("%s\n", strings.TrimRight(line, " "))
+}
+
+func (t *textWriter) resolution(n *Resolution) {
+	t.printf("\nname    by %s\n", n.Config)
+	for _, tried := range n.Tried {
+		t.fold("        ", fmt.Sprintf("%s at %s: %s", tried.Name, tried.Server, tried.Answer))
+	}
 }
 
 func (t *textWriter) path(p *Path, number, of int) {

@@ -226,6 +226,26 @@ type Observed struct {
 	Detail string `json:"detail"`
 }
 
+// Resolution says how a destination dns:NAME was resolved.
+type Resolution struct {
+	// Config says where the resolver's configuration is from: the file of the
+	// source, or what kubelet writes for its pod.
+	Config  string   `json:"config"`
+	Servers []string `json:"servers"` // in the order in which they are asked
+	Search  []string `json:"search"`
+	Ndots   int      `json:"ndots"`
+	// Tried are the names that were asked for, in order, and what became of each.
+	Tried     []TriedName `json:"tried"`
+	Addresses []string    `json:"addresses"` // empty if there are none, or if they are not known
+}
+
+// TriedName is one name that the resolver asked for.
+type TriedName struct {
+	Name   string `json:"name"`
+	Server string `json:"server"`
+	Answer string `json:"answer"` // for people
+}
+
 // Report answers one query.
 type Report struct {
 	ID          string       `json:"id,omitempty"`
@@ -238,7 +258,9 @@ type Report struct {
 	Assumptions []string     `json:"assumptions"`
 	Coverage    Coverage     `json:"coverage"`
 	Snapshot    SnapshotInfo `json:"snapshot"`
-	Observed    *Observed    `json:"observed,omitempty"`
+	// Resolution is there where the destination is a name of DNS.
+	Resolution *Resolution `json:"resolution,omitempty"`
+	Observed   *Observed   `json:"observed,omitempty"`
 }
 
 // Reason returns the first reason's code, or "" when there is none.

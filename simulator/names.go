@@ -1,0 +1,568 @@
+package simulator
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+const (
+	// maxAliases bounds a chain of ExternalName services.
+	maxAliases = 8
+	// maxAddresses is how many addresses of one name are walked to.
+	maxAddresses = 64
+)
+
+// Questions says what has to be asked of name servers before a query can be
+// answered: nothing, unless its destination is dns:NAME and neither the objects of the cluster nor
+// the answers that are known tell what the name stands for. Whoever can ask does, from
+// the network namespace of the question, adds the answer, and comes back: the
+// next question may depend on it.
+func (w *World) Questions(q verdict.Query, answers resolver.Answers) []resolver.Question {
+	if to, err := verdict.ParseEndpoint(q.To); err != nil || to.Kind != verdict.EndpointDNS || q.Validate() != nil {
+		return nil
+	}
+	l, _ := w.lookUp(&q, answers)
+	if l == nil || l.pending == nil {
+		return nil
+	}
+	return []resolver.Question{*l.pending}
+}
+
+// lookup is a name on its way to addresses, as the resolver of the source goes it.
+type lookup struct {
+	w       *World
+	query   *verdict.Query
+	from    *resolved
+	answers resolver.Answers
+
+	config  *resolver.Config
+	domain  string // of the cluster
+	servers []nameServer
+	report  verdict.Resolution
+	assumed []string
+
+	addrs   []netip.Addr
+	pending *resolver.Question // that has to be asked first
+	// silent and failing are what servers did instead of answering.
+	silent, failing string
+}
+
+// nameServer is a server and the way to it.
+type nameServer struct {
+	addr netip.Addr
+	name string          // for people
+	way  *verdict.Report // of the datagrams to its port 53
+	// Of the paths there, which the resolver gets an answer by, and which not.
+	passes, fails, unknown int
+}
+
+// unreachable says whether no datagram is ever answered.
+func (s *nameServer) unreachable() bool { return s.fails > 0 && s.passes+s.unknown == 0 }
+
+// lookUp resolves the destination of a query. Where that cannot even begin, it
+// says why.
+func (w *World) lookUp(q *verdict.Query, answers resolver.Answers) (*lookup, *verdict.Finding) {
+	fromEnd, _ := verdict.ParseEndpoint(q.From)
+	to, _ := verdict.ParseEndpoint(q.To)
+	from, f := w.resolve(fromEnd)
+	if f != nil {
+		return nil, f
+	}
+	l := &lookup{w: w, query: q, from: &from, answers: answers}
+	if q.Via != nil || from.host == nil && from.pod == nil {
+		return nil, unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", to.Name, q.From)
+	}
+	if bare := strings.TrimSuffix(to.Name, "."); !resolver.ValidName(bare) {
+		return nil, unresolvedf("dns:%s: not a name that DNS can have", to.Name)
+	}
+	l.report = verdict.Resolution{Servers: []string{}, Search: []string{}, Tried: []verdict.TriedName{}, Addresses: []string{}}
+	if addr, err := netip.ParseAddr(to.Name); err == nil { // getaddrinfo asks nobody then
+		l.addrs = []netip.Addr{addr.Unmap()}
+		return l, nil
+	}
+	if l.inHostsFile(to.Name) {
+		return l, nil
+	}
+	if f := l.configure(); f != nil {
+		return nil, f
+	}
+	l.findServers()
+	l.try(to.Name)
+	return l, nil
+}
+
+// inHostsFile looks the name up where nsswitch.conf sends resolvers first.
+func (l *lookup) inHostsFile(name string) bool {
+	h := l.from.host
+	if h == nil || h.PartStatus(netstack.PartHosts).State != netstack.StateOK {
+		l.assumed = append(l.assumed, fmt.Sprintf("the hosts file of %s was not collected, and is taken as empty", l.query.From))
+		return false
+	}
+	l.assumed = append(l.assumed, "names are looked up in the hosts file first, then in DNS, as glibc does: nsswitch.conf is not read")
+	l.addrs = h.aliases.Lookup(name)
+	if len(l.addrs) > 0 {
+		l.report.Config = "hosts file of " + h.String()
+		l.tried(name, "hosts file", join(l.addrs))
+	}
+	return len(l.addrs) > 0
+}
+
+// configure finds the resolver's configuration: the file of the source, or what
+// kubelet writes for its pod.
+func (l *lookup) configure() *verdict.Finding {
+	h, pod := l.from.host, l.from.pod
+	l.domain = cluster.DefaultDomain
+	switch {
+	case h != nil && h.resolver != nil:
+		l.config, l.report.Config = h.resolver, "resolv.conf of "+h.String()
+	case h != nil && h.PartStatus(netstack.PartResolvConf).State == netstack.StateFailed:
+		f := h.missing(netstack.PartResolvConf)
+		return &f
+	case pod != nil:
+		var node *resolver.Config
+		if on := l.w.byNode[pod.Node]; on != nil {
+			node = on.resolver
+		}
+		c, ok := l.w.cluster.PodResolver(pod, node, l.domain)
+		if !ok {
+			return notCollectedf(verdict.Where{Node: pod.Node, Pod: pod.String()},
+				"the resolv.conf of pod %s was not collected, and its DNS policy leads to what is not known: the node's resolv.conf, or the cluster's DNS service", pod)
+		}
+		l.config, l.report.Config = c, fmt.Sprintf("DNS policy of pod %s, as kubelet would write it", pod)
+		l.assumed = append(l.assumed, fmt.Sprintf("the resolv.conf of pod %s was not collected: it is taken as kubelet writes it, with the domain %s", pod, l.domain))
+		if node == nil {
+			l.assumed = append(l.assumed, "search domains of the node, which kubelet adds, are not known, and taken as none")
+		}
+	default:
+		f := h.missing(netstack.PartResolvConf)
+		return &f
+	}
+	if domain, ok := l.config.ClusterDomain(); ok {
+		l.domain = domain
+	}
+	l.report.Ndots = l.config.Ndots
+	l.report.Search = append(l.report.Search, l.config.Search...)
+	if l.config.Rotate && len(l.config.Servers) > 1 {
+		l.assumed = append(l.assumed, "the option rotate lets any name server be asked first: the first of the file stands for all")
+	}
+	return nil
+}
+
+// findServers diagnoses the way to each name server.
+func (l *lookup) findServers() {
+	for _, addr := range l.config.Servers {
+		s := nameServer{addr: addr, name: addr.String()}
+		if svc, ok := l.w.cluster.ServiceByIP(addr); ok {
+			s.name += " (service " + svc.String() + ")"
+		}
+		q := verdict.Query{From: l.query.From, To: addr.String(), Port: 53, Protocol: verdict.UDP, UID: l.query.UID}
+		s.way = l.w.diagnose(&q, nil)
+		for i := range s.way.Paths {
+			switch s.way.Paths[i].Verdict {
+			case verdict.Reachable:
+				s.passes++
+			case verdict.Unknown:
+				s.unknown++
+			default: // a datagram that arrives and is not answered is no help
+				s.fails++
+			}
+		}
+		l.report.Servers = append(l.report.Servers, addr.String())
+		l.servers = append(l.servers, s)
+	}
+}
+
+// allUnreachable says whether no server can be asked.
+func (l *lookup) allUnreachable() bool {
+	return len(l.servers) > 0 && !slices.ContainsFunc(l.servers, func(s nameServer) bool { return !s.unreachable() })
+}
+
+// try goes through the candidates as __res_context_search of glibc does: a name
+// that is not there, and a server that fails, lead to the next; silence ends the
+// search, and only the name as it is may still be tried.
+func (l *lookup) try(name string) {
+	if l.allUnreachable() {
+		return
+	}
+	candidates := l.config.Candidates(name)
+	asIs := strings.ToLower(strings.TrimSuffix(name, "."))
+	for i, candidate := range candidates {
+		if l.silent != "" && candidate != asIs {
+			continue
+		}
+		silent := l.silent
+		if l.ask(candidate); len(l.addrs) > 0 || l.pending != nil {
+			return
+		}
+		if i == 0 && candidate == asIs && len(candidates) > 1 {
+			l.silent = silent // what glibc tries as it is first does not end the search
+		}
+	}
+}
+
+// ask asks one server after the other for a name.
+func (l *lookup) ask(name string) {
+	for i := range l.servers {
+		s := &l.servers[i]
+		if s.unreachable() {
+			l.tried(name, s.addr.String(), "cannot be reached: "+string(s.way.Reason()))
+			continue
+		}
+		a, known := l.answer(s, name)
+		if !known {
+			l.pending = &a.Question
+			return
+		}
+		switch a.Status {
+		case resolver.Timeout:
+			l.silent = fmt.Sprintf("%s does not answer for %s", s.name, name)
+		case resolver.Failed:
+			l.failing = fmt.Sprintf("%s fails to answer for %s: %s", s.name, name, a.Detail)
+		default:
+			l.addrs = a.Addresses
+			l.silent = ""
+			return
+		}
+	}
+}
+
+// answer is what a server says: a recorded answer, or what the objects of the
+// cluster make its DNS say.
+func (l *lookup) answer(s *nameServer, name string) (resolver.Answer, bool) {
+	a := resolver.Answer{Question: resolver.Question{Server: s.addr, Name: name}}
+	if l.from.host != nil {
+		a.Namespace = l.from.host.Name
+	}
+	for _, known := range []resolver.Answers{l.answers, l.w.names} {
+		if got, ok := known[a.Question]; ok {
+			l.tried(name, s.addr.String(), describeAnswer(&got))
+			return got, true
+		}
+	}
+	if l.w.cluster.IsDNS(s.addr) && l.fromObjects(&a) {
+		l.assume("names under %s are answered from the cluster's objects, as the plugin kubernetes of CoreDNS does", l.domain)
+		return a, true
+	}
+	return a, false
+}
+
+// fromObjects answers for a name of the cluster, and follows aliases; false where
+// the answer is not in its objects.
+func (l *lookup) fromObjects(a *resolver.Answer) bool {
+	name, source := a.Name, ""
+	for range maxAliases {
+		r, ok := l.w.cluster.Resolve(name, l.domain)
+		if !ok || r.Unknown != "" {
+			return false
+		}
+		source += r.Source
+		if r.Alias == "" {
+			a.Addresses, a.Status, a.Detail = r.Addresses, resolver.OK, source
+			if !r.Exists {
+				a.Status = resolver.NotFound
+			}
+			l.tried(a.Name, a.Server.String(), describeAnswer(a))
+			return true
+		}
+		source += ", an alias of " + r.Alias + ", "
+		name = r.Alias
+	}
+	return false
+}
+
+func (l *lookup) tried(name, server, answer string) {
+	l.report.Tried = append(l.report.Tried, verdict.TriedName{Name: name, Server: server, Answer: answer})
+}
+
+func (l *lookup) assume(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(l.assumed, text) {
+		l.assumed = append(l.assumed, text)
+	}
+}
+
+func describeAnswer(a *resolver.Answer) string {
+	text := join(a.Addresses)
+	switch {
+	case a.Status == resolver.NotFound:
+		text = "no such name"
+	case a.Status == resolver.Timeout:
+		text = "no answer"
+	case a.Status == resolver.Failed:
+		text = "failed"
+	case text == "":
+		text = "no address"
+	}
+	if a.Detail != "" {
+		text += " (" + a.Detail + ")"
+	}
+	return text
+}
+
+func join(addrs []netip.Addr) string {
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// evidence is what was tried, in lines.
+func (l *lookup) evidence() []string {
+	list := []string{fmt.Sprintf("%s: search %s, ndots %d", l.report.Config, strings.Join(l.config.Search, " "), l.config.Ndots)}
+	for _, t := range l.report.Tried {
+		list = append(list, fmt.Sprintf("%s at %s: %s", t.Name, t.Server, t.Answer))
+	}
+	return list
+}
+
+// diagnoseName answers a query for dns:NAME: how the name is resolved, the way to
+// the name servers, and the way to what the name stands for.
+func (w *World) diagnoseName(q *verdict.Query, answers resolver.Answers) *verdict.Report {
+	l, f := w.lookUp(q, answers)
+	if f != nil {
+		r := w.newReport(q)
+		r.Verdict, r.Reasons = verdict.Unknown, append(r.Reasons, *f)
+		return r
+	}
+	for _, a := range l.addrs {
+		l.report.Addresses = append(l.report.Addresses, a.String())
+	}
+	var r *verdict.Report
+	if len(l.addrs) > 0 {
+		r = l.walk()
+	} else {
+		r = l.failed()
+	}
+	r.Resolution = &l.report
+	r.Assumptions = append(r.Assumptions, l.assumed...)
+	return r
+}
+
+// failed is the report on a name that has no addresses, or none that is known.
+func (l *lookup) failed() *verdict.Report {
+	w, q := l.w, l.query
+	r := w.newReport(q)
+	finding := func(code verdict.Code, format string, args ...any) {
+		r.Reasons = append(r.Reasons, verdict.NewFinding(code, l.where(), l.evidence(), fmt.Sprintf(format, args...)))
+		r.Verdict = verdict.Unreachable
+	}
+	switch {
+	case l.allUnreachable():
+		var names []string
+		for i := range l.servers {
+			names = append(names, l.servers[i].name)
+		}
+		finding(verdict.DNSServiceUnreachable, "%s cannot be reached from %s", strings.Join(names, ", "), q.From)
+		for i := range l.servers {
+			s := l.servers[i].way
+			for j := range s.Paths {
+				s.Paths[j].Verdict = verdict.Unreachable
+			}
+			r.Paths = append(r.Paths, weigh(s.Paths, len(l.servers))...)
+			r.Reasons = appendFindings(r.Reasons, s.Reasons)
+			joinReports(r, s)
+		}
+		for _, cause := range r.Reasons[1:] {
+			r.Reasons[0].Evidence = append(r.Reasons[0].Evidence, string(cause.Code)+": "+cause.Message)
+		}
+	case l.pending != nil:
+		why := unresolvedf("what the name server %s answers for %s is not known: it was not asked", l.pending.Server, l.pending.Name)
+		why.Evidence = l.evidence()
+		r.Reasons, r.Verdict = append(r.Reasons, *why), verdict.Unknown
+		l.judgeWays(r)
+	case l.silent != "":
+		finding(verdict.DNSTimeout, "%s", l.silent)
+	case l.failing != "":
+		finding(verdict.DNSTimeout, "%s", l.failing)
+	default:
+		finding(verdict.DNSNameNotFound, "knows no address of %s", strings.TrimPrefix(q.To, "dns:"))
+		if l.doubtful() {
+			r.Verdict = verdict.Unknown
+		}
+		l.judgeWays(r)
+	}
+	return r
+}
+
+// where is where the resolver is.
+func (l *lookup) where() verdict.Where {
+	if l.from.host != nil {
+		return l.from.host.where("")
+	}
+	return verdict.Where{Node: l.from.pod.Node, Pod: l.from.pod.String()}
+}
+
+// walk diagnoses the ways to the addresses of the name: to all of the family that
+// the client prefers, for a server that knows several puts another first each time.
+func (l *lookup) walk() *verdict.Report {
+	addrs := l.preferred()
+	if len(addrs) > maxAddresses {
+		l.assume("%d addresses of the name are not walked to", len(addrs)-maxAddresses)
+		addrs = addrs[:maxAddresses]
+	}
+	if len(addrs) < len(l.addrs) {
+		l.assume("the client uses the %s addresses of the name: it would turn to the others after these", netstack.FamilyOf(addrs[0]))
+	}
+	var r *verdict.Report
+	unknown := false
+	for _, addr := range addrs {
+		to, _ := l.w.resolveIP(addr)
+		one := l.w.diagnose(l.query, &to)
+		unknown = unknown || len(one.Paths) == 0
+		one.Paths = weigh(one.Paths, len(addrs))
+		if r == nil {
+			r = one
+			continue
+		}
+		r.Paths = append(r.Paths, one.Paths...)
+		r.Reasons = appendFindings(r.Reasons, one.Reasons)
+		joinReports(r, one)
+		r.Verdict = Join(r.Paths)
+	}
+	if unknown {
+		r.Verdict = verdict.Unknown
+	}
+	l.judgeWays(r)
+	return r
+}
+
+// preferred are the addresses that getaddrinfo puts first: those of IPv6, if the
+// source has an address of the same kind (RFC 6724, rules 5 and 6).
+func (l *lookup) preferred() []netip.Addr {
+	of := func(f netstack.Family) (list []netip.Addr) {
+		for _, a := range l.addrs {
+			if netstack.FamilyOf(a) == f {
+				list = append(list, a)
+			}
+		}
+		return list
+	}
+	six, four := of(netstack.IPv6), of(netstack.IPv4)
+	usable := slices.ContainsFunc(l.from.addrs, func(src netip.Addr) bool {
+		return netstack.FamilyOf(src) == netstack.IPv6 && len(six) > 0 && src.IsPrivate() == six[0].IsPrivate()
+	})
+	if usable && !l.from.literal || len(four) == 0 || l.from.literal && !l.from.has(netstack.IPv4) && len(six) > 0 {
+		return six
+	}
+	return four
+}
+
+// judgeWays adds what is to be said of the ways to the name servers, where one of
+// them at least can be used.
+func (l *lookup) judgeWays(r *verdict.Report) {
+	for i := range l.servers {
+		s := &l.servers[i]
+		if s.fails == 0 {
+			continue
+		}
+		evidence := []string{}
+		for _, cause := range s.way.Reasons {
+			evidence = append(evidence, string(cause.Code)+": "+cause.Message)
+		}
+		f := verdict.NewFinding(verdict.DNSServiceUnreachable, l.where(), evidence, "")
+		switch {
+		case s.unreachable():
+			f.Severity = verdict.SeverityWarning
+			f.Message = fmt.Sprintf("cluster DNS %s cannot be reached from %s: each name waits until the next server is asked", s.name, l.query.From)
+		case s.passes > 0 || s.unknown > 0:
+			f.Severity = verdict.SeverityPartial
+			f.Message = fmt.Sprintf("cluster DNS %s cannot be reached from %s by %d of %d ways", s.name, l.query.From, s.fails, s.passes+s.fails+s.unknown)
+			if r.Verdict == verdict.Reachable {
+				r.Verdict = verdict.Degraded
+			}
+		}
+		r.Reasons = append(r.Reasons, f)
+	}
+	if !l.doubtful() || r.Verdict == verdict.Unreachable {
+		return
+	}
+	r.Verdict = verdict.Unknown
+	for i := range l.servers {
+		if s := &l.servers[i]; s.passes == 0 {
+			r.Reasons = appendFindings(slices.Clone(s.way.Reasons), r.Reasons)
+		}
+	}
+}
+
+// doubtful says whether it is not known that any server can be reached, although
+// an answer was needed that nobody has got.
+func (l *lookup) doubtful() bool {
+	if len(l.servers) == 0 {
+		return false
+	}
+	for i := range l.servers {
+		s := &l.servers[i]
+		_, asked := l.answers[l.question(s)]
+		_, recorded := l.w.names[l.question(s)]
+		if s.passes > 0 || asked || recorded {
+			return false
+		}
+	}
+	return true
+}
+
+// question is the last that was put to a server.
+func (l *lookup) question(s *nameServer) resolver.Question {
+	q := resolver.Question{Server: s.addr}
+	if l.from.host != nil {
+		q.Namespace = l.from.host.Name
+	}
+	if n := len(l.report.Tried); n > 0 {
+		q.Name = l.report.Tried[n-1].Name
+	}
+	return q
+}
+
+// weigh divides the probabilities of paths among alternatives.
+func weigh(paths []verdict.Path, alternatives int) []verdict.Path {
+	if alternatives > 1 {
+		for i := range paths {
+			if p := paths[i].Probability; p != nil {
+				share := *p / float64(alternatives)
+				paths[i].Probability = &share
+			}
+		}
+	}
+	return paths
+}
+
+// appendFindings appends those that are not in the list yet.
+func appendFindings(list, more []verdict.Finding) []verdict.Finding {
+	for i := range more {
+		f := &more[i]
+		if !slices.ContainsFunc(list, func(g verdict.Finding) bool {
+			return g.Code == f.Code && g.Where == f.Where && g.Message == f.Message
+		}) {
+			list = append(list, *f)
+		}
+	}
+	return list
+}
+
+// joinReports adds to a report what another says beside its paths and reasons.
+func joinReports(r, other *verdict.Report) {
+	r.Boundary = r.Boundary || other.Boundary
+	for _, text := range other.Assumptions {
+		if !slices.Contains(r.Assumptions, text) {
+			r.Assumptions = append(r.Assumptions, text)
+		}
+	}
+	policies := map[string]bool{}
+	switch worse := other.Policy.Verdict; {
+	case worse == r.Policy.Verdict:
+		for _, name := range slices.Concat(r.Policy.Policies, other.Policy.Policies) {
+			policies[name] = true
+		}
+		r.Policy.Policies = append([]string{}, slices.Sorted(maps.Keys(policies))...)
+	case worse == verdict.PolicyDeny, r.Policy.Verdict == verdict.PolicyNone:
+		r.Policy = other.Policy
+	}
+}

@@ -1,0 +1,170 @@
+package simulator_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// dnsPod makes shop/db-0 the cluster's DNS, as kube-system/db-0: what listens there
+// is found by the resolv.conf of web-0. It returns the server's address.
+func dnsPod(t *testing.T, s *simulator.Snapshot, resolvConf string) netip.Addr {
+	t.Helper()
+	host := namespace(t, s, "shop-db-0")
+	host.Pod = "kube-system/db-0"
+	host.Sockets = append(slices.Clone(host.Sockets), netstack.Socket{Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: netip.MustParseAddrPort("0.0.0.0:53")})
+	var addr netip.Addr
+	for i := range s.Cluster.Pods {
+		p := &s.Cluster.Pods[i]
+		if p.Name == "db-0" {
+			p.Namespace, p.Labels = "kube-system", map[string]string{"k8s-app": "kube-dns"}
+			addr = netip.MustParseAddr(p.Status.PodIP)
+		}
+	}
+	s.Cluster.Services = append(
+		s.Cluster.Services,
+		corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-dns"},
+			Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.10", Selector: map[string]string{"k8s-app": "kube-dns"}, Ports: []corev1.ServicePort{{Port: 53, Protocol: corev1.ProtocolUDP}}},
+		},
+		corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "alias"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "API.shop.svc.cluster.local."}},
+		corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "away"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.org"}},
+	)
+	client := namespace(t, s, "shop-web-0")
+	client.ResolvConf = netstack.Text{File: "resolv.conf", Data: []byte(strings.ReplaceAll(resolvConf, "DNS", addr.String()))}
+	client.Hosts = netstack.Text{File: "hosts", Data: []byte("10.244.2.77 known\n")}
+	for _, part := range []netstack.Part{netstack.PartResolvConf, netstack.PartHosts} {
+		client.SetPart(part, netstack.Status{State: netstack.StateOK})
+	}
+	return addr
+}
+
+const podResolvConf = "nameserver DNS\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+
+func triedNames(r *verdict.Report) string {
+	var list []string
+	if r.Resolution != nil {
+		for _, tried := range r.Resolution.Tried {
+			list = append(list, tried.Name)
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+func TestNamesOfTheCluster(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) { dnsPod(t, s, podResolvConf) })
+	api, _ := w.Cluster().Service("shop", "api")
+	for _, test := range []struct {
+		to, tried, addresses string
+		reason               verdict.Code
+		verdict              verdict.Verdict
+	}{
+		{"dns:api", "api.shop.svc.cluster.local", api.ClusterIPs[0].String(), "", ""},
+		{"dns:API.shop", "api.shop.shop.svc.cluster.local api.shop.svc.cluster.local", api.ClusterIPs[0].String(), "", ""},
+		{"dns:alias", "alias.shop.svc.cluster.local", api.ClusterIPs[0].String(), "", ""},
+		{"dns:10-244-1-10.shop.pod.cluster.local.", "10-244-1-10.shop.pod.cluster.local", "10.244.1.10", "", ""},
+		{"dns:known", "known", "10.244.2.77", "", ""},
+		{"dns:nobody.shop.svc.cluster.local.", "nobody.shop.svc.cluster.local", "", verdict.DNSNameNotFound, verdict.Unreachable},
+		{"dns:api.nowhere.svc.cluster.local.", "api.nowhere.svc.cluster.local", "", verdict.DNSNameNotFound, verdict.Unreachable},
+		{"dns:example.org.", "", "", verdict.EndpointUnresolved, verdict.Unknown},
+		{"dns:away", "", "", verdict.EndpointUnresolved, verdict.Unknown},
+	} {
+		r := diagnose(t, w, tcp(web, test.to, 80))
+		if r.Resolution == nil || triedNames(r) != test.tried || !strings.HasPrefix(strings.Join(r.Resolution.Addresses, " "), test.addresses) {
+			t.Errorf("%s: %+v, want %s to give %s; %v", test.to, r.Resolution, test.tried, test.addresses, r.Reasons)
+		}
+		if test.verdict != "" && (r.Verdict != test.verdict || r.Reason() != test.reason) {
+			t.Errorf("%s: %s %v, want %s %s", test.to, r.Verdict, r.Reasons, test.verdict, test.reason)
+		}
+	}
+	named, direct := diagnose(t, w, tcp(web, "dns:api", 80)), diagnose(t, w, tcp(web, "svc:shop/api", 80))
+	if named.Verdict != direct.Verdict || named.Reason() != direct.Reason() || len(named.Paths) != len(direct.Paths) {
+		t.Errorf("by name %s %s with %d paths, by service %s %s with %d", named.Verdict, named.Reason(), len(named.Paths), direct.Verdict, direct.Reason(), len(direct.Paths))
+	}
+}
+
+// TestNamesOutsideAreAsked plays the caller that asks the name servers.
+func TestNamesOutsideAreAsked(t *testing.T) {
+	var server netip.Addr
+	w := world(t, func(s *simulator.Snapshot) { server = dnsPod(t, s, podResolvConf) })
+	answers := resolver.Answers{}
+	q := tcp(web, "dns:example.org", 443)
+	questions := w.Questions(q, answers)
+	if len(questions) != 1 || questions[0].Name != "example.org" || questions[0].Server != server || questions[0].Namespace != "example-shop-web-0" {
+		t.Fatalf("questions %v", questions)
+	}
+	for _, test := range []struct {
+		answer  resolver.Answer
+		verdict verdict.Verdict
+		reason  verdict.Code
+	}{
+		{resolver.Answer{Status: resolver.OK, Addresses: []netip.Addr{netip.MustParseAddr("10.244.1.10")}}, "", ""},
+		{resolver.Answer{Status: resolver.OK}, verdict.Unreachable, verdict.DNSNameNotFound},
+		{resolver.Answer{Status: resolver.NotFound}, verdict.Unreachable, verdict.DNSNameNotFound},
+		{resolver.Answer{Status: resolver.Failed, Detail: "SERVFAIL"}, verdict.Unreachable, verdict.DNSTimeout},
+		{resolver.Answer{Status: resolver.Timeout}, verdict.Unreachable, verdict.DNSTimeout},
+	} {
+		test.answer.Question = questions[0]
+		answers[questions[0]] = test.answer
+		if again := w.Questions(q, answers); len(again) != 0 {
+			t.Errorf("%s: asked again: %v", test.answer.Status, again)
+		}
+		r, err := w.DiagnoseWith(q, answers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if test.verdict != "" && (r.Verdict != test.verdict || r.Reason() != test.reason) {
+			t.Errorf("%+v: %s %v, want %s %s", test.answer, r.Verdict, r.Reasons, test.verdict, test.reason)
+		}
+		if test.verdict == "" && (len(r.Paths) == 0 || r.Paths[0].Destination.IP != "10.244.1.10") {
+			t.Errorf("%+v: %s %v", test.answer, r.Verdict, r.Reasons)
+		}
+	}
+}
+
+func TestTheWayToTheNameServerDecides(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		dnsPod(t, s, podResolvConf)
+		namespace(t, s, "shop-db-0").Sockets = nil
+	})
+	r := diagnose(t, w, tcp(web, "dns:api", 80))
+	if r.Verdict != verdict.Unreachable || r.Reason() != verdict.DNSServiceUnreachable || len(r.Reasons) < 2 || r.Reasons[1].Code != verdict.NoListener || len(r.Paths) != 1 {
+		t.Errorf("%s %v", r.Verdict, r.Reasons)
+	}
+	two := world(t, func(s *simulator.Snapshot) {
+		dnsPod(t, s, "nameserver 10.244.1.10\n"+podResolvConf)
+	})
+	r = diagnose(t, two, tcp(web, "dns:api", 80))
+	if len(r.Resolution.Addresses) == 0 || len(r.Resolution.Tried) != 2 || !slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool {
+		return f.Code == verdict.DNSServiceUnreachable && f.Severity == verdict.SeverityWarning
+	}) {
+		t.Errorf("with a first server that cannot be reached: %+v %v", r.Resolution, r.Reasons)
+	}
+}
+
+func TestAPodWithoutItsFileIsConfiguredAsByKubelet(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		dnsPod(t, s, podResolvConf)
+		client := namespace(t, s, "shop-web-0")
+		delete(client.Parts, netstack.PartResolvConf)
+		for i := range s.Cluster.Pods {
+			if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
+				p.Spec.DNSPolicy = corev1.DNSNone
+				p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.53"}, Searches: []string{"Example."}}
+			}
+		}
+	})
+	r := diagnose(t, w, tcp(web, "dns:api", 80))
+	if r.Resolution == nil || strings.Join(r.Resolution.Servers, " ") != "192.0.2.53" || strings.Join(r.Resolution.Search, " ") != "example" || r.Resolution.Ndots != 1 {
+		t.Errorf("%+v %v", r.Resolution, r.Reasons)
+	}
+}

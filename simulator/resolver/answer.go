@@ -1,0 +1,69 @@
+package resolver
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Question is a name that a resolver asks a name server for, from a network
+// namespace. Both address records are meant, A and AAAA: a resolver asks for
+// them at the same time.
+type Question struct {
+	Namespace string // network namespace of the resolver
+	Server    netip.Addr
+	Name      string // in lower case, without a final dot
+}
+
+// Compare orders questions.
+func (q Question) Compare(other Question) int {
+	return cmp.Or(cmp.Compare(q.Namespace, other.Namespace), q.Server.Compare(other.Server), cmp.Compare(q.Name, other.Name))
+}
+
+// Status is what became of a question.
+type Status string
+
+// What becomes of questions. A name that exists and has no address is OK, without
+// addresses.
+const (
+	OK       Status = "ok"
+	NotFound Status = "not-found" // NXDOMAIN
+	Failed   Status = "failed"    // SERVFAIL, REFUSED and the like: the next server may do better
+	Timeout  Status = "timeout"   // silence
+)
+
+// Valid says whether s is one of the statuses.
+func (s Status) Valid() bool { return s == OK || s == NotFound || s == Failed || s == Timeout }
+
+// Answer is what became of one question.
+type Answer struct {
+	Question
+	Status    Status
+	Addresses []netip.Addr // as the server ordered them
+	// Detail is the response code, or the error, for people.
+	Detail string
+}
+
+// Answers are those that are known, by their questions.
+type Answers map[Question]Answer
+
+// AnswersOf indexes a list; of two answers to a question, the later counts.
+func AnswersOf(list []Answer) Answers {
+	known := make(Answers, len(list))
+	for _, a := range list {
+		known[a.Question] = a
+	}
+	return known
+}
+
+// Merge returns the answers of both lists, those of more where both have one,
+// sorted by question.
+func Merge(list, more []Answer) []Answer {
+	known := AnswersOf(append(slices.Clone(list), more...))
+	merged := make([]Answer, 0, len(known))
+	for _, a := range known {
+		merged = append(merged, a)
+	}
+	slices.SortFunc(merged, func(a, b Answer) int { return a.Compare(b.Question) })
+	return merged
+}
