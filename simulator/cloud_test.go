@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -60,9 +62,12 @@ func cloudFiles() map[string]string {
 
 // inCloud is the sample on a cloud: nothing but that joins its nodes, on both of
 // which something listens on port 8443.
-func inCloud(t *testing.T, change func(files map[string]string)) *simulator.World {
+func inCloud(t *testing.T, change func(files map[string]string), also ...func(*simulator.Snapshot)) *simulator.World {
 	t.Helper()
 	return world(t, func(s *simulator.Snapshot) {
+		for _, f := range also {
+			f(s)
+		}
 		without(s, "fabric")
 		for _, name := range []string{"node-1", "node-2"} {
 			ns := namespace(t, s, name)
@@ -254,5 +259,76 @@ func TestRepliesTakeTheirOwnTable(t *testing.T) {
 	const want = "no route entry for source ip 10.244.1.10, so replies do not come back in route table vtb-2 of vSwitch vsw-2"
 	if r.Verdict != verdict.Unreachable || r.Reason() != verdict.CloudSourceRouteMissing || r.Reasons[0].Message != want {
 		t.Errorf("%s %v", r.Verdict, r.Reasons)
+	}
+}
+
+func said(r *verdict.Report, code verdict.Code) bool {
+	return slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool { return f.Code == code })
+}
+
+// A Service of type LoadBalancer: the load balancer sends to the node port of every
+// node, and the service proxy of each on to a pod.
+func TestTheInternetReachesAServiceByItsLoadBalancer(t *testing.T) {
+	w := inCloud(t, func(files map[string]string) {
+		for _, action := range []string{"DescribeLoadBalancerListeners", "DescribeHealthStatus"} {
+			files[action] = strings.NewReplacer(`"ListenerPort": 443`, `"ListenerPort": 80`, "8443", "30080").Replace(files[action])
+		}
+		files["DescribeVServerGroupAttribute"] = strings.ReplaceAll(files["DescribeVServerGroupAttribute"], "8443", "30080")
+	}, func(s *simulator.Snapshot) {
+		for i := range s.Cluster.Services {
+			if svc := &s.Cluster.Services[i]; svc.Name == "api" {
+				svc.Spec.Type = corev1.ServiceTypeLoadBalancer
+				svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "47.2.2.2"}}
+			}
+		}
+	})
+	r := diagnose(t, w, tcp("203.0.113.9", "svc:shop/api", 80))
+	// Each node sends to both pods: one has no listener, and a rule drops what goes to the other.
+	if r.Verdict != verdict.Unreachable || len(r.Paths) != 4 || !said(r, verdict.NoListener) || !said(r, verdict.NetfilterDrop) {
+		t.Errorf("%s, %d paths: %v", r.Verdict, len(r.Paths), r.Reasons)
+	}
+	for i := range r.Paths {
+		p := &r.Paths[i]
+		if p.Hops[0].Kind != verdict.HopCloud || p.Hops[0].In != "the Internet" || p.Source.IP != "203.0.113.9" || p.Translations[0].Where != "lb-1" || !strings.HasPrefix(p.Destination.IP, "10.244.") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// An interface that a pod has for itself is found by its link-layer address.
+func TestAPodMayHaveAnInterfaceOfTheCloud(t *testing.T) {
+	own := func(s *simulator.Snapshot) {
+		ns := namespace(t, s, "shop-db-0")
+		for i := range ns.Links {
+			if l := &ns.Links[i]; l.Name == "eth0" {
+				l.Kind, l.Peer, l.MAC = "", 0, netstack.MAC{0, 0x16, 0x3e, 0, 0, 9}
+			}
+		}
+	}
+	member := `[{"NetworkInterfaceId": "eni-pod", "Type": "Secondary", "Status": "InUse", "InstanceId": "i-2", "VpcId": "vpc-1", "VSwitchId": "vsw-2", "MacAddress": "00:16:3e:00:00:09",
+ "PrivateIpAddress": "10.244.2.30", "SecurityGroupIds": {"SecurityGroupId": ["sg-2"]}}, `
+	for _, c := range []struct {
+		entry string
+		want  verdict.Code
+	}{
+		{`"DestinationCidrBlock": "10.244.2.0/24", "Type": "System", "Status": "Available",
+ "NextHops": {"NextHop": [{"NextHopType": "local", "NextHopId": ""}]}`, ""},
+		// A route to the node of a pod with an interface of its own leads to where nobody has it.
+		{"", verdict.NeighbourFailed},
+	} {
+		w := inCloud(t, func(files map[string]string) {
+			in(t, "DescribeNetworkInterfaces", `[{`, member+`{`)(files)
+			if c.entry != "" {
+				in(t, "DescribeRouteEntryList", `"DestinationCidrBlock": "10.244.2.0/24", "Type": "Custom", "Status": "Available",
+ "NextHops": {"NextHop": [{"NextHopType": "Instance", "NextHopId": "i-2"}]}`, c.entry)(files)
+			}
+		}, own)
+		r := diagnose(t, w, tcp(web, "pod:shop/db-0", 5432))
+		if r.Reason() != c.want {
+			t.Errorf("%s %v, want %s", r.Verdict, r.Reasons, c.want)
+		}
+		if at := slices.IndexFunc(r.Paths[0].Hops, func(h verdict.Hop) bool { return h.Out == "eni-pod" }); c.want == "" && at < 0 {
+			t.Errorf("%+v", r.Paths[0].Hops)
+		}
 	}
 }

@@ -141,3 +141,50 @@ func TestWhatIsMissingOfAnActionIsNoticed(t *testing.T) {
 		}
 	}
 }
+
+func TestAnActionThatToldNothingIsReadBack(t *testing.T) {
+	f := readAll(new(Facts))
+	files, err := Files(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := new(Facts)
+	for name, data := range files {
+		if err := Decode(name, data, again); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, a := range actions {
+		if !again.Read[a.name] && a.name != "vpc.DescribeNetworkAcls" {
+			t.Errorf("%s was not read back: %s", a.name, files[a.file()+".json"])
+		}
+	}
+}
+
+// Whatever there is in a bundle, it is read or refused, and packets go on.
+func FuzzDecode(f *testing.F) {
+	for i := range actions {
+		f.Add(actions[i].file()+".json", []byte(`{"SecurityGroupId": "sg-1", "LoadBalancerId": "lb-1"}`))
+	}
+	f.Add("DescribeNetworkInterfaces.json", []byte(`{"NetworkInterfaceSets": {"NetworkInterfaceSet": [{"NetworkInterfaceId": "eni-a", "PrivateIpAddress": "10.0.0.1"}]}}`))
+	f.Add("DescribeRouteEntryList.json", []byte(`{"RouteEntrys": {"RouteEntry": [{"RouteTableId": "vtb-1", "DestinationCidrBlock": "0.0.0.0/0", "NextHops": {"NextHop": [{"NextHopType": "NatGateway"}]}}]}}`))
+	f.Add("DescribeLoadBalancers.json", []byte(`[{"LoadBalancers": {"LoadBalancer": [{"LoadBalancerId": "lb-1", "Address": "47.0.1.1"}]}}]{`))
+	f.Fuzz(func(t *testing.T, file string, data []byte) {
+		facts := loadBalancers(t)
+		if Decode(file, data, facts) != nil {
+			return
+		}
+		c := Compile(facts)
+		for _, doubtful := range []bool{false, true} {
+			j := &journey{c: c, doubtful: doubtful}
+			j.carry(t, "internet", "tcp 203.0.113.9 47.0.1.1:80", false)
+			if c.interfaces["eni-a"] != nil {
+				j.carry(t, "eni-a", "tcp 10.0.0.1 10.0.1.2:80", false)
+				j.carry(t, "eni-a", "tcp 10.0.0.1 8.8.8.8:80", false)
+			}
+		}
+		if _, err := Files(facts); err != nil {
+			t.Error(err)
+		}
+	})
+}

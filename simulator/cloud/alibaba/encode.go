@@ -77,6 +77,9 @@ func marshal(v any) ([]byte, error) {
 	}
 	if tree = prune(tree); tree == nil {
 		tree = map[string]any{}
+		if raw[0] != '{' {
+			tree = []any{} // no responses, rather than one about nothing
+		}
 	}
 	data, err := json.MarshalIndent(tree, "", " ")
 	return append(data, '\n'), err
