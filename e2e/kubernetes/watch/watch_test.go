@@ -26,6 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -524,6 +525,15 @@ func etcdStandsStill(s *apiServer) {
 	}
 	running := sync.OnceFunc(func() { _ = s.store.Process.Signal(syscall.SIGCONT) })
 	defer running()
+	s.await("each thread of etcd has stopped", func(context.Context) error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.store.Process.Pid))
+		for _, thread := range threads {
+			if stat, _ := os.ReadFile(thread); !strings.Contains(string(stat), ") T ") {
+				err = errors.Join(err, fmt.Errorf("%s", stat))
+			}
+		}
+		return err
+	})
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := s.resource("v1", "namespaces", "").Create(ctx, parse(s.t, "{apiVersion: v1, kind: Namespace, metadata: {name: late}}"), metav1.CreateOptions{}); err == nil {
@@ -531,10 +541,18 @@ func etcdStandsStill(s *apiServer) {
 	}
 	known("the daemon answers from what it knew")
 	running()
+	// It may have to elect itself again, and refuse until then.
+	s.await("the API server writes again", func(ctx context.Context) error {
+		_, err := s.resource("v1", "namespaces", "").Create(ctx, parse(s.t, "{apiVersion: v1, kind: Namespace, metadata: {name: thawed}}"), metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	})
 	w := settled(s.t, s.config(adminToken))
-	s.crowd("thawed", 5)
-	s.awaitState(w, "what comes after that is seen", func(o *cluster.Objects) bool { return podsOf(o, "thawed") == 5 })
-	s.disperse("thawed")
+	s.awaitState(w, "what comes after that is seen", func(o *cluster.Objects) bool {
+		return slices.ContainsFunc(o.Namespaces, func(n corev1.Namespace) bool { return n.Name == "thawed" })
+	})
 	known("the daemon goes on")
 }
 
