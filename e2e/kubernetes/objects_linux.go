@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,16 +71,39 @@ func (c *Cluster) Apply(ctx context.Context, manifest string) error {
 	return nil
 }
 
-// Patch changes an object of a kind of version v1.
+// Patch changes an object of a kind of version v1, and waits until lists have it so.
 func (c *Cluster) Patch(ctx context.Context, kind, namespace, name, patch string) error {
-	_, err := c.resource("v1", kind, namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	return err
+	return c.patch(ctx, kind, namespace, name, patch)
 }
 
 // PatchStatus is Patch of what the object's controller says of it.
 func (c *Cluster) PatchStatus(ctx context.Context, kind, namespace, name, patch string) error {
-	_, err := c.resource("v1", kind, namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
-	return err
+	return c.patch(ctx, kind, namespace, name, patch, "status")
+}
+
+func (c *Cluster) patch(ctx context.Context, kind, namespace, name, patch string, subresources ...string) error {
+	resource := c.resource("v1", kind, namespace)
+	changed, err := resource.Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, subresources...)
+	if err != nil {
+		return err
+	}
+	version := func(o *unstructured.Unstructured) (n uint64) {
+		n, _ = strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+		return n
+	}
+	// Lists come from the API server's cache.
+	return await(ctx, "the change of "+name+" is in lists", func(ctx context.Context) error {
+		all, err := resource.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for i := range all.Items {
+			if o := &all.Items[i]; o.GetName() == name && version(o) < version(changed) {
+				return fmt.Errorf("it is of version %s still", o.GetResourceVersion())
+			}
+		}
+		return nil
+	})
 }
 
 // DeleteGently asks for an object of a kind of version v1 to be deleted. A pod
