@@ -141,7 +141,7 @@ func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns, prog
 	var results []Result
 	err := inNamespace(int(n.file.Fd()), func() error {
 		ns.Cookie, _ = netcookie.Current() // 0 before Linux 5.14
-		t := &target{ns: ns, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie), programs: programs}
+		t := &target{ns: ns, key: n.key, pids: n.pids, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie), programs: programs}
 		defer t.close()
 		for _, source := range c.state.sources {
 			if len(c.options.Parts) > 0 && !slices.Contains(c.options.Parts, source.part) {
@@ -173,6 +173,7 @@ func (c *Collector) readPart(ctx context.Context, source source, t *target) Resu
 	switch {
 	case err == nil:
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateOK})
+	case errors.Is(err, errAbsent):
 	case errors.Is(err, ErrNotSupported):
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateUnsupported})
 	case errors.Is(err, errTooLarge):

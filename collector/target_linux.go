@@ -45,6 +45,8 @@ func sources() []source {
 		{netstack.PartXFRM, readXFRM},
 		{netstack.PartConntrack, readConntrack},
 		{netstack.PartBPF, readBPF},
+		{netstack.PartResolvConf, readResolvConf},
+		{netstack.PartHosts, readHosts},
 	}
 }
 
@@ -62,6 +64,8 @@ type target struct {
 	nft *nftState
 	// note is what the source that runs has to say although it succeeds.
 	note string
+	key  nsKey
+	pids []int // of processes that live in the namespace
 
 	route *netlinkConn // lazily opened
 }

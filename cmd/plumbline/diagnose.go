@@ -220,7 +220,7 @@ func (o *diagnoseOptions) live(ctx context.Context) (answerer, error) {
 	}
 	confirmer := confirm.New(confirm.Here(c.Inside))
 	return func(ctx context.Context, q verdict.Query) (*verdict.Report, error) {
-		report, err := world.Diagnose(q)
+		report, err := world.DiagnoseWith(q, confirm.Names(ctx, c.Inside, world, q))
 		if err != nil || !q.Confirm {
 			return report, err
 		}

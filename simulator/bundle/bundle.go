@@ -22,7 +22,10 @@
 //	netns/NAME/arptables-save-legacy.txt  arptables-legacy-save
 //	netns/NAME/ebtables-save-legacy.txt  ebtables-legacy-save
 //	netns/NAME/nft.json ipset-save.txt ipvsadm-save.txt tc.json xfrm.txt conntrack.txt bpf.json
+//	netns/NAME/resolv.conf hosts       /etc/resolv.conf and /etc/hosts of a container of the pod; of the node
 //	netns/NAME/host.json               not read
+//	names.json                         [{"namespace","server","name","status":"ok|not-found|failed|timeout","addresses","detail"}]:
+//	                                   what name servers have answered to those in a network namespace, A and AAAA records together
 //
 // More files may hold responses of one action: what follows its name after a dot,
 // dash or underscore is free (DescribeInstances.2.json, DescribeHealthStatus.lb-1.json,
@@ -70,6 +73,7 @@ import (
 const (
 	infoFile   = "bundle.json"
 	metaFile   = "meta.json"
+	namesFile  = "names.json"
 	netnsDir   = "netns"
 	cloudDir   = "cloud/alibaba"
 	clusterDir = "cluster"
@@ -163,6 +167,11 @@ func decode(files map[string][]byte) (*simulator.Snapshot, error) {
 			return nil, err
 		}
 	}
+	if data, ok := files[namesFile]; ok {
+		if snap.Names, err = readNames(&source{file: namesFile, data: data}); err != nil {
+			return nil, err
+		}
+	}
 	dirs := make(map[string]bool)
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		parts := strings.Split(file, "/")
@@ -250,6 +259,11 @@ func encodeSnapshot(snap *simulator.Snapshot) (map[string][]byte, error) {
 		return nil, err
 	}
 	files[infoFile] = info
+	if len(snap.Names) > 0 {
+		if files[namesFile], err = writeNames(snap.Names); err != nil {
+			return nil, err
+		}
+	}
 	for _, n := range snap.Namespaces {
 		if taken, later := snap.Nodes[n.Node]; later {
 			copied := *n

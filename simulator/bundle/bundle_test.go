@@ -19,6 +19,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 )
 
 // values compares the types of netip by value.
@@ -51,7 +52,7 @@ func everything() *simulator.Snapshot {
 			netstack.PartRules4: ok, netstack.PartRules6: ok, netstack.PartNextHops: ok, netstack.PartNeighbours: ok,
 			netstack.PartFDB: ok, netstack.PartBridgeVLAN: ok, netstack.PartSockets: ok, netstack.PartSysctls: ok,
 			netstack.PartIPTables4: ok, netstack.PartIPTables6: ok, netstack.PartIPTables4Legacy: ok, netstack.PartIPTables6Legacy: ok,
-			netstack.PartARPTablesLegacy: ok, netstack.PartEBTablesLegacy: ok,
+			netstack.PartARPTablesLegacy: ok, netstack.PartEBTablesLegacy: ok, netstack.PartResolvConf: ok, netstack.PartHosts: ok,
 			netstack.PartNFT: ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
 			netstack.PartConntrack: {State: netstack.StateFailed, Detail: "conntrack: permission denied"},
 			netstack.PartBPF:       {State: netstack.StateUnsupported},
@@ -180,9 +181,10 @@ func everything() *simulator.Snapshot {
 			{Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: text("node-1", "iptables-save-legacy.txt", "*nat\nCOMMIT\n")},
 			{Family: netstack.IPv6, Backend: netstack.BackendLegacy, Text: text("node-1", "ip6tables-save-legacy.txt", "*raw\nCOMMIT\n")},
 		},
-		ARPTables: text("node-1", "arptables-save-legacy.txt", "*filter\n:INPUT ACCEPT\n"),
-		EBTables:  text("node-1", "ebtables-save-legacy.txt", "*filter\n:FORWARD DROP\n"),
-		NFT:       text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
+		ARPTables:  text("node-1", "arptables-save-legacy.txt", "*filter\n:INPUT ACCEPT\n"),
+		EBTables:   text("node-1", "ebtables-save-legacy.txt", "*filter\n:FORWARD DROP\n"),
+		ResolvConf: text("node-1", "resolv.conf", "search a\nnameserver 10.96.0.10\n"), Hosts: text("node-1", "hosts", "127.0.0.1 localhost\n"),
+		NFT: text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
 		IPVS: text("node-1", "ipvsadm-save.txt", "-A -t 10.0.0.1:80 -s rr\n"), TC: text("node-1", "tc.json", "[]"), XFRM: netstack.Text{File: "netns/node-1/xfrm.txt"},
 	}
 	pod := &netstack.Namespace{
@@ -200,6 +202,10 @@ func everything() *simulator.Snapshot {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
 		}}, Missing: map[string]string{"networkpolicies": "forbidden"}},
 		Failures: map[string]string{"cloud": "throttled"},
+		Names: []resolver.Answer{
+			{Question: resolver.Question{Namespace: "pod:shop/web", Server: addr("10.96.0.10"), Name: "example.org"}, Status: resolver.OK, Addresses: []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")}},
+			{Question: resolver.Question{Namespace: "pod:shop/web", Server: addr("10.96.0.10"), Name: "nobody.example"}, Status: resolver.Failed, Detail: "SERVFAIL"},
+		},
 		Cloud: &alibaba.Facts{
 			VPCs:   []alibaba.VPC{{VpcId: "vpc-1", CidrBlock: "10.0.0.0/8"}},
 			Read:   map[string]bool{"vpc.DescribeVpcs": true, "vpc.DescribeVSwitches": true},
@@ -595,7 +601,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",
 		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/ebtables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
-		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt",
+		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt", "netns/node-1/resolv.conf", "netns/node-1/hosts", "names.json",
 	} {
 		if _, ok := files[file]; !ok {
 			t.Errorf("%s is not there", file)

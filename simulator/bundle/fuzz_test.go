@@ -68,6 +68,24 @@ func FuzzSockets(f *testing.F) {
 	fuzzFile(f, "sockets.txt", "tcp LISTEN 0 7 [fe80::1]%eth0:80 *:* users:((\"a b\",pid=1,fd=2),(\"c\",pid=3,fd=4)) ino:5 sk:1 v6only:1 <->\nnl UNCONN 0 0 rtnl:kernel *\n")
 }
 
+func FuzzResolvConf(f *testing.F) { fuzzFile(f, "resolv.conf", "options ndots:x\n") }
+func FuzzHosts(f *testing.F)      { fuzzFile(f, "hosts", "::1 a b # c\n") }
+
+func FuzzNames(f *testing.F) {
+	f.Add([]byte(`[{"namespace":"a","server":"::1","name":"b","status":"ok","addresses":["::1"]}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := readNames(&source{file: namesFile, data: data})
+		if err != nil {
+			return
+		}
+		if written, err := writeNames(all); err == nil {
+			if _, err := readNames(&source{file: namesFile, data: written}); err != nil {
+				t.Fatalf("what was written cannot be read: %v\n%s", err, written)
+			}
+		}
+	})
+}
+
 func FuzzInfo(f *testing.F) {
 	files, err := encodeSnapshot(everything())
 	if err != nil {

@@ -68,6 +68,8 @@ func formats() []format {
 		raw("xfrm.txt", netstack.PartXFRM, func(n *ns) *netstack.Text { return &n.XFRM }),
 		raw("conntrack.txt", netstack.PartConntrack, func(n *ns) *netstack.Text { return &n.Conntrack }),
 		raw("bpf.json", netstack.PartBPF, func(n *ns) *netstack.Text { return &n.BPF }),
+		checked(raw("resolv.conf", netstack.PartResolvConf, func(n *ns) *netstack.Text { return &n.ResolvConf }), readResolvConf),
+		checked(raw("hosts", netstack.PartHosts, func(n *ns) *netstack.Text { return &n.Hosts }), readHosts),
 	}
 	return all
 }
@@ -83,6 +85,12 @@ func raw(file string, part netstack.Part, text func(*netstack.Namespace) *netsta
 		write: func(n *netstack.Namespace) ([]byte, error) { return text(n).Data, nil },
 		has:   func(n *netstack.Namespace) bool { return len(text(n).Data) > 0 },
 	}
+}
+
+// checked is a file whose reader says whether it is well-formed.
+func checked(f format, read func(*source, *netstack.Namespace) error) format {
+	f.read = read
+	return f
 }
 
 // whole is the file as text.

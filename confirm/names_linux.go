@@ -1,0 +1,204 @@
+package confirm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// Bounds of what is asked for one query. A resolver has three servers at most,
+// and asks each twice.
+const (
+	maxQuestions = 32
+	dnsTries     = 2
+	dnsTimeout   = 2 * time.Second // of one try
+	dnsAllTime   = 10 * time.Second
+	maxMessage   = 4096
+)
+
+// Names asks name servers what a query for dns:NAME needs to know beside the
+// objects of the cluster, from the network namespace of the source. For other
+// queries it asks nothing. What could not be asked is missing among the answers.
+func Names(ctx context.Context, inside func(namespace string, fn func() error) error, w *simulator.World, q verdict.Query) resolver.Answers {
+	ctx, cancel := context.WithTimeout(ctx, dnsAllTime)
+	defer cancel()
+	answers := resolver.Answers{}
+	for range maxQuestions {
+		questions := w.Questions(q, answers)
+		if len(questions) == 0 {
+			break
+		}
+		for _, question := range questions {
+			a := resolver.Answer{Question: question}
+			err := inside(question.Namespace, func() error { return askName(ctx, &a) })
+			if err != nil || ctx.Err() != nil {
+				return answers
+			}
+			answers[question] = a
+		}
+	}
+	return answers
+}
+
+// askName asks for both addresses of a name. The error says why nothing could be asked.
+func askName(ctx context.Context, a *resolver.Answer) error {
+	a.Status = resolver.OK
+	var missing int
+	for _, kind := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
+		m, err := exchange(ctx, a.Server, a.Name, kind)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+			a.Status, a.Addresses, a.Detail = resolver.Timeout, nil, err.Error()
+			return nil
+		case err != nil:
+			return err
+		}
+		switch m.RCode {
+		case dnsmessage.RCodeSuccess:
+			a.Addresses = append(a.Addresses, addressesOf(m)...)
+		case dnsmessage.RCodeNameError:
+			missing++
+		default:
+			a.Status, a.Addresses, a.Detail = resolver.Failed, nil, strings.TrimPrefix(m.RCode.String(), "RCode")
+			return nil
+		}
+	}
+	if missing > 0 && len(a.Addresses) == 0 {
+		a.Status = resolver.NotFound
+	}
+	return nil
+}
+
+// exchange asks one question as resolvers do: by datagram, again after silence,
+// and by TCP if the answer does not fit.
+func exchange(ctx context.Context, server netip.Addr, name string, kind dnsmessage.Type) (*dnsmessage.Message, error) {
+	full, err := dnsmessage.NewName(name + ".")
+	if err != nil {
+		return nil, err
+	}
+	question := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: uint16(rand.Uint32()), RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: full, Type: kind, Class: dnsmessage.ClassINET}},
+	}
+	packed, err := question.Pack()
+	if err != nil {
+		return nil, err
+	}
+	target := netip.AddrPortFrom(server, dnsPort)
+	for range dnsTries {
+		var m *dnsmessage.Message
+		if m, err = overUDP(ctx, target, packed, &question); err == nil && m.Truncated {
+			m, err = overTCP(ctx, target, packed, &question)
+		}
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return m, err
+		}
+	}
+	return nil, err
+}
+
+func until(ctx context.Context) time.Time {
+	t := time.Now().Add(dnsTimeout)
+	if end, ok := ctx.Deadline(); ok && end.Before(t) {
+		t = end
+	}
+	return t
+}
+
+func overUDP(ctx context.Context, to netip.AddrPort, packed []byte, question *dnsmessage.Message) (*dnsmessage.Message, error) {
+	// Not by a Dialer: what it does on other threads is in another namespace.
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(until(ctx)); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(packed); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, maxMessage)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		if m, ok := answerTo(buf[:n], question); ok {
+			return m, nil
+		}
+	}
+}
+
+func overTCP(ctx context.Context, to netip.AddrPort, packed []byte, question *dnsmessage.Message) (*dnsmessage.Message, error) {
+	d := net.Dialer{Deadline: until(ctx)}
+	c, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(until(ctx)); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...)); err != nil {
+		return nil, err
+	}
+	length := make([]byte, 2)
+	if _, err := io.ReadFull(c, length); err != nil {
+		return nil, err
+	}
+	message := make([]byte, int(length[0])<<8|int(length[1]))
+	if _, err := io.ReadFull(c, message); err != nil {
+		return nil, err
+	}
+	m, ok := answerTo(message, question)
+	if !ok {
+		return nil, fmt.Errorf("%s answers something else over TCP", to)
+	}
+	return m, nil
+}
+
+// answerTo says whether a message is the answer to a question; others are not heard.
+func answerTo(packed []byte, question *dnsmessage.Message) (*dnsmessage.Message, bool) {
+	m := new(dnsmessage.Message)
+	if err := m.Unpack(packed); err != nil {
+		return nil, false
+	}
+	same := func(a, b dnsmessage.Question) bool {
+		return a.Type == b.Type && a.Class == b.Class && strings.EqualFold(a.Name.String(), b.Name.String())
+	}
+	return m, m.Response && m.ID == question.ID && len(m.Questions) == 1 && same(m.Questions[0], question.Questions[0])
+}
+
+// addressesOf are those of an answer, whatever aliases lead to them.
+func addressesOf(m *dnsmessage.Message) []netip.Addr {
+	var list []netip.Addr
+	for _, r := range m.Answers {
+		var addr netip.Addr
+		switch body := r.Body.(type) {
+		case *dnsmessage.AResource:
+			addr = netip.AddrFrom4(body.A)
+		case *dnsmessage.AAAAResource:
+			addr = netip.AddrFrom16(body.AAAA).Unmap()
+		}
+		if addr.IsValid() && !slices.Contains(list, addr) {
+			list = append(list, addr)
+		}
+	}
+	return list
+}

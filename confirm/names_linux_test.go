@@ -1,0 +1,197 @@
+package confirm
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/plumbline-net/plumbline/simulator/resolver"
+)
+
+// dnsServer answers on 127.0.0.1 of a namespace of the test's own, and remembers the
+// names that it was asked for.
+type dnsServer struct {
+	mu    sync.Mutex
+	asked []string
+}
+
+func (s *dnsServer) serve(c net.PacketConn) {
+	buf := make([]byte, 4096)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		q := m.Questions[0]
+		s.mu.Lock()
+		if name := strings.TrimSuffix(q.Name.String(), "."); !slices.Contains(s.asked, name) {
+			s.asked = append(s.asked, name)
+		}
+		s.mu.Unlock()
+		m.Response, m.Additionals = true, nil
+		header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
+		switch name := q.Name.String(); {
+		case strings.HasPrefix(name, "broken."):
+			m.RCode = dnsmessage.RCodeServerFailure
+		case name == "here.example.":
+			switch q.Type {
+			case dnsmessage.TypeA:
+				m.Answers = []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
+			case dnsmessage.TypeAAAA:
+				m.Answers = []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr("2001:db8::1").As16()}}}
+			}
+		default:
+			m.RCode = dnsmessage.RCodeNameError
+		}
+		if packed, err := m.Pack(); err == nil {
+			c.WriteTo(packed, from)
+		}
+	}
+}
+
+func startDNS(t *testing.T) (*dnsServer, func(fn func() error) error) {
+	t.Helper()
+	var own netns.NsHandle
+	err := onThread(func() error {
+		var err error
+		if own, err = netns.New(); err != nil {
+			return err
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Close() })
+	inside := func(fn func() error) error {
+		return onThread(func() error { return errors.Join(netns.Set(own), fn()) })
+	}
+	s := new(dnsServer)
+	err = inside(func() error {
+		c, err := net.ListenPacket("udp", "127.0.0.1:53")
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+			go s.serve(c)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, inside
+}
+
+func TestNameServersAreAsked(t *testing.T) {
+	_, inside := startDNS(t)
+	for _, test := range []struct {
+		server, name string
+		status       resolver.Status
+		addresses    string
+	}{
+		{"127.0.0.1", "here.example", resolver.OK, "[192.0.2.1 2001:db8::1]"},
+		{"127.0.0.1", "nobody.example", resolver.NotFound, "[]"},
+		{"127.0.0.1", "broken.example", resolver.Failed, "[]"},
+		{"127.0.0.2", "here.example", resolver.Timeout, "[]"}, // nothing listens
+	} {
+		a := resolver.Answer{Question: resolver.Question{Server: netip.MustParseAddr(test.server), Name: test.name}}
+		if err := inside(func() error { return askName(context.Background(), &a) }); err != nil {
+			t.Fatal(err)
+		}
+		if got := textOf(a.Addresses); a.Status != test.status || got != test.addresses {
+			t.Errorf("%s at %s: %s %s (%s), want %s %s", test.name, test.server, a.Status, got, a.Detail, test.status, test.addresses)
+		}
+	}
+}
+
+func textOf(addrs []netip.Addr) string {
+	texts := []string{}
+	for _, a := range addrs {
+		texts = append(texts, a.String())
+	}
+	return "[" + strings.Join(texts, " ") + "]"
+}
+
+// TestCandidatesAreThoseOfTheCLibrary has getent, which asks as the C library of this
+// host does, look names up, and compares what the server was asked for.
+func TestCandidatesAreThoseOfTheCLibrary(t *testing.T) {
+	out, err := exec.Command("getconf", "GNU_LIBC_VERSION").Output()
+	if err != nil || !strings.HasPrefix(string(out), "glibc") {
+		t.Skip("the C library is not glibc")
+	}
+	s, inside := startDNS(t)
+	for _, conf := range []string{
+		"search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n",
+		"search a.example b.example\noptions ndots:1\n",
+		"search a.example\nsearch b.example\noptions ndots:3 ndots:2\n",
+		"domain c.example\nsearch .\n",
+		"search a.example . b.example\noptions ndots:2\n",
+		"domain Upper.Example more\noptions timeout:1 ndots:0\n",
+		"search example\n",
+		"search a.example\noptions ndots:5\n",
+	} {
+		file := filepath.Join(t.TempDir(), "resolv.conf")
+		if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"+conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, err := resolver.ParseConfig("resolv.conf", []byte("nameserver 127.0.0.1\n"+conf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"api", "api.shop", "api.shop.svc.cluster", "api.shop.", "x.y.z", "here", "broken.shop"} {
+			s.mu.Lock()
+			s.asked = nil
+			s.mu.Unlock()
+			_ = inside(func() error {
+				// A mount namespace of its own for the file, and only DNS to look names up in.
+				return exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/resolv.conf && exec getent -s hosts:dns ahosts "$2"`, "sh", file, name).Run()
+			})
+			var want []string
+			for _, candidate := range config.Candidates(name) {
+				want = append(want, candidate)
+				if candidate == "here.example" {
+					break // the first answer wins
+				}
+			}
+			s.mu.Lock()
+			got := make([]string, 0, len(s.asked))
+			for _, asked := range s.asked {
+				got = append(got, strings.ToLower(asked))
+			}
+			s.mu.Unlock()
+			if !slices.Equal(got, want) {
+				t.Errorf("%q, %s: the C library asks for %v, not %v", conf, name, got, want)
+			}
+		}
+	}
+}
+
+// onThread runs fn on a thread that ends with it, wherever that has gone.
+func onThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		done <- fn()
+	}()
+	return <-done
+}
