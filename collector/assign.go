@@ -46,21 +46,28 @@ func identify(all []*identity, objects cluster.Objects, given bool, hostname str
 	nameAll(all)
 }
 
-// Identify says anew, by the objects of a cluster, whose each namespace of a node
-// is that an agent has collected. It fills in Kind, Pod and Node; an agent speaks
-// for its own node only, so that the pods of others are none of its.
-func Identify(node string, namespaces []*netstack.Namespace, objects cluster.Objects) {
-	own := cluster.Objects{Missing: objects.Missing}
+// ByNode sorts the nodes and pods of a cluster by the node that each belongs to.
+func ByNode(objects *cluster.Objects) map[string]cluster.Objects {
+	all := make(map[string]cluster.Objects, len(objects.Nodes))
 	for i := range objects.Nodes {
-		if objects.Nodes[i].Name == node {
-			own.Nodes = append(own.Nodes, objects.Nodes[i])
-		}
+		own := all[objects.Nodes[i].Name]
+		own.Nodes = append(own.Nodes, objects.Nodes[i])
+		all[objects.Nodes[i].Name] = own
 	}
 	for i := range objects.Pods {
-		if objects.Pods[i].Spec.NodeName == node {
+		if node := objects.Pods[i].Spec.NodeName; node != "" {
+			own := all[node]
 			own.Pods = append(own.Pods, objects.Pods[i])
+			all[node] = own
 		}
 	}
+	return all
+}
+
+// Identify says anew, by the objects of a node, whose each of its namespaces is
+// that an agent has collected. It fills in Kind, Pod and Node; an agent speaks for
+// its own node only, so that own are the objects that ByNode has for it.
+func Identify(node string, namespaces []*netstack.Namespace, own cluster.Objects) {
 	all := make([]*identity, len(namespaces))
 	for i, ns := range namespaces {
 		id := &identity{host: ns.Kind == netstack.KindNode, podUID: ns.PodUID, hostname: node}

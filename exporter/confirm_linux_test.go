@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -121,7 +122,7 @@ schedules:
 	latest, _ := d.network.newest()
 	d.network.close()
 	d.network.mu.Lock()
-	d.network.collect = func(context.Context) (*simulator.Snapshot, error) { return latest.snapshot, nil }
+	d.network.collect = func(context.Context, time.Duration) (*simulator.Snapshot, error) { return latest.snapshot, nil }
 	d.network.ctx, d.network.cancel = context.WithCancel(ctx)
 	d.network.mu.Unlock()
 	if out, err := l.Output(ctx, lab.PodEndpoint("shop/web-0"), "iptables-nft", "-I", "OUTPUT", "-p", "tcp", "-d", "10.244.2.20", "-j", "DROP"); err != nil {

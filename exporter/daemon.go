@@ -122,7 +122,7 @@ func New(options Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
-	d.network.judges = options.Role != RoleAgent
+	d.network.judges, d.network.fromAgents = options.Role != RoleAgent, d.fleet != nil
 	if d.leadership, err = d.newLeadership(config); err != nil {
 		d.network.close()
 		d.cluster.close()
@@ -207,7 +207,7 @@ func (d *Daemon) source(config *schedules.Config) (collectFunc, error) {
 	options := &d.options
 	switch {
 	case options.Bundle != "":
-		return func(context.Context) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }, nil
+		return func(context.Context, time.Duration) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }, nil
 	case options.Role == RoleController:
 		fleet, err := newFleet(config.Controller, d.log)
 		if err != nil {

@@ -304,7 +304,9 @@ func TestReadyWhenStateWasCollected(t *testing.T) {
 
 func TestACollectorThatFailsIsSaid(t *testing.T) {
 	d, _ := newDaemon(t, Options{Bundle: sample})
-	d.network.collect = func(context.Context) (*simulator.Snapshot, error) { return nil, errors.New("no privileges") }
+	d.network.collect = func(context.Context, time.Duration) (*simulator.Snapshot, error) {
+		return nil, errors.New("no privileges")
+	}
 	w := ask(t, d, "GET", "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=80", "")
 	if want := `{"error":{"code":"not-ready","message":"no state has been collected yet: no privileges"}}` + "\n"; w.Code != http.StatusServiceUnavailable || w.Body.String() != want {
 		t.Errorf("%d %s", w.Code, w.Body)

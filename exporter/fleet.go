@@ -150,9 +150,9 @@ func agents(config *schedules.Controller, objects *cluster.Objects) map[string]*
 	return all
 }
 
-// collect asks all agents for their state. It fails only when there is no agent
+// collect asks all agents for state that is at most maxAge old. It fails only when there is no agent
 // to ask: one that does not answer leaves its node's namespaces without state.
-func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
+func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, error) {
 	f.mu.Lock()
 	config, client := f.config, f.client
 	f.mu.Unlock()
@@ -171,10 +171,11 @@ func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
 	f.mu.Lock()
 	f.urls = agents
 	f.mu.Unlock()
-	f.transfer(ctx, client, config.Timeout, agents)
+	f.transfer(ctx, client, config.Timeout, maxAge, agents)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("collect: %w", err)
 	}
+	own := collector.ByNode(&snap.Cluster)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(f.nodes)) {
@@ -184,7 +185,10 @@ func (f *fleet) collect(ctx context.Context) (*simulator.Snapshot, error) {
 			delete(f.nodes, name)
 			continue
 		}
-		f.merge(snap, name, n)
+		if n.err == nil && n.taken.Before(snap.Taken) {
+			snap.Taken = n.taken.UTC().Round(0)
+		}
+		f.merge(snap, name, n, own[name])
 	}
 	snap.Ended = time.Now().UTC().Round(0)
 	return snap, nil
@@ -209,7 +213,7 @@ func (f *fleet) send(ctx context.Context, from simulator.Start, p confirm.Probe)
 }
 
 // transfer fetches the state of all agents.
-func (f *fleet) transfer(ctx context.Context, client *snapshot.Client, timeout time.Duration, agents map[string]*url.URL) {
+func (f *fleet) transfer(ctx context.Context, client *snapshot.Client, timeout, maxAge time.Duration, agents map[string]*url.URL) {
 	var group errgroup.Group
 	group.SetLimit(agentsAtOnce)
 	for name, address := range agents {
@@ -224,7 +228,7 @@ func (f *fleet) transfer(ctx context.Context, client *snapshot.Client, timeout t
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			fetched, err := client.Fetch(ctx, address, 0, before)
+			fetched, err := client.Fetch(ctx, address, min(maxAge, 24*time.Hour), before)
 			if err == nil && fetched.State.Manifest.Node != name {
 				// No agent speaks for another node.
 				err = fmt.Errorf("%s answers for node %q", address.Host, fetched.State.Manifest.Node)
@@ -260,8 +264,8 @@ func (f *fleet) answered(client *snapshot.Client, name string, n *node, fetched 
 	n.state, n.taken, n.absent = fetched.State, fetched.Taken, nil
 }
 
-// merge adds the namespaces of a node.
-func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node) {
+// merge adds the namespaces of a node, of whose objects own are.
+func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node, own cluster.Objects) {
 	if n.err != nil {
 		if snap.Failures == nil {
 			snap.Failures = make(map[string]string)
@@ -276,7 +280,8 @@ func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node) {
 		snap.Kernel = n.state.Manifest.Kernel
 	}
 	if n.err == nil {
-		n.refresh(name, snap.Cluster)
+		own.Missing = snap.Cluster.Missing
+		n.refresh(name, own, len(snap.Cluster.Pods)+len(snap.Cluster.Nodes) > 0)
 		snap.Namespaces = append(snap.Namespaces, n.sorted()...)
 		return
 	}
@@ -292,14 +297,14 @@ func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node) {
 
 // refresh makes the members from what was fetched. One that is the same as before
 // stays the same pointer: it is not compiled again.
-func (n *node) refresh(name string, objects cluster.Objects) {
+func (n *node) refresh(name string, own cluster.Objects, known bool) {
 	fresh := make([]*netstack.Namespace, len(n.state.Namespaces))
 	for i, ns := range n.state.Namespaces {
 		member := *ns
 		fresh[i] = &member
 	}
-	if len(objects.Pods)+len(objects.Nodes) > 0 { // else they are whose their agent says
-		collector.Identify(name, fresh, objects)
+	if known { // else they are whose their agent says
+		collector.Identify(name, fresh, own)
 	}
 	members := make(map[*netstack.Namespace]*netstack.Namespace, len(fresh))
 	for i, ns := range n.state.Namespaces {

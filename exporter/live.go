@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -56,7 +57,7 @@ func (l *live) current() *collector.Collector {
 	return l.collector
 }
 
-func (l *live) collect(ctx context.Context) (*simulator.Snapshot, error) {
+func (l *live) collect(ctx context.Context, _ time.Duration) (*simulator.Snapshot, error) {
 	return l.current().Collect(ctx)
 }
 

@@ -25,8 +25,10 @@ import (
 // seconds.
 const collectTimeout = 2 * time.Minute
 
-// collectFunc reads the network: a collector's, or the reading of a bundle.
-type collectFunc func(context.Context) (*simulator.Snapshot, error)
+// collectFunc reads the network: a collector's, or the reading of a bundle. Agents
+// may hand out state that they have, if it is at most maxAge old; Taken is when the
+// oldest of what was fetched was read.
+type collectFunc func(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, error)
 
 // network hands out views of what is collected, and shares one collection
 // among all who want one at the same time.
@@ -34,6 +36,8 @@ type network struct {
 	collect collectFunc
 	// static says that collecting again would read the same again: a bundle.
 	static bool
+	// fromAgents says that what is collected may be older than the collection.
+	fromAgents bool
 	// judges says that views are compiled: an agent hands state out as it is.
 	judges bool
 	log    *slog.Logger
@@ -54,7 +58,9 @@ type network struct {
 // flight is a collection that is under way.
 type flight struct {
 	began time.Time
-	done  chan struct{}
+	// notBefore is what was asked for: whoever wants newer state waits for the next.
+	notBefore time.Time
+	done      chan struct{}
 }
 
 func newNetwork(collect collectFunc, static bool, log *slog.Logger, phases *prometheus.HistogramVec) *network {
@@ -99,13 +105,13 @@ func (n *network) view(ctx context.Context, notBefore time.Time) (*view, error) 
 				n.mu.Unlock()
 				return nil, fmt.Errorf("collect: %w", err)
 			}
-			f = &flight{began: time.Now(), done: make(chan struct{})}
+			f = &flight{began: time.Now(), notBefore: notBefore, done: make(chan struct{})}
 			n.current = f
 			n.flying.Go(func() { n.fly(f) })
 		}
-		// One that began too early is waited for all the same: two at once
+		// One that was asked for older state is waited for all the same: two at once
 		// would only slow each other down.
-		joined = !f.began.Before(notBefore)
+		joined = !f.notBefore.Before(notBefore)
 		n.mu.Unlock()
 		select {
 		case <-f.done:
@@ -118,7 +124,7 @@ func (n *network) view(ctx context.Context, notBefore time.Time) (*view, error) 
 func (n *network) fly(f *flight) {
 	ctx, cancel := context.WithTimeout(n.ctx, collectTimeout)
 	defer cancel()
-	v, err := n.read(ctx, f.began)
+	v, err := n.read(ctx, f)
 	n.mu.Lock()
 	if err == nil {
 		n.latest = v
@@ -136,14 +142,17 @@ func (n *network) fly(f *flight) {
 	}
 }
 
-func (n *network) read(ctx context.Context, began time.Time) (*view, error) {
-	snapshot, err := n.collect(ctx)
+func (n *network) read(ctx context.Context, f *flight) (*view, error) {
+	snapshot, err := n.collect(ctx, max(0, f.began.Sub(f.notBefore)))
 	if err != nil {
 		return nil, err
 	}
 	collected := time.Now()
-	n.phases.WithLabelValues("collect").Observe(collected.Sub(began).Seconds())
-	v := &view{network: n, snapshot: snapshot, began: began}
+	n.phases.WithLabelValues("collect").Observe(collected.Sub(f.began).Seconds())
+	v := &view{network: n, snapshot: snapshot, began: f.began}
+	if n.fromAgents && snapshot.Taken.Before(f.began) {
+		v.began = snapshot.Taken
+	}
 	if !n.judges {
 		return v, nil
 	}

@@ -1,0 +1,124 @@
+package exporter
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/plumbline-net/plumbline/schedules"
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/snapshot"
+)
+
+// TestAgentsAreAskedForStateAsOldAsMayBe has an agent with state of a minute ago:
+// whoever is content with that gets it, and nobody takes it for newer than it is.
+func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
+	const age = time.Minute
+	var asked []time.Duration
+	agent := httptest.NewServer(snapshot.NewServer("node-1", func(_ context.Context, maxAge time.Duration) (*simulator.Snapshot, time.Time, error) {
+		asked = append(asked, maxAge)
+		began := time.Now()
+		if maxAge >= age {
+			began = began.Add(-age)
+		}
+		return &simulator.Snapshot{Namespaces: []*netstack.Namespace{{Name: "host", Kind: netstack.KindNode}}}, began, nil
+	}, slog.New(slog.DiscardHandler)))
+	t.Cleanup(agent.Close)
+	address, err := url.Parse(agent.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet, err := newFleet(schedules.Controller{Agents: []schedules.Agent{{Node: "node-1", URL: address}}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fleet.close)
+	fleet.objects = func() (cluster.Objects, error) { return cluster.Objects{}, nil }
+	n := newNetwork(fleet.collect, false, slog.New(slog.DiscardHandler), newMetrics().phases)
+	n.fromAgents = true
+	t.Cleanup(n.close)
+
+	view := func(notBefore time.Time) *view {
+		t.Helper()
+		v, err := n.view(t.Context(), notBefore)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.began.Before(notBefore) {
+			t.Errorf("state of %s, which is before %s", v.began, notBefore)
+		}
+		return v
+	}
+	began := time.Now()
+	first := view(began.Add(-time.Hour))
+	if len(asked) != 1 || asked[0] < 59*time.Minute || asked[0] > time.Hour {
+		t.Errorf("asked for state of at most %v, want an hour", asked)
+	}
+	if began.Sub(first.began) < age-time.Second {
+		t.Errorf("state of a minute ago is said to be of %s, at %s", first.began, began)
+	}
+	if again := view(began.Add(-time.Hour)); again != first || len(asked) != 1 {
+		t.Errorf("the same was collected again: %v", asked)
+	}
+	// It is older than this, though it was fetched later.
+	second := view(began.Add(-age / 2))
+	if len(asked) != 2 || asked[1] >= age {
+		t.Errorf("asked for state of at most %v, want half a minute", asked)
+	}
+	// What confirms a failure is collected anew.
+	if third := view(time.Now()); len(asked) != 3 || asked[2] != 0 || !third.Taken().After(second.Taken()) {
+		t.Errorf("asked for state of at most %v; taken at %s, and %s before", asked, third.Taken(), second.Taken())
+	}
+}
+
+// TestAgentsAreFoundAmongPods holds controller.discover against pods of all kinds.
+func TestAgentsAreFoundAmongPods(t *testing.T) {
+	pod := func(namespace, app, node, ip string, phase corev1.PodPhase) corev1.Pod {
+		return corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Labels: map[string]string{"app": app}},
+			Spec:       corev1.PodSpec{NodeName: node}, Status: corev1.PodStatus{PodIP: ip, Phase: phase},
+		}
+	}
+	selector, err := labels.Parse("app=agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &schedules.Controller{
+		Discover: schedules.Discover{Namespace: "plumbline", Selector: selector, Port: 9810},
+		Agents:   []schedules.Agent{{Node: "node-3", URL: &url.URL{Scheme: "http", Host: "configured:1"}}},
+	}
+	got := map[string]string{}
+	for node, address := range agents(config, &cluster.Objects{Pods: []corev1.Pod{
+		pod("plumbline", "agent", "node-1", "192.0.2.1", corev1.PodRunning),
+		pod("plumbline", "agent", "node-2", "2001:db8::2", corev1.PodRunning),
+		pod("plumbline", "agent", "node-3", "192.0.2.3", corev1.PodRunning),
+		pod("plumbline", "controller", "node-4", "192.0.2.4", corev1.PodRunning),
+		pod("other", "agent", "node-5", "192.0.2.5", corev1.PodRunning),
+		pod("plumbline", "agent", "node-6", "192.0.2.6", corev1.PodPending),
+		pod("plumbline", "agent", "node-7", "192.0.2.7", corev1.PodFailed),
+		pod("plumbline", "agent", "node-8", "", corev1.PodRunning),
+		pod("plumbline", "agent", "", "192.0.2.9", corev1.PodRunning),
+		// The one that replaces it is not there yet.
+		pod("plumbline", "agent", "node-1", "192.0.2.10", corev1.PodSucceeded),
+	}}) {
+		got[node] = address.String()
+	}
+	want := map[string]string{"node-1": "https://192.0.2.1:9810", "node-2": "https://[2001:db8::2]:9810", "node-3": "http://configured:1"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	config.Discover = schedules.Discover{}
+	if got := agents(config, &cluster.Objects{Pods: []corev1.Pod{pod("", "", "node-1", "192.0.2.1", corev1.PodRunning)}}); len(got) != 1 {
+		t.Errorf("nothing is to be found, and got %v", got)
+	}
+}
