@@ -203,9 +203,23 @@ func attachedAt(path string, at ebpf.AttachType) ([]bpfProg, error) {
 }
 
 // cgroupRoot is where the root of the control groups (version 2) is mounted;
-// empty when it is not.
+// empty when it is not. In a container with a namespace of its own for them, "/"
+// is the container's group, and the root is further up, where the host's first
+// process has it mounted (cgroup_show_path).
 func cgroupRoot(proc string) string {
-	data, err := os.ReadFile(filepath.Join(proc, "self", "mountinfo"))
+	above := func(root string) bool { return strings.HasPrefix(root, "/..") && strings.Trim(root, "/.") == "" }
+	if at := cgroupMount(filepath.Join(proc, "1", "mountinfo"), above); at != "" {
+		at = filepath.Join(proc, "1", "root", at)
+		if _, err := os.Stat(at); err == nil {
+			return at
+		}
+	}
+	return cgroupMount(filepath.Join(proc, "self", "mountinfo"), func(root string) bool { return root == "/" })
+}
+
+// cgroupMount finds a mount of control groups (version 2) by its root.
+func cgroupMount(mountinfo string, wanted func(root string) bool) string {
+	data, err := os.ReadFile(mountinfo)
 	if err != nil {
 		return ""
 	}
@@ -213,7 +227,7 @@ func cgroupRoot(proc string) string {
 	for lines.Scan() {
 		before, after, _ := strings.Cut(lines.Text(), " - ")
 		fields := strings.Fields(before)
-		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && fields[3] == "/" {
+		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && wanted(fields[3]) {
 			return unescapeOctal(fields[4])
 		}
 	}

@@ -1,8 +1,10 @@
 package collector
 
 import (
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -110,4 +112,31 @@ func TestSocketLookupProgramsAreNoted(t *testing.T) {
 	}
 	id, _ := info.ID()
 	same(t, "bpf.json", `[{"sk_lookup":[{"prog_id":`+itoa(uint64(id))+`}]}]`, string(collectNetns(t, ns, netstack.PartLinks, netstack.PartBPF).BPF.Data))
+}
+
+func TestTheRootOfTheControlGroups(t *testing.T) {
+	const mount = "41 31 0:38 %s /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n"
+	for name, test := range map[string]struct{ first, self, want string }{
+		"on a host": {"/", "/", "/sys/fs/cgroup"},
+		"in a container that sees the host's processes":            {"/../../..", "/", "1/root/sys/fs/cgroup"},
+		"in a container that sees its own":                         {"/", "/", "/sys/fs/cgroup"},
+		"where the first process has a part of the tree":           {"/../kubepods", "/", "/sys/fs/cgroup"},
+		"where a part of the tree is mounted, and the root is not": {"/kubepods", "/kubepods", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proc := t.TempDir()
+			for pid, root := range map[string]string{"1": test.first, "self": test.self} {
+				if err := os.MkdirAll(filepath.Join(proc, pid, "root/sys/fs/cgroup"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(proc, pid, "mountinfo"), fmt.Appendf(nil, mount, root), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.want != "" && test.want[0] != '/' {
+				test.want = filepath.Join(proc, test.want)
+			}
+			same(t, "root", test.want, cgroupRoot(proc))
+		})
+	}
 }
