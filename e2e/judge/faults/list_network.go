@@ -109,7 +109,7 @@ var linkFaults = []fault{
 	},
 	{
 		"a permanent neighbour is asked for all the same", "simulator/neighbour.go",
-		"if cached != nil && cached.Fixed() {", "if cached != nil && cached.Fixed() && cached.MAC == (netstack.MAC{}) {",
+		"if cached != nil && cached.Fixed() {", "if cached != nil && cached.Fixed() {\n\t\tcached = nil\n\t}\n\tif cached != nil && cached.Fixed() {",
 	},
 	{
 		"arp_ignore is ignored", "simulator/arp.go",
