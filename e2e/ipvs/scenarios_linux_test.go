@@ -244,7 +244,7 @@ var scenarios = []scenario{
 		tcp c: timeout/NetfilterDrop`},
 	{name: "the answer to an untracked packet is invalid", setup: nat + `
 		n {iptables} -A FORWARD -m conntrack --ctstate INVALID -j DROP`, fates: `
-		tcp c: timeout/NetfilterDrop`},
+		tcp c: timeout/ConntrackInvalid`},
 	{name: "the answer to a tracked packet is not", setup: tracked + nat + `
 		n {iptables} -A FORWARD -m conntrack --ctstate INVALID -j DROP`, fates: `
 		tcp c: p q`},
