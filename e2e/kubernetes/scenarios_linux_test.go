@@ -432,8 +432,8 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 			}
 		}
 	}
-	// Probes that nobody answers take their time, and ICMP errors are limited in rate.
-	if e.query.Via == nil && (e.outcomes == "established" || e.outcomes == "answered") {
+	// Probes that nobody answers take their time, and ICMP errors are limited in rate. None speaks SCTP.
+	if e.query.Via == nil && e.query.Protocol != "sctp" && (e.outcomes == "established" || e.outcomes == "answered") {
 		confirmed := against.Diagnose(t, world, e.query)
 		if confirmed, err = confirm.New(confirm.Here(lab.InNetns)).Confirm(t.Context(), world, confirmed, frozen); err != nil {
 			errorf("%v", err)
