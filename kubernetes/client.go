@@ -62,11 +62,17 @@ type client struct {
 	dynamic *dynamic.DynamicClient
 }
 
-func newClient(config *rest.Config) (*client, error) {
+// ownConfig is a copy, by which the API server is told who asks.
+func ownConfig(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	if config.UserAgent == "" {
 		config.UserAgent = "plumbline"
 	}
+	return config
+}
+
+func newClient(config *rest.Config) (*client, error) {
+	config = ownConfig(config)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(scheme); err != nil {

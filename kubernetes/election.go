@@ -47,12 +47,9 @@ func NewElection(config *rest.Config, options ElectionOptions) (*Election, error
 	if options.Log == nil {
 		options.Log = slog.Default()
 	}
-	config = rest.CopyConfig(config)
+	config = ownConfig(config)
 	// An answer that comes later than this is too late to lead by.
 	config.Timeout = deadline(options.Duration) / 2
-	if config.UserAgent == "" {
-		config.UserAgent = "plumbline"
-	}
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("leader election: %w", err)

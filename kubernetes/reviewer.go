@@ -84,11 +84,8 @@ func (a Action) String() string {
 // NewReviewer returns a reviewer of tokens that are for one of the audiences; for
 // the API server itself if there are none.
 func NewReviewer(config *rest.Config, audiences []string) (*Reviewer, error) {
-	config = rest.CopyConfig(config)
+	config = ownConfig(config)
 	config.Timeout = 10 * time.Second
-	if config.UserAgent == "" {
-		config.UserAgent = "plumbline"
-	}
 	config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion() // all is plain JSON here
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
