@@ -1,7 +1,6 @@
 package exporter
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -15,12 +14,6 @@ import (
 // apiGroup is the group of the resources by which access is given. They are names
 // for RBAC only: no object of them exists.
 const apiGroup = "plumbline.net"
-
-// reviewer decides who bears a token, and what they may do.
-type reviewer interface {
-	Authenticate(ctx context.Context, token string) (*kubernetes.User, error)
-	Allowed(ctx context.Context, user *kubernetes.User, action kubernetes.Action) (kubernetes.Decision, error)
-}
 
 // userKey is where a request's user is kept.
 const userKey = "user"

@@ -174,10 +174,7 @@ func (d *Daemon) answer(config *schedules.Config) (err error) {
 	if d.reviewer, err = newReviewer(config.Web, config.Kubernetes); err != nil {
 		return err
 	}
-	if d.reviewer != nil {
-		s.reviewer = d.reviewer
-	}
-	s.listen = d.endpoint.host
+	s.reviewer, s.listen = d.reviewer, d.endpoint.host
 	if d.metricsAt != nil {
 		own := &server{config: d.config.Load, log: d.log, listen: d.metricsAt.host}
 		d.metricsAt.http.Handler = own.metricsHandler(s.scrape())

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/plumbline-net/plumbline/confirm"
+	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
@@ -58,7 +59,7 @@ type server struct {
 	leads        func() bool // whether schedules run here
 	log          *slog.Logger
 	// reviewer says who may do what; nil for whoever gets here.
-	reviewer reviewer
+	reviewer *kubernetes.Reviewer
 	// listen is the host part of the address that was asked to listen on.
 	listen string
 	// diagnoses and confirms bound what each caller may ask for.
