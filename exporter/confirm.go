@@ -18,18 +18,17 @@ import (
 
 // confirmation sends real probes for reports, as the configuration bounds them.
 type confirmation struct {
-	network   *network
-	send      confirm.Sender
-	limit     *rate.Limiter
-	config    func() *schedules.Config
-	phase     prometheus.Observer
-	agreement *prometheus.CounterVec
+	network *network
+	send    confirm.Sender
+	limit   *rate.Limiter
+	config  func() *schedules.Config
+	phase   prometheus.Observer
 }
 
 func newConfirmation(n *network, send confirm.Sender, config func() *schedules.Config, m *metrics) *confirmation {
 	c := &confirmation{
 		network: n, send: send, limit: rate.NewLimiter(0, 0), config: config,
-		phase: m.phases.WithLabelValues("probe"), agreement: m.agreement,
+		phase: m.phases.WithLabelValues("probe"),
 	}
 	if !n.judges {
 		return c
@@ -38,7 +37,7 @@ func newConfirmation(n *network, send confirm.Sender, config func() *schedules.C
 	// is concerned.
 	for _, simulated := range verdict.Outcomes() {
 		for _, observed := range confirm.Outcomes() {
-			c.agreement.WithLabelValues(string(simulated), string(observed))
+			m.agreement.WithLabelValues(string(simulated), string(observed))
 		}
 	}
 	return c
