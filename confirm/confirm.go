@@ -60,7 +60,7 @@ func New(send Sender) *Confirmer {
 // looked like a contradiction may have been a change in between. The error is the
 // context's.
 func (c *Confirmer) Confirm(ctx context.Context, of Subject, report *verdict.Report, again func(context.Context) (Subject, error)) (*verdict.Report, error) {
-	if err := c.observe(ctx, of, report); err != nil || !disagrees(report) {
+	if err := c.observe(ctx, of, report); err != nil || !report.Observed.Disagrees() {
 		return report, err
 	}
 	first := report.Observed.Outcome
@@ -79,17 +79,13 @@ func (c *Confirmer) Confirm(ctx context.Context, of Subject, report *verdict.Rep
 	if err := c.observe(ctx, fresh, second); err != nil {
 		return report, err
 	}
-	if disagrees(second) {
+	if second.Observed.Disagrees() {
 		contradict(second, "so it was before the state was collected again")
 		return second, nil
 	}
 	second.Assumptions = append(second.Assumptions, fmt.Sprintf(
 		"a first probe ended in %s, which the state then known did not predict: it was collected again, and this report is of what it is now", first))
 	return second, nil
-}
-
-func disagrees(r *verdict.Report) bool {
-	return r.Observed != nil && r.Observed.Agrees != nil && !*r.Observed.Agrees
 }
 
 // observe sends the probe once, and judges what came of it.

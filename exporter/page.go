@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 //go:embed page.html
@@ -18,8 +16,7 @@ var pageText string
 
 // page shows a person what there is. It runs no script.
 func (s *server) page(c echo.Context) error {
-	disagrees := func(o *verdict.Observed) bool { return o.Agrees != nil && !*o.Agrees }
-	page, err := template.New("page").Funcs(template.FuncMap{"disagrees": disagrees}).Parse(pageText)
+	page, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("page: %w", err)
 	}

@@ -226,6 +226,9 @@ type Observed struct {
 	Detail string `json:"detail"`
 }
 
+// Disagrees says that something was observed, and not what was simulated.
+func (o *Observed) Disagrees() bool { return o != nil && o.Agrees != nil && !*o.Agrees }
+
 // Resolution says how a destination dns:NAME was resolved.
 type Resolution struct {
 	// Config says where the resolver's configuration is from: the file of the
