@@ -71,34 +71,32 @@ func (s *serving) instruct(config *schedules.Config) {
 }
 
 // serve answers the process until it has ended, which is an error before shutdown.
-func (s *serving) serve() error {
+func (s *serving) serve() (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	closed := make(chan error, 1)
-	go func() { closed <- privsep.Serve(ctx, s.child.Channel, s.handler, s.log) }()
-	var err error
+	closed := make(chan struct{})
+	var failed error // once it is closed
+	go func() {
+		defer close(closed)
+		failed = privsep.Serve(ctx, s.child.Channel, s.handler, s.log)
+	}()
+	defer func() { cancel(); <-closed }()
 	select {
 	case <-s.ending:
-		s.child.End()
-		defer func() { cancel(); <-closed }()
 	case <-s.child.Done():
-		err = s.failure()
-		cancel()
-		<-closed
-		return err
-	case err = <-closed: // as when it is about to end
-		s.child.End()
+	case <-closed: // as when it is about to end
+		err = failed
 	}
+	s.child.End()
 	select {
 	case <-s.child.Done():
-		select {
-		case <-s.ending:
-			return err
-		default:
-			return s.failure()
-		}
 	case <-time.After(shutdownTimeout + 5*time.Second):
 		return errors.New("the half that serves does not end")
+	}
+	select {
+	case <-s.ending:
+		return err
+	default:
+		return s.failure()
 	}
 }
 
