@@ -97,13 +97,23 @@ func New(options Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{options: options, log: options.Log, metrics: newMetrics()}
+	if err := d.begin(config); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// begin starts what there is to close.
+func (d *Daemon) begin(config *schedules.Config) (err error) {
+	options := &d.options
 	if options.Serve != nil {
-		err = check(&options, config)
+		err = check(options, config)
 	} else {
-		d.endpoint, d.metricsAt, err = newEndpoints(&options, config)
+		d.endpoint, d.metricsAt, err = newEndpoints(options, config)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if options.Bundle == "" {
 		node := ""
@@ -111,23 +121,17 @@ func New(options Options) (*Daemon, error) {
 			node = nodeOf(config)
 		}
 		if d.cluster, err = newClusterWatch(config.Kubernetes, node, options.Log); err != nil {
-			d.unlisten()
-			return nil, err
+			return err
 		}
 	}
 	collect, err := d.source(config)
 	if err != nil {
-		d.cluster.close()
-		d.unlisten()
-		return nil, err
+		return err
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
 	d.network.judges, d.network.fromAgents = options.Role != RoleAgent, d.fleet != nil
 	if d.leadership, err = d.newLeadership(config); err != nil {
-		d.network.close()
-		d.cluster.close()
-		d.unlisten()
-		return nil, err
+		return err
 	}
 	d.confirmation = newConfirmation(d.network, d.sender(), d.config.Load, d.metrics)
 	d.runner = schedules.New(schedules.Options{
@@ -135,14 +139,9 @@ func New(options Options) (*Daemon, error) {
 	})
 	d.metrics.registry.MustRegister(d.leader, newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
 	if err := d.apply(config); err != nil {
-		d.Close()
-		return nil, err
+		return err
 	}
-	if err := d.answer(config); err != nil {
-		d.Close()
-		return nil, err
-	}
-	return d, nil
+	return d.answer(config)
 }
 
 func (o *Options) defaults() {
@@ -289,11 +288,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Close ends everything that New started. It may be called again.
+// Close ends everything that New started, as far as it got. It may be called again.
 func (d *Daemon) Close() {
-	d.runner.Close()
+	if d.runner != nil {
+		d.runner.Close()
+	}
 	d.cluster.stop()
-	d.network.close()
+	if d.network != nil {
+		d.network.close()
+	}
 	d.cluster.close()
 	if d.fleet != nil {
 		d.fleet.close()
@@ -304,10 +307,6 @@ func (d *Daemon) Close() {
 	if d.serving != nil {
 		d.serving.close()
 	}
-	d.unlisten()
-}
-
-func (d *Daemon) unlisten() {
 	d.endpoint.close()
 	d.metricsAt.close()
 }
