@@ -149,7 +149,7 @@ func (n *network) read(ctx context.Context, f *flight) (*view, error) {
 	}
 	collected := time.Now()
 	n.phases.WithLabelValues("collect").Observe(collected.Sub(f.began).Seconds())
-	v := &view{network: n, snapshot: snapshot, began: f.began}
+	v := &view{network: n, snapshot: snapshot, oldest: oldest(snapshot), began: f.began}
 	if n.fromAgents && snapshot.Taken.Before(f.began) {
 		v.began = snapshot.Taken
 	}
@@ -229,7 +229,8 @@ type view struct {
 	network  *network
 	snapshot *simulator.Snapshot
 	world    *simulator.World
-	began    time.Time // of collecting, by this process' clock
+	oldest   map[string]time.Time // of each node
+	began    time.Time            // of collecting, by this process' clock
 }
 
 func (v *view) Taken() time.Time { return v.began }
@@ -260,20 +261,30 @@ func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	return report, nil
 }
 
-// ages returns, for each node, the age of its oldest namespace in seconds.
-func (v *view) ages(now time.Time) map[string]float64 {
-	ages := make(map[string]float64)
-	for _, ns := range v.snapshot.Namespaces {
-		taken := v.snapshot.TakenAt(ns)
+// oldest returns, for each node, when its oldest namespace was taken.
+func oldest(snapshot *simulator.Snapshot) map[string]time.Time {
+	oldest := make(map[string]time.Time)
+	for _, ns := range snapshot.Namespaces {
+		taken := snapshot.TakenAt(ns)
 		if taken.IsZero() {
 			continue // a bundle made by hand may not say
 		}
-		// A clock that was set back must not make state younger than new.
-		age := math.Max(0, now.Sub(taken).Seconds())
-		ages[ns.Node] = math.Max(ages[ns.Node], age)
+		if at, ok := oldest[ns.Node]; !ok || taken.Before(at) {
+			oldest[ns.Node] = taken
+		}
 	}
-	if len(ages) > 1 {
-		delete(ages, "") // namespaces that are nobody's, beside nodes
+	if len(oldest) > 1 {
+		delete(oldest, "") // namespaces that are nobody's, beside nodes
+	}
+	return oldest
+}
+
+// ages returns, for each node, the age of its oldest namespace in seconds.
+func (v *view) ages(now time.Time) map[string]float64 {
+	ages := make(map[string]float64, len(v.oldest))
+	for node, taken := range v.oldest {
+		// A clock that was set back must not make state younger than new.
+		ages[node] = math.Max(0, now.Sub(taken).Seconds())
 	}
 	return ages
 }
