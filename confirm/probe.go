@@ -101,20 +101,18 @@ func (p *Probe) Validate() error {
 	return nil
 }
 
-// Lengths of headers, and of what messages say, in bytes: as the simulation has
-// them.
+// Lengths of headers, in bytes.
 const (
 	ipv4Header, ipv6Header = 20, 40
 	messageHeader          = 8 // of UDP and of an echo request
-	messageSize, echoSize  = 128, 56
 )
 
 // payloadSize is the number of bytes after the headers of a datagram or an echo
 // request.
 func (p *Probe) payloadSize() int {
-	size := messageSize
+	size := simulator.MessageSize
 	if p.Protocol == verdict.ICMP {
-		size = echoSize
+		size = simulator.EchoSize
 	}
 	if p.Size > 0 {
 		header := ipv4Header

@@ -21,8 +21,8 @@ func (c *conversation) associate() {
 	f := c.client.Family()
 	_ = c.data(segment{length: sctpLength(f, 0), chunks: netstack.SCTPCookieEcho}) &&
 		c.data(segment{back: true, length: sctpLength(f, 0), chunks: netstack.SCTPCookieAck}) &&
-		c.data(segment{length: sctpLength(f, messageSize), chunks: netstack.SCTPData}) &&
-		c.data(segment{back: true, length: sctpLength(f, messageSize), chunks: netstack.SCTPSack | netstack.SCTPData})
+		c.data(segment{length: sctpLength(f, MessageSize), chunks: netstack.SCTPData}) &&
+		c.data(segment{back: true, length: sctpLength(f, MessageSize), chunks: netstack.SCTPSack | netstack.SCTPData})
 }
 
 // speaksSCTP says whether the kernel of a host does: its settings are there then.

@@ -11,8 +11,8 @@ import (
 // What the client and the server say to each other, in bytes of payload: a
 // message and its answer over TCP and UDP, an echo request as ping sends it.
 const (
-	messageSize = 128
-	echoSize    = 56
+	MessageSize = 128
+	EchoSize    = 56
 )
 
 // datagramLength is the length of a packet that is one message, without TCP.
@@ -20,9 +20,9 @@ func datagramLength(p *netstack.Packet) int {
 	const header = 8 // of UDP and of an echo request
 	ip := tcpHeaders(p.Family()) - tcpHeader
 	if isICMP(p.Protocol) {
-		return ip + header + echoSize
+		return ip + header + EchoSize
 	}
-	return ip + header + messageSize
+	return ip + header + MessageSize
 }
 
 // tcpHeader is the length of a TCP header without options.
@@ -91,7 +91,7 @@ func (c *conversation) exchange(forth, back int) {
 		_ = c.data(segment{length: forth, flags: data}) && c.data(segment{back: true, length: back, flags: data})
 		return
 	}
-	bare, message := c.bare(), c.bare()+messageSize
+	bare, message := c.bare(), c.bare()+MessageSize
 	talked := c.acknowledge() &&
 		c.data(segment{length: min(message, forth), flags: data}) &&
 		c.data(segment{back: true, length: min(message, back), flags: data})
@@ -257,7 +257,7 @@ func (c *conversation) talks(s segment) bool {
 		return true
 	}
 	c.rerouted = false // as when the message came
-	message := c.bare() + messageSize
+	message := c.bare() + MessageSize
 	if s.length <= message {
 		return false
 	}
