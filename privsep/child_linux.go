@@ -103,9 +103,6 @@ func (c *Child) Done() <-chan struct{} { return c.done }
 // Status is the exit status of a process that has ended, and what of it is an error.
 func (c *Child) Status() (int, error) { return c.cmd.ProcessState.ExitCode(), c.err }
 
-// PID is that of the process.
-func (c *Child) PID() int { return c.cmd.Process.Pid }
-
 // Close ends the process at once. Without CAP_KILL, it is by taking its channel away.
 func (c *Child) Close() {
 	c.End()
