@@ -8,11 +8,10 @@ import (
 // action is one of the OpenAPI: how its responses are read and written.
 type action struct {
 	name    string // with the product: "ecs.DescribeInstances"
-	version string
-	shared  bool // another product has one of this name
-	counted bool // TotalCount is that of all there are, and not of one resource
+	shared  bool   // another product has one of this name
+	counted bool   // TotalCount is that of all there are, and not of one resource
 	decode  func(raw []byte) (*response, error)
-	write   func(*Facts) (any, int)
+	write   func(*Facts) any
 }
 
 // response is one of an action.
@@ -24,9 +23,9 @@ type response struct {
 }
 
 // listed is an action whose responses list items.
-func listed[R, T any](name, version string, items func(*R) *[]T, into func(*Facts) *[]T, good func(*judge, *T)) action {
+func listed[R, T any](name string, items func(*R) *[]T, into func(*Facts) *[]T, good func(*judge, *T)) action {
 	return action{
-		name: name, version: version,
+		name: name,
 		decode: func(raw []byte) (*response, error) {
 			var r R
 			if err := json.Unmarshal(raw, &r); err != nil {
@@ -44,18 +43,18 @@ func listed[R, T any](name, version string, items func(*R) *[]T, into func(*Fact
 				add: func(f *Facts) { *into(f) = append(*into(f), list...) },
 			}, nil
 		},
-		write: func(f *Facts) (any, int) {
+		write: func(f *Facts) any {
 			var r R
 			*items(&r) = *into(f)
-			return r, len(*into(f))
+			return r
 		},
 	}
 }
 
 // single is an action whose responses are about one resource each.
-func single[T any](name, version string, into func(*Facts) *[]T, id func(*T) *string, good func(*judge, *T)) action {
+func single[T any](name string, into func(*Facts) *[]T, id func(*T) *string, good func(*judge, *T)) action {
 	return action{
-		name: name, version: version,
+		name: name,
 		decode: func(raw []byte) (*response, error) {
 			var r T
 			if err := json.Unmarshal(raw, &r); err != nil {
@@ -77,7 +76,7 @@ func single[T any](name, version string, into func(*Facts) *[]T, id func(*T) *st
 				add:   func(f *Facts) { *into(f) = append(*into(f), r) },
 			}, nil
 		},
-		write: func(f *Facts) (any, int) { return *into(f), len(*into(f)) },
+		write: func(f *Facts) any { return *into(f) },
 	}
 }
 
@@ -111,21 +110,13 @@ const (
 	describeAccessList     = "slb.DescribeAccessControlListAttribute"
 )
 
-const (
-	ecsVersion = "2014-05-26"
-	vpcVersion = "2016-04-28"
-	slbVersion = "2014-05-15"
-	nlbVersion = "2022-04-30"
-	albVersion = "2020-06-16"
-)
-
 // actions are those that are read. Where the name of one begins that of another,
 // what follows it in the name of a file tells them apart.
 var actions = append(append([]action{
-	listed(describeInstances, ecsVersion,
+	listed(describeInstances,
 		func(r *struct{ Instances struct{ Instance []Instance } }) *[]Instance { return &r.Instances.Instance },
 		func(f *Facts) *[]Instance { return &f.Instances }, judgeInstance).total(),
-	listed(describeInterfaces, ecsVersion,
+	listed(describeInterfaces,
 		func(r *struct {
 			NetworkInterfaceSets struct{ NetworkInterfaceSet []NetworkInterface }
 		},
@@ -133,7 +124,7 @@ var actions = append(append([]action{
 			return &r.NetworkInterfaceSets.NetworkInterfaceSet
 		},
 		func(f *Facts) *[]NetworkInterface { return &f.Interfaces }, judgeInterface).total(),
-	listed(describeGroups, ecsVersion,
+	listed(describeGroups,
 		func(r *struct {
 			SecurityGroups struct{ SecurityGroup []SecurityGroup }
 		},
@@ -141,16 +132,16 @@ var actions = append(append([]action{
 			return &r.SecurityGroups.SecurityGroup
 		},
 		func(f *Facts) *[]SecurityGroup { return &f.Groups }, func(*judge, *SecurityGroup) {}).total(),
-	single(describeGroupRules, ecsVersion, func(f *Facts) *[]SecurityGroupAttribute { return &f.GroupRules },
+	single(describeGroupRules, func(f *Facts) *[]SecurityGroupAttribute { return &f.GroupRules },
 		func(r *SecurityGroupAttribute) *string { return &r.SecurityGroupId }, judgeGroupRules),
-	single(describePrefixLists, ecsVersion, func(f *Facts) *[]PrefixList { return &f.PrefixLists },
+	single(describePrefixLists, func(f *Facts) *[]PrefixList { return &f.PrefixLists },
 		func(r *PrefixList) *string { return &r.PrefixListId },
 		func(j *judge, r *PrefixList) {
 			for _, e := range r.Entries.Entry {
 				j.prefix(e.Cidr)
 			}
 		}),
-	listed(describeVPCs, vpcVersion,
+	listed(describeVPCs,
 		func(r *struct{ Vpcs struct{ Vpc []VPC } }) *[]VPC { return &r.Vpcs.Vpc },
 		func(f *Facts) *[]VPC { return &f.VPCs },
 		func(j *judge, v *VPC) {
@@ -158,11 +149,11 @@ var actions = append(append([]action{
 			j.prefix(v.SecondaryCidrBlocks.SecondaryCidrBlock...)
 			j.prefix(v.UserCidrs.UserCidr...)
 		}).total(),
-	listed(describeVSwitches, vpcVersion,
+	listed(describeVSwitches,
 		func(r *struct{ VSwitches struct{ VSwitch []VSwitch } }) *[]VSwitch { return &r.VSwitches.VSwitch },
 		func(f *Facts) *[]VSwitch { return &f.VSwitches },
 		func(j *judge, v *VSwitch) { j.prefix(v.CidrBlock, v.Ipv6CidrBlock) }).total(),
-	listed(describeRouteTables, vpcVersion,
+	listed(describeRouteTables,
 		func(r *struct {
 			RouterTableList struct{ RouterTableListType []RouteTable }
 		},
@@ -170,7 +161,7 @@ var actions = append(append([]action{
 			return &r.RouterTableList.RouterTableListType
 		},
 		func(f *Facts) *[]RouteTable { return &f.RouteTables }, func(*judge, *RouteTable) {}).total(),
-	listed(describeRouteEntries, vpcVersion,
+	listed(describeRouteEntries,
 		func(r *struct {
 			RouteEntrys struct{ RouteEntry []RouteEntry }
 		},
@@ -179,7 +170,7 @@ var actions = append(append([]action{
 		},
 		func(f *Facts) *[]RouteEntry { return &f.RouteEntries },
 		func(j *judge, e *RouteEntry) { j.prefix(e.DestinationCidrBlock) }),
-	listed(describeNATGateways, vpcVersion,
+	listed(describeNATGateways,
 		func(r *struct {
 			NatGateways struct{ NatGateway []NATGateway }
 		},
@@ -192,7 +183,7 @@ var actions = append(append([]action{
 				j.addr(ip.IpAddress, ip.PrivateIpAddress)
 			}
 		}).total(),
-	listed(describeSNATEntries, vpcVersion,
+	listed(describeSNATEntries,
 		func(r *struct {
 			SnatTableEntries struct{ SnatTableEntry []SNATEntry }
 		},
@@ -204,7 +195,7 @@ var actions = append(append([]action{
 			j.prefix(e.SourceCIDR)
 			j.addr(snatIPs(e)...)
 		}),
-	listed(describeForwardEntries, vpcVersion,
+	listed(describeForwardEntries,
 		func(r *struct {
 			ForwardTableEntries struct{ ForwardTableEntry []ForwardEntry }
 		},
@@ -221,16 +212,16 @@ var actions = append(append([]action{
 				j.ports(e.InternalPort)
 			}
 		}),
-	listed(describeEIPs, vpcVersion,
+	listed(describeEIPs,
 		func(r *struct{ EipAddresses struct{ EipAddress []EIP } }) *[]EIP { return &r.EipAddresses.EipAddress },
 		func(f *Facts) *[]EIP { return &f.EIPs },
 		func(j *judge, e *EIP) { j.addr(e.IpAddress, e.PrivateIpAddress) }).total(),
-	listed(describeNetworkACL, vpcVersion,
+	listed(describeNetworkACL,
 		func(r *struct{ NetworkAclAttribute NetworkACL }) *[]NetworkACL {
 			return &[]NetworkACL{r.NetworkAclAttribute}
 		},
 		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL),
-	listed("vpc.DescribeNetworkAcls", vpcVersion,
+	listed("vpc.DescribeNetworkAcls",
 		func(r *struct {
 			NetworkAcls struct{ NetworkAcl []NetworkACL }
 		},
@@ -238,7 +229,7 @@ var actions = append(append([]action{
 			return &r.NetworkAcls.NetworkAcl
 		},
 		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).total(),
-	listed(describeBalancers, slbVersion,
+	listed(describeBalancers,
 		func(r *struct {
 			LoadBalancers struct{ LoadBalancer []LoadBalancer }
 		},
@@ -247,60 +238,60 @@ var actions = append(append([]action{
 		},
 		func(f *Facts) *[]LoadBalancer { return &f.LoadBalancers },
 		func(j *judge, b *LoadBalancer) { j.addr(b.Address) }).total(),
-	single(describeBalancer, slbVersion, func(f *Facts) *[]LoadBalancerAttribute { return &f.Attributes },
+	single(describeBalancer, func(f *Facts) *[]LoadBalancerAttribute { return &f.Attributes },
 		func(r *LoadBalancerAttribute) *string { return &r.LoadBalancerId },
 		func(j *judge, r *LoadBalancerAttribute) {
 			j.addr(r.Address)
 			judgeServers(j, r.BackendServers.BackendServer)
 		}),
-	listed(describeListeners, slbVersion,
+	listed(describeListeners,
 		func(r *struct{ Listeners []Listener }) *[]Listener { return &r.Listeners },
 		func(f *Facts) *[]Listener { return &f.Listeners },
 		func(j *judge, l *Listener) {
 			j.within(l.ListenerPort, 0, 65535, "a port")
 			j.within(l.BackendServerPort, -520, 65535, "a port")
 		}).total(),
-	single(describeServerGroup, slbVersion, func(f *Facts) *[]VServerGroup { return &f.ServerGroups },
+	single(describeServerGroup, func(f *Facts) *[]VServerGroup { return &f.ServerGroups },
 		func(r *VServerGroup) *string { return &r.VServerGroupId },
 		func(j *judge, r *VServerGroup) { judgeServers(j, r.BackendServers.BackendServer) }),
-	single(describeHealth, slbVersion, func(f *Facts) *[]HealthStatus { return &f.Health },
+	single(describeHealth, func(f *Facts) *[]HealthStatus { return &f.Health },
 		func(r *HealthStatus) *string { return &r.LoadBalancerId },
 		func(j *judge, r *HealthStatus) {
 			for _, s := range r.BackendServers.BackendServer {
 				j.addr(s.ServerIp)
 			}
 		}),
-	single(describeAccessList, slbVersion, func(f *Facts) *[]AccessList { return &f.AccessLists },
+	single(describeAccessList, func(f *Facts) *[]AccessList { return &f.AccessLists },
 		func(r *AccessList) *string { return &r.AclId },
 		func(j *judge, r *AccessList) {
 			for _, e := range r.AclEntrys.AclEntry {
 				j.prefix(e.AclEntryIP)
 			}
 		}),
-}, zoned("nlb.", nlbVersion, func(f *Facts) *Balancers { return &f.NLB })...),
-	zoned("alb.", albVersion, func(f *Facts) *Balancers { return &f.ALB })...)
+}, zoned("nlb.", func(f *Facts) *Balancers { return &f.NLB })...),
+	zoned("alb.", func(f *Facts) *Balancers { return &f.ALB })...)
 
 // zoned are the actions of NLB and ALB, which have the same names.
-func zoned(product, version string, of func(*Facts) *Balancers) []action {
+func zoned(product string, of func(*Facts) *Balancers) []action {
 	return []action{
-		listed(product+"ListLoadBalancers", version,
+		listed(product+"ListLoadBalancers",
 			func(r *struct{ LoadBalancers []ZonedLoadBalancer }) *[]ZonedLoadBalancer { return &r.LoadBalancers },
 			func(f *Facts) *[]ZonedLoadBalancer { return &of(f).LoadBalancers }, judgeZoned).both().total(),
-		single(product+"GetLoadBalancerAttribute", version,
+		single(product+"GetLoadBalancerAttribute",
 			func(f *Facts) *[]ZonedLoadBalancer { return &of(f).Attributes },
 			func(r *ZonedLoadBalancer) *string { return &r.LoadBalancerId }, judgeZoned).both(),
-		listed(product+"ListListeners", version,
+		listed(product+"ListListeners",
 			func(r *struct{ Listeners []ZonedListener }) *[]ZonedListener { return &r.Listeners },
 			func(f *Facts) *[]ZonedListener { return &of(f).Listeners },
 			func(j *judge, l *ZonedListener) { j.within(l.ListenerPort, 0, 65535, "a port") }).both().total(),
-		listed(product+"ListServerGroups", version,
+		listed(product+"ListServerGroups",
 			func(r *struct{ ServerGroups []ZonedServerGroup }) *[]ZonedServerGroup { return &r.ServerGroups },
 			func(f *Facts) *[]ZonedServerGroup { return &of(f).ServerGroups }, func(*judge, *ZonedServerGroup) {}).both().total(),
-		listed(product+"ListServerGroupServers", version,
+		listed(product+"ListServerGroupServers",
 			func(r *struct{ Servers []ZonedServer }) *[]ZonedServer { return &r.Servers },
 			func(f *Facts) *[]ZonedServer { return &of(f).Servers },
 			func(j *judge, s *ZonedServer) { j.addr(s.ServerIp); j.within(s.Port, 0, 65535, "a port") }).both(),
-		listed(product+"GetListenerHealthStatus", version,
+		listed(product+"GetListenerHealthStatus",
 			func(r *struct{ ListenerHealthStatus []ZonedHealthStatus }) *[]ZonedHealthStatus {
 				return &r.ListenerHealthStatus
 			},

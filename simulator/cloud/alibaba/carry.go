@@ -486,13 +486,13 @@ func (x *crossing) fromInternet() cloud.End {
 			f := x.unread(describeInterfaces, g.VpcId, "the interface that has "+to.String())
 			return drop(f)
 		}
-		return x.translateTo(i, to, port, g.NatGatewayId, entry.ForwardEntryId, false)
+		return x.translateTo(i, to, port, g.NatGatewayId, entry.ForwardEntryId)
 	}
 	if t := x.behind(p.Dst); t != nil {
 		if t.public.fault != nil {
 			return drop(t.public.fault)
 		}
-		return x.translateTo(t.to, t.private, p.DstPort, t.to.NetworkInterfaceId, t.public.text, false)
+		return x.translateTo(t.to, t.private, p.DstPort, t.to.NetworkInterfaceId, t.public.text)
 	}
 	if e != nil {
 		if f := e.fault(); f != nil {
@@ -510,7 +510,7 @@ func (x *crossing) fromInternet() cloud.End {
 }
 
 // translateTo gives a packet the private address that it is for.
-func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rule string, inside bool) cloud.End {
+func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rule string) cloud.End {
 	p := x.Packet
 	before := cloud.TupleOf(p)
 	from := endpoint(p.Dst, p.DstPort)
@@ -521,7 +521,7 @@ func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rul
 	x.Sessions.Translate(at, before, p)
 	x.Translated("dnat", at, from, endpoint(p.Dst, p.DstPort), rule)
 	x.Step("nat", "destination is now "+endpoint(p.Dst, p.DstPort), rule)
-	return x.deliver(i, inside)
+	return x.deliver(i, false)
 }
 
 func endpoint(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }

@@ -19,7 +19,7 @@ func Files(f *Facts) (map[string][]byte, error) {
 		if a.name == "vpc.DescribeNetworkAcls" && f.Read[describeNetworkACL] {
 			continue // they are the same facts
 		}
-		body, _ := a.write(f)
+		body := a.write(f)
 		if a.name == describeNetworkACL {
 			body = aclAttributes(f.NetworkACLs)
 		}
