@@ -86,6 +86,10 @@ func (a action) total() action { a.counted = true; return a }
 // both marks an action of two products.
 func (a action) both() action { a.shared = true; return a }
 
+// apart makes an action, each of whose responses lists one item alone, write as many
+// responses.
+func (a action) apart(write func(*Facts) any) action { a.write = write; return a }
+
 // names of actions, as findings give them.
 const (
 	describeInstances      = "ecs.DescribeInstances"
@@ -220,7 +224,7 @@ var actions = append(append([]action{
 		func(r *struct{ NetworkAclAttribute NetworkACL }) *[]NetworkACL {
 			return &[]NetworkACL{r.NetworkAclAttribute}
 		},
-		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL),
+		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).apart(aclAttributes),
 	listed("vpc.DescribeNetworkAcls",
 		func(r *struct {
 			NetworkAcls struct{ NetworkAcl []NetworkACL }

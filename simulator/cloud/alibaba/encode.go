@@ -19,11 +19,7 @@ func Files(f *Facts) (map[string][]byte, error) {
 		if a.name == "vpc.DescribeNetworkAcls" && f.Read[describeNetworkACL] {
 			continue // they are the same facts
 		}
-		body := a.write(f)
-		if a.name == describeNetworkACL {
-			body = aclAttributes(f.NetworkACLs)
-		}
-		data, err := marshal(body)
+		data, err := marshal(a.write(f))
 		if err != nil {
 			return nil, fmt.Errorf("writing %s: %w", a.name, err)
 		}
@@ -54,11 +50,11 @@ func (a *action) file() string {
 }
 
 // aclAttributes is one response for each network ACL.
-func aclAttributes(list []NetworkACL) any {
+func aclAttributes(f *Facts) any {
 	type attribute struct{ NetworkAclAttribute NetworkACL }
-	responses := make([]attribute, len(list))
-	for i := range list {
-		responses[i].NetworkAclAttribute = list[i]
+	responses := make([]attribute, len(f.NetworkACLs))
+	for i := range f.NetworkACLs {
+		responses[i].NetworkAclAttribute = f.NetworkACLs[i]
 	}
 	return responses
 }
