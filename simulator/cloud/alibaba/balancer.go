@@ -57,7 +57,7 @@ type backend struct {
 	open   *verdict.Finding // its health was not read
 }
 
-func (b backend) text() string {
+func (b *backend) text() string {
 	ip := ""
 	if b.ip.IsValid() {
 		ip = " " + b.ip.String()
@@ -327,7 +327,7 @@ type balanced struct {
 	doubts   []verdict.Finding // what may stop it
 	warnings []verdict.Finding
 	listener *listener
-	backends []backend // those that new connections go to
+	backends []*backend // those that new connections go to
 	weights  []float64
 }
 
@@ -380,12 +380,11 @@ func (c *Cloud) balance(b *balancer, p *netstack.Packet) (out balanced) {
 // well and have a weight.
 func (c *Cloud) distribute(b *balancer, l *listener, p *netstack.Packet, out *balanced) {
 	code, at := codesOf[b.kind], where(b.id)
-	var evidence []string
 	var sick []verdict.Finding
 	total := 0.0
 	weighed := 0
-	for _, m := range l.backends {
-		evidence = append(evidence, m.text())
+	for i := range l.backends {
+		m := &l.backends[i]
 		if m.weight == 0 {
 			continue
 		}
@@ -399,6 +398,10 @@ func (c *Cloud) distribute(b *balancer, l *listener, p *netstack.Packet, out *ba
 		out.backends, total = append(out.backends, m), total+float64(m.weight)
 	}
 	if len(out.backends) == 0 {
+		var evidence []string
+		for i := range l.backends {
+			evidence = append(evidence, l.backends[i].text())
+		}
 		if len(sick) > 0 {
 			f := sick[0]
 			if len(sick) > 1 {

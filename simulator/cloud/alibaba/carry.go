@@ -569,7 +569,7 @@ func (x *crossing) toBalancer(b *balancer) cloud.End {
 	if m.open != nil && x.Doubt(*m.open) {
 		return stopped(*m.open)
 	}
-	to, addr, f := x.server(b, &m)
+	to, addr, f := x.server(b, m)
 	if f != nil {
 		return drop(f)
 	}
