@@ -47,6 +47,12 @@ type listener struct {
 	unmodelled  string // something else that decides
 }
 
+// accessEntry is one of an access control list.
+type accessEntry struct {
+	prefix netip.Prefix
+	text   string
+}
+
 // backend is a member of a server group.
 type backend struct {
 	server string // instance or interface
@@ -111,6 +117,14 @@ func (c *Cloud) compileBalancers() {
 		}
 		known, ok := defaults[b.id]
 		c.addListener(b, l, groups, known, ok, health[b.id])
+	}
+	c.access = make(map[string][]accessEntry, len(c.facts.AccessLists))
+	for _, l := range c.facts.AccessLists {
+		entries := make([]accessEntry, 0, len(l.AclEntrys.AclEntry))
+		for _, e := range l.AclEntrys.AclEntry {
+			entries = append(entries, accessEntry{prefixOf(e.AclEntryIP), e.AclEntryIP})
+		}
+		c.access[l.AclId] = entries
 	}
 	c.compileZoned("nlb", &c.facts.NLB)
 	c.compileZoned("alb", &c.facts.ALB)
@@ -433,20 +447,16 @@ func (c *Cloud) accessList(b *balancer, l *listener, client netip.Addr) *verdict
 	if l.aclType == "" {
 		return nil
 	}
-	lists := map[string]*AccessList{}
-	for i := range c.facts.AccessLists {
-		lists[c.facts.AccessLists[i].AclId] = &c.facts.AccessLists[i]
-	}
 	entries, listed := 0, ""
 	for _, id := range l.acl {
-		a := lists[id]
-		if a == nil {
+		list, known := c.access[id]
+		if !known {
 			return c.unread(describeAccessList, id, "access control list "+id)
 		}
-		for _, e := range a.AclEntrys.AclEntry {
-			entries++
-			if prefixOf(e.AclEntryIP).Contains(client) {
-				listed = id + ": " + e.AclEntryIP
+		entries += len(list)
+		for _, e := range list {
+			if e.prefix.Contains(client) {
+				listed = id + ": " + e.text
 			}
 		}
 	}

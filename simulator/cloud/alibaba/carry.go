@@ -184,17 +184,7 @@ func (x *crossing) outside(vpc string, addr netip.Addr) bool {
 	if addr.IsPrivate() || serviceRange.Contains(addr) || !addr.IsGlobalUnicast() {
 		return false
 	}
-	v := x.vpcs[vpc]
-	if v == nil {
-		return true
-	}
-	blocks := append([]string{v.CidrBlock, v.Ipv6CidrBlock}, v.SecondaryCidrBlocks.SecondaryCidrBlock...)
-	for _, s := range append(blocks, v.UserCidrs.UserCidr...) {
-		if prefixOf(s).Contains(addr) {
-			return false
-		}
-	}
-	return true
+	return !within(x.vpcs[vpc], addr)
 }
 
 // follow takes a packet to the next hop of a route entry.
@@ -459,7 +449,7 @@ func (x *crossing) fromInternet() cloud.End {
 		if e != nil && e.InstanceId != g.NatGatewayId {
 			continue
 		}
-		entry, to, port := g.forward(p)
+		entry, port := g.forward(p)
 		if entry == nil {
 			if e == nil {
 				continue
@@ -481,12 +471,12 @@ func (x *crossing) fromInternet() cloud.End {
 				return drop(f)
 			}
 		}
-		i := x.holder(g.VpcId, to)
+		i := x.holder(g.VpcId, entry.internal)
 		if i == nil {
-			f := x.unread(describeInterfaces, g.VpcId, "the interface that has "+to.String())
+			f := x.unread(describeInterfaces, g.VpcId, "the interface that has "+entry.internal.String())
 			return drop(f)
 		}
-		return x.translateTo(i, to, port, g.NatGatewayId, entry.ForwardEntryId)
+		return x.translateTo(i, entry.internal, port, g.NatGatewayId, entry.ForwardEntryId)
 	}
 	if t := x.behind(p.Dst); t != nil {
 		if t.public.fault != nil {

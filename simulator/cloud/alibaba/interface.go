@@ -20,7 +20,7 @@ type Cloud struct {
 	delegated  []*Interface // those with prefixes
 	groups     map[string]*group
 	lists      map[string][]netip.Prefix
-	vpcs       map[string]*VPC
+	vpcs       map[string][]netip.Prefix // the blocks of each
 	vswitches  map[string]*VSwitch
 	acls       map[string]*networkACL
 	tables     map[string]*routeTable // by id
@@ -31,7 +31,8 @@ type Cloud struct {
 	eips       map[netip.Addr]*EIP
 	eipOf      map[eipKey]*EIP
 	balancers  map[netip.Addr]*balancer
-	publics    map[netip.Addr]target // public addresses that are told by interfaces and instances alone
+	access     map[string][]accessEntry // lists of who may, or may not, use listeners
+	publics    map[netip.Addr]target    // public addresses that are told by interfaces and instances alone
 }
 
 // Interface is a network interface with its addresses.
@@ -51,7 +52,7 @@ func Compile(f *Facts) *Cloud {
 		primary:    make(map[string]*Interface, len(f.Instances)),
 		byMAC:      make(map[netstack.MAC]*Interface, len(f.Interfaces)),
 		byAddr:     make(map[netip.Addr][]*Interface, len(f.Interfaces)),
-		vpcs:       make(map[string]*VPC, len(f.VPCs)),
+		vpcs:       make(map[string][]netip.Prefix, len(f.VPCs)),
 		vswitches:  make(map[string]*VSwitch, len(f.VSwitches)),
 	}
 	for i := range f.Instances {
@@ -61,7 +62,7 @@ func Compile(f *Facts) *Cloud {
 		c.addInterface(&f.Interfaces[i])
 	}
 	for i := range f.VPCs {
-		c.vpcs[f.VPCs[i].VpcId] = &f.VPCs[i]
+		c.addVPC(&f.VPCs[i])
 	}
 	for i := range f.VSwitches {
 		c.vswitches[f.VSwitches[i].VSwitchId] = &f.VSwitches[i]
@@ -72,6 +73,14 @@ func Compile(f *Facts) *Cloud {
 	c.compileNAT()
 	c.compileBalancers()
 	return c
+}
+
+func (c *Cloud) addVPC(v *VPC) {
+	blocks := []netip.Prefix{prefixOf(v.CidrBlock), prefixOf(v.Ipv6CidrBlock)}
+	for _, s := range slices.Concat(v.SecondaryCidrBlocks.SecondaryCidrBlock, v.UserCidrs.UserCidr) {
+		blocks = append(blocks, prefixOf(s))
+	}
+	c.vpcs[v.VpcId] = blocks
 }
 
 func (c *Cloud) addInterface(n *NetworkInterface) {

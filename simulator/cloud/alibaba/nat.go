@@ -12,12 +12,18 @@ import (
 type natGateway struct {
 	*NATGateway
 	snat []snatEntry
-	dnat []*ForwardEntry
+	dnat []forwardEntry
 }
 
 type snatEntry struct {
 	*SNATEntry
 	source netip.Prefix
+}
+
+type forwardEntry struct {
+	*ForwardEntry
+	external, internal           netip.Addr
+	externalPorts, internalPorts portRange
 }
 
 // eipKey is what an EIP is bound to: an instance, an interface, a gateway, with the
@@ -61,7 +67,7 @@ func (c *Cloud) compileNAT() {
 	for i := range c.facts.ForwardEntries {
 		e := &c.facts.ForwardEntries[i]
 		if g := gateway(e.NatGatewayId, e.ForwardTableId); g != nil {
-			g.dnat = append(g.dnat, e)
+			g.dnat = append(g.dnat, forwardEntry{e, addrOf(e.ExternalIp), addrOf(e.InternalIp), portsOf(e.ExternalPort), portsOf(e.InternalPort)})
 		}
 	}
 	for i := range c.facts.EIPs {
@@ -200,9 +206,9 @@ func (c *Cloud) source(g *natGateway, private netip.Addr) public {
 	if f := g.fault(); f != nil {
 		return public{fault: f}
 	}
-	for _, e := range g.dnat {
-		if e.anyPort() && addrOf(e.InternalIp) == private && same(e.Status, "Available") {
-			return c.natAddress(g, addrOf(e.ExternalIp), e.ForwardEntryId)
+	for k := range g.dnat {
+		if e := &g.dnat[k]; e.internal == private && e.anyPort() && same(e.Status, "Available") {
+			return c.natAddress(g, e.external, e.ForwardEntryId)
 		}
 	}
 	var best *snatEntry
@@ -264,14 +270,15 @@ func (e *snatEntry) text() string {
 	return e.SnatEntryId + ": " + from + " as " + e.SnatIp + " " + e.Status
 }
 
-func (e *ForwardEntry) anyPort() bool { return same(e.ExternalPort, "any") }
+func (e *forwardEntry) anyPort() bool { return same(e.ExternalPort, "any") }
 
 // forward finds the DNAT entry for a packet to a public address of the gateway, and
-// where it leads: an entry for the port comes before one for all.
-func (g *natGateway) forward(p *netstack.Packet) (e *ForwardEntry, to netip.Addr, port uint16) {
+// the port it leads to: an entry for the port comes before one for all.
+func (g *natGateway) forward(p *netstack.Packet) (e *forwardEntry, port uint16) {
 	for _, all := range []bool{false, true} {
-		for _, e := range g.dnat {
-			if addrOf(e.ExternalIp) != p.Dst || e.anyPort() != all || !same(e.Status, "Available") {
+		for k := range g.dnat {
+			e := &g.dnat[k]
+			if e.external != p.Dst || e.anyPort() != all || !same(e.Status, "Available") {
 				continue
 			}
 			if !same(e.IpProtocol, "any") {
@@ -280,12 +287,12 @@ func (g *natGateway) forward(p *netstack.Packet) (e *ForwardEntry, to netip.Addr
 				}
 			}
 			if all {
-				return e, addrOf(e.InternalIp), p.DstPort
+				return e, p.DstPort
 			}
-			if outer := portsOf(e.ExternalPort); p.HasPorts() && outer.holds(p.DstPort) {
-				return e, addrOf(e.InternalIp), portsOf(e.InternalPort).first + p.DstPort - outer.first
+			if p.HasPorts() && e.externalPorts.holds(p.DstPort) {
+				return e, e.internalPorts.first + p.DstPort - e.externalPorts.first
 			}
 		}
 	}
-	return nil, netip.Addr{}, 0
+	return nil, 0
 }
