@@ -18,6 +18,7 @@ type Cloud struct {
 	byMAC      map[netstack.MAC]*Interface
 	byAddr     map[netip.Addr][]*Interface
 	delegated  []*Interface // those with prefixes
+	members    map[place]*Interface
 	groups     map[string]*group
 	lists      map[string][]netip.Prefix
 	vpcs       map[string][]netip.Prefix // the blocks of each
@@ -43,6 +44,12 @@ type Interface struct {
 	prefixes []netip.Prefix
 }
 
+// place is one on a trunk, which an interface of its own takes.
+type place struct {
+	trunk string
+	vlan  int
+}
+
 // Compile indexes the facts.
 func Compile(f *Facts) *Cloud {
 	c := &Cloud{
@@ -51,6 +58,7 @@ func Compile(f *Facts) *Cloud {
 		interfaces: make(map[string]*Interface, len(f.Interfaces)),
 		primary:    make(map[string]*Interface, len(f.Instances)),
 		byMAC:      make(map[netstack.MAC]*Interface, len(f.Interfaces)),
+		members:    map[place]*Interface{},
 		byAddr:     make(map[netip.Addr][]*Interface, len(f.Interfaces)),
 		vpcs:       make(map[string][]netip.Prefix, len(f.VPCs)),
 		vswitches:  make(map[string]*VSwitch, len(f.VSwitches)),
@@ -111,6 +119,9 @@ func (c *Cloud) addInterface(n *NetworkInterface) {
 		i.MAC = mac
 		c.byMAC[mac] = i
 	}
+	if a := &n.Attachment; a.TrunkNetworkInterfaceId != "" {
+		c.members[place{a.TrunkNetworkInterfaceId, int(a.DeviceIndex)}] = i
+	}
 	if same(n.Type, "Primary") {
 		c.primary[n.InstanceId] = i
 	}
@@ -140,10 +151,8 @@ func (c *Cloud) ByAddr(addr netip.Addr) *Interface {
 
 // Member is the interface that a VLAN on a trunk stands for.
 func (c *Cloud) Member(trunk string, vlan uint16) (cloud.Interface, bool) {
-	for _, i := range c.interfaces {
-		if a := &i.Attachment; a.TrunkNetworkInterfaceId == trunk && int(a.DeviceIndex) == int(vlan) {
-			return i.plain(), true
-		}
+	if i := c.members[place{trunk, int(vlan)}]; i != nil {
+		return i.plain(), true
 	}
 	return cloud.Interface{}, false
 }

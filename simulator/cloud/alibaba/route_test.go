@@ -192,3 +192,18 @@ func TestGroupsRememberConnectionsAndACLsDoNot(t *testing.T) {
 		t.Errorf("inside the vSwitch: %s", got.text())
 	}
 }
+
+func TestAVLANOnATrunkIsAnInterfaceOfItsOwn(t *testing.T) {
+	f := small()
+	f.Interfaces[2].Attachment.TrunkNetworkInterfaceId, f.Interfaces[2].Attachment.DeviceIndex = "eni-b", 7
+	c := Compile(f)
+	for _, q := range []struct {
+		trunk string
+		vlan  uint16
+		want  string
+	}{{"eni-b", 7, "eni-c"}, {"eni-b", 8, ""}, {"eni-a", 7, ""}} {
+		if got, ok := c.Member(q.trunk, q.vlan); got.ID != q.want || ok != (q.want != "") {
+			t.Errorf("VLAN %d of %s: %s, %v", q.vlan, q.trunk, got.ID, ok)
+		}
+	}
+}
