@@ -3,6 +3,7 @@ package alibaba
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/cloud"
@@ -98,11 +99,7 @@ func (x *crossing) fromInterface(i *Interface) cloud.End {
 	if x.outside(i.VpcId, p.Dst) {
 		return x.toInternet(i)
 	}
-	r := x.route(i.VpcId, i.VSwitchId, p.Dst)
-	if r.fault != nil {
-		return drop(x.returning(r.fault))
-	}
-	return x.follow(i, &r)
+	return x.follow(i)
 }
 
 // returning turns the fault of a reply's route into that of the way back.
@@ -119,11 +116,11 @@ func (x *crossing) returning(f *verdict.Finding) *verdict.Finding {
 // on the Internet.
 func (x *crossing) back(from *Interface) cloud.End {
 	for range maxHairpins {
-		if at, again := x.Sessions.Restore(x.Packet); again {
-			x.Step("cloud/session", "translate back", at)
-			continue
+		at, again := x.Sessions.Restore(x.Packet)
+		if !again {
+			break
 		}
-		break
+		x.Step("cloud/session", "translate back", at)
 	}
 	if to := x.holder(from.VpcId, x.Packet.Dst); to != nil {
 		return x.deliver(to, false)
@@ -131,11 +128,7 @@ func (x *crossing) back(from *Interface) cloud.End {
 	if x.outside(from.VpcId, x.Packet.Dst) {
 		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
 	}
-	r := x.route(from.VpcId, from.VSwitchId, x.Packet.Dst)
-	if r.fault != nil {
-		return drop(x.returning(r.fault))
-	}
-	return x.follow(from, &r)
+	return x.follow(from)
 }
 
 // pass asks the security groups of an interface.
@@ -187,13 +180,14 @@ func (x *crossing) outside(vpc string, addr netip.Addr) bool {
 	return !within(x.vpcs[vpc], addr)
 }
 
-// follow takes a packet to the next hop of a route entry.
-func (x *crossing) follow(i *Interface, r *routed) cloud.End {
+// follow takes a packet to the next hop of its route entry.
+func (x *crossing) follow(i *Interface) cloud.End {
 	p := x.Packet
-	h := r.hops[0]
-	if len(r.hops) > 1 {
-		h = r.hops[x.Choose("route "+r.entry.text(), weights(r.hops))]
+	r := x.route(i.VpcId, i.VSwitchId, p.Dst)
+	if r.fault != nil {
+		return drop(x.returning(r.fault))
 	}
+	h := x.nextHop(&r)
 	x.Step("route", h.text(), r.entry.text())
 	switch kindOf(h) {
 	case hopLocal:
@@ -217,18 +211,21 @@ func (x *crossing) follow(i *Interface, r *routed) cloud.End {
 	return drop(&f)
 }
 
+// nextHop chooses one of a route entry.
+func (x *crossing) nextHop(r *routed) NextHop {
+	if len(r.hops) == 1 {
+		return r.hops[0]
+	}
+	return r.hops[x.Choose("route "+r.entry.text(), weights(r.hops))]
+}
+
 // expect notes that a packet goes to an instance that has not got its destination.
 func (x *crossing) expect(to *Interface, h NextHop, e *routeEntry) {
 	if x.Home == nil {
 		return
 	}
 	homes := x.Home(x.Packet.Dst)
-	for _, id := range homes {
-		if id == to.InstanceId {
-			return
-		}
-	}
-	if len(homes) == 0 {
+	if len(homes) == 0 || slices.Contains(homes, to.InstanceId) {
 		return
 	}
 	f := verdict.NewFinding(verdict.CloudWrongNextHop, where(e.RouteTableId), []string{e.text()}, x.Packet.Dst, strings.Join(homes, " or "), h.NextHopId)
@@ -275,10 +272,8 @@ func (x *crossing) strangers(to *Interface) {
 		return
 	}
 	for _, id := range from.SecurityGroupIds.SecurityGroupId {
-		for _, other := range to.SecurityGroupIds.SecurityGroupId {
-			if id == other {
-				return
-			}
+		if slices.Contains(to.SecurityGroupIds.SecurityGroupId, id) {
+			return
 		}
 	}
 	x.Note(verdict.NewFinding(verdict.SecurityGroupMismatch, where(to.NetworkInterfaceId), []string{
@@ -306,10 +301,7 @@ func (x *crossing) toInternet(i *Interface) cloud.End {
 	if r.fault != nil {
 		return drop(r.fault)
 	}
-	h := r.hops[0]
-	if len(r.hops) > 1 {
-		h = r.hops[x.Choose("route "+r.entry.text(), weights(r.hops))]
-	}
+	h := x.nextHop(&r)
 	kind := kindOf(h)
 	if has && r.entry.prefix.Bits() == 0 {
 		if kind == hopNAT || kind == hopInternet {
@@ -407,10 +399,7 @@ func (x *crossing) exit(as public, at string) cloud.End {
 // behind is the interface, and its private address, that a public address stands for.
 func (c *Cloud) behind(addr netip.Addr) *target {
 	if e := c.eips[addr]; e != nil {
-		i := c.interfaces[e.InstanceId]
-		if i == nil {
-			i = c.primary[e.InstanceId]
-		}
+		i := c.named(e.InstanceId)
 		if i == nil || len(i.Addrs) == 0 {
 			return nil
 		}
@@ -621,10 +610,7 @@ func (x *crossing) balancerSource(b *balancer) netip.Addr {
 
 // server is the interface and address of a backend.
 func (x *crossing) server(b *balancer, m *backend) (*Interface, netip.Addr, *verdict.Finding) {
-	i := x.interfaces[m.server]
-	if i == nil {
-		i = x.primary[m.server]
-	}
+	i := x.named(m.server)
 	if i == nil && m.ip.IsValid() {
 		i = x.holder(b.vpc, m.ip)
 	}

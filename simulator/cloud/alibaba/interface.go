@@ -3,6 +3,7 @@ package alibaba
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/cloud"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -149,6 +150,14 @@ func (c *Cloud) ByAddr(addr netip.Addr) *Interface {
 	return nil
 }
 
+// named is an interface, or the primary one of an instance.
+func (c *Cloud) named(id string) *Interface {
+	if i := c.interfaces[id]; i != nil {
+		return i
+	}
+	return c.primary[id]
+}
+
 // Member is the interface that a VLAN on a trunk stands for.
 func (c *Cloud) Member(trunk string, vlan uint16) (cloud.Interface, bool) {
 	if i := c.members[place{trunk, int(vlan)}]; i != nil {
@@ -197,10 +206,5 @@ func (c *Cloud) missing(action, resource, why string) *verdict.Finding {
 
 // permission is the action of RAM that allows one of the API.
 func permission(action string) string {
-	for i, r := range action {
-		if r == '.' {
-			return action[:i] + ":" + action[i+1:]
-		}
-	}
-	return action
+	return strings.Replace(action, ".", ":", 1)
 }
