@@ -93,6 +93,11 @@ func (c *Cloud) addVPC(v *VPC) {
 }
 
 func (c *Cloud) addInterface(n *NetworkInterface) {
+	if n.InstanceId == "" && n.Attachment.InstanceId != "" {
+		attached := *n // the facts are the snapshot's
+		attached.InstanceId = n.Attachment.InstanceId
+		n = &attached
+	}
 	i := &Interface{NetworkInterface: n}
 	add := func(s string) {
 		if a := addrOf(s); a.IsValid() && !slices.Contains(i.Addrs, a) {
@@ -111,9 +116,6 @@ func (c *Cloud) addInterface(n *NetworkInterface) {
 	}
 	for _, p := range n.Ipv6PrefixSets.Ipv6PrefixSet {
 		i.prefixes = append(i.prefixes, prefixOf(p.Ipv6Prefix))
-	}
-	if n.InstanceId == "" {
-		n.InstanceId = n.Attachment.InstanceId
 	}
 	c.interfaces[n.NetworkInterfaceId] = i
 	if mac, ok := parseMAC(n.MacAddress); ok {

@@ -2,6 +2,7 @@ package alibaba
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -205,5 +206,15 @@ func TestAVLANOnATrunkIsAnInterfaceOfItsOwn(t *testing.T) {
 		if got, ok := c.Member(q.trunk, q.vlan); got.ID != q.want || ok != (q.want != "") {
 			t.Errorf("VLAN %d of %s: %s, %v", q.vlan, q.trunk, got.ID, ok)
 		}
+	}
+}
+
+func TestCompileLeavesTheFactsAlone(t *testing.T) {
+	f, again := small(), small()
+	for _, f := range []*Facts{f, again} {
+		f.Interfaces[0].InstanceId, f.Interfaces[0].Attachment.InstanceId = "", "i-a"
+	}
+	if c := Compile(f); c.interfaces["eni-a"].InstanceId != "i-a" || c.primary["i-a"] != c.interfaces["eni-a"] || !reflect.DeepEqual(f, again) {
+		t.Errorf("%+v", f.Interfaces[0])
 	}
 }
