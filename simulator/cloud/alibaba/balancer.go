@@ -101,14 +101,8 @@ func (c *Cloud) compileBalancers() {
 			c.balancers[addrOf(e.IpAddress)] = byID[e.InstanceId]
 		}
 	}
-	groups := map[string]*VServerGroup{}
-	for i := range c.facts.ServerGroups {
-		groups[c.facts.ServerGroups[i].VServerGroupId] = &c.facts.ServerGroups[i]
-	}
-	health := map[string]*HealthStatus{}
-	for i := range c.facts.Health {
-		health[c.facts.Health[i].LoadBalancerId] = &c.facts.Health[i]
-	}
+	groups := indexed(c.facts.ServerGroups, func(g *VServerGroup) string { return g.VServerGroupId })
+	health := indexed(c.facts.Health, func(h *HealthStatus) string { return h.LoadBalancerId })
 	for i := range c.facts.Listeners {
 		l := &c.facts.Listeners[i]
 		b := byID[l.LoadBalancerId]
@@ -250,10 +244,7 @@ func (c *Cloud) compileZoned(kind string, f *Balancers) {
 			}
 		}
 	}
-	groups := map[string]*ZonedServerGroup{}
-	for i := range f.ServerGroups {
-		groups[f.ServerGroups[i].ServerGroupId] = &f.ServerGroups[i]
-	}
+	groups := indexed(f.ServerGroups, func(g *ZonedServerGroup) string { return g.ServerGroupId })
 	servers := map[string][]ZonedServer{}
 	for _, s := range f.Servers {
 		servers[s.ServerGroupId] = append(servers[s.ServerGroupId], s)

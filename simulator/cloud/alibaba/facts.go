@@ -5,7 +5,7 @@
 // The facts are responses of the OpenAPI, of which the fields that decide
 // something are kept, under their names there: what names an account, an owner
 // or a key has no place in them. Decode reads them, Files writes them. Compile
-// indexes them; New does both for the walk.
+// indexes them for the walk.
 //
 // Read it in the order of a packet: interface.go (whose it is), securitygroup.go
 // and networkacl.go (what lets it out), route.go, nat.go and balancer.go (where it

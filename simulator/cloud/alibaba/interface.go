@@ -55,17 +55,14 @@ type place struct {
 func Compile(f *Facts) *Cloud {
 	c := &Cloud{
 		facts:      f,
-		instances:  make(map[string]*Instance, len(f.Instances)),
+		instances:  indexed(f.Instances, func(i *Instance) string { return i.InstanceId }),
 		interfaces: make(map[string]*Interface, len(f.Interfaces)),
 		primary:    make(map[string]*Interface, len(f.Instances)),
 		byMAC:      make(map[netstack.MAC]*Interface, len(f.Interfaces)),
 		members:    map[place]*Interface{},
 		byAddr:     make(map[netip.Addr][]*Interface, len(f.Interfaces)),
 		vpcs:       make(map[string][]netip.Prefix, len(f.VPCs)),
-		vswitches:  make(map[string]*VSwitch, len(f.VSwitches)),
-	}
-	for i := range f.Instances {
-		c.instances[f.Instances[i].InstanceId] = &f.Instances[i]
+		vswitches:  indexed(f.VSwitches, func(v *VSwitch) string { return v.VSwitchId }),
 	}
 	for i := range f.Interfaces {
 		c.addInterface(&f.Interfaces[i])
@@ -73,15 +70,21 @@ func Compile(f *Facts) *Cloud {
 	for i := range f.VPCs {
 		c.addVPC(&f.VPCs[i])
 	}
-	for i := range f.VSwitches {
-		c.vswitches[f.VSwitches[i].VSwitchId] = &f.VSwitches[i]
-	}
 	c.compileGroups()
 	c.compileACLs()
 	c.compileRoutes()
 	c.compileNAT()
 	c.compileBalancers()
 	return c
+}
+
+// indexed finds resources by their names.
+func indexed[T any](list []T, id func(*T) string) map[string]*T {
+	out := make(map[string]*T, len(list))
+	for i := range list {
+		out[id(&list[i])] = &list[i]
+	}
+	return out
 }
 
 func (c *Cloud) addVPC(v *VPC) {

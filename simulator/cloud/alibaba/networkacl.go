@@ -52,10 +52,7 @@ func (c *Cloud) aclAdmits(i *Interface, d direction, p *netstack.Packet) filtere
 	if acl == nil {
 		return filtered{open: c.unread(describeNetworkACL, v.NetworkAclId, "network ACL "+v.NetworkAclId)}
 	}
-	peer := p.Src
-	if d == egress {
-		peer = p.Dst
-	}
+	peer := d.peer(p)
 	var b ballot
 	for k := range acl.entries[d] {
 		e := &acl.entries[d][k]

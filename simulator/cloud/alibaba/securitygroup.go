@@ -25,6 +25,14 @@ func (d direction) String() string {
 	return "ingress"
 }
 
+// peer is the other end of a packet.
+func (d direction) peer(p *netstack.Packet) netip.Addr {
+	if d == egress {
+		return p.Dst
+	}
+	return p.Src
+}
+
 // group is a security group.
 type group struct {
 	id         string
@@ -147,10 +155,7 @@ type filtered struct {
 // comes before Accept. Then come the defaults. What a basic group whose members
 // may talk (InnerAccessPolicy) accepts, no rule drops.
 func (c *Cloud) groupsAdmit(i *Interface, d direction, p *netstack.Packet) filtered {
-	peer := p.Src
-	if d == egress {
-		peer = p.Dst
-	}
+	peer := d.peer(p)
 	ids := i.SecurityGroupIds.SecurityGroupId
 	who := strings.Join(ids, ", ")
 	var pool []*rule
