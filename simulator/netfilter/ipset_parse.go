@@ -414,7 +414,7 @@ func (s *ipset) parseValue(dim setDim, text string) ([]setValue, bool) {
 		n, err := strconv.ParseUint(text, 0, 32)
 		return []setValue{{bits: u128{lo: n & uint64(s.markMask)}}}, err == nil
 	case dimMAC:
-		m, ok := parseMAC(text)
+		m, ok := netstack.ParseMAC(text)
 		return []setValue{{bits: macBits(m)}}, ok
 	}
 	return nil, false
@@ -495,24 +495,6 @@ func (s *ipset) span(dim setDim, first, last u128) ([]setValue, bool) {
 		}
 		first = end.plus(1)
 	}
-}
-
-func parseMAC(text string) (netstack.MAC, bool) {
-	var m netstack.MAC
-	if len(text) != 17 {
-		return m, false
-	}
-	for i := range m {
-		if i > 0 && text[3*i-1] != ':' {
-			return m, false
-		}
-		b, err := strconv.ParseUint(text[3*i:3*i+2], 16, 8)
-		if err != nil {
-			return m, false
-		}
-		m[i] = byte(b)
-	}
-	return m, true
 }
 
 func macBits(m netstack.MAC) u128 {

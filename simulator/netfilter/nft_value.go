@@ -252,7 +252,7 @@ func (p *nftParser) scalarSpan(t nftType, n *jsonNode) (nftSpan, error) {
 			return single(u128{lo: uint64(v)}), nil
 		}
 	case nftMAC:
-		if m, ok := parseMAC(text); ok {
+		if m, ok := netstack.ParseMAC(text); ok {
 			return single(macBits(m)), nil
 		}
 		return nftSpan{}, p.errorf(n, "invalid MAC address")

@@ -388,10 +388,10 @@ func (p *frameParser) macMask(option string) (value, mask u128, err error) {
 		return value, mask, err
 	}
 	name, maskText, hasMask := strings.Cut(text, "/")
-	mac, ok := parseMAC(name)
+	mac, ok := netstack.ParseMAC(name)
 	bits := netstack.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	if ok && hasMask {
-		bits, ok = parseMAC(maskText)
+		bits, ok = netstack.ParseMAC(maskText)
 	}
 	if !ok {
 		return value, mask, p.errorf(text, "invalid hardware address or mask")

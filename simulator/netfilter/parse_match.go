@@ -727,7 +727,7 @@ func (fieldModule) option(r *ruleParser, name string, invert bool) (bool, error)
 		if err != nil {
 			return true, err
 		}
-		mac, ok := parseMAC(text)
+		mac, ok := netstack.ParseMAC(text)
 		if !ok {
 			return true, r.errorf(text, "invalid MAC address")
 		}

@@ -1,6 +1,9 @@
 package netstack
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
 
 // MAC is a link-layer address; the zero value means none.
 type MAC [6]byte
@@ -16,6 +19,25 @@ func (m MAC) String() string {
 		text[3*i], text[3*i+1] = digits[b>>4], digits[b&15]
 	}
 	return string(text[:])
+}
+
+// ParseMAC reads what String writes, in lower or upper case.
+func ParseMAC(text string) (MAC, bool) {
+	var m MAC
+	if len(text) != 3*len(m)-1 {
+		return m, false
+	}
+	for i := range m {
+		if i > 0 && text[3*i-1] != ':' {
+			return MAC{}, false
+		}
+		b, err := strconv.ParseUint(text[3*i:3*i+2], 16, 8)
+		if err != nil {
+			return MAC{}, false
+		}
+		m[i] = byte(b)
+	}
+	return m, true
 }
 
 // LinkFlags are the IFF_* flags that matter to a packet.

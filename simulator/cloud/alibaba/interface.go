@@ -121,7 +121,7 @@ func (c *Cloud) addInterface(n *NetworkInterface) {
 		i.prefixes = append(i.prefixes, prefixOf(p.Ipv6Prefix))
 	}
 	c.interfaces[n.NetworkInterfaceId] = i
-	if mac, ok := parseMAC(n.MacAddress); ok {
+	if mac, ok := netstack.ParseMAC(n.MacAddress); ok {
 		i.MAC = mac
 		c.byMAC[mac] = i
 	}

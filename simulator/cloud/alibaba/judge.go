@@ -46,7 +46,7 @@ func (j *judge) mac(s string) {
 	if s == "" {
 		return
 	}
-	if _, ok := parseMAC(s); !ok {
+	if _, ok := netstack.ParseMAC(s); !ok {
 		j.fail(s, "a MAC address")
 	}
 }
@@ -103,20 +103,4 @@ func portsOf(s string) portRange {
 	}
 	r, _ := parsePorts(s)
 	return r
-}
-
-// parseMAC reads "00:16:3e:0a:0b:0c".
-func parseMAC(s string) (mac netstack.MAC, ok bool) {
-	parts := strings.Split(s, ":")
-	if len(parts) != len(mac) {
-		return mac, false
-	}
-	for i, part := range parts {
-		v, err := strconv.ParseUint(part, 16, 8)
-		if err != nil || len(part) != 2 {
-			return netstack.MAC{}, false
-		}
-		mac[i] = byte(v)
-	}
-	return mac, true
 }
