@@ -193,11 +193,8 @@ func (c *conversation) request() (mtu int, ok bool) {
 
 // clientMSS is the segment size that the client announces.
 func (c *conversation) clientMSS() uint16 {
-	if c.flow.cloud {
-		return uint16(internetMTU - tcpHeaders(c.flow.packet.Family()))
-	}
 	if c.flow.from == nil {
-		return uint16(c.flow.via.Link.MTU - tcpHeaders(c.flow.packet.Family()))
+		return uint16(c.clientMTU() - tcpHeaders(c.flow.packet.Family()))
 	}
 	return c.flow.from.mssOf(&c.flow.packet)
 }

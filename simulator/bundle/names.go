@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"encoding/json"
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -50,8 +49,7 @@ func writeNames(all []resolver.Answer) ([]byte, error) {
 	for _, a := range all {
 		list = append(list, answerJSON{a.Namespace, a.Server, a.Name, a.Status, a.Addresses, a.Detail})
 	}
-	data, err := json.MarshalIndent(list, "", "  ")
-	return append(data, '\n'), err
+	return indented(list)
 }
 
 // readResolvConf and readHosts keep the files as they are, once they are known to
