@@ -3,7 +3,6 @@ package confirm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -12,16 +11,14 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 func TestMain(m *testing.M) {
-	if lab.IsListener() {
-		fmt.Fprintln(os.Stderr, lab.ServeListener())
-		os.Exit(1)
-	}
+	lab.ServeIfListener()
 	os.Exit(m.Run())
 }
 
@@ -36,23 +33,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make network namespaces")
-	}
-	ctx := t.Context()
-	options := lab.Options{Prefix: "plconf"}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-			t.Error(err)
-		}
-	})
+	l := against.StartLab(t, lab.Options{Prefix: "plconf"})
 	w := &world{Lab: l, collector: collector.New(collector.Options{Namespaces: []string{l.Prefix + "-*"}, ManifestDir: l.ClusterDir()})}
 	w.Confirmer = New(Here(w.collector.Inside))
 	w.Timeout = 900 * time.Millisecond // the lab's neighbours are given up on after 300

@@ -4,48 +4,27 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // serveAsListener makes this process a listener of a lab, if it was started as one.
-func serveAsListener() {
-	if lab.IsListener() {
-		fmt.Fprintln(os.Stderr, lab.ServeListener())
-		os.Exit(1)
-	}
-}
+func serveAsListener() { lab.ServeIfListener() }
 
 // TestConfirming asks a daemon that serves a lab, as a client of its API does, for real probes: first where all is as it was
 // collected, then where something was changed behind the back of a collector that does not look any more.
 func TestConfirming(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make network namespaces")
-	}
 	ctx := t.Context()
-	options := lab.Options{Prefix: "plexpo"}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-			t.Error(err)
-		}
-	})
+	l := against.StartLab(t, lab.Options{Prefix: "plexpo"})
 	d, _ := newDaemon(t, Options{ConfigFile: configFile(t, `
 collector: {namespaces: ["plexpo-*"], manifests: `+l.ClusterDir()+`, maxAge: 0s}
 confirm: {timeout: 900ms}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -95,24 +95,9 @@ func reports(t *testing.T, text []byte) []verdict.Report {
 // twice: for a live diagnosis, and for a bundle that is diagnosed without root
 // and without the lab. Only the times may differ.
 func TestABundleDiagnosedElsewhereGivesTheReportsOfTheLiveState(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make network namespaces")
-	}
 	ctx := t.Context()
 	const prefix = "plelse"
-	options := lab.Options{Prefix: prefix}
-	if err := lab.Down(ctx, options); err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-			t.Error(err)
-		}
-	})
+	l := against.StartLab(t, lab.Options{Prefix: prefix})
 	for _, fault := range []string{"network-policy", "mtu-black-hole"} {
 		if err := l.Break(ctx, fault); err != nil {
 			t.Fatal(err)

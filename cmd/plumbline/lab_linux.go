@@ -15,12 +15,7 @@ import (
 const statusNotFound = 127
 
 // interceptListener turns this process into a listener of the lab if it was started as one.
-func interceptListener() {
-	if lab.IsListener() {
-		fmt.Fprintln(os.Stderr, "plumbline:", lab.ServeListener())
-		os.Exit(statusError)
-	}
-}
+func interceptListener() { lab.ServeIfListener() }
 
 func newLabCommand() *cobra.Command {
 	var prefix string

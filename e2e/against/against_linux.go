@@ -3,7 +3,9 @@ package against
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -14,6 +16,29 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
+
+// StartLab builds a lab for a test, and takes it down after it. Without root the test is skipped. The test's package
+// calls lab.ServeIfListener first of all.
+func StartLab(t testing.TB, options lab.Options) *lab.Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes network namespaces")
+	}
+	ctx := t.Context()
+	if err := lab.Down(ctx, options); err != nil { // what a crash has left
+		t.Fatal(err)
+	}
+	l, err := lab.Up(ctx, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
 
 // Collect reads the state of namespaces; any part that cannot be read fails the test.
 func Collect(t testing.TB, o collector.Options) *simulator.Snapshot {

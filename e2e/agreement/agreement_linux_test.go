@@ -30,13 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if lab.IsListener() {
-		if err := lab.ServeListener(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
+	lab.ServeIfListener()
 	// Labs wait more than they compute.
 	flag.Parse()
 	if p := flag.Lookup("test.parallel"); p != nil && p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
@@ -52,9 +46,6 @@ const prefix = "plsim"
 
 func startLab(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
-	}
 	spec, err := lab.DefaultSpec()
 	if err != nil {
 		t.Fatal(err)
@@ -62,23 +53,12 @@ func startLab(t *testing.T, name string, change func(*lab.Spec)) *lab.Lab {
 	if change != nil {
 		change(spec)
 	}
-	ctx := t.Context()
 	options := lab.Options{Prefix: prefix + name, Spec: spec}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := against.StartLab(t, options)
 	t.Cleanup(func() {
 		// A collector of another test may be looking into these namespaces just now.
-		err := lab.Down(context.WithoutCancel(ctx), options)
-		for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); {
-			err = lab.Down(context.WithoutCancel(ctx), options)
-		}
-		if err != nil {
-			t.Error(err)
+		ctx := context.WithoutCancel(t.Context())
+		for deadline := time.Now().Add(10 * time.Second); lab.Down(ctx, options) != nil && time.Now().Before(deadline); {
 		}
 	})
 	return l

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
@@ -30,35 +31,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if lab.IsListener() {
-		if err := lab.ServeListener(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
+	lab.ServeIfListener()
 	os.Exit(m.Run())
 }
 
 func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
-	}
-	ctx, options := t.Context(), lab.Options{Prefix: prefix}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
+	return against.StartLab(t, lab.Options{Prefix: prefix})
 }
 
 // fabric is the place between the nodes, beside whose names it is used.

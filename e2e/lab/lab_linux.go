@@ -24,7 +24,7 @@ type Options struct {
 	Prefix string
 	// Spec is what to build. Default: DefaultSpec.
 	Spec *Spec
-	// Executable is the program that becomes a listener (see IsListener). Default: this one.
+	// Executable is the program that becomes a listener (see ServeIfListener). Default: this one.
 	Executable string
 
 	// step is called before each step of Up: tests fail or die there.

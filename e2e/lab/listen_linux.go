@@ -27,19 +27,18 @@ const (
 	readyFD = 3
 )
 
-// IsListener reports whether this process was started to be a listener. The main function, or TestMain, of a program
-// that calls Up must ask before it does anything else, and call ServeListener.
-func IsListener() bool {
-	return len(os.Args) > 2 && os.Args[1] == listenCommand && os.Args[2] == listenVerb
-}
-
-// ServeListener serves a pod's ports as the arguments of this process say. It returns only on failure.
-func ServeListener() error {
-	err := serve(os.Args[3:])
+// ServeIfListener serves a pod's ports as the arguments of this process say, if it was started to be a listener, and does
+// not return then. The main function, or TestMain, of a program that calls Up must call it before it does anything else.
+func ServeIfListener() {
+	if len(os.Args) < 3 || os.Args[1] != listenCommand || os.Args[2] != listenVerb {
+		return
+	}
+	err := serve(os.Args[3:]) // it returns only on failure
 	if ready := os.NewFile(readyFD, "ready"); ready != nil && err != nil {
 		fmt.Fprintln(ready, err)
 	}
-	return err
+	fmt.Fprintln(os.Stderr, "plumbline:", err)
+	os.Exit(1)
 }
 
 // listenArgs begins the arguments of a listener: prefix and pod are there for Down, and for people who read ps.

@@ -1,16 +1,12 @@
 package lab
 
 import (
-	"fmt"
 	"os"
 	"testing"
 )
 
 func TestMain(m *testing.M) {
-	if IsListener() {
-		fmt.Fprintln(os.Stderr, ServeListener())
-		os.Exit(1)
-	}
+	ServeIfListener()
 	if os.Getenv(upAndHang) != "" {
 		hang()
 		os.Exit(1)

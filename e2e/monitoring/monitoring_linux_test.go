@@ -2,7 +2,6 @@ package monitoring
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/dashboards"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
@@ -92,19 +92,7 @@ func build(t *testing.T) *world {
 		t.Fatalf("build plumbline: %v\n%s", err, out)
 	}
 
-	opts := lab.Options{Prefix: labPrefix, Executable: binary}
-	if err := lab.Down(t.Context(), opts); err != nil { // what a killed test left behind
-		t.Fatal(err)
-	}
-	l, err := lab.Up(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.Background(), opts); err != nil {
-			t.Error(err)
-		}
-	})
+	l := against.StartLab(t, lab.Options{Prefix: labPrefix, Executable: binary})
 
 	w := &world{lab: l, daemon: freeAddress(t)}
 	config := writeFile(t, "plumbline.yaml", fmt.Sprintf(configuration, labPrefix, l.ClusterDir()))

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/plumbline-net/plumbline/confirm"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -34,35 +35,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if lab.IsListener() {
-		if err := lab.ServeListener(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
+	lab.ServeIfListener()
 	goleak.VerifyTestMain(m)
 }
 
 func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
-	}
-	ctx, options := t.Context(), lab.Options{Prefix: prefix}
-	if err := lab.Down(ctx, options); err != nil { // what a crash has left
-		t.Fatal(err)
-	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
+	return against.StartLab(t, lab.Options{Prefix: prefix})
 }
 
 // start runs a daemon with a configuration, until the test ends or stop is called.
