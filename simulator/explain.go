@@ -51,8 +51,12 @@ func (e *explainer) explainPath(p *verdict.Path) {
 		}
 	}
 	if f, ok := e.elsewhere(p, dst); ok {
-		p.Verdict = verdict.Unreachable
-		last = append([]verdict.Finding{f}, last...)
+		if p.Delivered {
+			p.Verdict = verdict.Unreachable
+			last = append([]verdict.Finding{f}, last...)
+		} else { // that nobody listens there is no wonder
+			first = append(first, f)
+		}
 	}
 	for _, f := range e.objectFindings(dst) {
 		if failed && explains(f.Code, p.Findings) {
@@ -406,7 +410,7 @@ func (e *explainer) notePolicy(result *cluster.PolicyResult) {
 // elsewhere says whether the packet was taken by something other than what was
 // asked for.
 func (e *explainer) elsewhere(p *verdict.Path, dst netip.Addr) (verdict.Finding, bool) {
-	if !p.Delivered || p.Destination.Namespace == "" {
+	if p.Destination.Namespace == "" {
 		return verdict.Finding{}, false
 	}
 	at := e.w.byName[p.Destination.Namespace]

@@ -455,6 +455,8 @@ var scenarios = []scenario{
 		node-2 nft add table {nft} back
 		node-2 nft add chain {nft} back c { type filter hook prerouting priority -300 ; }
 		node-2 nft add rule {nft} back c iifname eth0 fib saddr . iif oif missing drop`},
+	{name: "the client's node has the server's address too", to: far, reason: verdict.DeliveredElsewhere, change: `
+		node-1 {ip} addr add {shop/api-1} dev lo`},
 	{name: "the server has the client's address too", to: far, only: netstack.IPv4, reason: verdict.MartianSource, change: `
 		shop/api-1 ip addr add {shop/web-0}/32 dev lo`},
 	{name: "the node has the client's address too, and would take local sources", to: far, only: netstack.IPv4, reason: verdict.DeliveredElsewhere, change: `
