@@ -222,6 +222,9 @@ var actions = append(append([]action{
 		func(j *judge, e *EIP) { j.addr(e.IpAddress, e.PrivateIpAddress) }).total(),
 	listed(describeNetworkACL,
 		func(r *struct{ NetworkAclAttribute NetworkACL }) *[]NetworkACL {
+			if r.NetworkAclAttribute.NetworkAclId == "" {
+				return new([]NetworkACL) // an error
+			}
 			return &[]NetworkACL{r.NetworkAclAttribute}
 		},
 		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).apart(aclAttributes),

@@ -359,7 +359,7 @@ func (c *Cloud) balance(b *balancer, p *netstack.Packet) (out balanced) {
 		if f := c.missing(b.listListeners(), b.id, "which listeners load balancer "+b.id+" has"); f != nil {
 			return balanced{fault: f}
 		}
-		f := verdict.NewFinding(code.noListener, at, b.describe(), fmt.Sprintf("%d/%s", p.DstPort, protocolName(p)), b.id)
+		f := verdict.NewFinding(code.noListener, at, b.describe(), fmt.Sprintf("%d/%s", p.DstPort, netstack.ProtocolName(p.Protocol)), b.id)
 		return stop(f)
 	}
 	if !same(l.status, "running") {
@@ -520,11 +520,4 @@ func (b *balancer) listListeners() string {
 		return describeListeners
 	}
 	return b.kind + ".ListListeners"
-}
-
-func protocolName(p *netstack.Packet) string {
-	if p.Protocol == netstack.ProtoUDP {
-		return "udp"
-	}
-	return "tcp"
 }

@@ -142,6 +142,15 @@ func TestWhatIsMissingOfAnActionIsNoticed(t *testing.T) {
 	}
 }
 
+// What is refused for network ACLs, whose response has one of them and no list, is
+// refused all the same.
+func TestARefusedNetworkACLIsNotRead(t *testing.T) {
+	f := decode(t, "vpc.DescribeNetworkAclAttributes.json", `{"Code": "Forbidden.RAM", "RequestId": "R"}`)
+	if f.Read[describeNetworkACL] || f.Failed[describeNetworkACL] != "Forbidden.RAM" || len(f.NetworkACLs) != 0 {
+		t.Errorf("read %v, failed %q, %d ACLs", f.Read[describeNetworkACL], f.Failed[describeNetworkACL], len(f.NetworkACLs))
+	}
+}
+
 func TestAnActionThatToldNothingIsReadBack(t *testing.T) {
 	f := readAll(new(Facts))
 	files, err := Files(f)
