@@ -56,18 +56,23 @@ func (c *confirmation) confirm(ctx context.Context, v *view, report *verdict.Rep
 		Send: c.send, Limit: c.limit, Timeout: c.config().Confirm.Timeout,
 		Took: func(d time.Duration) { c.phase.Observe(d.Seconds()) },
 	}
-	return confirmer.Confirm(ctx, v, report, func(ctx context.Context) (confirm.Subject, error) {
-		asked := time.Now()
-		fresh, err := c.network.view(ctx, asked)
-		switch {
-		case err != nil:
-			return nil, err
-		case fresh.began.Before(asked):
-			_, err := c.network.newest()
-			return nil, err
-		}
+	return confirmer.Confirm(ctx, v, report, c.again)
+}
+
+// again is a view of what was collected after now. The error says why there is none.
+func (c *confirmation) again(ctx context.Context) (confirm.Subject, error) {
+	asked := time.Now()
+	fresh, err := c.network.view(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	if !fresh.began.Before(asked) {
 		return fresh, nil
-	})
+	}
+	if _, err := c.network.newest(); err != nil {
+		return nil, err
+	}
+	return nil, errors.New("what was collected is older than the probe")
 }
 
 // ofRun is confirm for a run of a schedule.

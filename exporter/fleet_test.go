@@ -122,3 +122,16 @@ func TestAgentsAreFoundAmongPods(t *testing.T) {
 		t.Errorf("nothing is to be found, and got %v", got)
 	}
 }
+
+// A collection that yields what is older than the probe is none that a probe can be held against.
+func TestStateFromBeforeAProbeIsNotCollectedAgain(t *testing.T) {
+	n := newNetwork(func(context.Context, time.Duration) (*simulator.Snapshot, error) {
+		return &simulator.Snapshot{Taken: time.Now().Add(-time.Hour)}, nil
+	}, false, slog.New(slog.DiscardHandler), newMetrics().phases)
+	n.fromAgents = true
+	t.Cleanup(n.close)
+	subject, err := (&confirmation{network: n}).again(t.Context())
+	if subject != nil || err == nil || err.Error() != "what was collected is older than the probe" {
+		t.Errorf("%v, error %v", subject, err)
+	}
+}

@@ -95,7 +95,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
-	h.Set(AgeHeader, strconv.FormatFloat(max(0, time.Since(began).Seconds()), 'f', 3, 64))
+	h.Set(AgeHeader, strconv.FormatFloat(max(0, time.Since(began).Seconds()), 'f', -1, 64)) // rounded up, it might be from before it was asked for
 	h.Set("ETag", g.etag)
 	if r.Header.Get("If-None-Match") == g.etag {
 		w.WriteHeader(http.StatusNotModified)

@@ -293,3 +293,28 @@ func TestAnAgentWithoutStateSaysSo(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// What was collected because it was asked for is not said to be older than the question.
+func TestAgesAreNotRoundedUp(t *testing.T) {
+	c := newTestClient(t)
+	var began time.Time
+	server := httptest.NewServer(NewServer("node-1", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+		began = time.Now().Add(-600 * time.Microsecond)
+		return sample(t), began, nil
+	}, slog.New(slog.DiscardHandler)))
+	defer server.Close()
+	url, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state *State
+	for range 100 {
+		f, err := c.Fetch(t.Context(), url, 0, state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state = f.State; f.Taken.Before(began) {
+			t.Fatalf("state of %s is said to be of %s", began, f.Taken)
+		}
+	}
+}
