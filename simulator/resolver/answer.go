@@ -1,10 +1,6 @@
 package resolver
 
-import (
-	"cmp"
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // Question is a name that a resolver asks a name server for, from a network
 // namespace. Both address records are meant, A and AAAA: a resolver asks for
@@ -13,11 +9,6 @@ type Question struct {
 	Namespace string // network namespace of the resolver
 	Server    netip.Addr
 	Name      string // in lower case, without a final dot
-}
-
-// Compare orders questions.
-func (q Question) Compare(other Question) int {
-	return cmp.Or(cmp.Compare(q.Namespace, other.Namespace), q.Server.Compare(other.Server), cmp.Compare(q.Name, other.Name))
 }
 
 // Status is what became of a question.
@@ -54,16 +45,4 @@ func AnswersOf(list []Answer) Answers {
 		known[a.Question] = a
 	}
 	return known
-}
-
-// Merge returns the answers of both lists, those of more where both have one,
-// sorted by question.
-func Merge(list, more []Answer) []Answer {
-	known := AnswersOf(append(slices.Clone(list), more...))
-	merged := make([]Answer, 0, len(known))
-	for _, a := range known {
-		merged = append(merged, a)
-	}
-	slices.SortFunc(merged, func(a, b Answer) int { return a.Compare(b.Question) })
-	return merged
 }
