@@ -79,7 +79,7 @@ func (kindnet) expect(p *place) []Expectation {
 		}
 		return p.route([]wanted{{dst: p.dst.String(), dev: join.Outside.Name, more: "scope host"}})
 	}
-	if on := p.view.Daemons[p.name]; on == nil || on[kindnetAt] == "" {
+	if p.view.Daemons[p.name][kindnetAt] == "" {
 		return nil // ptp does not care for other nodes
 	}
 	peer, known := p.view.Cluster.Node(p.to.Node)

@@ -95,7 +95,7 @@ const (
 var plugins = [count]plugin{flannel{}, calico{}, kindnetAt: kindnet{}, 3: terway{}}
 
 // Daemons are the agents of plugins, by node and plugin.
-type Daemons map[string]*[count]string
+type Daemons map[string][count]string
 
 // FindDaemons finds the agents of plugins among pods. They have the network of
 // their node: without that, a label is only a name.
@@ -107,13 +107,11 @@ func FindDaemons(pods []corev1.Pod) Daemons {
 			continue
 		}
 		for k, known := range plugins {
-			if !known.daemon(pod.Labels) {
-				continue
+			if known.daemon(pod.Labels) {
+				on := found[pod.Spec.NodeName]
+				on[k] = pod.Namespace + "/" + pod.Name
+				found[pod.Spec.NodeName] = on
 			}
-			if found[pod.Spec.NodeName] == nil {
-				found[pod.Spec.NodeName] = new([count]string)
-			}
-			found[pod.Spec.NodeName][k] = pod.Namespace + "/" + pod.Name
 		}
 	}
 	return found
@@ -192,16 +190,13 @@ func (v *View) Differences(at *netstack.Namespace, src, dst netip.Addr) []Differ
 	}
 	var candidates [2][]candidate // with an agent, and without
 	for k, known := range plugins {
-		agent, group := "", 1
-		if on := v.Daemons[p.name]; on != nil && on[k] != "" {
-			agent, group = on[k], 0
-		}
+		agent, group := v.Daemons[p.name][k], 1
 		name, by := known.recognise(p, agent)
 		if name == "" {
 			continue
 		}
 		if agent != "" {
-			by = append([]string{"pod " + agent}, by...)
+			group, by = 0, append([]string{"pod " + agent}, by...)
 		}
 		var c candidate
 		for _, e := range known.expect(p) {
@@ -233,25 +228,6 @@ func (v *View) Differences(at *netstack.Namespace, src, dst netip.Addr) []Differ
 		return nil
 	}
 	return best.missing
-}
-
-// Recognised says which plugins something speaks for at a namespace's node.
-func (v *View) Recognised(at *netstack.Namespace) []string {
-	p := v.place(at, netip.Addr{}, netip.IPv4Unspecified())
-	if p == nil {
-		return nil
-	}
-	var names []string
-	for k, known := range plugins {
-		agent := ""
-		if on := v.Daemons[p.name]; on != nil {
-			agent = on[k]
-		}
-		if name, _ := known.recognise(p, agent); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // port is the pair of devices by which a pod's address is reached on its node.

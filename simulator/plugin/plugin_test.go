@@ -225,7 +225,7 @@ func TestPluginsAreRecognisedByTheirState(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := parse(t, nodes+c.state)
-			if got := v.Recognised(v.Node("a")); !slices.Equal(got, c.want) {
+			if got := v.recognised(v.Node("a")); !slices.Equal(got, c.want) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})

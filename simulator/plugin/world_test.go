@@ -150,6 +150,17 @@ func parse(t *testing.T, text string) *View {
 	}
 }
 
+// recognised are the plugins that something speaks for at a namespace's node.
+func (v *View) recognised(at *netstack.Namespace) (names []string) {
+	p := v.place(at, netip.Addr{}, netip.IPv4Unspecified())
+	for k, known := range plugins {
+		if name, _ := known.recognise(p, v.Daemons[p.name][k]); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func parseRoute(t *testing.T, f []string, options map[string]string) netstack.Route {
 	t.Helper()
 	r := netstack.Route{Type: netstack.RouteUnicast, Table: netstack.TableMain, Protocol: 3}
