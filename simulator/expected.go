@@ -143,10 +143,8 @@ func (w *World) arrived(l *leg, e *end) string {
 // pluginFinding is a finding about a difference.
 func pluginFinding(h *host, d *plugin.Difference, dst netip.Addr) verdict.Finding {
 	switch d.Kind {
-	case plugin.Forwarding:
-		return verdict.NewFindingf(verdict.VXLANPeerMissing, h.where(d.Dev), nil, "no fdb/neigh entry for %s on %s of %s as it should be: %s", d.Of, d.Dev, h, d.Sentence())
-	case plugin.Neighbour, plugin.Setting:
-		if link := h.links[d.Dev]; link != nil && link.VXLAN != nil {
+	case plugin.Forwarding, plugin.Neighbour, plugin.Setting:
+		if link := h.links[d.Dev]; d.Kind == plugin.Forwarding || link != nil && link.VXLAN != nil {
 			return verdict.NewFindingf(verdict.VXLANPeerMissing, h.where(d.Dev), nil, "no fdb/neigh entry for %s on %s of %s as it should be: %s", d.Of, d.Dev, h, d.Sentence())
 		}
 		return verdict.NewFindingf(verdict.NeighbourFailed, h.where(d.Dev), nil, "neighbour %s unresolved on %s of %s: %s", d.Of, d.Dev, h, d.Sentence())
