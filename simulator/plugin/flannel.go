@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -105,7 +104,7 @@ func (p *place) lease(node *cluster.Node) (lease, bool) {
 		VtepMAC string
 	}
 	if json.Unmarshal([]byte(annotation(node, data)), &told) == nil {
-		l.mac = parseMAC(told.VtepMAC)
+		l.mac, _ = netstack.ParseMAC(told.VtepMAC)
 		if told.VNI != 0 {
 			l.vni = told.VNI
 		}
@@ -114,14 +113,6 @@ func (p *place) lease(node *cluster.Node) (lease, bool) {
 		l.mac, l.vni = dev.MAC, dev.VXLAN.VNI
 	}
 	return l, l.subnet.IsValid() && l.public.IsValid()
-}
-
-func parseMAC(text string) (mac netstack.MAC) {
-	var b [6]byte
-	if n, err := fmt.Sscanf(strings.ToLower(text), "%02x:%02x:%02x:%02x:%02x:%02x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]); err == nil && n == 6 {
-		mac = b
-	}
-	return mac
 }
 
 func (flannel) expect(p *place) []Expectation {

@@ -96,7 +96,7 @@ func parse(t *testing.T, text string) *View {
 				}
 			}
 		case "link":
-			l := netstack.Link{Name: f[2], Index: len(ns.Links) + 1, Kind: options["kind"], MAC: parseMAC(options["mac"]), Flags: netstack.FlagUp}
+			l := netstack.Link{Name: f[2], Index: len(ns.Links) + 1, Kind: options["kind"], MAC: macOf(options["mac"]), Flags: netstack.FlagUp}
 			if slices.Contains(f, "down") {
 				l.Flags = 0
 			}
@@ -120,9 +120,9 @@ func parse(t *testing.T, text string) *View {
 		case "route":
 			ns.Routes = append(ns.Routes, parseRoute(t, f[2:], options))
 		case "neigh":
-			ns.Neighbours = append(ns.Neighbours, netstack.Neighbour{Dev: options["dev"], IP: netip.MustParseAddr(f[2]), MAC: parseMAC(options["lladdr"]), State: netstack.NUDPermanent})
+			ns.Neighbours = append(ns.Neighbours, netstack.Neighbour{Dev: options["dev"], IP: netip.MustParseAddr(f[2]), MAC: macOf(options["lladdr"]), State: netstack.NUDPermanent})
 		case "fdb":
-			ns.FDB = append(ns.FDB, netstack.FDBEntry{Dev: options["dev"], MAC: parseMAC(f[2]), Dst: netip.MustParseAddr(options["dst"])})
+			ns.FDB = append(ns.FDB, netstack.FDBEntry{Dev: options["dev"], MAC: macOf(f[2]), Dst: netip.MustParseAddr(options["dst"])})
 		case "rule":
 			r := netstack.Rule{Family: netstack.IPv4, Action: netstack.RuleLookup, Table: netstack.TableMain, Priority: uint32(number(t, f[2]))}
 			if options["lookup"] != "main" {
@@ -159,6 +159,11 @@ func (v *View) recognised(at *netstack.Namespace) (names []string) {
 		}
 	}
 	return names
+}
+
+func macOf(text string) netstack.MAC {
+	mac, _ := netstack.ParseMAC(text)
+	return mac
 }
 
 func parseRoute(t *testing.T, f []string, options map[string]string) netstack.Route {
