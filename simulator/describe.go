@@ -44,8 +44,6 @@ func linkEvidence(l *netstack.Link) []string {
 	return []string{fmt.Sprintf("%d: %s: %s, operstate %s, mtu %d", l.Index, l.Name, state, l.OperState, l.MTU)}
 }
 
-func macString(m netstack.MAC) string { return m.String() }
-
 func neighbourLine(n *netstack.Neighbour) string {
 	states := []struct {
 		bit  netstack.NeighbourState
@@ -62,7 +60,7 @@ func neighbourLine(n *netstack.Neighbour) string {
 	}
 	line := n.IP.String() + " dev " + n.Dev
 	if n.MAC != (netstack.MAC{}) {
-		line += " lladdr " + macString(n.MAC)
+		line += " lladdr " + n.MAC.String()
 	}
 	for _, s := range states {
 		if n.State&s.bit != 0 {

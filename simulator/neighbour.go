@@ -77,7 +77,7 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 
 func (l *leg) stepNeighbour(mac netstack.MAC, why func() string) {
 	if !l.quiet {
-		l.step("neighbour", macString(mac), why())
+		l.step("neighbour", mac.String(), why())
 	}
 }
 
@@ -115,7 +115,7 @@ func (l *leg) fixed(out *netstack.Link, cached *netstack.Neighbour) (netstack.MA
 func (l *leg) stale(out *netstack.Link, owner *station, cached *netstack.Neighbour) (netstack.MAC, end, bool) {
 	f := verdict.NewFindingf(verdict.NeighbourStale, l.host.where(out.Name), []string{neighbourLine(cached)},
 		"neighbour %s resolves to the wrong link-layer address %s on %s of %s: %s of %s has %s",
-		cached.IP, macString(cached.MAC), out.Name, l.host, owner.Link.Name, l.w.hosts[owner.NS], macString(owner.Link.MAC))
+		cached.IP, cached.MAC, out.Name, l.host, owner.Link.Name, l.w.hosts[owner.NS], owner.Link.MAC)
 	return netstack.MAC{}, l.drop(f), true
 }
 

@@ -517,7 +517,7 @@ func (l *leg) barrier(s station) verdict.Finding {
 			"bridge port %s on %s is not forwarding what is sent to all (bcast_flood, mcast_flood, flood): its stations are not found", name, h)
 	case portLocked:
 		return verdict.NewFindingf(verdict.BridgePortBlocked, at, linkEvidence(link),
-			"bridge port %s on %s is not forwarding: it is locked, and no entry allows the sender %s", name, h, macString(l.packet.SrcMAC))
+			"bridge port %s on %s is not forwarding: it is locked, and no entry allows the sender %s", name, h, l.packet.SrcMAC)
 	case vlansMissing:
 		return verdict.NewFindingf(verdict.SnapshotMissing, at, nil,
 			"the %s of %s was not collected, and %s filters VLANs", netstack.PartBridgeVLAN, h, name)

@@ -145,7 +145,7 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 	if len(remotes) == 0 {
 		return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, h.where(out.Link.Name), linkEvidence(out.Link),
 			"no fdb/neigh entry for %s on %s of %s: it has none for link-layer address %s, and none for all others",
-			l.towards, out.Link.Name, h, macString(l.packet.DstMAC)))
+			l.towards, out.Link.Name, h, l.packet.DstMAC))
 	}
 	chosen, open := 0, false
 	if !flooded {
@@ -236,9 +236,9 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 		for known := range l.w.hosts[in.NS].fdb.Each(l.packet.SrcMAC) {
 			fixed := known.State&(netstack.NUDPermanent|netstack.NUDNoARP) != 0
 			if known.Dev == in.Link.Name && known.Master == "" && fixed && known.Dst != e.packet.Src {
-				return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, l.w.hosts[in.NS].where(in.Link.Name), []string{fmt.Sprintf("%s dst %s", macString(known.MAC), known.Dst)},
+				return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, l.w.hosts[in.NS].where(in.Link.Name), []string{fmt.Sprintf("%s dst %s", known.MAC, known.Dst)},
 					"no fdb/neigh entry for %s on %s allows that %s is behind %s: it is behind %s, and stays there",
-					l.packet.Src, in.Link.Name, macString(known.MAC), e.packet.Src, known.Dst))
+					l.packet.Src, in.Link.Name, known.MAC, e.packet.Src, known.Dst))
 			}
 		}
 	}
