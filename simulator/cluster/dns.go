@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -50,21 +50,8 @@ func (x *Index) IsDNS(server netip.Addr) bool {
 	if len(s.Object.Spec.Selector) == 0 {
 		return false
 	}
-	for _, p := range x.PodsByIP(server) {
-		if p.Namespace == s.Namespace && selects(s.Object.Spec.Selector, p.Labels) {
-			return true
-		}
-	}
-	return false
-}
-
-func selects(selector, labels map[string]string) bool {
-	for k, v := range selector {
-		if labels[k] != v {
-			return false
-		}
-	}
-	return true
+	selector := labels.SelectorFromSet(s.Object.Spec.Selector)
+	return slices.ContainsFunc(x.PodsByIP(server), func(p *Pod) bool { return p.Namespace == s.Namespace && selector.Matches(p.Labels) })
 }
 
 // Record is what the cluster's DNS knows of a name: its addresses, or the name
@@ -221,20 +208,5 @@ func (x *Index) endpointRecords(s *Service, endpoint string, matches func(string
 
 // portMatches says whether a slice has such a port. One without any has all.
 func portMatches(slice *discoveryv1.EndpointSlice, matches func(string, verdict.Protocol) bool) bool {
-	if len(slice.Ports) == 0 {
-		return true
-	}
-	for _, p := range slice.Ports {
-		name, protocol := "", corev1.ProtocolTCP
-		if p.Name != nil {
-			name = *p.Name
-		}
-		if p.Protocol != nil {
-			protocol = *p.Protocol
-		}
-		if matches(name, protocolOf(protocol)) {
-			return true
-		}
-	}
-	return false
+	return len(slice.Ports) == 0 || slices.ContainsFunc(slice.Ports, func(p discoveryv1.EndpointPort) bool { return matches(portOf(&p)) })
 }

@@ -276,18 +276,23 @@ func targetPorts(s *Service, slice *discoveryv1.EndpointSlice, declared ServiceP
 	}
 	var targets []uint16
 	for _, p := range slice.Ports {
-		name, protocol := "", verdict.TCP
-		if p.Name != nil {
-			name = *p.Name
-		}
-		if p.Protocol != nil {
-			protocol = protocolOf(*p.Protocol)
-		}
-		if name == declared.Name && protocol == declared.Protocol && p.Port != nil && isPort(*p.Port) {
+		if name, protocol := portOf(&p); name == declared.Name && protocol == declared.Protocol && p.Port != nil && isPort(*p.Port) {
 			targets = append(targets, uint16(*p.Port))
 		}
 	}
 	return targets
+}
+
+// portOf is what a slice calls a port, and its protocol.
+func portOf(p *discoveryv1.EndpointPort) (name string, protocol verdict.Protocol) {
+	protocol = verdict.TCP
+	if p.Name != nil {
+		name = *p.Name
+	}
+	if p.Protocol != nil {
+		protocol = protocolOf(*p.Protocol)
+	}
+	return name, protocol
 }
 
 func (x *Index) backend(namespace string, e *discoveryv1.Endpoint, port uint16) (Backend, bool) {
