@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,17 +51,14 @@ func (x *Index) PodResolver(p *Pod, node *resolver.Config, domain string) (c *re
 			switch {
 			case o.Name == "ndots" && o.Value != nil:
 				if n, err := strconv.Atoi(*o.Value); err == nil && n >= 0 {
-					c.Ndots = min(n, 15)
+					c.Ndots = n
 				}
 			case o.Name == "rotate":
 				c.Rotate = true
 			}
 		}
 	}
-	c.Servers = c.Servers[:min(len(c.Servers), 3)]
-	if len(c.Servers) == 0 {
-		c.Servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	}
+	c.Limit()
 	return c, true
 }
 

@@ -62,9 +62,7 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 			if err != nil {
 				return nil, fault(words[1], "nameserver: not an address")
 			}
-			if len(c.Servers) < maxServers {
-				c.Servers = append(c.Servers, addr.Unmap().WithZone(""))
-			}
+			c.Servers = append(c.Servers, addr.Unmap().WithZone(""))
 		case "search", "domain":
 			c.Search = nil // the last of them counts
 			for _, domain := range words[1:] {
@@ -84,16 +82,24 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 					if err != nil {
 						return nil, fault(option, "options: ndots wants a number")
 					}
-					c.Ndots = int(min(n, maxNdots))
+					c.Ndots = int(n)
 				}
 				c.Rotate = c.Rotate || option == "rotate"
 			}
 		}
 	}
+	c.Limit()
+	return c, nil
+}
+
+// Limit makes of the configuration what glibc makes of it: it knows so many servers
+// and dots, and without a server asks the one on the loopback address.
+func (c *Config) Limit() {
+	c.Ndots = min(c.Ndots, maxNdots)
+	c.Servers = c.Servers[:min(len(c.Servers), maxServers)]
 	if len(c.Servers) == 0 {
 		c.Servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	return c, nil
 }
 
 // ClusterDomain is the domain of the cluster that kubelet has made the list of
