@@ -237,15 +237,10 @@ func (l *lookup) ask(name string) {
 // answer is what a server says: a recorded answer, or what the objects of the
 // cluster make its DNS say.
 func (l *lookup) answer(s *nameServer, name string) (resolver.Answer, bool) {
-	a := resolver.Answer{Question: resolver.Question{Server: s.addr, Name: name}}
-	if l.from.host != nil {
-		a.Namespace = l.from.host.Name
-	}
-	for _, known := range []resolver.Answers{l.answers, l.w.names} {
-		if got, ok := known[a.Question]; ok {
-			l.tried(name, s.addr.String(), describeAnswer(&got))
-			return got, true
-		}
+	a := resolver.Answer{Question: l.question(s, name)}
+	if got, ok := l.recorded(a.Question); ok {
+		l.tried(name, s.addr.String(), describeAnswer(&got))
+		return got, true
 	}
 	if l.w.cluster.IsDNS(s.addr) && l.fromObjects(&a) {
 		l.assume("names under %s are answered from the cluster's objects, as the plugin kubernetes of CoreDNS does", l.domain)
@@ -495,30 +490,35 @@ func (l *lookup) judgeWays(r *verdict.Report) {
 // doubtful says whether it is not known that any server can be reached, although
 // an answer was needed that nobody has got.
 func (l *lookup) doubtful() bool {
-	if len(l.servers) == 0 {
-		return false
+	last := ""
+	if n := len(l.report.Tried); n > 0 {
+		last = l.report.Tried[n-1].Name
 	}
 	for i := range l.servers {
 		s := &l.servers[i]
-		_, asked := l.answers[l.question(s)]
-		_, recorded := l.w.names[l.question(s)]
-		if s.passes > 0 || asked || recorded {
+		if _, recorded := l.recorded(l.question(s, last)); s.passes > 0 || recorded {
 			return false
 		}
 	}
-	return true
+	return len(l.servers) > 0
 }
 
-// question is the last that was put to a server.
-func (l *lookup) question(s *nameServer) resolver.Question {
-	q := resolver.Question{Server: s.addr}
+// question is what a server is asked.
+func (l *lookup) question(s *nameServer, name string) resolver.Question {
+	q := resolver.Question{Server: s.addr, Name: name}
 	if l.from.host != nil {
 		q.Namespace = l.from.host.Name
 	}
-	if n := len(l.report.Tried); n > 0 {
-		q.Name = l.report.Tried[n-1].Name
-	}
 	return q
+}
+
+// recorded is an answer that was given: to the caller, or when the snapshot was taken.
+func (l *lookup) recorded(q resolver.Question) (resolver.Answer, bool) {
+	a, ok := l.answers[q]
+	if !ok {
+		a, ok = l.w.names[q]
+	}
+	return a, ok
 }
 
 // weigh divides the probabilities of paths among alternatives.
