@@ -20,6 +20,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
 	"github.com/plumbline-net/plumbline/kubernetes"
@@ -275,10 +276,10 @@ func TestTheProgramReadsTheConfiguration(t *testing.T) {
 			if config.Web.Authorization == "" {
 				t.Error("the controller asks nobody who they are")
 			}
-			if !config.Controller.Discover.Selector.Matches(labelSet(r.agent.Spec.Template.Labels)) {
+			if !config.Controller.Discover.Selector.Matches(labels.Set(r.agent.Spec.Template.Labels)) {
 				t.Errorf("the selector %s does not find agents", config.Controller.Discover.Selector)
 			}
-			if config.Controller.Discover.Selector.Matches(labelSet(r.controller.Spec.Template.Labels)) {
+			if config.Controller.Discover.Selector.Matches(labels.Set(r.controller.Spec.Template.Labels)) {
 				t.Errorf("the selector %s takes controllers for agents", config.Controller.Discover.Selector)
 			}
 			if port := r.agent.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort; int32(config.Controller.Discover.Port) != port {
@@ -294,12 +295,6 @@ func TestTheProgramReadsTheConfiguration(t *testing.T) {
 		t.Errorf("values are not in the configuration: %+v", config)
 	}
 }
-
-type labelSet map[string]string
-
-func (l labelSet) Has(key string) bool              { _, ok := l[key]; return ok }
-func (l labelSet) Get(key string) string            { return l[key] }
-func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v, ok }
 
 func TestAgentsKnowControllersByTokenOrCertificate(t *testing.T) {
 	byToken, byCertificate := render(t), render(t, with("mtls")...)
@@ -464,13 +459,8 @@ func TestPoliciesLetInWhoHasBusiness(t *testing.T) {
 
 func TestSelectorsFindTheirPodsAndNoOthers(t *testing.T) {
 	everySet(t, func(t *testing.T, r *rendered) {
-		matches := func(selector, labels map[string]string) bool {
-			for key, value := range selector {
-				if labels[key] != value {
-					return false
-				}
-			}
-			return len(selector) > 0
+		matches := func(selector, of map[string]string) bool {
+			return len(selector) > 0 && labels.SelectorFromSet(selector).Matches(labels.Set(of))
 		}
 		agent, controller := r.agent.Spec.Template.Labels, r.controller.Spec.Template.Labels
 		if s := r.agent.Spec.Selector.MatchLabels; !matches(s, agent) || matches(s, controller) {
