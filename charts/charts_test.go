@@ -56,8 +56,16 @@ var types = map[string]func() any{
 	"Certificate": nil, "PodMonitor": nil, "PrometheusRule": nil, // kinds of operators
 }
 
+// renderings are what Helm has rendered, by its flags: tests ask for the same again, and
+// change nothing.
+var renderings = map[string]*rendered{}
+
 func render(t *testing.T, args ...string) *rendered {
 	t.Helper()
+	key := strings.Join(args, " ")
+	if r := renderings[key]; r != nil {
+		return r
+	}
 	objects, err := chart.Render(t.Context(), release, namespace, args...)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +106,7 @@ func render(t *testing.T, args ...string) *rendered {
 			r.policies = append(r.policies, *typed)
 		}
 	}
+	renderings[key] = r
 	return r
 }
 
