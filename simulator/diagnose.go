@@ -21,8 +21,9 @@ func (w *World) DiagnoseWith(q verdict.Query, answers resolver.Answers) (*verdic
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	if to, _ := verdict.ParseEndpoint(q.To); to.Kind == verdict.EndpointDNS {
-		return w.diagnoseName(&q, answers), nil
+	if _, named := dnsName(&q); named {
+		kept := q // here only: the queries of others stay off the heap
+		return w.diagnoseName(&kept, answers), nil
 	}
 	return w.diagnose(&q, nil), nil
 }

@@ -26,7 +26,7 @@ const (
 // the network namespace of the question, adds the answer, and comes back: the
 // next question may depend on it.
 func (w *World) Questions(q verdict.Query, answers resolver.Answers) []resolver.Question {
-	if to, err := verdict.ParseEndpoint(q.To); err != nil || to.Kind != verdict.EndpointDNS || q.Validate() != nil {
+	if _, named := dnsName(&q); !named || q.Validate() != nil {
 		return nil
 	}
 	l, _ := w.lookUp(&q, answers)
@@ -34,6 +34,11 @@ func (w *World) Questions(q verdict.Query, answers resolver.Answers) []resolver.
 		return nil
 	}
 	return []resolver.Question{*l.pending}
+}
+
+// dnsName is the name that a valid query has for its destination.
+func dnsName(q *verdict.Query) (name string, named bool) {
+	return strings.CutPrefix(q.To, string(verdict.EndpointDNS)+":")
 }
 
 // lookup is a name on its way to addresses, as the resolver of the source goes it.
@@ -71,31 +76,31 @@ func (s *nameServer) unreachable() bool { return s.fails > 0 && s.passes+s.unkno
 // says why.
 func (w *World) lookUp(q *verdict.Query, answers resolver.Answers) (*lookup, *verdict.Finding) {
 	fromEnd, _ := verdict.ParseEndpoint(q.From)
-	to, _ := verdict.ParseEndpoint(q.To)
+	name, _ := dnsName(q)
 	from, f := w.resolve(fromEnd)
 	if f != nil {
 		return nil, f
 	}
 	l := &lookup{w: w, query: q, from: &from, answers: answers}
 	if q.Via != nil || from.host == nil && from.pod == nil {
-		return nil, unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", to.Name, q.From)
+		return nil, unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", name, q.From)
 	}
-	if bare := strings.TrimSuffix(to.Name, "."); !resolver.ValidName(bare) {
-		return nil, unresolvedf("dns:%s: not a name that DNS can have", to.Name)
+	if bare := strings.TrimSuffix(name, "."); !resolver.ValidName(bare) {
+		return nil, unresolvedf("dns:%s: not a name that DNS can have", name)
 	}
 	l.report = verdict.Resolution{Servers: []string{}, Search: []string{}, Tried: []verdict.TriedName{}, Addresses: []string{}}
-	if addr, err := netip.ParseAddr(to.Name); err == nil { // getaddrinfo asks nobody then
+	if addr, err := netip.ParseAddr(name); err == nil { // getaddrinfo asks nobody then
 		l.addrs = []netip.Addr{addr.Unmap()}
 		return l, nil
 	}
-	if l.inHostsFile(to.Name) {
+	if l.inHostsFile(name) {
 		return l, nil
 	}
 	if f := l.configure(); f != nil {
 		return nil, f
 	}
 	l.findServers()
-	l.try(to.Name)
+	l.try(name)
 	return l, nil
 }
 
@@ -378,7 +383,8 @@ func (l *lookup) failed() *verdict.Report {
 	case l.failing != "":
 		finding(verdict.DNSTimeout, "%s", l.failing)
 	default:
-		finding(verdict.DNSNameNotFound, "knows no address of %s", strings.TrimPrefix(q.To, "dns:"))
+		name, _ := dnsName(q)
+		finding(verdict.DNSNameNotFound, "knows no address of %s", name)
 		if l.doubtful() {
 			r.Verdict = verdict.Unknown
 		}
