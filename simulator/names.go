@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -316,7 +317,7 @@ func join(addrs []netip.Addr) string {
 
 // evidence is what was tried, in lines.
 func (l *lookup) evidence() []string {
-	list := []string{fmt.Sprintf("%s: search %s, ndots %d", l.report.Config, strings.Join(l.config.Search, " "), l.config.Ndots)}
+	list := []string{fmt.Sprintf("%s: search %s, ndots %d", l.report.Config, cmp.Or(strings.Join(l.config.Search, " "), "nothing"), l.config.Ndots)}
 	for _, t := range l.report.Tried {
 		list = append(list, fmt.Sprintf("%s at %s: %s", t.Name, t.Server, t.Answer))
 	}
