@@ -3,7 +3,6 @@ package simulator
 import (
 	"math"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -65,10 +64,6 @@ func (l *leg) notes() *[]verdict.Step {
 	return &l.hop().Steps
 }
 
-// asksForInvalid is what rules say, of iptables and of nftables, that match packets
-// which connection tracking takes for invalid.
-var asksForInvalid = regexp.MustCompile(`(?i)state\b.*\binvalid\b`)
-
 // decided ends the leg if the rules of a hook say so. dev is the interface that
 // reports name.
 func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end, bool) {
@@ -89,7 +84,7 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 	switch res.Action {
 	case netfilter.Drop:
 		f := verdict.NewFindingf(verdict.NetfilterDrop, h.where(dev), []string{res.Rule.Text}, "packet dropped by %s on %s", rule, h)
-		if st.CT == netfilter.CTInvalid && asksForInvalid.MatchString(res.Rule.Text) {
+		if st.CT == netfilter.CTInvalid && res.ByState {
 			f = verdict.NewFindingf(verdict.ConntrackInvalid, h.where(dev), []string{res.Rule.Text},
 				"packet dropped by %s on %s, whose connection tracking has not seen what came before", rule, h)
 		}

@@ -1,6 +1,10 @@
 package netfilter
 
-import "github.com/plumbline-net/plumbline/simulator/netstack"
+import (
+	"slices"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
 
 // ctBits is a set of connection states, as conntrack's --ctstate names them.
 type ctBits uint8
@@ -38,6 +42,32 @@ func (x *traversal) ctStateBit() ctBits {
 		return bitUntracked
 	}
 	return bitInvalid
+}
+
+// asksForState says whether a rule that holds does so for one of the states that it
+// names, and not because the packet's state is another one.
+func (r *rule) asksForState() bool {
+	names := func(k *nftKeyExpr) bool {
+		return slices.ContainsFunc(k.parts, func(e nftExpr) bool { return e.typ == nftCTState })
+	}
+	for i := range r.steps {
+		for _, m := range r.steps[i].matches {
+			switch m := m.(type) {
+			case *conntrackMatch:
+				if m.hasState && !m.invertState {
+					return true
+				}
+			case *nftMatch:
+				if m.op != opNotEqual && names(&m.key) {
+					return true
+				}
+			}
+		}
+		if a, ok := r.steps[i].action.(*vmapAction); ok && names(&a.key) {
+			return true
+		}
+	}
+	return false
 }
 
 // ctStatus is a set of IPS_* bits of a connection, in nftables' numbers.

@@ -96,6 +96,9 @@ type Result struct {
 	// RejectWith is the kind of reject in the words of iptables
 	// ("icmp-port-unreachable", "tcp-reset", "icmp6-adm-prohibited", …).
 	RejectWith string
+	// ByState says that the dropping Rule asks for the state of the packet's
+	// connection, and the packet has it.
+	ByState bool
 	// NoRoute says that the packet was dropped because it had no route any more
 	// after Rule's chain had changed it (ip_route_me_harder).
 	NoRoute bool

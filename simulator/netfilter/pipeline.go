@@ -139,7 +139,7 @@ func (x *traversal) runBase(c *chain) Result {
 	case outAccept:
 		return Result{}
 	case outDrop:
-		return Result{Action: Drop, Rule: x.ref(), NoRoute: out.noRoute}
+		return Result{Action: Drop, Rule: x.ref(), ByState: x.rule.asksForState(), NoRoute: out.noRoute}
 	case outReject:
 		return Result{Action: Reject, Rule: x.ref(), RejectWith: out.rejectWith}
 	case outQueue:

@@ -479,3 +479,35 @@ func TestChainsOfIPTablesAreAsOldAsTheirTables(t *testing.T) {
 		}
 	}
 }
+
+func TestWhichRulesDropByTheStateOfAPacket(t *testing.T) {
+	invalid := func() *State { return &State{Packet: packet(), CT: CTInvalid} }
+	check := func(rule string, res Result, want bool) {
+		t.Helper()
+		if res.Action != Drop || res.ByState != want {
+			t.Errorf("%s: action %v, by state %v, want %v", rule, res.Action, res.ByState, want)
+		}
+	}
+	for rule, want := range map[string]bool{
+		"-m conntrack --ctstate INVALID":                         true,
+		"-m state --state NEW,INVALID":                           true,
+		"-m conntrack ! --ctstate NEW":                           false,
+		"-p tcp -m comment --comment \"state: invalid clients\"": false,
+	} {
+		check(rule, forward(t, "-A FORWARD "+rule+" -j DROP\n", invalid(), &fakeEnv{}), want)
+	}
+	state := `{"ct": {"key": "state"}}`
+	for expr, want := range map[string]bool{
+		`{"match": {"op": "in", "left": ` + state + `, "right": "invalid"}}, {"drop": null}`:                                  true,
+		`{"match": {"op": "in", "left": ` + state + `, "right": ["invalid", "new"]}}, {"drop": null}`:                         true,
+		`{"vmap": {"key": ` + state + `, "data": {"set": [["established", {"accept": null}], ["invalid", {"drop": null}]]}}}`: true,
+		`{"match": {"op": "!=", "left": ` + state + `, "right": "established"}}, {"drop": null}`:                              false,
+		`{"drop": null}`: false,
+	} {
+		data := `{"nftables": [{"table": {"family": "ip", "name": "t", "handle": 1}},
+			{"chain": {"family": "ip", "table": "t", "name": "c", "handle": 2, "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+			{"rule": {"family": "ip", "table": "t", "chain": "c", "handle": 3, "expr": [` + expr + `]}}]}`
+		rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(data)}})
+		check(expr, rs.Run(netstack.IPv4, Forward, invalid(), &fakeEnv{}), want)
+	}
+}
