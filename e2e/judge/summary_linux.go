@@ -68,10 +68,11 @@ func (s *Summary) add(r *result) {
 // long is how many trials have to show all that is wanted.
 const long = 20_000
 
-// atOnce is how many features a world is made for that completes a run.
+// atOnce is how many features a world is made for that completes a run, where they fit into one: kinds of links do not.
 const atOnce = 3
 
-// completing are the features that a run goes on with after its trials, in turn; none if it is over.
+// completing are the features that a run goes on with after its trials, in turn; none if it is over. Two worlds are of
+// link kinds and two are not, if both are missing: what a kind shows depends on whether its world is an odd one (kinds).
 func (s *Summary) completing(o Options, turn uint64) []string {
 	more := o.Trials / 4
 	if o.Complete {
@@ -84,8 +85,20 @@ func (s *Summary) completing(o Options, turn uint64) []string {
 	if len(missing) == 0 {
 		return nil
 	}
-	at := int(turn % uint64(len(missing)))
-	return slices.Concat(missing[at:], missing[:at])[:min(atOnce, len(missing))]
+	var kinds, others []string
+	for _, f := range missing {
+		if isKind(f) {
+			kinds = append(kinds, f)
+		} else {
+			others = append(others, f)
+		}
+	}
+	list, count := others, atOnce
+	if len(kinds) > 0 && (len(others) == 0 || turn%4 < 2) {
+		list, count = kinds, 1
+	}
+	at := int(turn / 4 % uint64(len(list)))
+	return slices.Concat(list[at:], list[:at])[:min(count, len(list))]
 }
 
 // Missing are the features that decided too seldom, without a reason, in a long run of all of them.
