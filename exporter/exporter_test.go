@@ -323,6 +323,13 @@ func TestAStaleSnapshotDecidesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for node, taken := range v.oldest {
+		// The clock was set since: by what the state itself says it is from long ago.
+		if !taken.Equal(v.began) || !monotonic(taken) {
+			t.Errorf("the state of %s, read just now, is from %s", node, taken)
+		}
+		v.oldest[node] = taken.Add(-time.Hour)
+	}
 	r, err := v.Diagnose(verdict.Query{From: "pod:shop/web-0", To: "pod:shop/api-1", Port: 8080, Protocol: verdict.TCP})
 	if err != nil {
 		t.Fatal(err)
@@ -331,6 +338,10 @@ func TestAStaleSnapshotDecidesNothing(t *testing.T) {
 		t.Errorf("got %s %s of %s, want unknown SnapshotStale of node-1", r.Verdict, r.Reason(), r.Reasons[0].Where.Node)
 	}
 }
+
+// monotonic says whether what passes since a time does not hang on a clock that somebody
+// may set.
+func monotonic(t time.Time) bool { return t != t.Round(0) }
 
 func TestReloadKeepsTheOldConfigurationWhenTheNewIsBad(t *testing.T) {
 	file := configFile(t, oneSchedule)

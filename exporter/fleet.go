@@ -156,7 +156,8 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 	f.mu.Lock()
 	config, client := f.config, f.client
 	f.mu.Unlock()
-	snap := &simulator.Snapshot{Taken: time.Now().UTC().Round(0), Nodes: make(map[string]time.Time)}
+	// Ages are counted from these times, which keep their monotonic readings: UTC() drops them.
+	snap := &simulator.Snapshot{Taken: time.Now(), Nodes: make(map[string]time.Time)}
 	var err error
 	if snap.Cluster, err = f.objects(); err != nil {
 		// Those that were read last are better than none.
@@ -186,11 +187,11 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 			continue
 		}
 		if n.err == nil && n.taken.Before(snap.Taken) {
-			snap.Taken = n.taken.UTC().Round(0)
+			snap.Taken = n.taken
 		}
 		f.merge(snap, name, n, own[name])
 	}
-	snap.Ended = time.Now().UTC().Round(0)
+	snap.Ended = time.Now()
 	return snap, nil
 }
 
@@ -275,7 +276,7 @@ func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node, own cluste
 	if n.state == nil {
 		return
 	}
-	snap.Nodes[name] = n.taken.UTC().Round(0)
+	snap.Nodes[name] = n.taken
 	if snap.Kernel == "" {
 		snap.Kernel = n.state.Manifest.Kernel
 	}

@@ -57,6 +57,9 @@ func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
 		if v.began.Before(notBefore) {
 			t.Errorf("state of %s, which is before %s", v.began, notBefore)
 		}
+		if node := v.oldest["node-1"]; !monotonic(v.began) || !monotonic(node) {
+			t.Errorf("the ages of what is from %s, node-1 %s, change with the clock", v.began, node)
+		}
 		return v
 	}
 	began := time.Now()

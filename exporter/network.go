@@ -150,6 +150,13 @@ func (n *network) read(ctx context.Context, f *flight) (*view, error) {
 	collected := time.Now()
 	n.phases.WithLabelValues("collect").Observe(collected.Sub(f.began).Seconds())
 	v := &view{network: n, snapshot: snapshot, oldest: oldest(snapshot), began: f.began}
+	if !n.static && !n.fromAgents {
+		// What was just read has times as a bundle stores them, of a clock that may be
+		// set; it is as old as the collection at most.
+		for node := range v.oldest {
+			v.oldest[node] = f.began
+		}
+	}
 	if n.fromAgents && snapshot.Taken.Before(f.began) {
 		v.began = snapshot.Taken
 	}
@@ -252,6 +259,7 @@ func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
 	}
 	v.network.phases.WithLabelValues("simulate").Observe(time.Since(began).Seconds())
 	report.ID = q.ID
+	report.Snapshot.Taken = report.Snapshot.Taken.UTC()
 	report.Snapshot.AgeSeconds = v.ages(began)
 	if current := v.snapshot.Cluster.Current; !current.IsZero() {
 		age := math.Max(0, began.Sub(current).Seconds())
@@ -283,7 +291,6 @@ func oldest(snapshot *simulator.Snapshot) map[string]time.Time {
 func (v *view) ages(now time.Time) map[string]float64 {
 	ages := make(map[string]float64, len(v.oldest))
 	for node, taken := range v.oldest {
-		// A clock that was set back must not make state younger than new.
 		ages[node] = math.Max(0, now.Sub(taken).Seconds())
 	}
 	return ages

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/robfig/cron/v3"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
@@ -61,12 +60,11 @@ var errNotLeading = errors.New("another controller leads")
 // may be called concurrently.
 type Runner struct {
 	options Options
-	cron    *cron.Cron
 	records *records
 
 	ctx    context.Context // ends with Close; runs and their collecting hang on it
 	cancel context.CancelFunc
-	runs   sync.WaitGroup // those that cron did not start
+	runs   sync.WaitGroup // and what waits until they are due
 
 	mu        sync.Mutex
 	config    *Config
@@ -79,10 +77,10 @@ type Runner struct {
 type schedule struct {
 	Schedule
 	jitter float64
-	entry  cron.EntryID
 	ctx    context.Context // ends when the schedule is removed or replaced
 	cancel context.CancelFunc
 
+	next         time.Time // when it is due
 	running      bool
 	missed       uint64
 	lastRun      time.Time
@@ -114,7 +112,6 @@ func New(options Options) *Runner {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Runner{
 		options:   options,
-		cron:      cron.New(),
 		records:   newRecords(time.Now()),
 		ctx:       ctx,
 		cancel:    cancel,
@@ -122,7 +119,6 @@ func New(options Options) *Runner {
 		schedules: make(map[string]*schedule),
 	}
 	r.records.resize(r.config.History)
-	r.cron.Start()
 	return r
 }
 
@@ -132,7 +128,6 @@ func (r *Runner) Close() {
 	r.closed = true
 	r.mu.Unlock()
 	r.cancel()
-	<-r.cron.Stop().Done()
 	r.runs.Wait()
 }
 
@@ -180,15 +175,36 @@ func (r *Runner) add(config Schedule, jitter float64) {
 		paths:    make(map[string]*pathState),
 	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
-	run := func() { r.run(s) }
-	s.entry = r.cron.Schedule(jittered(config.Name, timing, jitter), cron.FuncJob(run))
+	a := newAlarm(jittered(config.Name, timing, jitter), time.Now())
+	s.next = a.next
 	r.schedules[config.Name] = s
+	r.runs.Go(func() { r.follow(s, a) })
+}
+
+// follow runs a schedule at once, and then whenever it is due, until it is removed.
+func (r *Runner) follow(s *schedule, a *alarm) {
+	run := func() { r.run(s) }
 	r.runs.Go(run)
+	timer := time.NewTimer(a.wait())
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if a.rings(time.Now()) {
+			r.runs.Go(run)
+		}
+		r.mu.Lock()
+		s.next = a.next
+		r.mu.Unlock()
+		timer.Reset(a.wait())
+	}
 }
 
 func (r *Runner) remove(s *schedule) {
 	s.cancel()
-	r.cron.Remove(s.entry)
 	for _, p := range s.paths {
 		r.records.close(p.record)
 	}

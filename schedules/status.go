@@ -84,7 +84,7 @@ func (r *Runner) status(s *schedule) Status {
 		Port:     s.Query.Port,
 		Protocol: s.Query.Protocol,
 		Expect:   s.Query.Expect,
-		Next:     optional(r.cron.Entry(s.entry).Next),
+		Next:     optional(s.next),
 		LastRun:  optional(s.lastRun),
 		Running:  s.running,
 		Missed:   s.missed,

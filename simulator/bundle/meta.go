@@ -68,7 +68,7 @@ func writeMeta(n *netstack.Namespace) ([]byte, error) {
 		meta.Kind = netstack.KindOther
 	}
 	if !n.Taken.IsZero() {
-		meta.Taken = &n.Taken
+		meta.Taken = utc(n.Taken)
 	}
 	return indented(meta)
 }
@@ -155,10 +155,10 @@ func readInfo(s *source, snap *simulator.Snapshot) (map[string]map[netstack.Part
 func writeInfo(snap *simulator.Snapshot) ([]byte, error) {
 	info := infoJSON{FormatVersion: FormatVersion, Kernel: snap.Kernel, Missing: snap.Cluster.Missing, Failures: snap.Failures}
 	if !snap.Taken.IsZero() {
-		info.Started = &snap.Taken
+		info.Started = utc(snap.Taken)
 	}
 	if !snap.Ended.IsZero() {
-		info.Ended = &snap.Ended
+		info.Ended = utc(snap.Ended)
 	}
 	for _, n := range snap.Namespaces {
 		if info.Namespaces == nil {
@@ -220,4 +220,10 @@ func byName(all []*netstack.Namespace) {
 		}
 		return 1
 	})
+}
+
+// utc is a time as it is written, wherever it was read.
+func utc(t time.Time) *time.Time {
+	t = t.UTC()
+	return &t
 }
