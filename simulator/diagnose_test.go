@@ -525,7 +525,7 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 	}{
 		{"another node is on the same wire", tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, "", false},
 		{"what nobody in the cluster owns leaves", tcp("node:node-1", "172.31.9.9", 443), verdict.Reachable, verdict.LeavesModel, true},
-		{"a private source must not leave for the public", tcp("node:node-1", "198.18.0.1", 443), verdict.Unreachable, verdict.EgressNotTranslated, true},
+		{"a gateway may translate what its own network sends", tcp("node:node-1", "198.18.0.1", 443), verdict.Unknown, verdict.EgressNotTranslated, true},
 		{"an address in a pod range of the cluster is somebody's", tcp("node:node-1", "10.244.2.200", 443), verdict.Unreachable, verdict.NeighbourFailed, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -534,6 +534,30 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 				t.Errorf("%s %v (boundary %v), want %s %s (%v)", r.Verdict, r.Reasons, r.Boundary, test.want, test.reason, test.boundary)
 			}
 		})
+	}
+}
+
+// TestWhoMayTranslateAPrivateSource has a pod whose packets the node does not masquerade:
+// nothing beyond knows its address, but a cloud might.
+func TestWhoMayTranslateAPrivateSource(t *testing.T) {
+	for _, test := range []struct {
+		provider string
+		want     verdict.Verdict
+	}{
+		{"", verdict.Unreachable},
+		{"cn-hangzhou.i-1", verdict.Unknown},
+	} {
+		r := diagnose(t, world(t, func(s *simulator.Snapshot) {
+			without(s, "fabric")
+			node := namespace(t, s, "node-1")
+			node.IPTables = nil
+			for i := range s.Cluster.Nodes {
+				s.Cluster.Nodes[i].Spec.ProviderID = test.provider
+			}
+		}), tcp(web, "198.18.0.1", 443))
+		if r.Verdict != test.want || r.Reason() != verdict.EgressNotTranslated || !r.Boundary {
+			t.Errorf("of a node of %q: %s %v, want %s", test.provider, r.Verdict, r.Reasons, test.want)
+		}
 	}
 }
 

@@ -112,9 +112,36 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 	case dst.IsGlobalUnicast() && !dst.IsPrivate() && src.IsValid() && src.IsPrivate():
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unreachable, verdict.OutcomeTimeout, false
 		where := p.Findings[0].Where
-		p.Findings = append([]verdict.Finding{verdict.NewFinding(verdict.EgressNotTranslated, where, p.Findings[0].Evidence, dst, where.Interface, src)}, p.Findings...)
+		f := verdict.NewFinding(verdict.EgressNotTranslated, where, p.Findings[0].Evidence, dst, where.Interface, src)
+		if by := e.w.translatedBeyond(where, src); by != "" {
+			p.Verdict, p.Outcome = verdict.Unknown, verdict.OutcomeUnknown
+			f.Severity = verdict.SeverityUndecided
+			f.Message += ", which " + by + " may translate: that was not collected"
+			f.Remedy = "Let Plumbline read the cloud, collect the gateway, or send a real probe (confirm)."
+		}
+		p.Findings = append([]verdict.Finding{f}, p.Findings...)
 	}
 	return true
+}
+
+// translatedBeyond names what may translate a private source beyond the place where a
+// packet left: the gateway of the network that the source is of, or a cloud. Empty:
+// nothing there knows the source, as with pods behind a node.
+func (w *World) translatedBeyond(at verdict.Where, src netip.Addr) string {
+	if at.Resource != "" {
+		return "what is beyond " + at.Resource
+	}
+	if h := w.byName[at.Namespace]; h != nil {
+		for _, a := range h.Addresses {
+			if a.Dev == at.Interface && a.Prefix.Contains(src) {
+				return "a gateway of " + a.Prefix.Masked().String()
+			}
+		}
+	}
+	if n, ok := w.cluster.Node(at.Node); ok && n.Object != nil && n.Object.Spec.ProviderID != "" {
+		return "the cloud of node " + n.Name
+	}
+	return ""
 }
 
 // leavingSource is the source address with which the packet left.

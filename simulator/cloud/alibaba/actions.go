@@ -106,12 +106,17 @@ const (
 	describeForwardEntries = "vpc.DescribeForwardTableEntries"
 	describeEIPs           = "vpc.DescribeEipAddresses"
 	describeNetworkACL     = "vpc.DescribeNetworkAclAttributes"
+	describeHaVips         = "vpc.DescribeHaVips"
+	describeIPv6           = "vpc.DescribeIpv6Addresses"
+	describeEgressOnly     = "vpc.DescribeIpv6EgressOnlyRules"
 	describeBalancers      = "slb.DescribeLoadBalancers"
 	describeBalancer       = "slb.DescribeLoadBalancerAttribute"
 	describeListeners      = "slb.DescribeLoadBalancerListeners"
 	describeServerGroup    = "slb.DescribeVServerGroupAttribute"
 	describeHealth         = "slb.DescribeHealthStatus"
 	describeAccessList     = "slb.DescribeAccessControlListAttribute"
+	describeALBListener    = "alb.GetListenerAttribute"
+	describeALBAccessList  = "alb.ListAclEntries"
 )
 
 // actions are those that are read. Where the name of one begins that of another,
@@ -236,6 +241,27 @@ var actions = append(append([]action{
 			return &r.NetworkAcls.NetworkAcl
 		},
 		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).total(),
+	listed(describeHaVips,
+		func(r *struct{ HaVips struct{ HaVip []HaVip } }) *[]HaVip { return &r.HaVips.HaVip },
+		func(f *Facts) *[]HaVip { return &f.HaVips },
+		func(j *judge, v *HaVip) { j.addr(v.IpAddress) }).total(),
+	listed(describeIPv6,
+		func(r *struct {
+			Ipv6Addresses struct{ Ipv6Address []IPv6Address }
+		},
+		) *[]IPv6Address {
+			return &r.Ipv6Addresses.Ipv6Address
+		},
+		func(f *Facts) *[]IPv6Address { return &f.IPv6Addresses },
+		func(j *judge, a *IPv6Address) { j.addr(a.Ipv6Address) }).total(),
+	listed(describeEgressOnly,
+		func(r *struct {
+			Ipv6EgressOnlyRules struct{ Ipv6EgressOnlyRule []EgressOnlyRule }
+		},
+		) *[]EgressOnlyRule {
+			return &r.Ipv6EgressOnlyRules.Ipv6EgressOnlyRule
+		},
+		func(f *Facts) *[]EgressOnlyRule { return &f.EgressOnly }, func(*judge, *EgressOnlyRule) {}),
 	listed(describeBalancers,
 		func(r *struct {
 			LoadBalancers struct{ LoadBalancer []LoadBalancer }
@@ -273,6 +299,15 @@ var actions = append(append([]action{
 		func(j *judge, r *AccessList) {
 			for _, e := range r.AclEntrys.AclEntry {
 				j.prefix(e.AclEntryIP)
+			}
+		}),
+	single(describeALBListener, func(f *Facts) *[]ZonedListenerAttribute { return &f.ALB.ListenerAttributes },
+		func(r *ZonedListenerAttribute) *string { return &r.ListenerId }, func(*judge, *ZonedListenerAttribute) {}).both(),
+	single(describeALBAccessList, func(f *Facts) *[]ZonedAccessList { return &f.ALB.AccessLists },
+		func(r *ZonedAccessList) *string { return &r.AclId },
+		func(j *judge, r *ZonedAccessList) {
+			for _, e := range r.AclEntries {
+				j.prefix(e.Entry)
 			}
 		}),
 }, zoned("nlb.", func(f *Facts) *Balancers { return &f.NLB })...),

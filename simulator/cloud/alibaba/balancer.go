@@ -27,8 +27,8 @@ type codes struct{ unhealthy, noListener, notRunning, notActive, acl, noBackend,
 
 var codesOf = map[string]codes{
 	"slb": {verdict.SLBBackendUnhealthy, verdict.SLBNoListener, verdict.SLBListenerNotRunning, verdict.SLBNotActive, verdict.SLBACLDeny, verdict.SLBNoBackend, verdict.SLBBackendMismatch},
-	"nlb": {verdict.NLBBackendUnhealthy, verdict.NLBNoListener, verdict.NLBListenerNotRunning, verdict.NLBNotActive, "", verdict.NLBNoBackend, verdict.NLBBackendMismatch},
-	"alb": {verdict.ALBBackendUnhealthy, verdict.ALBNoListener, verdict.ALBListenerNotRunning, verdict.ALBNotActive, "", verdict.ALBNoBackend, verdict.ALBBackendMismatch},
+	"nlb": {verdict.NLBBackendUnhealthy, verdict.NLBNoListener, verdict.NLBListenerNotRunning, verdict.NLBNotActive, verdict.NLBACLDeny, verdict.NLBNoBackend, verdict.NLBBackendMismatch},
+	"alb": {verdict.ALBBackendUnhealthy, verdict.ALBNoListener, verdict.ALBListenerNotRunning, verdict.ALBNotActive, verdict.ALBACLDeny, verdict.ALBNoBackend, verdict.ALBBackendMismatch},
 }
 
 // listener is a listener of a load balancer, with what is behind it.
@@ -40,11 +40,12 @@ type listener struct {
 	backends    []backend
 	unread      *verdict.Finding // the backends were not read
 	acl         []string
-	aclType     string // empty: there is none
-	checks      bool   // it checks the health of its backends
-	proxies     bool   // it ends the connection, and makes another: HTTP, HTTPS, TCPSSL
-	preserves   bool   // backends see the client's address
-	unmodelled  string // something else that decides
+	aclType     string           // empty: there is none
+	access      *verdict.Finding // whether there is one was not read
+	checks      bool             // it checks the health of its backends
+	proxies     bool             // it ends the connection, and makes another: HTTP, HTTPS, TCPSSL
+	preserves   bool             // backends see the client's address
+	unmodelled  string           // something else that decides
 }
 
 // accessEntry is one of an access control list.
@@ -117,6 +118,13 @@ func (c *Cloud) compileBalancers() {
 		entries := make([]accessEntry, 0, len(l.AclEntrys.AclEntry))
 		for _, e := range l.AclEntrys.AclEntry {
 			entries = append(entries, accessEntry{prefixOf(e.AclEntryIP), e.AclEntryIP})
+		}
+		c.access[l.AclId] = append(c.access[l.AclId], entries...)
+	}
+	for _, l := range c.facts.ALB.AccessLists {
+		entries := c.access[l.AclId]
+		for _, e := range l.AclEntries {
+			entries = append(entries, accessEntry{prefixOf(e.Entry), e.Entry})
 		}
 		c.access[l.AclId] = entries
 	}
@@ -249,14 +257,29 @@ func (c *Cloud) compileZoned(kind string, f *Balancers) {
 	for _, s := range f.Servers {
 		servers[s.ServerGroupId] = append(servers[s.ServerGroupId], s)
 	}
+	attributes := indexed(f.ListenerAttributes, func(a *ZonedListenerAttribute) string { return a.ListenerId })
 	for i := range f.Listeners {
-		if b := byID[f.Listeners[i].LoadBalancerId]; b != nil {
-			c.addZonedListener(b, &f.Listeners[i], groups, servers, f.Health)
+		l := &f.Listeners[i]
+		b := byID[l.LoadBalancerId]
+		if b == nil {
+			continue
+		}
+		out := c.addZonedListener(b, l, groups, servers, f.Health)
+		if kind != "alb" {
+			continue
+		}
+		if a := attributes[l.ListenerId]; a == nil {
+			out.access = c.unread(describeALBListener, l.ListenerId, "the access control of listener "+l.ListenerId)
+		} else {
+			out.aclType = a.AclConfig.AclType
+			for _, r := range a.AclConfig.AclRelations {
+				out.acl = append(out.acl, r.AclId)
+			}
 		}
 	}
 }
 
-func (c *Cloud) addZonedListener(b *balancer, l *ZonedListener, groups map[string]*ZonedServerGroup, servers map[string][]ZonedServer, health []ZonedHealthStatus) {
+func (c *Cloud) addZonedListener(b *balancer, l *ZonedListener, groups map[string]*ZonedServerGroup, servers map[string][]ZonedServer, health []ZonedHealthStatus) *listener {
 	protocol := strings.ToLower(l.ListenerProtocol)
 	out := &listener{
 		protocol: protocol, first: l.ListenerPort, last: l.ListenerPort, status: l.ListenerStatus, group: l.ServerGroupId,
@@ -280,13 +303,13 @@ func (c *Cloud) addZonedListener(b *balancer, l *ZonedListener, groups map[strin
 	g := groups[out.group]
 	if g == nil {
 		out.unread = c.unread(b.kind+".ListServerGroups", out.group, "server group "+out.group)
-		return
+		return out
 	}
 	out.preserves = bool(g.PreserveClientIpEnabled) && !out.proxies
 	out.checks = bool(g.HealthCheck.HealthCheckEnabled || g.HealthCheckConfig.HealthCheckEnabled)
 	if f := c.missing(b.kind+".ListServerGroupServers", out.group, "who is in server group "+out.group); f != nil && len(servers[out.group]) == 0 {
 		out.unread = f
-		return
+		return out
 	}
 	for _, s := range servers[out.group] {
 		m := backend{server: s.ServerId, ip: addrOf(s.ServerIp), port: s.Port, weight: s.Weight, health: "normal"}
@@ -298,6 +321,7 @@ func (c *Cloud) addZonedListener(b *balancer, l *ZonedListener, groups map[strin
 		}
 		out.backends = append(out.backends, m)
 	}
+	return out
 }
 
 // zonedHealth is the health of a backend of NLB or ALB, which list those alone that
@@ -351,10 +375,6 @@ func (c *Cloud) balance(b *balancer, p *netstack.Packet) (out balanced) {
 	}
 	out.listener = b.listener(p)
 	l := out.listener
-	if len(b.groups) > 0 {
-		out.doubts = append(out.doubts, verdict.NewFindingf(verdict.UnmodelledRule, at, b.groups,
-			"load balancer %s is in security group %s, which is not modelled for load balancers", b.id, strings.Join(b.groups, ", ")))
-	}
 	if l == nil {
 		if f := c.missing(b.listListeners(), b.id, "which listeners load balancer "+b.id+" has"); f != nil {
 			return balanced{fault: f}
@@ -364,6 +384,16 @@ func (c *Cloud) balance(b *balancer, p *netstack.Packet) (out balanced) {
 	}
 	if !same(l.status, "running") {
 		return stop(verdict.NewFinding(code.notRunning, at, []string{l.text(), "Status: " + l.status}, b.id, fmt.Sprintf("%d/%s", p.DstPort, l.protocol)))
+	}
+	if len(b.groups) > 0 {
+		switch r := c.balancerAdmits(b, p); {
+		case r.open != nil:
+			out.doubts = append(out.doubts, *r.open)
+		case !r.pass:
+			f := verdict.NewFinding(code.acl, at, []string{r.rule}, r.who, p.Src)
+			f.Message += fmt.Sprintf(" (security group of %s: %s)", b.id, r.rule)
+			return stop(f)
+		}
 	}
 	if l.unmodelled != "" {
 		return stop(verdict.NewFindingf(verdict.UnmodelledRule, at, []string{l.text()}, "listener %s of %s uses %s, which is not modelled", l.text(), b.id, l.unmodelled))
@@ -436,13 +466,17 @@ func (c *Cloud) distribute(b *balancer, l *listener, p *netstack.Packet, out *ba
 // any entries it does nothing.
 func (c *Cloud) accessList(b *balancer, l *listener, client netip.Addr) *verdict.Finding {
 	if l.aclType == "" {
-		return nil
+		return l.access
+	}
+	action := describeAccessList
+	if b.kind == "alb" {
+		action = describeALBAccessList
 	}
 	entries, listed := 0, ""
 	for _, id := range l.acl {
 		list, known := c.access[id]
 		if !known {
-			return c.unread(describeAccessList, id, "access control list "+id)
+			return c.unread(action, id, "access control list "+id)
 		}
 		entries += len(list)
 		for _, e := range list {

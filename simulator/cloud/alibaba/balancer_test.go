@@ -17,6 +17,8 @@ const (
 	pageClientIP  = "CLB, Enable Layer 4 listeners to preserve client IP addresses"
 	pageNLB       = "NLB API"
 	pageALB       = "ALB API"
+	pageALBACL    = "ALB, Access control"
+	pageGuard     = "NLB, Add an NLB instance to a security group"
 )
 
 // loadBalancers has some in front of b (i-b) and d (an interface of its own):
@@ -96,7 +98,32 @@ func loadBalancers(t *testing.T) *Facts {
 			Servers: []ZonedServer{{ServerGroupId: g.ServerGroupId, ServerId: "i-b", ServerType: "Ecs", Port: 30080, Weight: 100}},
 		}
 	}
+	f.ALB.ListenerAttributes = []ZonedListenerAttribute{{ListenerId: "lsn-alb-1"}}
 	return f
+}
+
+// guard puts a load balancer of NLB or ALB into a security group with these rules.
+func guard(t *testing.T, f *Facts, b *ZonedLoadBalancer, rules ...string) {
+	b.SecurityGroupIds = []string{"sg-n"}
+	f.Groups = append(f.Groups, SecurityGroup{SecurityGroupId: "sg-n", SecurityGroupType: "normal"})
+	g := SecurityGroupAttribute{SecurityGroupId: "sg-n", InnerAccessPolicy: "Accept"}
+	for _, r := range rules {
+		g.Permissions.Permission = append(g.Permissions.Permission, permissionOf(t, r))
+	}
+	f.GroupRules = append(f.GroupRules, g)
+}
+
+// albAccess gives the listener of ALB access control.
+func albAccess(f *Facts, typ string, entries ...string) {
+	a := &f.ALB.ListenerAttributes[0].AclConfig
+	a.AclType = typ
+	a.AclRelations = make([]struct{ AclId, Status string }, 1)
+	a.AclRelations[0].AclId = "acl-alb"
+	l := ZonedAccessList{AclId: "acl-alb"}
+	for _, e := range entries {
+		l.AclEntries = append(l.AclEntries, struct{ Entry, Status string }{e, "Available"})
+	}
+	f.ALB.AccessLists = append(f.ALB.AccessLists, l)
 }
 
 func sick(f *Facts, server string, port number, status string) {
@@ -232,10 +259,31 @@ func TestLoadBalancers(t *testing.T) {
 			}{{"i-b", "", 30080, "Unhealthy"}}
 		}, nlb, `NLBBackendUnhealthy: backend i-b health status for port 80/tcp, not "normal": it is Unhealthy`, ""},
 		{pageNLB, func(f *Facts) { f.NLB.Health = nil; delete(f.Read, "nlb.GetListenerHealthStatus") }, nlb, "doubt nlb.GetListenerHealthStatus was not read", ""},
-		{pageNLB, func(f *Facts) { f.NLB.LoadBalancers[0].SecurityGroupIds = []string{"sg-n"} }, nlb, "doubt load balancer nlb-1 is in security group sg-n", ""},
+		{pageNLB, func(f *Facts) { f.NLB.LoadBalancers[0].SecurityGroupIds = []string{"sg-n"} }, nlb, "doubt security group sg-n is not among", ""},
+		// Groups of NLB and ALB drop what they are told to, and nothing else.
+		{pageGuard, func(f *Facts) { guard(t, f, &f.NLB.LoadBalancers[0]) }, nlb, onlyB, ""},
+		{pageGuard, func(f *Facts) { guard(t, f, &f.NLB.LoadBalancers[0], "ingress Accept 1 TCP 443/443 0.0.0.0/0") }, nlb, onlyB, ""},
+		{pageGuard, func(f *Facts) { guard(t, f, &f.NLB.LoadBalancers[0], "ingress Drop 1 TCP 80/80 203.0.113.0/24") }, nlb, "NLBACLDeny: acl sg-n on loadbalancer does not allow 203.0.113.9 (security group of nlb-1: ingress Drop priority 1 TCP 80/80 from 203.0.113.0/24)", ""},
+		{pageGuard, func(f *Facts) { guard(t, f, &f.NLB.LoadBalancers[0], "ingress Drop 1 TCP 81/81 203.0.113.0/24") }, nlb, onlyB, ""},
+		{pageGuard, func(f *Facts) {
+			guard(t, f, &f.NLB.LoadBalancers[0], "ingress Drop 100 ALL -1/-1 0.0.0.0/0", "ingress Accept 1 TCP 80/80 203.0.113.9")
+		}, nlb, onlyB, ""}, // a white list
+		{pageGuard, func(f *Facts) { guard(t, f, &f.NLB.LoadBalancers[0], "egress Drop 1 ALL -1/-1 0.0.0.0/0") }, nlb, onlyB, ""},
+		{pageGuard, func(f *Facts) { guard(t, f, &f.ALB.LoadBalancers[0], "ingress Drop 1 ALL -1/-1 0.0.0.0/0") }, alb, "ALBACLDeny: acl sg-n on loadbalancer does not allow 203.0.113.9", ""},
 		{pageNLB, func(f *Facts) { f.GroupRules[0].Permissions.Permission = nil }, nlb, "SecurityGroupDeny: security group sg-a not allow packet tcp 203.0.113.9", ""},
 		// ALB.
 		{pageALB, nil, alb, viaALB, verdict.ProxyInterposed},
+		{pageALBACL, func(f *Facts) { albAccess(f, "White", "203.0.113.0/24") }, alb, viaALB, verdict.ProxyInterposed},
+		{pageALBACL, func(f *Facts) { albAccess(f, "White", "198.51.100.0/24") }, alb, "ALBACLDeny: acl acl-alb on loadbalancer does not allow 203.0.113.9 (White list of 80/http)", ""},
+		{pageALBACL, func(f *Facts) { albAccess(f, "Black", "203.0.113.9/32") }, alb, "ALBACLDeny: acl acl-alb on loadbalancer does not allow 203.0.113.9", ""},
+		{pageALBACL, func(f *Facts) { albAccess(f, "White") }, alb, viaALB, verdict.ProxyInterposed},
+		{pageALBACL, func(f *Facts) { albAccess(f, "White", "198.51.100.0/24"); albAccess(f, "White", "203.0.113.9") }, alb, viaALB, verdict.ProxyInterposed}, // two pages
+		{pageALBACL, func(f *Facts) {
+			albAccess(f, "White")
+			f.ALB.AccessLists = nil
+			f.Failed["alb.ListAclEntries"] = "Forbidden"
+		}, alb, "doubt alb.ListAclEntries failed (Forbidden)", ""},
+		{pageALBACL, func(f *Facts) { f.ALB.ListenerAttributes = nil; delete(f.Read, "alb.GetListenerAttribute") }, alb, "doubt alb.GetListenerAttribute was not read", ""},
 		{pageALB, func(f *Facts) {
 			f.ALB.Listeners[0].DefaultActions[0].ForwardGroupConfig.ServerGroupTuples = nil
 			f.ALB.Listeners[0].DefaultActions[0].Type = "Redirect"

@@ -44,6 +44,9 @@ const maxHairpins = 4
 // Carry takes a packet through the cloud.
 func (c *Cloud) Carry(in *cloud.Crossing) cloud.End {
 	x := &crossing{Cloud: c, Crossing: in}
+	if f := x.jumbo(); f != nil {
+		return stopped(*f)
+	}
 	if in.From.ID == "" {
 		return x.fromInternet()
 	}
@@ -52,7 +55,7 @@ func (c *Cloud) Carry(in *cloud.Crossing) cloud.End {
 
 // Answers says whether an address is on the Internet for something in the cloud.
 func (c *Cloud) Answers(addr netip.Addr) bool {
-	return c.balancers[addr] != nil || c.eips[addr] != nil || c.behind(addr) != nil
+	return c.balancers[addr] != nil || c.eips[addr] != nil || c.ipv6[addr] != nil || c.behind(addr) != nil
 }
 
 func drop(f *verdict.Finding) cloud.End {
@@ -238,6 +241,10 @@ func (x *crossing) local(i *Interface) cloud.End {
 	if to := x.holder(i.VpcId, p.Dst); to != nil {
 		return x.deliver(to, to.VSwitchId == i.VSwitchId)
 	}
+	if v := x.virtualAt(i.VpcId, p.Dst); v != nil {
+		_, f := x.master(v)
+		return drop(f)
+	}
 	if f := x.missing(describeInterfaces, i.VpcId, "who has "+p.Dst.String()); f != nil {
 		return drop(f)
 	}
@@ -291,9 +298,11 @@ func (x *crossing) toInternet(i *Interface) cloud.End {
 	r := x.route(i.VpcId, i.VSwitchId, p.Dst)
 	if r.entry == nil {
 		switch {
+		case has && r.fault.Code == verdict.CloudNoRouteEntry && x.central[i.VpcId]:
+			r.fault.Message += ": the VPC has an IPv4 gateway, and what has a public IP needs an entry that leads there"
 		case has && r.fault.Code == verdict.CloudNoRouteEntry:
 			return x.leaveAs(own, i)
-		case r.fault.Code == verdict.CloudNoRouteEntry && len(x.natOf[i.VpcId]) == 0 && x.facts.Read[describeNATGateways] && x.facts.Failed[describeNATGateways] == "":
+		case r.fault.Code == verdict.CloudNoRouteEntry && p.Dst.Is4() && len(x.natOf[i.VpcId]) == 0 && x.facts.Read[describeNATGateways] && x.facts.Failed[describeNATGateways] == "":
 			return drop(x.noPublicIP(i, r.fault.Evidence))
 		}
 		return drop(x.returning(r.fault))
@@ -322,9 +331,7 @@ func (x *crossing) toInternet(i *Interface) cloud.End {
 			return x.leaveAs(own, i)
 		}
 		if p.Dst.Is6() {
-			f := verdict.NewFindingf(verdict.SnapshotMissing, where(i.NetworkInterfaceId), []string{r.entry.text()},
-				"whether %s has bandwidth to the Internet by %s was not read", p.Src, h.text())
-			return drop(&f)
+			return x.leaveByIPv6(i, h)
 		}
 		return drop(x.noPublicIP(i, []string{r.entry.text()}))
 	case hopInterface:
@@ -370,7 +377,17 @@ func (x *crossing) throughNAT(i *Interface, h NextHop, r *routed) cloud.End {
 		}
 		return drop(f)
 	}
-	source := x.source(g, x.Packet.Src)
+	if f := x.beyondNAT(g); f != nil {
+		return drop(f)
+	}
+	pool, f := x.sources(g, x.Packet.Src)
+	if f != nil {
+		return drop(f)
+	}
+	source := pool[0]
+	if len(pool) > 1 {
+		source = pool[x.Choose("snat "+source.text, equal(len(pool)))]
+	}
 	if source.fault != nil {
 		return drop(source.fault)
 	}
@@ -386,6 +403,12 @@ func (x *crossing) exit(as public, at string) cloud.End {
 	x.Sessions.Translate(at, before, p)
 	x.Translated("snat", at, before.Src.String(), as.addr.String(), as.text)
 	x.Step("nat", "source is now "+as.addr.String(), as.text)
+	return x.leave(at)
+}
+
+// leave sends a packet to the Internet, from where it may come back in.
+func (x *crossing) leave(at string) cloud.End {
+	p := x.Packet
 	if !x.Answers(p.Dst) {
 		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
 	}
@@ -400,6 +423,11 @@ func (x *crossing) exit(as public, at string) cloud.End {
 func (c *Cloud) behind(addr netip.Addr) *target {
 	if e := c.eips[addr]; e != nil {
 		i := c.named(e.InstanceId)
+		if v := c.haVips[e.InstanceId]; v != nil {
+			if i = c.named(v.MasterInstanceId); i != nil {
+				return &target{i, addrOf(v.IpAddress), c.byEIP(e)}
+			}
+		}
 		if i == nil || len(i.Addrs) == 0 {
 			return nil
 		}
@@ -431,6 +459,9 @@ func (x *crossing) fromInternet() cloud.End {
 	}
 	if b := x.balancers[p.Dst]; b != nil {
 		return x.toBalancer(b)
+	}
+	if a := x.ipv6[p.Dst]; a != nil {
+		return x.fromInternetByIPv6(a)
 	}
 	e := x.eips[p.Dst]
 	for k := range x.facts.NATGateways {
@@ -465,6 +496,9 @@ func (x *crossing) fromInternet() cloud.End {
 			f := x.unread(describeInterfaces, g.VpcId, "the interface that has "+entry.internal.String())
 			return drop(f)
 		}
+		if f := x.redirected(g.VpcId, g.NatGatewayId); f != nil {
+			return stopped(*f)
+		}
 		return x.translateTo(i, entry.internal, port, g.NatGatewayId, entry.ForwardEntryId)
 	}
 	if t := x.behind(p.Dst); t != nil {
@@ -478,6 +512,9 @@ func (x *crossing) fromInternet() cloud.End {
 			return drop(f)
 		}
 		f := x.missing(describeInterfaces, e.AllocationId, "what EIP "+e.IpAddress+" stands for")
+		if v := x.haVips[e.InstanceId]; v != nil && f == nil {
+			_, f = x.master(v)
+		}
 		if f == nil {
 			f = &verdict.Finding{}
 			*f = verdict.NewFindingf(verdict.UnmodelledRule, where(e.AllocationId), []string{e.text()}, "EIP %s is bound to %s %s, which is not modelled", e.IpAddress, e.InstanceType, e.InstanceId)
@@ -500,7 +537,16 @@ func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rul
 	x.Sessions.Translate(at, before, p)
 	x.Translated("dnat", at, from, endpoint(p.Dst, p.DstPort), rule)
 	x.Step("nat", "destination is now "+endpoint(p.Dst, p.DstPort), rule)
-	return x.deliver(i, false)
+	return x.enter(i, at)
+}
+
+// enter delivers what has come from the Internet for an interface: what was not for
+// a NAT gateway or load balancer, past the route table of the VPC's own gateway.
+func (x *crossing) enter(i *Interface, at string) cloud.End {
+	if x.interfaces[at] == nil {
+		return x.deliver(i, false)
+	}
+	return x.byGatewayTable(i)
 }
 
 func endpoint(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
@@ -509,7 +555,7 @@ func endpoint(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, p
 func (x *crossing) arrived(at string) cloud.End {
 	for _, vpc := range x.facts.VPCs {
 		if i := x.holder(vpc.VpcId, x.Packet.Dst); i != nil {
-			return x.deliver(i, false)
+			return x.enter(i, at)
 		}
 	}
 	f := x.unread(describeInterfaces, at, "the interface that has "+x.Packet.Dst.String())
@@ -527,6 +573,11 @@ func (x *crossing) toBalancer(b *balancer) cloud.End {
 	if e := x.eips[p.Dst]; e != nil {
 		if f := e.fault(); f != nil {
 			return drop(f)
+		}
+	}
+	if !p.Dst.IsPrivate() {
+		if f := x.redirected(b.vpc, b.id); f != nil {
+			return stopped(*f)
 		}
 	}
 	r := x.balance(b, p)

@@ -34,6 +34,9 @@ type Facts struct {
 	ForwardEntries []ForwardEntry
 	EIPs           []EIP
 	NetworkACLs    []NetworkACL
+	HaVips         []HaVip
+	IPv6Addresses  []IPv6Address
+	EgressOnly     []EgressOnlyRule
 	LoadBalancers  []LoadBalancer
 	Attributes     []LoadBalancerAttribute
 	Listeners      []Listener
@@ -204,7 +207,9 @@ type NATGateway struct {
 	VpcId           string
 	ForwardTableIds struct{ ForwardTableId []string }
 	SnatTableIds    struct{ SnatTableId []string }
-	IpLists         struct {
+	// NatGatewayPrivateInfo names the vSwitch that the gateway stands in.
+	NatGatewayPrivateInfo struct{ VswitchId string }
+	IpLists               struct {
 		IpList []struct{ IpAddress, PrivateIpAddress, AllocationId, UsingStatus string }
 	}
 }
@@ -247,6 +252,37 @@ type EIP struct {
 	OperationLocks   struct {
 		LockReason []struct{ LockReason string } // financial, security
 	}
+}
+
+// HaVip is a private address that moves between instances, or interfaces
+// (DescribeHaVips).
+type HaVip struct {
+	HaVipId             string
+	IpAddress           string
+	VpcId, VSwitchId    string
+	MasterInstanceId    string // who has it now: an instance, or an interface
+	AssociatedInstances struct{ AssociatedInstance []string }
+}
+
+// IPv6Address is one of DescribeIpv6Addresses.
+type IPv6Address struct {
+	Ipv6AddressId         string
+	Ipv6Address           string
+	Ipv6GatewayId         string
+	VpcId                 string
+	Ipv6InternetBandwidth struct {
+		Ipv6InternetBandwidthId string // empty: it is not on the Internet
+		Bandwidth               number
+		BusinessStatus          string // Normal, FinancialLocked, SecurityLocked
+	}
+}
+
+// EgressOnlyRule is one of DescribeIpv6EgressOnlyRules.
+type EgressOnlyRule struct {
+	Ipv6EgressOnlyRuleId string
+	InstanceId           string // of the IPv6 address
+	InstanceType         string // Ipv6Address
+	Status               string // Creating, Created, Deleting, …
 }
 
 // NetworkACL is one of DescribeNetworkAclAttributes, or of DescribeNetworkAcls.

@@ -90,6 +90,10 @@ type Balancers struct {
 	ServerGroups  []ZonedServerGroup  // ListServerGroups
 	Servers       []ZonedServer       // ListServerGroupServers
 	Health        []ZonedHealthStatus // GetListenerHealthStatus
+
+	// Access control, which ALB alone has.
+	ListenerAttributes []ZonedListenerAttribute // GetListenerAttribute
+	AccessLists        []ZonedAccessList        // ListAclEntries
 }
 
 // ZonedLoadBalancer is an NLB or ALB instance.
@@ -131,6 +135,29 @@ type ZonedListener struct {
 		ForwardGroupConfig struct {
 			ServerGroupTuples []struct{ ServerGroupId string }
 		}
+	}
+}
+
+// ZonedListenerAttribute is what GetListenerAttribute adds to a listener of ALB: its
+// access control.
+type ZonedListenerAttribute struct {
+	ListenerId string
+	AclConfig  struct {
+		AclType      string // White, Black
+		AclRelations []struct {
+			AclId  string
+			Status string // Associating, Associated, Dissociating
+		}
+	}
+}
+
+// ZonedAccessList is a page of ListAclEntries. The response does not name the list:
+// AclId is added to it, or in the name of the file.
+type ZonedAccessList struct {
+	AclId      string
+	AclEntries []struct {
+		Entry  string
+		Status string // Adding, Available, Removing
 	}
 }
 

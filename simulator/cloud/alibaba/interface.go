@@ -18,16 +18,23 @@ type Cloud struct {
 	primary    map[string]*Interface // by instance
 	byMAC      map[netstack.MAC]*Interface
 	byAddr     map[netip.Addr][]*Interface
-	delegated  []*Interface // those with prefixes
+	delegated  map[netip.Prefix][]*Interface // by the prefixes that they have
+	lengths    []int                         // of those prefixes, the longest first
+	haVips     map[string]*HaVip
+	virtual    map[netip.Addr][]*HaVip
+	ipv6       map[netip.Addr]*IPv6Address
+	egressOnly map[string]*EgressOnlyRule // by the id of the IPv6 address
 	members    map[place]*Interface
 	groups     map[string]*group
 	lists      map[string][]netip.Prefix
 	vpcs       map[string][]netip.Prefix // the blocks of each
 	vswitches  map[string]*VSwitch
 	acls       map[string]*networkACL
-	tables     map[string]*routeTable // by id
-	tableOf    map[string]*routeTable // by vSwitch
-	systemOf   map[string]*routeTable // by VPC
+	tables     map[string]*routeTable   // by id
+	tableOf    map[string]*routeTable   // by vSwitch
+	systemOf   map[string]*routeTable   // by VPC
+	gatewayOf  map[string][]*routeTable // by VPC: tables for what comes from the Internet
+	central    map[string]bool          // VPCs whose way to the Internet is an IPv4 gateway
 	nat        map[string]*natGateway
 	natOf      map[string][]*natGateway // by VPC
 	eips       map[netip.Addr]*EIP
@@ -40,9 +47,8 @@ type Cloud struct {
 // Interface is a network interface with its addresses.
 type Interface struct {
 	*NetworkInterface
-	MAC      netstack.MAC
-	Addrs    []netip.Addr // the primary one first
-	prefixes []netip.Prefix
+	MAC   netstack.MAC
+	Addrs []netip.Addr // the primary one first
 }
 
 // place is one on a trunk, which an interface of its own takes.
@@ -63,12 +69,24 @@ func Compile(f *Facts) *Cloud {
 		byAddr:     make(map[netip.Addr][]*Interface, len(f.Interfaces)),
 		vpcs:       make(map[string][]netip.Prefix, len(f.VPCs)),
 		vswitches:  indexed(f.VSwitches, func(v *VSwitch) string { return v.VSwitchId }),
+		delegated:  map[netip.Prefix][]*Interface{},
+		haVips:     indexed(f.HaVips, func(v *HaVip) string { return v.HaVipId }),
+		virtual:    make(map[netip.Addr][]*HaVip, len(f.HaVips)),
+		ipv6:       make(map[netip.Addr]*IPv6Address, len(f.IPv6Addresses)),
+		egressOnly: indexed(f.EgressOnly, func(r *EgressOnlyRule) string { return r.InstanceId }),
 	}
 	for i := range f.Interfaces {
 		c.addInterface(&f.Interfaces[i])
 	}
 	for i := range f.VPCs {
 		c.addVPC(&f.VPCs[i])
+	}
+	for i := range f.HaVips {
+		v := &f.HaVips[i]
+		c.virtual[addrOf(v.IpAddress)] = append(c.virtual[addrOf(v.IpAddress)], v)
+	}
+	for i := range f.IPv6Addresses {
+		c.ipv6[addrOf(f.IPv6Addresses[i].Ipv6Address)] = &f.IPv6Addresses[i]
 	}
 	c.compileGroups()
 	c.compileACLs()
@@ -115,10 +133,10 @@ func (c *Cloud) addInterface(n *NetworkInterface) {
 		add(ip.Ipv6Address)
 	}
 	for _, p := range n.Ipv4PrefixSets.Ipv4PrefixSet {
-		i.prefixes = append(i.prefixes, prefixOf(p.Ipv4Prefix))
+		c.delegate(i, prefixOf(p.Ipv4Prefix))
 	}
 	for _, p := range n.Ipv6PrefixSets.Ipv6PrefixSet {
-		i.prefixes = append(i.prefixes, prefixOf(p.Ipv6Prefix))
+		c.delegate(i, prefixOf(p.Ipv6Prefix))
 	}
 	c.interfaces[n.NetworkInterfaceId] = i
 	if mac, ok := netstack.ParseMAC(n.MacAddress); ok {
@@ -134,8 +152,17 @@ func (c *Cloud) addInterface(n *NetworkInterface) {
 	for _, a := range i.Addrs {
 		c.byAddr[a] = append(c.byAddr[a], i)
 	}
-	if len(i.prefixes) > 0 {
-		c.delegated = append(c.delegated, i)
+}
+
+// delegate gives an interface all addresses of a prefix.
+func (c *Cloud) delegate(i *Interface, p netip.Prefix) {
+	if !p.IsValid() {
+		return
+	}
+	c.delegated[p] = append(c.delegated[p], i)
+	if !slices.Contains(c.lengths, p.Bits()) {
+		c.lengths = append(c.lengths, p.Bits())
+		slices.SortFunc(c.lengths, func(a, b int) int { return b - a })
 	}
 }
 
@@ -171,19 +198,52 @@ func (c *Cloud) Member(trunk string, vlan uint16) (cloud.Interface, bool) {
 	return cloud.Interface{}, false
 }
 
-// holder is the interface of a VPC that has an address, of its own or of a prefix.
+// holder is the interface of a VPC that has an address: of its own, or of a prefix,
+// or a virtual one that is with it now.
 func (c *Cloud) holder(vpc string, addr netip.Addr) *Interface {
 	for _, i := range c.byAddr[addr] {
 		if i.VpcId == vpc {
 			return i
 		}
 	}
-	for _, i := range c.delegated {
-		if i.VpcId == vpc && within(i.prefixes, addr) {
-			return i
+	for _, bits := range c.lengths {
+		p, err := addr.Prefix(bits)
+		if err != nil {
+			continue // longer than an IPv4 address
+		}
+		for _, i := range c.delegated[p] {
+			if i.VpcId == vpc {
+				return i
+			}
+		}
+	}
+	if v := c.virtualAt(vpc, addr); v != nil {
+		return c.named(v.MasterInstanceId)
+	}
+	return nil
+}
+
+// virtualAt is the high-availability virtual address of a VPC.
+func (c *Cloud) virtualAt(vpc string, addr netip.Addr) *HaVip {
+	for _, v := range c.virtual[addr] {
+		if v.VpcId == vpc {
+			return v
 		}
 	}
 	return nil
+}
+
+// master is the interface that a virtual address is with.
+func (c *Cloud) master(v *HaVip) (*Interface, *verdict.Finding) {
+	if i := c.named(v.MasterInstanceId); i != nil {
+		return i, nil
+	}
+	if v.MasterInstanceId != "" {
+		return nil, c.unread(describeInterfaces, v.HaVipId, "the interface of "+v.MasterInstanceId)
+	}
+	f := verdict.NewFinding(verdict.CloudNoNextHop, where(v.HaVipId), v.AssociatedInstances.AssociatedInstance, v.IpAddress)
+	f.Message += ": HaVip " + v.HaVipId + " is with none of its instances"
+	return nil, &f
 }
 
 func within(list []netip.Prefix, addr netip.Addr) bool {

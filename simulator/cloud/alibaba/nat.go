@@ -109,6 +109,13 @@ type public struct {
 // bound to, its primary one unless it says another.
 func (c *Cloud) publicOf(i *Interface, private netip.Addr) (public, bool) {
 	primary := len(i.Addrs) > 0 && i.Addrs[0] == private
+	if v := c.virtualAt(i.VpcId, private); v != nil {
+		e := c.eipOf[eipKey{resource: v.HaVipId}]
+		if e == nil {
+			return public{}, false
+		}
+		return c.byEIP(e), true
+	}
 	if e := c.eipOf[eipKey{i.NetworkInterfaceId, private}]; e != nil {
 		return c.byEIP(e), true
 	}
@@ -199,16 +206,16 @@ func (g *natGateway) fault() *verdict.Finding {
 	return &f
 }
 
-// source is the address that a NAT gateway gives to what a private address sends:
-// that of a DNAT entry for all ports, else that of the SNAT entry with the longest
-// prefix (CreateSnatEntry).
-func (c *Cloud) source(g *natGateway, private netip.Addr) public {
+// sources are the addresses that a NAT gateway may give to what a private address
+// sends: that of a DNAT entry for all ports, else those of the SNAT entry with the
+// longest prefix (CreateSnatEntry), of which it takes any (SNAT IP address pools).
+func (c *Cloud) sources(g *natGateway, private netip.Addr) ([]public, *verdict.Finding) {
 	if f := g.fault(); f != nil {
-		return public{fault: f}
+		return nil, f
 	}
 	for k := range g.dnat {
 		if e := &g.dnat[k]; e.internal == private && e.anyPort() && same(e.Status, "Available") {
-			return c.natAddress(g, e.external, e.ForwardEntryId)
+			return []public{c.natAddress(g, e.external, e.ForwardEntryId)}, nil
 		}
 	}
 	var best *snatEntry
@@ -228,7 +235,7 @@ func (c *Cloud) source(g *natGateway, private netip.Addr) public {
 	}
 	if best == nil {
 		if f := c.missing(describeSNATEntries, g.NatGatewayId, "what NAT gateway "+g.NatGatewayId+" does for "+private.String()); f != nil {
-			return public{fault: f}
+			return nil, f
 		}
 		evidence := make([]string, 0, len(g.snat))
 		for _, e := range g.snat {
@@ -238,15 +245,19 @@ func (c *Cloud) source(g *natGateway, private netip.Addr) public {
 		if pending != "" {
 			f.Message += ": " + pending
 		}
-		return public{fault: &f}
+		return nil, &f
 	}
 	ips := snatIPs(best.SNATEntry)
 	if len(ips) == 0 {
 		f := verdict.NewFinding(verdict.CloudNoSNAT, where(g.NatGatewayId), []string{best.text()}, g.NatGatewayId, private)
 		f.Message += ": " + best.SnatEntryId + " has no public IP"
-		return public{fault: &f}
+		return nil, &f
 	}
-	return c.natAddress(g, addrOf(ips[0]), best.SnatEntryId)
+	pool := make([]public, 0, len(ips))
+	for _, ip := range ips {
+		pool = append(pool, c.natAddress(g, addrOf(ip), best.SnatEntryId))
+	}
+	return pool, nil
 }
 
 // natAddress is a public address of a NAT gateway: an EIP that is bound to it.

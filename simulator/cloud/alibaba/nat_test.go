@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 const (
@@ -11,7 +13,32 @@ const (
 	pageDNAT = "NAT Gateway, Create and manage DNAT entries"
 	pageEIP  = "VPC API, DescribeEipAddresses"
 	pageNAT  = "VPC API, DescribeNatGateways"
+
+	pageHaVip   = "VPC, High-availability virtual IP addresses (HaVips)"
+	pageIPv6    = "IPv6 Gateway, What is an IPv6 gateway?"
+	pageIPv4    = "VPC, IPv4 gateway"
+	pageGateway = "VPC, Use the gateway route table to control traffic entering the VPC"
 )
+
+// natIn puts the NAT gateway into a vSwitch with a table of its own.
+func natIn(t *testing.T, f *Facts, entries string) {
+	f.SNATEntries = []SNATEntry{snat("vsw-1", "47.0.0.1")}
+	f.NATGateways[0].NatGatewayPrivateInfo.VswitchId = "vsw-nat"
+	f.VSwitches = append(f.VSwitches, VSwitch{VSwitchId: "vsw-nat", VpcId: "vpc-1", CidrBlock: "10.0.9.0/24"})
+	table := RouteTable{RouteTableId: "vtb-nat", RouteTableType: "Custom", AssociateType: "VSwitch", VpcId: "vpc-1"}
+	table.VSwitchIds.VSwitchId = []string{"vsw-nat"}
+	f.RouteTables = append(f.RouteTables, table)
+	f.RouteEntries = append(f.RouteEntries, routes(t, "vtb-nat", entries)...)
+}
+
+// inbound gives instance i-a an EIP, 47.0.0.9, and the VPC's IPv4 gateway a table.
+func inbound(t *testing.T, f *Facts, entries string) {
+	f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a"))
+	table := RouteTable{RouteTableId: "vtb-gw", RouteTableType: "Custom", AssociateType: "Gateway", VpcId: "vpc-1"}
+	table.GatewayIds.GatewayIds = []string{"ipv4gw-1"}
+	f.RouteTables = append(f.RouteTables, table)
+	f.RouteEntries = append(f.RouteEntries, routes(t, "vtb-gw", entries)...)
+}
 
 // gateway has a NAT gateway with the default route, and EIPs 47.0.0.1 and .2 on it.
 func gateway(t *testing.T) *Facts {
@@ -19,6 +46,10 @@ func gateway(t *testing.T) *Facts {
 	f.RouteEntries = routes(t, "vtb-1", system+"0.0.0.0/0 Custom NatGateway:ngw-1; ::/0 Custom IPv6Gateway:ipv6gw-1")
 	f.NATGateways = []NATGateway{{NatGatewayId: "ngw-1", Status: "Available", BusinessStatus: "Normal", VpcId: "vpc-1"}}
 	f.EIPs = []EIP{eip("47.0.0.1", "Nat", "ngw-1"), eip("47.0.0.2", "Nat", "ngw-1")}
+	f.HaVips = []HaVip{{HaVipId: "havip-1", IpAddress: "10.0.0.50", VpcId: "vpc-1", MasterInstanceId: "i-c"}}
+	f.IPv6Addresses = []IPv6Address{{Ipv6AddressId: "ipv6-1", Ipv6Address: "fd00::1", Ipv6GatewayId: "ipv6gw-1", VpcId: "vpc-1"}}
+	b := &f.IPv6Addresses[0].Ipv6InternetBandwidth
+	b.Ipv6InternetBandwidthId, b.Bandwidth, b.BusinessStatus = "ipv6bw-1", 5, "Normal"
 	return f
 }
 
@@ -49,6 +80,10 @@ func TestPublicAddresses(t *testing.T) {
 	const (
 		out = "tcp 10.0.0.1 8.8.8.8:443"
 		as  = "left by the Internet 47.0.0."
+	)
+	const (
+		out6 = "tcp fd00::1 [2001:4860::8]:443"
+		in6  = "tcp 2001:4860::9 [fd00::1]:80"
 	)
 	in := func(dst string) string { return "tcp 203.0.113.9 " + dst }
 	rows := []struct {
@@ -148,11 +183,57 @@ func TestPublicAddresses(t *testing.T) {
 			f.RouteEntries = f.RouteEntries[:4]
 			f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a"))
 		}, out, as + "9:"},
-		{"VPC, IPv6 gateways", func(f *Facts) {}, "tcp fd00::1 [2001:4860::8]:443", "unknown SnapshotMissing: whether fd00::1 has bandwidth"},
+		// IPv6 gateways: nothing is translated, but the address needs bandwidth.
+		{pageIPv6, func(f *Facts) {}, out6, "left by the Internet [fd00::1]:45678 -> [2001:4860::8]:443"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses[0].Ipv6InternetBandwidth.Ipv6InternetBandwidthId = "" }, out6, "CloudNoPublicIP: IPv6 address fd00::1 is not on the Internet: it has no Internet bandwidth"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses[0].Ipv6InternetBandwidth.Bandwidth = 0 }, out6, "CloudNoPublicIP: IPv6 address fd00::1 is not on the Internet: its Internet bandwidth is 0"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses[0].Ipv6InternetBandwidth.BusinessStatus = "FinancialLocked" }, out6, "CloudNoPublicIP: IPv6 address fd00::1 is not on the Internet: the business status"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses = nil }, out6, "CloudNoPublicIP: fd00::1 is no IPv6 address that IPv6Gateway ipv6gw-1 knows"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses = nil; delete(f.Read, describeIPv6) }, out6, "unknown SnapshotMissing: vpc.DescribeIpv6Addresses was not read, so whether fd00::1 has bandwidth"},
+		{pageIPv6, func(f *Facts) { f.RouteEntries = f.RouteEntries[:5] }, out6, "CloudNoRouteEntry: no route entry for destination ip 2001:4860::8"},
+		{pageIPv6, func(f *Facts) {}, in6, "to eni-a [2001:4860::9]:45678 -> [fd00::1]:80"},
+		{pageIPv6, func(f *Facts) { f.IPv6Addresses[0].Ipv6InternetBandwidth.Ipv6InternetBandwidthId = "" }, in6, "CloudNoPublicIP: IPv6 address fd00::1 is not on the Internet"},
+		{pageIPv6, func(f *Facts) {
+			f.EgressOnly = []EgressOnlyRule{{Ipv6EgressOnlyRuleId: "ipv6py-1", InstanceId: "ipv6-1", Status: "Created"}}
+		}, in6, "CloudNoPublicIP: IPv6 address fd00::1 takes nothing from the Internet: egress-only rule ipv6py-1"},
+		{pageIPv6, func(f *Facts) {
+			f.EgressOnly = []EgressOnlyRule{{Ipv6EgressOnlyRuleId: "ipv6py-1", InstanceId: "ipv6-1", Status: "Created"}}
+		}, out6, "left by the Internet"},
+		// IPv4 gateways: with one, public addresses need a route to it, and so do NAT gateways.
+		{pageIPv4, func(f *Facts) {
+			f.RouteEntries = routes(t, "vtb-1", system+"1.2.3.4/32 Custom Ipv4Gateway:ipv4gw-1")
+			f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a"))
+		}, out, "CloudNoRouteEntry: no route entry for destination ip 8.8.8.8 in route table vtb-1 of vSwitch vsw-1: the VPC has an IPv4 gateway"},
+		{pageIPv4, func(f *Facts) { natIn(t, f, "0.0.0.0/0 Custom Ipv4Gateway:ipv4gw-1") }, out, as + "1:"},
+		{pageIPv4, func(f *Facts) { natIn(t, f, "1.2.3.4/32 Custom Ipv4Gateway:ipv4gw-1") }, out, "CloudNoRouteEntry: no route entry for destination ip 8.8.8.8 in route table vtb-nat"},
+		{pageIPv4, func(f *Facts) {
+			natIn(t, f, "1.2.3.4/32 Custom Ipv4Gateway:ipv4gw-1; 0.0.0.0/0 Custom VpcPeer:pcc-1")
+		}, out, "CloudUnexpectedNextHop: the next hop for destination ip 8.8.8.8 in the vSwitch of NAT gateway ngw-1 is not the IPv4 gateway"},
+		// Tables of gateways lead what comes in.
+		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 System local") }, in("47.0.0.9:80"), "to eni-a 203.0.113.9:45678 -> 10.0.0.1:80"},
+		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom Instance:i-b") }, in("47.0.0.9:80"), "to eni-b 203.0.113.9:45678 -> 10.0.0.1:80"},
+		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom NetworkInterface:eni-x") }, in("47.0.0.9:80"), "CloudNoNextHop: no next hop for destination ip 10.0.0.1: there is no NetworkInterface eni-x"},
+		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom GatewayLoadBalancerEndpoint:ep-1") }, in("47.0.0.9:80"), "unknown UnmodelledRule: entry rte-1: 10.0.0.0/24"},
+		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom") }, in("47.0.0.9:80"), "CloudNoNextHop: no next hop for destination ip 10.0.0.1"},
 		// From the Internet.
 		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a")) }, in("47.0.0.9:80"), "to eni-a 203.0.113.9:45678 -> 10.0.0.1:80"},
 		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "NetworkInterface", "eni-d")) }, in("47.0.0.9:80"), "to eni-d 203.0.113.9:45678 -> 10.0.1.4:80"},
-		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-1")) }, in("47.0.0.9:80"), "unknown UnmodelledRule: EIP 47.0.0.9 is bound to HaVip havip-1"},
+		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-1")) }, in("47.0.0.9:80"), "to eni-c 203.0.113.9:45678 -> 10.0.0.50:80"},
+		{pageHaVip, func(f *Facts) {
+			f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-1"))
+			f.HaVips[0].MasterInstanceId = ""
+		}, in("47.0.0.9:80"), "CloudNoNextHop: no next hop for destination ip 10.0.0.50: HaVip havip-1 is with none of its instances"},
+		{pageHaVip, func(f *Facts) {
+			f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-9"))
+		}, in("47.0.0.9:80"), "unknown UnmodelledRule: EIP 47.0.0.9 is bound to HaVip havip-9"},
+		{pageHaVip, func(f *Facts) {
+			f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-1"))
+			f.HaVips[0].MasterInstanceId = "i-a"
+		}, "tcp 10.0.0.50 8.8.8.8:443", as + "9:"},
+		{pageHaVip, func(f *Facts) {
+			f.EIPs = append(f.EIPs, eip("47.0.0.9", "HaVip", "havip-1"))
+			f.HaVips[0].MasterInstanceId = "i-a"
+		}, out, "CloudNoSNAT"},
 		{pageEIP, func(f *Facts) {
 			f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a"))
 			f.EIPs[2].BusinessStatus = "FinancialLocked"
@@ -186,7 +267,7 @@ func TestPublicAddresses(t *testing.T) {
 			f := gateway(t)
 			row.change(f)
 			from := "eni-a"
-			if strings.Contains(row.packet, "203.0.113.9 ") {
+			if strings.Contains(row.packet, "203.0.113.9 ") || row.packet == in6 {
 				from = "internet"
 			}
 			got := (&journey{c: Compile(f)}).carry(t, from, row.packet, false)
@@ -223,6 +304,47 @@ func TestAnEIPAndARouteToAnInstanceAreBothPossible(t *testing.T) {
 		got := (&journey{c: Compile(f), doubtful: doubtful}).carry(t, "eni-a", "tcp 10.0.0.1 8.8.8.8:443", false)
 		if !strings.HasPrefix(got.text(), want) || len(got.doubts) != 1 {
 			t.Errorf("%s %v, want %s", got.text(), got.doubts, want)
+		}
+	}
+}
+
+func TestSNATPoolsTakeAnyAddress(t *testing.T) {
+	f := gateway(t)
+	f.SNATEntries = []SNATEntry{snat("vsw-1", "47.0.0.1, 47.0.0.2")}
+	f.EIPs[1].BusinessStatus = "FinancialLocked"
+	c := Compile(f)
+	for take, want := range []string{"left by the Internet 47.0.0.1:45678", "CloudNoPublicIP: EIP 47.0.0.2"} {
+		got := (&journey{c: c, take: take}).carry(t, "eni-a", "tcp 10.0.0.1 8.8.8.8:443", false)
+		if !strings.HasPrefix(got.text(), want) || fmt.Sprint(got.choices) != "[[0.5 0.5]]" {
+			t.Errorf("%s %v, want %s", got.text(), got.choices, want)
+		}
+	}
+}
+
+// What comes in for a NAT gateway or a load balancer may meet a firewall before, if the
+// table of the VPC's gateway has one.
+func TestAFirewallBeforeANATGateway(t *testing.T) {
+	f := gateway(t)
+	inbound(t, f, "10.0.0.0/24 Custom Instance:i-b")
+	f.ForwardEntries = []ForwardEntry{dnat("TCP", "47.0.0.1 80", "10.0.0.3 8080")}
+	got := (&journey{c: Compile(f)}).carry(t, "internet", "tcp 203.0.113.9 47.0.0.1:80", false)
+	if len(got.doubts) != 1 || !strings.Contains(got.doubts[0], "may lead what is for ngw-1 elsewhere") || !strings.HasPrefix(got.text(), "to eni-c") {
+		t.Errorf("%s, in doubt %q", got.text(), got.doubts)
+	}
+}
+
+func TestLargePacketsNeedJumboFrames(t *testing.T) {
+	c := Compile(gateway(t))
+	for _, row := range []struct {
+		length  int
+		df      bool
+		doubts  int
+		dropped bool
+	}{{1500, true, 0, false}, {1501, true, 1, false}, {1501, false, 0, false}, {8500, true, 1, false}, {8501, true, 0, true}} {
+		j := &journey{c: c, length: row.length, df: row.df}
+		got := j.carry(t, "eni-a", "tcp 10.0.0.1 10.0.1.2:80", false)
+		if len(got.doubts) != row.doubts || row.dropped != (got.Finding.Code == verdict.MTUExceeded) {
+			t.Errorf("%+v: %s, in doubt %q", row, got.text(), got.doubts)
 		}
 	}
 }

@@ -22,11 +22,15 @@ type routeEntry struct {
 
 func (c *Cloud) compileRoutes() {
 	c.tables, c.tableOf, c.systemOf = map[string]*routeTable{}, map[string]*routeTable{}, map[string]*routeTable{}
+	c.gatewayOf, c.central = map[string][]*routeTable{}, map[string]bool{}
 	for i := range c.facts.RouteTables {
 		t := &routeTable{RouteTable: &c.facts.RouteTables[i]}
 		c.tables[t.RouteTableId] = t
 		if same(t.AssociateType, "Gateway") {
-			continue // it is asked about packets from the Internet
+			if len(t.GatewayIds.GatewayIds) > 0 {
+				c.gatewayOf[t.VpcId] = append(c.gatewayOf[t.VpcId], t)
+			}
+			continue
 		}
 		if same(t.RouteTableType, "System") {
 			c.systemOf[t.VpcId] = t
@@ -39,6 +43,11 @@ func (c *Cloud) compileRoutes() {
 		e := &c.facts.RouteEntries[i]
 		if t := c.tables[e.RouteTableId]; t != nil {
 			t.entries = append(t.entries, &routeEntry{e, prefixOf(e.DestinationCidrBlock)})
+			for _, h := range e.NextHops.NextHop {
+				if same(h.NextHopType, "Ipv4Gateway") {
+					c.central[t.VpcId] = true
+				}
+			}
 		}
 	}
 }
@@ -161,7 +170,7 @@ func kindOf(h NextHop) hopKind {
 		return hopLocal
 	case "service", "gatewayendpoint":
 		return hopService
-	case "instance", "networkinterface":
+	case "instance", "networkinterface", "havip":
 		return hopInterface
 	case "natgateway":
 		return hopNAT
@@ -243,14 +252,26 @@ func weights(hops []NextHop) []float64 {
 
 // through is the interface that a next hop is.
 func (c *Cloud) through(h NextHop, dst netip.Addr, e *routeEntry) (*Interface, *verdict.Finding) {
-	if same(h.NextHopType, "NetworkInterface") {
+	switch strings.ToLower(h.NextHopType) {
+	case "havip":
+		if v := c.haVips[h.NextHopId]; v != nil {
+			i, f := c.master(v)
+			if f == nil {
+				f = c.notRunning(i)
+			}
+			return i, f
+		}
+		if f := c.missing(describeHaVips, h.NextHopId, "who has HaVip "+h.NextHopId); f != nil {
+			return nil, f
+		}
+	case "networkinterface":
 		if i := c.interfaces[h.NextHopId]; i != nil {
 			return i, c.notRunning(i)
 		}
 		if f := c.missing(describeInterfaces, h.NextHopId, "interface "+h.NextHopId); f != nil {
 			return nil, f
 		}
-	} else {
+	default:
 		if i := c.primary[h.NextHopId]; i != nil {
 			return i, c.notRunning(i)
 		}

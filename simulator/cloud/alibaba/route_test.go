@@ -53,7 +53,12 @@ func TestRoutes(t *testing.T) {
 		{pageEntries, system + "192.168.0.0/16 Custom RouterInterface:ri-1", "192.168.0.1:80", "left by RouterInterface ri-1" + from + "192.168.0.1:80"},
 		{pageEntries, system + "192.168.0.0/16 BGP VpnGateway:vpn-1", "192.168.0.1:80", "left by VpnGateway vpn-1" + from + "192.168.0.1:80"},
 		{pageEntries, system + "192.168.0.0/16 CEN Attachment:tr-1", "192.168.0.1:80", "left by Attachment tr-1" + from + "192.168.0.1:80"},
-		{pageEntries, system + "192.168.0.0/16 Custom HaVip:havip-1", "192.168.0.1:80", "unknown UnmodelledRule: route entry"},
+		{pageEntries, system + "192.168.0.0/16 Custom HaVip:havip-1", "192.168.0.1:80", "to eni-b" + from + "192.168.0.1:80"},
+		{pageEntries, system + "192.168.0.0/16 Custom HaVip:havip-2", "192.168.0.1:80", "CloudNoNextHop: no next hop for destination ip 10.0.0.51: HaVip havip-2 is with none"},
+		{pageEntries, system + "192.168.0.0/16 Custom HaVip:havip-9", "192.168.0.1:80", "CloudNoNextHop: no next hop for destination ip 192.168.0.1: there is no HaVip havip-9"},
+		{pageEntries, system + "192.168.0.0/16 Custom Elsewhere:x-1", "192.168.0.1:80", "unknown UnmodelledRule: route entry"},
+		{pageHaVip, system, "10.0.0.50:80", "to eni-b" + from + "10.0.0.50:80"},
+		{pageHaVip, system, "10.0.0.51:80", "CloudNoNextHop: no next hop for destination ip 10.0.0.51: HaVip havip-2 is with none of its instances"},
 		{pageEntries, system + "192.168.0.0/16 Custom NatGateway:ngw-1", "192.168.0.1:80", "CloudUnexpectedNextHop: the next hop for destination ip 192.168.0.1"},
 		// Entries that are not available, and next hops that are off.
 		{pageEntries, system + "172.20.1.0/24 Custom/Pending Instance:i-b", "172.20.1.5:80", "unknown CloudNoNextHop: no next hop for destination ip 172.20.1.5: route entry rte-5 is Pending"},
@@ -71,6 +76,10 @@ func TestRoutes(t *testing.T) {
 	for n, row := range rows {
 		t.Run(fmt.Sprintf("%d %s", n+1, row.dst), func(t *testing.T) {
 			f := small()
+			f.HaVips = []HaVip{
+				{HaVipId: "havip-1", IpAddress: "10.0.0.50", VpcId: "vpc-1", MasterInstanceId: "eni-b"},
+				{HaVipId: "havip-2", IpAddress: "10.0.0.51", VpcId: "vpc-1"},
+			}
 			first, second, custom := strings.Cut(row.entries, "vtb-2:")
 			f.RouteEntries = routes(t, "vtb-1", first)
 			if custom {

@@ -189,14 +189,7 @@ func (c *Cloud) groupsAdmit(i *Interface, d direction, p *netstack.Packet) filte
 		v.may(true, "", "")
 		v.open = doubt
 	}
-	for from := 0; from < len(pool) && !v.closed; {
-		to := from
-		for to < len(pool) && pool[to].Priority == pool[from].Priority {
-			to++
-		}
-		c.countLevel(&v, pool[from:to], i, p)
-		from = to
-	}
+	c.count(&v, pool, i.VpcId, p)
 	if !v.closed {
 		c.countDefault(&v, ids, i, d, peer)
 	}
@@ -205,6 +198,44 @@ func (c *Cloud) groupsAdmit(i *Interface, d direction, p *netstack.Packet) filte
 		out.who = who
 	}
 	return out
+}
+
+// balancerAdmits is what the security groups of a load balancer make of its client.
+// They see what comes in alone, and what no rule is about passes (NLB, Add an NLB
+// instance to a security group).
+func (c *Cloud) balancerAdmits(b *balancer, p *netstack.Packet) filtered {
+	var v ballot
+	var pool []*rule
+	for _, id := range b.groups {
+		g := c.groups[id]
+		if g == nil || !g.attributes {
+			if v.open == nil {
+				v.open = c.unread(describeGroupRules, id, "security group "+id)
+			}
+			v.may(true, "", "")
+			v.may(false, "", "")
+			continue
+		}
+		pool = append(pool, g.rules[ingress]...)
+	}
+	slices.SortStableFunc(pool, func(a, b *rule) int { return int(a.Priority - b.Priority) })
+	c.count(&v, pool, b.vpc, p)
+	if !v.closed {
+		v.must(true, "no rule matches, and load balancers accept by default", "")
+	}
+	return v.result()
+}
+
+// count counts rules that are sorted by priority.
+func (c *Cloud) count(v *ballot, pool []*rule, vpc string, p *netstack.Packet) {
+	for from := 0; from < len(pool) && !v.closed; {
+		to := from
+		for to < len(pool) && pool[to].Priority == pool[from].Priority {
+			to++
+		}
+		c.countLevel(v, pool[from:to], vpc, p)
+		from = to
+	}
 }
 
 // ballot gathers what the packet's fate may be, from the first rule to the last.
@@ -240,7 +271,7 @@ func (v *ballot) result() filtered {
 }
 
 // countLevel counts the rules of one priority: drops first.
-func (c *Cloud) countLevel(v *ballot, level []*rule, i *Interface, p *netstack.Packet) {
+func (c *Cloud) countLevel(v *ballot, level []*rule, vpc string, p *netstack.Packet) {
 	for _, policy := range []string{"Drop", "Accept"} {
 		pass := policy == "Accept"
 		for _, r := range level {
@@ -248,7 +279,7 @@ func (c *Cloud) countLevel(v *ballot, level []*rule, i *Interface, p *netstack.P
 			if known && !same(r.Policy, policy) {
 				continue
 			}
-			match, why := c.matches(r, i, p)
+			match, why := c.matches(r, vpc, p)
 			if !known && match != no {
 				match, why = perhaps, c.unmodelled(r, "the policy "+r.Policy)
 			}
@@ -325,7 +356,7 @@ func (c *Cloud) member(group, vpc string, addr netip.Addr) bool {
 
 // matches says whether a rule is about the packet, and what is not known if that
 // cannot be said.
-func (c *Cloud) matches(r *rule, i *Interface, p *netstack.Packet) (ternary, *verdict.Finding) {
+func (c *Cloud) matches(r *rule, vpc string, p *netstack.Packet) (ternary, *verdict.Finding) {
 	protocol, known := protocolMatches(r.IpProtocol, p)
 	if !known {
 		return perhaps, c.unmodelled(r, "protocol "+r.IpProtocol)
@@ -339,8 +370,8 @@ func (c *Cloud) matches(r *rule, i *Interface, p *netstack.Packet) (ternary, *ve
 	if r.from.anything && r.to.anything {
 		return perhaps, c.unmodelled(r, "no source and no destination")
 	}
-	from, why := c.selects(r, r.from, i, p.Src)
-	to, whyTo := c.selects(r, r.to, i, p.Dst)
+	from, why := c.selects(r, r.from, vpc, p.Src)
+	to, whyTo := c.selects(r, r.to, vpc, p.Dst)
 	if why == nil {
 		why = whyTo
 	}
@@ -352,7 +383,7 @@ func (c *Cloud) matches(r *rule, i *Interface, p *netstack.Packet) (ternary, *ve
 }
 
 // selects says whether one end of a packet is what a rule says of it.
-func (c *Cloud) selects(r *rule, s selector, i *Interface, addr netip.Addr) (ternary, *verdict.Finding) {
+func (c *Cloud) selects(r *rule, s selector, vpc string, addr netip.Addr) (ternary, *verdict.Finding) {
 	result := yes
 	var why *verdict.Finding
 	if s.prefix.IsValid() {
@@ -360,8 +391,8 @@ func (c *Cloud) selects(r *rule, s selector, i *Interface, addr netip.Addr) (ter
 	}
 	if s.group != "" && result != no {
 		switch {
-		case c.member(s.group, i.VpcId, addr):
-		case c.holder(i.VpcId, addr) != nil:
+		case c.member(s.group, vpc, addr):
+		case c.holder(vpc, addr) != nil:
 			result = no
 		default: // nobody in this VPC: of a peer, of another account, or no interface at all
 			if f := c.missing(describeInterfaces, r.group.id, "who is in security group "+s.group); f != nil {

@@ -126,12 +126,15 @@ type journey struct {
 	sessions cloud.Sessions
 	take     int  // which way, where there are several
 	doubtful bool // what is in doubt, stops the packet
+	length   int
+	df       bool
 }
 
 // carry takes a packet from an interface, or from the Internet.
 func (j *journey) carry(t *testing.T, from, text string, reply bool) *carried {
 	t.Helper()
 	p := packetOf(t, text)
+	p.Length, p.DF = j.length, j.df
 	out := &carried{}
 	x := &cloud.Crossing{
 		Packet: p, Reply: reply, Sessions: &j.sessions,
