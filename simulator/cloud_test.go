@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -62,12 +63,9 @@ func cloudFiles() map[string]string {
 
 // inCloud is the sample on a cloud: nothing but that joins its nodes, on both of
 // which something listens on port 8443.
-func inCloud(t *testing.T, change func(files map[string]string), also ...func(*simulator.Snapshot)) *simulator.World {
+func inCloud(t testing.TB, change func(files map[string]string), also ...func(*simulator.Snapshot)) *simulator.World {
 	t.Helper()
 	return world(t, func(s *simulator.Snapshot) {
-		for _, f := range also {
-			f(s)
-		}
 		without(s, "fabric")
 		for _, name := range []string{"node-1", "node-2"} {
 			ns := namespace(t, s, name)
@@ -85,7 +83,72 @@ func inCloud(t *testing.T, change func(files map[string]string), also ...func(*s
 				t.Fatal(err)
 			}
 		}
+		for _, f := range also {
+			f(s)
+		}
 	})
+}
+
+// BenchmarkDiagnoseInCloud has the nodes of the sample among 5,000 instances, in 200
+// security groups of 100 rules, and 50 load balancers of 100 backends.
+func BenchmarkDiagnoseInCloud(b *testing.B) {
+	w := inCloud(b, nil, crowd)
+	for name, q := range map[string]verdict.Query{
+		"pod across nodes":          tcp(web, "pod:shop/db-0", 5432),
+		"a load balancer, 2 nodes":  tcp("203.0.113.9", "47.2.2.2", 443),
+		"a node to the Internet":    tcp("node:node-1", "8.8.8.8", 443),
+		"a load balancer, 100 away": tcp("203.0.113.9", "47.3.0.7", 80),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer cputime.Measure(b)()
+			for b.Loop() {
+				if r := diagnose(b, w, q); r.Verdict == verdict.Unknown {
+					b.Fatal(r.Reasons)
+				}
+			}
+		})
+	}
+}
+
+// crowd adds others to a cloud. The nodes of the sample are in a group of theirs, whose
+// last rule lets them in.
+func crowd(s *simulator.Snapshot) {
+	f := s.Cloud
+	for n := range 200 {
+		id := fmt.Sprintf("sg-n%d", n)
+		f.Groups = append(f.Groups, alibaba.SecurityGroup{SecurityGroupId: id, SecurityGroupType: "normal"})
+		g := alibaba.SecurityGroupAttribute{SecurityGroupId: id}
+		for k := range 100 {
+			p := alibaba.Permission{Direction: "ingress", Policy: "Drop", Priority: 1, IpProtocol: "TCP", PortRange: fmt.Sprintf("%d/%d", 1000+k, 1000+k), SourceCidrIp: "0.0.0.0/0"}
+			if k == 99 {
+				p.Policy, p.Priority, p.IpProtocol, p.PortRange = "Accept", 100, "ALL", "-1/-1"
+			}
+			g.Permissions.Permission = append(g.Permissions.Permission, p)
+		}
+		f.GroupRules = append(f.GroupRules, g)
+	}
+	for i := range f.Interfaces {
+		f.Interfaces[i].SecurityGroupIds.SecurityGroupId = []string{"sg-n0"}
+	}
+	for n := range 5000 {
+		i := alibaba.NetworkInterface{
+			NetworkInterfaceId: fmt.Sprintf("eni-n%d", n), Type: "Primary", InstanceId: fmt.Sprintf("i-n%d", n), VpcId: "vpc-1", VSwitchId: "vsw-1",
+			PrivateIpAddress: fmt.Sprintf("172.30.%d.%d", 10+n/250, 1+n%250),
+		}
+		i.SecurityGroupIds.SecurityGroupId = []string{fmt.Sprintf("sg-n%d", n%200)}
+		f.Interfaces, f.Instances = append(f.Interfaces, i), append(f.Instances, alibaba.Instance{InstanceId: i.InstanceId, Status: "Running"})
+	}
+	for n := range 50 {
+		lb := alibaba.LoadBalancer{LoadBalancerId: fmt.Sprintf("lb-n%d", n), LoadBalancerStatus: "active", Address: fmt.Sprintf("47.3.0.%d", n), VpcId: "vpc-1"}
+		l := alibaba.Listener{LoadBalancerId: lb.LoadBalancerId, ListenerPort: 80, ListenerProtocol: "tcp", Status: "running", VServerGroupId: fmt.Sprintf("rsp-n%d", n)}
+		l.TCPListenerConfig.HealthCheck = "off"
+		g := alibaba.VServerGroup{VServerGroupId: l.VServerGroupId}
+		for k := range 100 {
+			g.BackendServers.BackendServer = append(g.BackendServers.BackendServer, alibaba.BackendServer{ServerId: fmt.Sprintf("i-n%d", 100*n+k), Port: 8443, Weight: 100})
+		}
+		f.LoadBalancers, f.Listeners, f.ServerGroups = append(f.LoadBalancers, lb), append(f.Listeners, l), append(f.ServerGroups, g)
+	}
 }
 
 // in replaces a part of a response, which must be there.
