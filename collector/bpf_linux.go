@@ -106,7 +106,11 @@ type hostPrograms struct {
 }
 
 func readHostPrograms(proc string) (found hostPrograms, err error) {
-	if root := cgroupRoot(proc); root != "" {
+	root, err := cgroupRoot(proc)
+	if err != nil {
+		return found, err
+	}
+	if root != "" {
 		for _, a := range cgroupAttachments {
 			programs, err := attachedAt(root, a.attach)
 			if err != nil {
@@ -202,34 +206,81 @@ func attachedAt(path string, at ebpf.AttachType) ([]bpfProg, error) {
 	return attached(int(file.Fd()), at)
 }
 
+// errNoCgroupRoot says that programs at the root of the control groups cannot be
+// told from none.
+var errNoCgroupRoot = errors.New("the root of the host's control groups is not in view, and eBPF programs there are not known: share the host's processes (hostPID) or its namespace of control groups (--cgroupns=host) with this container")
+
 // cgroupRoot is where the root of the control groups (version 2) is mounted;
-// empty when it is not. In a container with a namespace of its own for them, "/"
-// is the container's group, and the root is further up, where the host's first
-// process has it mounted (cgroup_show_path).
-func cgroupRoot(proc string) string {
-	above := func(root string) bool { return strings.HasPrefix(root, "/..") && strings.Trim(root, "/.") == "" }
-	if at := cgroupMount(filepath.Join(proc, "1", "mountinfo"), above); at != "" {
-		at = filepath.Join(proc, "1", "root", at)
-		if _, err := os.Stat(at); err == nil {
-			return at
+// empty when no program can be there, because nobody has it mounted. In a
+// container with a namespace of its own for them, "/" is the container's group, and
+// the root is further up, where the host's first process has it mounted
+// (cgroup_show_path).
+func cgroupRoot(proc string) (string, error) {
+	above := func(root string) bool {
+		return root == "/" || strings.HasPrefix(root, "/..") && strings.Trim(root, "/.") == ""
+	}
+	first, err := cgroupMounts(filepath.Join(proc, "1", "mountinfo"))
+	if err != nil {
+		return "", err
+	}
+	own, err := cgroupMounts(filepath.Join(proc, "self", "mountinfo"))
+	if err != nil {
+		return "", err
+	}
+	for _, m := range first {
+		if at := filepath.Join(proc, "1", "root", m.at); above(m.root) && isCgroupRoot(at) {
+			return at, nil
 		}
 	}
-	return cgroupMount(filepath.Join(proc, "self", "mountinfo"), func(root string) bool { return root == "/" })
+	for _, m := range own {
+		if m.root == "/" && isCgroupRoot(m.at) {
+			return m.at, nil
+		}
+	}
+	if len(first)+len(own) > 0 || !initialCgroupNamespace(proc) {
+		return "", errNoCgroupRoot
+	}
+	return "", nil
 }
 
-// cgroupMount finds a mount of control groups (version 2) by its root.
-func cgroupMount(mountinfo string, wanted func(root string) bool) string {
+// isCgroupRoot says whether a group is the root of the hierarchy, and not only of
+// what a namespace shows of it: the root alone has no cgroup.events
+// (CFTYPE_NOT_ON_ROOT).
+func isCgroupRoot(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, "cgroup.events"))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// initialCgroupNamespace says whether this process is in the namespace of control
+// groups that the kernel starts with (PROC_CGROUP_INIT_INO), or there are none.
+func initialCgroupNamespace(proc string) bool {
+	const initial = 0xeffffffb
+	key, err := statNS(filepath.Join(proc, "self", "ns", "cgroup"))
+	return errors.Is(err, os.ErrNotExist) || err == nil && key.inode == initial
+}
+
+// cgroupMount is a mount of control groups (version 2): which of them, and where.
+type cgroupMount struct{ root, at string }
+
+// cgroupMounts lists those that a process sees; none if it may not be looked at.
+func cgroupMounts(mountinfo string) (list []cgroupMount, err error) {
 	data, err := os.ReadFile(mountinfo)
-	if err != nil {
-		return ""
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("find the root of the control groups: %w", err)
 	}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for lines.Scan() {
 		before, after, _ := strings.Cut(lines.Text(), " - ")
 		fields := strings.Fields(before)
-		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && wanted(fields[3]) {
-			return unescapeOctal(fields[4])
+		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
+			list = append(list, cgroupMount{fields[3], unescapeOctal(fields[4])})
 		}
 	}
-	return ""
+	return list, nil
 }

@@ -1,9 +1,11 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -115,28 +117,109 @@ func TestSocketLookupProgramsAreNoted(t *testing.T) {
 }
 
 func TestTheRootOfTheControlGroups(t *testing.T) {
-	const mount = "41 31 0:38 %s /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n"
-	for name, test := range map[string]struct{ first, self, want string }{
-		"on a host": {"/", "/", "/sys/fs/cgroup"},
-		"in a container that sees the host's processes":            {"/../../..", "/", "1/root/sys/fs/cgroup"},
-		"in a container that sees its own":                         {"/", "/", "/sys/fs/cgroup"},
-		"where the first process has a part of the tree":           {"/../kubepods", "/", "/sys/fs/cgroup"},
-		"where a part of the tree is mounted, and the root is not": {"/kubepods", "/kubepods", ""},
+	const mount = "41 31 0:38 %s %s rw,relatime - cgroup2 cgroup2 rw\n"
+	for name, test := range map[string]struct {
+		first, self string // what is mounted
+		isRoot      string // whose mount is of the root
+		want        string
+	}{
+		"on a host": {"/", "/", "1", "1"},
+		"in a container that sees the host's processes":                  {"/../../..", "/", "1", "1"},
+		"in a container that sees them, with the host's groups":          {"/", "/kubepods/c0ffee", "1", "1"},
+		"where the first process may not be looked at":                   {"", "/", "self", "self"},
+		"where the first process has a part of the tree":                 {"/../kubepods", "/", "self", "self"},
+		"in a container that sees its own processes and groups":          {"/", "/", "", "error"},
+		"in a container that sees its own processes, of the host's tree": {"/kubepods/c0ffee", "/kubepods/c0ffee", "", "error"},
+		"where nothing is mounted":                                       {"", "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proc := t.TempDir()
+			place := map[string]string{"1": filepath.Join(proc, "1/root/cgroup"), "self": filepath.Join(proc, "own/cgroup")}
 			for pid, root := range map[string]string{"1": test.first, "self": test.self} {
-				if err := os.MkdirAll(filepath.Join(proc, pid, "root/sys/fs/cgroup"), 0o755); err != nil {
-					t.Fatal(err)
+				at := "/cgroup"
+				if pid == "self" {
+					at = place[pid]
 				}
-				if err := os.WriteFile(filepath.Join(proc, pid, "mountinfo"), fmt.Appendf(nil, mount, root), 0o600); err != nil {
-					t.Fatal(err)
+				content := ""
+				if root != "" {
+					content = fmt.Sprintf(mount, root, at)
+				}
+				write(t, filepath.Join(proc, pid, "mountinfo"), content)
+				write(t, filepath.Join(place[pid], "cgroup.procs"), "")
+				if pid != test.isRoot {
+					write(t, filepath.Join(place[pid], "cgroup.events"), "populated 1\n")
 				}
 			}
-			if test.want != "" && test.want[0] != '/' {
-				test.want = filepath.Join(proc, test.want)
+			got, err := cgroupRoot(proc)
+			if (err != nil) != (test.want == "error") || err != nil && !errors.Is(err, errNoCgroupRoot) {
+				t.Fatal(err)
 			}
-			same(t, "root", test.want, cgroupRoot(proc))
+			if test.want == "error" {
+				return
+			}
+			same(t, "root", place[test.want], got)
+		})
+	}
+}
+
+func write(t *testing.T, file, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The kernel's view of a container that has a namespace of control groups of its own
+// and does not see the host's processes: its "/" is no root. One that sees them finds it.
+func TestTheRootOfTheControlGroupsFromAContainer(t *testing.T) {
+	needRoot(t)
+	if what := os.Getenv("PLUMBLINE_TEST_CGROUP"); what != "" {
+		root, err := cgroupRoot("/proc")
+		switch {
+		case what == "hidden" && !errors.Is(err, errNoCgroupRoot):
+			t.Errorf("root %q, %v; want %v", root, err, errNoCgroupRoot)
+		case what == "in view" && (err != nil || !isCgroupRoot(root)):
+			t.Errorf("root %q, %v", root, err)
+		}
+		if what == "hidden" {
+			return
+		}
+		if _, err := readHostPrograms("/proc"); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if err := exec.Command("unshare", "-C", "true").Run(); err != nil {
+		t.Skipf("no namespaces of control groups: %v", err)
+	}
+	// A host of its own: a first process that has the root mounted at /mnt, and the
+	// container in a group below.
+	const host = `set -e
+mount -t cgroup2 none /mnt
+group=/mnt/plumbline-test-$1
+mkdir "$group"
+trap 'echo 0 > /mnt/cgroup.procs; rmdir "$group"' EXIT
+echo 0 > "$group/cgroup.procs"
+`
+	const container = `set -e
+mount --bind / /mnt # without what is mounted below
+mount -t tmpfs none /mnt/tmp
+cp "$0" /mnt/tmp/test
+mount --rbind /proc /mnt/proc
+mount -t cgroup2 none /mnt/mnt
+exec chroot /mnt /tmp/test -test.run "$1"
+`
+	for what, flags := range map[string]string{"hidden": "-C -m -p -f --mount-proc", "in view": "-C -m"} {
+		t.Run(what, func(t *testing.T) {
+			command := exec.Command("unshare", "-m", "-p", "-f", "--mount-proc", "--propagation", "private", "sh", "-c",
+				host+"unshare "+flags+" sh -c '"+container+"' \"$0\" '^TestTheRootOfTheControlGroupsFromAContainer$'", os.Args[0], fmt.Sprintf("%d-%d", os.Getpid(), len(flags)))
+			command.Env = append(os.Environ(), "PLUMBLINE_TEST_CGROUP="+what)
+			if out, err := command.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
 		})
 	}
 }

@@ -188,6 +188,18 @@ func TestWhatIsMissingIsUnknownOnlyWhereItDecides(t *testing.T) {
 		{"the tc filters, which are taken as none", func(t *testing.T, s *simulator.Snapshot) {
 			delete(namespace(t, s, "node-2").Parts, netstack.PartTC)
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, ""},
+		{"the tc filters, which a collector failed to read", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-2").SetPart(netstack.PartTC, netstack.Status{State: netstack.StateFailed, Detail: "busy"})
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.CollectorFailed},
+		{"the IPsec policies, which a collector failed to read", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-2").SetPart(netstack.PartXFRM, netstack.Status{State: netstack.StateFailed, Detail: "busy"})
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.CollectorFailed},
+		{"the eBPF programs of a node on the way, which a collector failed to read", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "node-2").SetPart(netstack.PartBPF, netstack.Status{State: netstack.StateFailed, Detail: "busy"})
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.CollectorFailed},
+		{"the eBPF programs of the source, which may send it elsewhere", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-web-0").SetPart(netstack.PartBPF, netstack.Status{State: netstack.StateFailed, Detail: "busy"})
+		}, tcp(web, "pod:shop/db-0", 5433), verdict.Unknown, verdict.CollectorFailed},
 		{
 			"a node on the way", func(_ *testing.T, s *simulator.Snapshot) { without(s, "node-2") },
 			tcp(web, "10.244.2.30", 5432), verdict.Unknown, verdict.SnapshotMissing,

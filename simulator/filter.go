@@ -9,6 +9,9 @@ import (
 // filter runs the filters of traffic control over the frame.
 func (l *leg) filter(dev string, at tc.Hook) (end, bool) {
 	filters := l.host.opaque.filters
+	if l.host.opaque.filtersUnread && !l.probe {
+		return l.through(l.missing(netstack.PartTC))
+	}
 	if !filters.At(dev, at) {
 		return end{}, false
 	}

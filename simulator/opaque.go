@@ -19,6 +19,8 @@ type opaque struct {
 	filters  *tc.Filters
 	policies []policy // of IPsec
 	programs []program
+	// That the collector failed to read filters, or policies.
+	filtersUnread, policiesUnread bool
 }
 
 // program is an eBPF program that acts on what sockets send and take, or at a hook
@@ -28,6 +30,8 @@ type program struct {
 	place    programPlace
 	families [2]bool // IPv4 and IPv6
 	hook     netfilter.Hook
+	// unread says that there may be one: what is attached could not be read.
+	unread bool
 }
 
 type programPlace uint8
@@ -47,10 +51,26 @@ func compileOpaque(ns *netstack.Namespace) (o opaque, err error) {
 	if o.programs, err = programs(ns.BPF); err != nil {
 		return opaque{}, err
 	}
+	failed := func(p netstack.Part) bool { return ns.PartStatus(p).State == netstack.StateFailed }
+	if failed(netstack.PartBPF) {
+		o.programs = unreadPrograms()
+	}
+	o.filtersUnread, o.policiesUnread = failed(netstack.PartTC), failed(netstack.PartXFRM)
 	if o.policies, err = policies(ns.XFRM); err != nil {
 		return opaque{}, err
 	}
 	return o, nil
+}
+
+// unreadPrograms are those that there may be: one at each place.
+func unreadPrograms() (list []program) {
+	for _, place := range []programPlace{ofSender, ofReceiver, ofAddress, ofLookup} {
+		list = append(list, program{place: place, families: [2]bool{true, true}, unread: true})
+	}
+	for hook := netfilter.Prerouting; hook <= netfilter.Postrouting; hook++ {
+		list = append(list, program{place: ofHook, hook: hook, families: [2]bool{true, true}, unread: true})
+	}
+	return list
 }
 
 // programs reads what `bpftool -j net`, with the cgroups added, says of programs
@@ -130,15 +150,18 @@ func (o *opaque) at(place programPlace, f netstack.Family) []program {
 	return slices.DeleteFunc(slices.Clone(o.programs), func(p program) bool { return p.place != place || !p.families[at] })
 }
 
-func (l *leg) program(name string) verdict.Finding {
-	return verdict.NewFinding(verdict.EBPFOpaque, l.host.where(""), []string{name}, name, l.host)
+func (l *leg) program(p *program) verdict.Finding {
+	if p.unread {
+		return l.missing(netstack.PartBPF)
+	}
+	return verdict.NewFinding(verdict.EBPFOpaque, l.host.where(""), []string{p.name}, p.name, l.host)
 }
 
 // throughPrograms asks about programs that let what sockets send and take pass, or
 // do not.
 func (l *leg) throughPrograms(place programPlace) (end, bool) {
 	for _, p := range l.host.opaque.at(place, l.packet.Family()) {
-		if e, stop := l.through(l.program(p.name)); stop {
+		if e, stop := l.through(l.program(&p)); stop {
 			return e, true
 		}
 	}
@@ -151,7 +174,7 @@ func (l *leg) hookPrograms(at netfilter.Hook) (end, bool) {
 		if p.hook != at {
 			continue
 		}
-		if e, stop := l.through(l.program(p.name)); stop {
+		if e, stop := l.through(l.program(&p)); stop {
 			return e, true
 		}
 	}
@@ -166,7 +189,7 @@ func (l *leg) readdressed() (end, bool) {
 		return end{}, false
 	}
 	for _, q := range l.host.opaque.at(ofAddress, p.Family()) {
-		return l.undecided(l.program(q.name)), true
+		return l.undecided(l.program(&q)), true
 	}
 	return end{}, false
 }

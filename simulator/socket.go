@@ -18,7 +18,7 @@ func (l *leg) meetSocket(e end) end {
 		return e
 	}
 	for _, q := range h.opaque.at(ofLookup, p.Family()) {
-		return l.undecided(l.program(q.name)) // inet_lookup_run_sk_lookup
+		return l.undecided(l.program(&q)) // inet_lookup_run_sk_lookup
 	}
 	s := h.socket(p, e.in, e.slave)
 	if s == nil && p.Protocol == netstack.ProtoSCTP && !h.speaksSCTP() {

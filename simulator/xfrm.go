@@ -170,6 +170,9 @@ func (p *policy) selects(packet *netstack.Packet, dev string) bool {
 // goes out, __xfrm_policy_check for what came in.
 // dev is the device by which it does.
 func (l *leg) throughPolicies(dir, dev string) (end, bool) {
+	if l.host.opaque.policiesUnread {
+		return l.through(l.missing(netstack.PartXFRM))
+	}
 	if len(l.host.opaque.policies) == 0 {
 		return end{}, false
 	}
