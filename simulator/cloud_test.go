@@ -395,3 +395,27 @@ func TestAPodMayHaveAnInterfaceOfTheCloud(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sends from the Internet is not ours: nothing can be sent to confirm it.
+func TestNobodyStartsOnTheInternet(t *testing.T) {
+	q := tcp("203.0.113.9", "47.2.2.2", 443)
+	if start, err := inCloud(t, nil).Start(&q); err == nil || !strings.Contains(err.Error(), "the packet comes from the Internet: 203.0.113.9") {
+		t.Errorf("%+v, %v", start, err)
+	}
+}
+
+// What could be an address of the cloud, had it been read, is not known.
+func TestAddressesOfTheCloudThatWereNotRead(t *testing.T) {
+	refused := func(files map[string]string) {
+		files["DescribeLoadBalancers"] = `{"Code": "Forbidden.RAM", "Message": "not authorized"}`
+	}
+	for _, c := range []struct {
+		change func(map[string]string)
+		want   verdict.Code
+	}{{refused, verdict.CloudAPIFailed}, {func(files map[string]string) { files["DescribeLoadBalancers"] = "{}" }, verdict.EndpointUnresolved}} {
+		r := diagnose(t, inCloud(t, c.change), tcp("203.0.113.9", "47.2.2.2", 443))
+		if r.Verdict != verdict.Unknown || r.Reason() != c.want || c.want == verdict.CloudAPIFailed && !strings.Contains(r.Reasons[0].Remedy, "slb:DescribeLoadBalancers") {
+			t.Errorf("%s %v, want %s", r.Verdict, r.Reasons, c.want)
+		}
+	}
+}

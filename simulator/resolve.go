@@ -212,6 +212,9 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		return out, &from, &to, nil
 	}
 	if from.host == nil {
+		if f := w.unreadCloud(&from, &to); f != nil {
+			return nil, nil, nil, f
+		}
 		return nil, nil, nil, w.noPlace(q.From, &from)
 	}
 	out.from = from.host

@@ -34,5 +34,8 @@ func (w *World) Start(q *verdict.Query) (Start, error) {
 	if finding != nil {
 		return Start{}, errors.New(finding.Message)
 	}
+	if f.cloud {
+		return Start{}, errors.New("the packet comes from the Internet: " + f.packet.Src.String() + " is no address of what was collected")
+	}
 	return Start{Namespace: f.from.Name, Node: f.from.Node, Source: f.packet.Src, Destination: f.packet.Dst}, nil
 }

@@ -24,6 +24,9 @@ type Fabric interface {
 	// Answers says whether the cloud itself takes packets for an address from the
 	// Internet, and translates them.
 	Answers(addr netip.Addr) bool
+	// Unread explains why it may do so for an address for which Answers says no; nil
+	// where all is known.
+	Unread(addr netip.Addr) *verdict.Finding
 	// Carry takes a packet from an interface, or from the Internet, and says where it
 	// gets.
 	Carry(x *Crossing) End

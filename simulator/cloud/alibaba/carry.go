@@ -58,6 +58,21 @@ func (c *Cloud) Answers(addr netip.Addr) bool {
 	return c.balancers[addr] != nil || c.eips[addr] != nil || c.ipv6[addr] != nil || c.behind(addr) != nil
 }
 
+// Unread explains why an address that nothing known answers for may be one of the
+// cloud.
+func (c *Cloud) Unread(addr netip.Addr) *verdict.Finding {
+	actions := []string{describeBalancers, "nlb.ListLoadBalancers", "alb.ListLoadBalancers", describeEIPs, describeNATGateways, describeInterfaces}
+	if addr.Is6() {
+		actions = append(actions, describeIPv6)
+	}
+	for _, a := range actions {
+		if _, failed := c.facts.Failed[a]; failed {
+			return c.missing(a, addr.String(), "what "+addr.String()+" stands for")
+		}
+	}
+	return nil
+}
+
 func drop(f *verdict.Finding) cloud.End {
 	if f.Severity == verdict.SeverityUndecided {
 		return cloud.End{Kind: cloud.Undecided, Finding: *f}
