@@ -356,3 +356,15 @@ func TestAConnectionKeepsItsBackendAndComesBackByTheLoadBalancer(t *testing.T) {
 		t.Errorf("the answer: %s", got.text())
 	}
 }
+
+// A load balancer that sends from an address of its own takes the answers there, where
+// it takes new connections, too.
+func TestAnswersComeBackToTheAddressOfALoadBalancer(t *testing.T) {
+	j := &journey{c: Compile(loadBalancers(t))}
+	if got := j.carry(t, "internet", "tcp 203.0.113.9 47.0.3.1:80", false); got.text() != "to eni-b 10.0.0.201:45678 -> 10.0.1.2:30080" {
+		t.Errorf("%s", got.text())
+	}
+	if got := j.carry(t, "eni-b", "tcp 10.0.1.2:30080 10.0.0.201:45678", true); got.text() != "left by the Internet 47.0.3.1:80 -> 203.0.113.9:45678" {
+		t.Errorf("the answer: %s", got.text())
+	}
+}

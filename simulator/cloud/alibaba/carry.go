@@ -102,6 +102,10 @@ func (x *crossing) fromInterface(i *Interface) cloud.End {
 		if e, stop := x.acl(i, egress); stop {
 			return e
 		}
+		if at, ok := x.Sessions.Restore(p); ok { // it had sent from its own address
+			x.Step("cloud/session", "translate back", at)
+			return x.back(i)
+		}
 		return x.toBalancer(b)
 	}
 	neighbour := x.holder(i.VpcId, p.Dst)
