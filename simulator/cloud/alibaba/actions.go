@@ -12,6 +12,7 @@ type action struct {
 	counted bool   // TotalCount is that of all there are, and not of one resource
 	decode  func(raw []byte) (*response, error)
 	write   func(*Facts) any
+	merge   func(to, from *Facts)
 }
 
 // response is one of an action.
@@ -48,6 +49,7 @@ func listed[R, T any](name string, items func(*R) *[]T, into func(*Facts) *[]T, 
 			*items(&r) = *into(f)
 			return r
 		},
+		merge: func(to, from *Facts) { *into(to) = append(*into(to), *into(from)...) },
 	}
 }
 
@@ -77,6 +79,7 @@ func single[T any](name string, into func(*Facts) *[]T, id func(*T) *string, goo
 			}, nil
 		},
 		write: func(f *Facts) any { return *into(f) },
+		merge: func(to, from *Facts) { *into(to) = append(*into(to), *into(from)...) },
 	}
 }
 
@@ -109,6 +112,7 @@ const (
 	describeHaVips         = "vpc.DescribeHaVips"
 	describeIPv6           = "vpc.DescribeIpv6Addresses"
 	describeEgressOnly     = "vpc.DescribeIpv6EgressOnlyRules"
+	describeNetworkACLs    = "vpc.DescribeNetworkAcls"
 	describeBalancers      = "slb.DescribeLoadBalancers"
 	describeBalancer       = "slb.DescribeLoadBalancerAttribute"
 	describeListeners      = "slb.DescribeLoadBalancerListeners"
@@ -233,7 +237,7 @@ var actions = append(append([]action{
 			return &[]NetworkACL{r.NetworkAclAttribute}
 		},
 		func(f *Facts) *[]NetworkACL { return &f.NetworkACLs }, judgeNetworkACL).apart(aclAttributes),
-	listed("vpc.DescribeNetworkAcls",
+	listed(describeNetworkACLs,
 		func(r *struct {
 			NetworkAcls struct{ NetworkAcl []NetworkACL }
 		},

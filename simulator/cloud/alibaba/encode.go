@@ -16,7 +16,7 @@ func Files(f *Facts) (map[string][]byte, error) {
 		if !f.Read[a.name] {
 			continue
 		}
-		if a.name == "vpc.DescribeNetworkAcls" && f.Read[describeNetworkACL] {
+		if a.name == describeNetworkACLs && f.Read[describeNetworkACL] {
 			continue // they are the same facts
 		}
 		data, err := marshal(a.write(f))

@@ -13,6 +13,7 @@
 package alibaba
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 )
@@ -56,6 +57,22 @@ type Facts struct {
 
 // Empty says whether nothing was read, nor tried.
 func (f *Facts) Empty() bool { return f == nil || len(f.Read)+len(f.Failed) == 0 }
+
+// Merge puts facts together that are about different resources. What failed is added
+// to what they say.
+func Merge(parts []*Facts, failed map[string]string) *Facts {
+	all := &Facts{Read: map[string]bool{}, Failed: map[string]string{}}
+	for _, part := range parts {
+		for i := range actions {
+			if actions[i].name != describeNetworkACLs { // which has those of another
+				actions[i].merge(all, part)
+			}
+		}
+		maps.Copy(all.Read, part.Read)
+	}
+	maps.Copy(all.Failed, failed)
+	return all
+}
 
 // Instance is an ECS instance (DescribeInstances).
 type Instance struct {
