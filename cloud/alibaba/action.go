@@ -63,12 +63,17 @@ var (
 	describeForwardEntries = action{"vpc.DescribeForwardTableEntries", numbered, 50, setting, false}
 	describeEIPs           = action{"vpc.DescribeEipAddresses", numbered, 100, setting, false}
 	describeNetworkACL     = action{"vpc.DescribeNetworkAclAttributes", whole, 0, setting, false}
+	describeHaVips         = action{"vpc.DescribeHaVips", numbered, 50, setting, false}
+	describeIPv6           = action{"vpc.DescribeIpv6Addresses", numbered, 50, setting, false}
+	describeEgressOnly     = action{"vpc.DescribeIpv6EgressOnlyRules", numbered, 50, setting, false}
 	describeBalancers      = action{"slb.DescribeLoadBalancers", numbered, 100, setting, false}
 	describeBalancer       = action{"slb.DescribeLoadBalancerAttribute", whole, 0, setting, false}
 	describeListeners      = action{"slb.DescribeLoadBalancerListeners", tokens, 100, setting, false}
 	describeServerGroup    = action{"slb.DescribeVServerGroupAttribute", whole, 0, setting, false}
 	describeHealth         = action{"slb.DescribeHealthStatus", whole, 0, health, false}
 	describeAccessList     = action{"slb.DescribeAccessControlListAttribute", aclPages, 50, setting, false}
+	describeALBListener    = action{"alb.GetListenerAttribute", whole, 0, setting, false}
+	describeALBAccessList  = action{"alb.ListAclEntries", tokens, 100, setting, false}
 )
 
 // zoned are the actions of NLB, or of ALB.
@@ -104,7 +109,9 @@ func actions() []action {
 		describeInstances, describeInterfaces, describeGroups, describeGroupRules, describePrefixList,
 		describeVPCs, describeVSwitches, describeRouteTables, describeRouteEntries,
 		describeNATGateways, describeSNATEntries, describeForwardEntries, describeEIPs, describeNetworkACL,
+		describeHaVips, describeIPv6, describeEgressOnly,
 		describeBalancers, describeBalancer, describeListeners, describeServerGroup, describeHealth, describeAccessList,
+		describeALBListener, describeALBAccessList,
 	}, nlb.all(), alb.all())
 }
 

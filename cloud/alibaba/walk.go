@@ -61,6 +61,7 @@ func (w *walk) all(nodes []Node) {
 			w.vpc(vpc)
 		}
 		w.also(func() { w.get(describeEIPs, "", nil) })
+		w.also(func() { w.get(describeHaVips, "", nil) })
 		// Those of the Internet are in no VPC, though their backends are.
 		w.also(func() { w.balancers(w.get(describeBalancers, "", parameters{"AddressType": "internet"})) })
 		w.zoned(&nlb, vpcs, func(f *alibaba.Facts) *alibaba.Balancers { return &f.NLB })
@@ -120,7 +121,18 @@ func (w *walk) vpc(id string) {
 	w.also(func() { w.get(describeVPCs, "", in) })
 	w.also(func() { w.get(describeInstances, "", in) })
 	w.also(func() {
-		w.rules(w.get(describeInterfaces, "", in))
+		var groups []string
+		for _, i := range w.get(describeInterfaces, "", in).Interfaces {
+			groups = append(groups, i.SecurityGroupIds.SecurityGroupId...)
+		}
+		w.rules(groups)
+	})
+	w.also(func() {
+		var gateways []string
+		for _, a := range w.get(describeIPv6, "", in).IPv6Addresses {
+			gateways = append(gateways, a.Ipv6GatewayId)
+		}
+		w.each(gateways, func(id string) { w.get(describeEgressOnly, "", parameters{"Ipv6GatewayId": id}) })
 	})
 	w.also(func() { w.get(describeGroups, "", in) })
 	w.also(func() {
@@ -152,13 +164,9 @@ func (w *walk) vpc(id string) {
 	})
 }
 
-// rules reads those of the groups that interfaces are in, and the prefix lists that
-// they name.
-func (w *walk) rules(f *alibaba.Facts) {
-	var groups []string
-	for i := range f.Interfaces {
-		groups = append(groups, f.Interfaces[i].SecurityGroupIds.SecurityGroupId...)
-	}
+// rules reads those of the groups that interfaces or load balancers are in, and the
+// prefix lists that they name.
+func (w *walk) rules(groups []string) {
 	w.each(groups, func(id string) {
 		var lists []string
 		for _, g := range w.get(describeGroupRules, "", parameters{"SecurityGroupId": id, "Direction": "all"}).GroupRules {
@@ -202,7 +210,11 @@ func (w *walk) zoned(z *zoned, vpcs []string, of func(*alibaba.Facts) *alibaba.B
 		for _, b := range of(w.get(z.balancers, "", parameters{}.repeated("VpcIds", vpcs))).LoadBalancers {
 			ids = append(ids, b.LoadBalancerId)
 		}
-		w.each(ids, func(id string) { w.get(z.balancer, "", parameters{"LoadBalancerId": id}) })
+		w.each(ids, func(id string) {
+			for _, b := range of(w.get(z.balancer, "", parameters{"LoadBalancerId": id})).Attributes {
+				w.rules(b.SecurityGroupIds)
+			}
+		})
 		slices.Sort(ids)
 		for part := range slices.Chunk(ids, zonedAtOnce) {
 			w.also(func() {
@@ -210,7 +222,12 @@ func (w *walk) zoned(z *zoned, vpcs []string, of func(*alibaba.Facts) *alibaba.B
 				for _, l := range of(w.get(z.listeners, "", parameters{}.repeated("LoadBalancerIds", part))).Listeners {
 					listeners = append(listeners, l.ListenerId)
 				}
-				w.each(listeners, func(id string) { w.get(z.health, "", parameters{"ListenerId": id}) })
+				w.each(listeners, func(id string) {
+					w.get(z.health, "", parameters{"ListenerId": id})
+					if z == &alb {
+						w.albAccess(id)
+					}
+				})
 			})
 		}
 	})
@@ -223,6 +240,18 @@ func (w *walk) zoned(z *zoned, vpcs []string, of func(*alibaba.Facts) *alibaba.B
 			w.each(groups, func(id string) { w.get(z.servers, "", parameters{"ServerGroupId": id}) })
 		})
 	}
+}
+
+// albAccess reads the access control of a listener of ALB.
+func (w *walk) albAccess(listener string) {
+	var lists []string
+	for _, a := range w.get(describeALBListener, "", parameters{"ListenerId": listener}).ALB.ListenerAttributes {
+		for _, r := range a.AclConfig.AclRelations {
+			lists = append(lists, r.AclId)
+		}
+	}
+	// The answer does not say of which list it is.
+	w.each(lists, func(id string) { w.get(describeALBAccessList, id, parameters{"AclId": id}) })
 }
 
 // each does something for each of some resources, at the same time, and once.

@@ -86,6 +86,22 @@ func answerers() map[string]answerer {
 		"vpc.DescribeNetworkAclAttributes": {
 			func(f *facts) any { return f.NetworkACLs }, "NetworkAclAttribute", map[string]string{"NetworkAclId": "NetworkAclId"}, "", 0, "",
 		},
+		"vpc.DescribeHaVips": {
+			func(f *facts) any { return f.HaVips }, "HaVips.HaVip", nil, "", 50, byNumber,
+		},
+		"vpc.DescribeIpv6Addresses": {
+			func(f *facts) any { return f.IPv6Addresses }, "Ipv6Addresses.Ipv6Address", map[string]string{"VpcId": "VpcId"}, "", 50, byNumber,
+		},
+		"vpc.DescribeIpv6EgressOnlyRules": {
+			// Rules do not name their gateway: there is one.
+			func(f *facts) any { return f.EgressOnly }, "Ipv6EgressOnlyRules.Ipv6EgressOnlyRule", map[string]string{"Ipv6GatewayId": "-"}, "", 50, byNumber,
+		},
+		"alb.GetListenerAttribute": {
+			func(f *facts) any { return f.ALB.ListenerAttributes }, "", map[string]string{"ListenerId": "ListenerId"}, "", 0, "",
+		},
+		"alb.ListAclEntries": {
+			func(f *facts) any { return f.ALB.AccessLists }, "", map[string]string{"AclId": "AclId"}, "AclEntries", 100, byToken,
+		},
 		"slb.DescribeLoadBalancers": {
 			func(f *facts) any { return f.LoadBalancers }, "LoadBalancers.LoadBalancer",
 			map[string]string{"VpcId": "VpcId", "AddressType": "AddressType"},
@@ -166,6 +182,9 @@ func (a *answerer) answer(name string, op *operation, f *alibaba.Facts, given ma
 		one := list[0].(map[string]any)
 		if name == "slb.DescribeHealthStatus" {
 			delete(one, "LoadBalancerId") // which is added to facts
+		}
+		if name == "alb.ListAclEntries" {
+			delete(one, "AclId")
 		}
 		if a.at == "" {
 			for field, value := range one {

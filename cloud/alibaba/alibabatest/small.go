@@ -66,6 +66,13 @@ var small = []struct{ name, data string }{
 		"IngressAclEntries": {"IngressAclEntry": [{"NetworkAclEntryId": "nae-1", "NetworkAclEntryName": "all", "EntryType": "custom", "IpVersion": "IPV4", "Policy": "accept", "Protocol": "all", "Port": "-1/-1", "SourceCidrIp": "0.0.0.0/0"}]},
 		"EgressAclEntries": {"EgressAclEntry": [{"NetworkAclEntryId": "nae-2", "NetworkAclEntryName": "all", "EntryType": "custom", "IpVersion": "IPV4", "Policy": "accept", "Protocol": "all", "Port": "-1/-1", "DestinationCidrIp": "0.0.0.0/0"}]},
 		"Resources": {"Resource": [{"ResourceId": "vsw-2", "ResourceType": "VSwitch", "Status": "BINDED"}]}}}`},
+	{"DescribeHaVips.json", `{"HaVips": {"HaVip": [{"HaVipId": "havip-1", "IpAddress": "10.0.0.50", "VpcId": "vpc-1", "VSwitchId": "vsw-1", "MasterInstanceId": "i-a",
+		"AssociatedInstances": {"associatedInstance": ["i-a", "i-b"]}}]}}`},
+	{"DescribeIpv6Addresses.json", `{"Ipv6Addresses": {"Ipv6Address": [{"Ipv6AddressId": "ipv6-1", "Ipv6Address": "2408:4000::1", "Ipv6GatewayId": "ipv6gw-1", "VpcId": "vpc-1",
+		"Ipv6InternetBandwidth": {"Ipv6InternetBandwidthId": "ipv6bw-1", "Bandwidth": 5, "BusinessStatus": "Normal"}}]}}`},
+	{"DescribeIpv6EgressOnlyRules.json", `{"Ipv6EgressOnlyRules": {"Ipv6EgressOnlyRule": [{"Ipv6EgressOnlyRuleId": "ipv6py-1", "InstanceId": "ipv6-1", "InstanceType": "Ipv6Address", "Status": "Created"}]}}`},
+	{"alb.GetListenerAttribute.json", `{"ListenerId": "lsn-2", "AclConfig": {"AclType": "White", "AclRelations": [{"AclId": "acl-2", "Status": "Associated"}]}}`},
+	{"alb.ListAclEntries.acl-2.json", `{"AclEntries": [{"Entry": "203.0.113.0/24", "Status": "Available"}]}`},
 	{"DescribeLoadBalancers.json", `{"LoadBalancers": {"LoadBalancer": [
 		{"LoadBalancerId": "lb-1", "LoadBalancerStatus": "active", "Address": "47.96.0.3", "AddressType": "internet"},
 		{"LoadBalancerId": "lb-2", "LoadBalancerStatus": "active", "Address": "10.0.0.100", "AddressType": "intranet", "VpcId": "vpc-1", "VSwitchId": "vsw-1"}]}}`},

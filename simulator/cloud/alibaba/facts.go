@@ -278,7 +278,9 @@ type HaVip struct {
 	IpAddress           string
 	VpcId, VSwitchId    string
 	MasterInstanceId    string // who has it now: an instance, or an interface
-	AssociatedInstances struct{ AssociatedInstance []string }
+	AssociatedInstances struct {
+		AssociatedInstance []string `json:"associatedInstance"`
+	}
 }
 
 // IPv6Address is one of DescribeIpv6Addresses.
