@@ -222,6 +222,7 @@ type cluster struct {
 	*lab.Lab
 	agents map[string]*front
 	stops  map[string]func()
+	config string // of a controller
 	*asker
 	// whole is one daemon that sees everything.
 	whole *asker
@@ -231,13 +232,13 @@ func startCluster(t *testing.T, agentConfig string) *cluster {
 	t.Helper()
 	l := startLab(t)
 	c := &cluster{Lab: l, agents: make(map[string]*front), stops: make(map[string]func())}
-	config := fmt.Sprintf("collector: {manifests: %q, maxAge: 0s}\ncontroller:\n  timeout: 20s\n  agents:\n", l.ClusterDir())
+	c.config = fmt.Sprintf("collector: {manifests: %q, maxAge: 0s}\ncontroller:\n  timeout: 20s\n  agents:\n", l.ClusterDir())
 	for _, n := range l.Spec.Nodes {
 		address, stop := c.startAgent(t, n.Name, agentConfig)
 		c.agents[n.Name], c.stops[n.Name] = newFront(t, address), stop
-		config += fmt.Sprintf("  - {node: %s, url: %q}\n", n.Name, c.agents[n.Name].URL)
+		c.config += fmt.Sprintf("  - {node: %s, url: %q}\n", n.Name, c.agents[n.Name].URL)
 	}
-	address, _ := start(t, exporter.Options{Role: exporter.RoleController}, config)
+	address, _ := start(t, exporter.Options{Role: exporter.RoleController}, c.config)
 	c.asker = newAsker(t, address)
 	address, _ = start(t, exporter.Options{}, fmt.Sprintf("probes: {enabled: false}\ncollector: {namespaces: [%q], manifests: %q, maxAge: 0s}\n", l.Prefix+"-*", l.ClusterDir()))
 	c.whole = newAsker(t, address)

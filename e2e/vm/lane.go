@@ -17,6 +17,7 @@ var lane = []entry{
 	{"collector", "IPVS|Links|KernelsSCTP", time.Minute, "all", ""},
 	{"e2e/agreement", "TheKernelsOwnSCTP", 5 * time.Minute, "", ""},
 	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs", ""},
+	{"e2e/roles", "TheClockIsSet", 10 * time.Minute, "", "-set-clock"},
 	{"simulator/netfilter", "TheKernelAgreesOn(Matches|Output|Targets)", 10 * time.Minute, "", ""},
 	{"probes", "EachFault/(node|address|checksum|queue)", 5 * time.Minute, "", ""},
 	{"e2e/judge", "TestRegressionsLive/(gre-|gretap-|ipvlan|-vrf)", 5 * time.Minute, "", ""},

@@ -491,18 +491,19 @@ func daemonSays(s *apiServer) {
 	if report.Verdict != verdict.Unknown || report.Reason() != verdict.SnapshotMissing || report.Snapshot.ClusterAgeSeconds == nil {
 		s.t.Errorf("of a node that is known, and was not collected: %s %v, %v old", report.Verdict, report.Reasons, report.Snapshot.ClusterAgeSeconds)
 	}
-	body, err := get("/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, line := range []string{
-		`plumbline_cluster_resource_known{resource="networkpolicies"} 0`, `plumbline_cluster_resource_known{resource="pods"} 1`,
-		`plumbline_cluster_state_age_seconds{resource="nodes"} 0`, `plumbline_collector_success{collector="kubernetes"} 0`,
-	} {
-		if !strings.Contains(body, line+"\n") {
-			s.t.Errorf("no %s among the metrics", line)
+	// What was listed is current once it is watched.
+	s.await("the metrics say the same", func(context.Context) error {
+		body, err := get("/metrics")
+		for _, line := range []string{
+			`plumbline_cluster_resource_known{resource="networkpolicies"} 0`, `plumbline_cluster_resource_known{resource="pods"} 1`,
+			`plumbline_cluster_state_age_seconds{resource="nodes"} 0`, `plumbline_collector_success{collector="kubernetes"} 0`,
+		} {
+			if !strings.Contains(body, line+"\n") {
+				err = errors.Join(err, fmt.Errorf("no %s among them", line))
+			}
 		}
-	}
+		return err
+	})
 }
 
 // While etcd does not answer nothing changes in the cluster, so that what the daemon
