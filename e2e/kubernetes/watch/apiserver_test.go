@@ -48,13 +48,21 @@ type apiServer struct {
 	admin  *dynamic.DynamicClient
 }
 
-func start(t testing.TB) *apiServer {
+func start(t testing.TB) *apiServer { return startThrough(t, nil) }
+
+// startThrough has the server reach its etcd through a link, if there is one.
+func startThrough(t testing.TB, link *link) *apiServer {
 	t.Helper()
 	s := &apiServer{t: t, dir: t.TempDir(), port: freePort(t)}
-	s.etcd = "http://127.0.0.1:" + freePort(t)
+	port := freePort(t)
+	own := "http://127.0.0.1:" + port
+	s.etcd = own
+	if link != nil {
+		s.etcd = "http://" + link.listen(t, "127.0.0.1:"+port)
+	}
 	peer := "http://127.0.0.1:" + freePort(t)
 	s.store = s.run("etcd", "etcd", "--data-dir", filepath.Join(s.dir, "etcd"), "--unsafe-no-fsync", "--quota-backend-bytes=4294967296",
-		"--listen-client-urls", s.etcd, "--advertise-client-urls", s.etcd, "--listen-peer-urls", peer)
+		"--listen-client-urls", own, "--advertise-client-urls", own, "--listen-peer-urls", peer)
 	s.stopAtEnd(s.store)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -100,12 +100,19 @@ func (c *controller) idles(ctx context.Context) error {
 	return err
 }
 
-func TestOneOfTwoControllersRunsSchedules(t *testing.T) {
-	s := start(t)
+// build returns the path of the program, which is built for the test.
+func build(t testing.TB) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "plumbline")
 	if out, err := exec.Command("go", "build", "-o", program, "../../../cmd/plumbline").CombinedOutput(); err != nil {
 		t.Fatalf("building plumbline: %v\n%s", err, out)
 	}
+	return program
+}
+
+func TestOneOfTwoControllersRunsSchedules(t *testing.T) {
+	s := start(t)
+	program := build(t)
 	const lease = 3 * time.Second
 	config := filepath.Join(s.dir, "plumbline.yaml")
 	text := fmt.Sprintf(`

@@ -35,11 +35,7 @@ import (
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	sample, err := bundle.Read("../../../examples/lab.tar.zst")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.populate(sample)
+	sample := s.populate()
 	config := fmt.Sprintf(`
 kubernetes: {kubeconfig: %q}
 web: {authorization: loopback, diagnosesPerSecond: 1000}
@@ -52,7 +48,7 @@ controller:
   agents:
   - {node: node-1, url: %q}
   - {node: node-2, url: %q}
-`, s.kubeconfig(adminToken), agentOf(t, sample, "node-1"), agentOf(t, sample, "node-2"))
+`, s.kubeconfig(adminToken), listen(t, agentOf(sample, "node-1")), listen(t, agentOf(sample, "node-2")))
 	f := &faults{apiServer: s, log: &buffer{}}
 	f.url = daemon(t, exporter.RoleController, f.log, config+`
 schedules:
@@ -61,9 +57,9 @@ schedules:
 `)
 	f.elected = daemon(t, exporter.RoleController, f.log, config+"  lease: {namespace: default, name: faults, duration: 5s}\n")
 	f.await("schedules run, and one controller of one leads", func(context.Context) error {
-		return f.says(f.metrics(f.url), map[string]float64{
+		return differ(scrape(f.t, f.url), map[string]float64{
 			`plumbline_schedule_paths{schedule="db",verdict="reachable"}`: 1, `plumbline_schedule_paths{schedule="api",verdict="unreachable"}`: 1,
-		}, f.metrics(f.elected), map[string]float64{"plumbline_leader": 1})
+		}, scrape(f.t, f.elected), map[string]float64{"plumbline_leader": 1})
 	})
 	for _, test := range []struct {
 		name string
@@ -90,20 +86,29 @@ type faults struct {
 }
 
 // agentOf is an agent that has collected what the sample has of a node, just now.
-func agentOf(t *testing.T, sample *simulator.Snapshot, node string) string {
-	t.Helper()
+func agentOf(sample *simulator.Snapshot, node string) http.Handler {
 	own := *sample
 	own.Namespaces = slices.DeleteFunc(slices.Clone(sample.Namespaces), func(ns *netstack.Namespace) bool { return ns.Node != node })
-	agent := httptest.NewServer(snapshot.NewServer(node, func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+	return snapshot.NewServer(node, func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
 		return &own, time.Now(), nil
-	}, quiet))
-	t.Cleanup(agent.Close)
-	return agent.URL
+	}, quiet)
 }
 
-// populate creates the objects of a snapshot, without their IPv6 addresses.
-func (s *apiServer) populate(sample *simulator.Snapshot) {
+// listen serves until the test ends, and returns the URL.
+func listen(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// populate creates the objects of the sample, Services without their IPv6 addresses.
+func (s *apiServer) populate() *simulator.Snapshot {
 	s.t.Helper()
+	sample, err := bundle.Read("../../../examples/lab.tar.zst")
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	objects := sample.Cluster
 	for i := range objects.Namespaces {
 		s.object("v1", "Namespace", "namespaces", &objects.Namespaces[i])
@@ -125,6 +130,7 @@ func (s *apiServer) populate(sample *simulator.Snapshot) {
 	for i := range objects.EndpointSlices {
 		s.object("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", &objects.EndpointSlices[i])
 	}
+	return sample
 }
 
 // object creates an object with its status.
@@ -156,9 +162,9 @@ func (s *apiServer) object(apiVersion, kind, resource string, typed any) {
 	}
 }
 
-// get asks a controller.
-func (f *faults) get(base, path string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+// ask asks a daemon.
+func ask(base, path string) (string, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get(base + path)
 	if err != nil {
 		return "", err
@@ -171,28 +177,33 @@ func (f *faults) get(base, path string) (string, error) {
 	return string(body), err
 }
 
-// metrics are the series of a controller.
-func (f *faults) metrics(base string) map[string]float64 {
-	f.t.Helper()
-	text, err := f.get(base, "/metrics")
+// scrape returns the series of a daemon.
+func scrape(t testing.TB, base string) map[string]float64 {
+	t.Helper()
+	text, err := ask(base, "/metrics")
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	series := map[string]float64{}
+	return series(text)
+}
+
+// series are those of a text, by name and labels.
+func series(text string) map[string]float64 {
+	all := map[string]float64{}
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if at := strings.LastIndexByte(line, '}'); at >= 0 {
 			name, value = line[:at+1], strings.TrimSpace(line[at+1:])
 		}
 		if number, err := strconv.ParseFloat(value, 64); err == nil {
-			series[name] = number
+			all[name] = number
 		}
 	}
-	return series
+	return all
 }
 
-// says says in its error what series are not as wanted: pairs of them, and what is wanted.
-func (f *faults) says(pairs ...map[string]float64) error {
+// differ says in its error which series are not as wanted: pairs of them, and what is wanted.
+func differ(pairs ...map[string]float64) error {
 	for ; len(pairs) > 0; pairs = pairs[2:] {
 		for name, want := range pairs[1] {
 			if got, ok := pairs[0][name]; !ok || got != want {
@@ -201,6 +212,24 @@ func (f *faults) says(pairs ...map[string]float64) error {
 		}
 	}
 	return nil
+}
+
+// Where to, from pod shop/web-0 of the sample: one can be reached, one cannot.
+const (
+	db  = "svc:shop/db&port=5432"
+	api = "pod:shop/api-1&port=8080"
+)
+
+func whatBecomes(t testing.TB, base, to string) (r verdict.Report) {
+	t.Helper()
+	body, err := ask(base, "/api/v1/diagnose?from=pod:shop/web-0&to="+to)
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &r)
+	}
+	if err != nil || r.Snapshot.ClusterAgeSeconds == nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	return r
 }
 
 // paths are those of a schedule, with what its last run said of each.
@@ -218,7 +247,7 @@ func (f *faults) paths(schedule string) (list []struct {
 			Paths json.RawMessage
 		}
 	}
-	body, err := f.get(f.url, "/api/v1/schedules")
+	body, err := ask(f.url, "/api/v1/schedules")
 	if err == nil {
 		err = json.Unmarshal([]byte(body), &status)
 	}
@@ -263,11 +292,11 @@ func (f *faults) crowdVanishes() {
 		return n
 	}
 	f.await("each of them is a path", func(context.Context) error {
-		now := f.metrics(f.url)
+		now := scrape(f.t, f.url)
 		if n := of(now, "pod:shop/crowd-"); n != crowd {
 			return fmt.Errorf("%d are", n)
 		}
-		return f.says(now, map[string]float64{
+		return differ(now, map[string]float64{
 			`plumbline_schedule_paths{schedule="db",verdict="unknown"}`: crowd, `plumbline_schedule_paths{schedule="db",verdict="reachable"}`: 1,
 			`plumbline_cluster_objects{resource="pods"}`: crowd + 4,
 		})
@@ -295,8 +324,8 @@ func (f *faults) crowdVanishes() {
 		}
 		return nil
 	})
-	now := f.metrics(f.url)
-	if err := f.says(now, map[string]float64{
+	now := scrape(f.t, f.url)
+	if err := differ(now, map[string]float64{
 		`plumbline_schedule_paths{schedule="db",verdict="reachable"}`: 1, `plumbline_schedule_paths{schedule="db",verdict="unknown"}`: 0,
 		`plumbline_schedule_paths{schedule="db",verdict="unreachable"}`: 0, `plumbline_schedule_paths{schedule="db",verdict="degraded"}`: 0,
 		`plumbline_cluster_objects{resource="pods"}`: 4, `plumbline_collector_success{collector="kubernetes"}`: 1,
@@ -317,18 +346,6 @@ func (f *faults) crowdVanishes() {
 // minute, which is beyond snapshotMaxAge.
 func (f *faults) serverIsAway() {
 	const limit, enough = 40, 60
-	ask := func(base, to string) (r verdict.Report) {
-		f.t.Helper()
-		body, err := f.get(base, "/api/v1/diagnose?from=pod:shop/web-0&to="+to)
-		if err == nil {
-			err = json.Unmarshal([]byte(body), &r)
-		}
-		if err != nil || r.Snapshot.ClusterAgeSeconds == nil {
-			f.t.Fatalf("%v: %s", err, body)
-		}
-		return r
-	}
-	const db, api = "svc:shop/db&port=5432", "pod:shop/api-1&port=8080"
 	check := func(what string, r verdict.Report, want verdict.Verdict, reason verdict.Code) {
 		f.t.Helper()
 		age := *r.Snapshot.ClusterAgeSeconds
@@ -340,13 +357,13 @@ func (f *faults) serverIsAway() {
 		}
 	}
 	runs := func() float64 {
-		return f.metrics(f.url)[`plumbline_schedule_last_run_timestamp_seconds{schedule="db"}`]
+		return scrape(f.t, f.url)[`plumbline_schedule_last_run_timestamp_seconds{schedule="db"}`]
 	}
 
 	f.down()
 	age, trusted, distrusted := 0.0, 0, 0
 	f.await("its objects are older than a minute", func(context.Context) error {
-		r := ask(f.url, db)
+		r := whatBecomes(f.t, f.url, db)
 		check("of what can be reached", r, verdict.Reachable, "")
 		now := *r.Snapshot.ClusterAgeSeconds
 		if now < age {
@@ -357,8 +374,8 @@ func (f *faults) serverIsAway() {
 		} else {
 			trusted++
 		}
-		check("of what cannot", ask(f.url, api), verdict.Unreachable, verdict.NetfilterDrop)
-		check("by the controller that is elected", ask(f.elected, db), verdict.Reachable, "")
+		check("of what cannot", whatBecomes(f.t, f.url, api), verdict.Unreachable, verdict.NetfilterDrop)
+		check("by the controller that is elected", whatBecomes(f.t, f.elected, db), verdict.Reachable, "")
 		if age <= enough {
 			return fmt.Errorf("they are %v s old", age)
 		}
@@ -374,12 +391,12 @@ func (f *faults) serverIsAway() {
 		}
 		return nil
 	})
-	now := f.metrics(f.url)
-	if err := f.says(now, map[string]float64{
+	now := scrape(f.t, f.url)
+	if err := differ(now, map[string]float64{
 		`plumbline_schedule_paths{schedule="db",verdict="unknown"}`: 1, `plumbline_schedule_paths{schedule="api",verdict="unknown"}`: 1,
 		`plumbline_collector_success{collector="kubernetes"}`: 0, `plumbline_cluster_resource_known{resource="pods"}`: 1,
 		`plumbline_agent_up{node="node-1"}`: 1, `plumbline_agent_up{node="node-2"}`: 1, `plumbline_cluster_objects{resource="pods"}`: 4,
-	}, f.metrics(f.elected), map[string]float64{"plumbline_leader": 0}); err != nil {
+	}, scrape(f.t, f.elected), map[string]float64{"plumbline_leader": 0}); err != nil {
 		f.t.Error(err)
 	}
 	for _, resource := range []string{"pods", "nodes", "services", "endpointslices", "namespaces", "networkpolicies"} {
@@ -388,22 +405,22 @@ func (f *faults) serverIsAway() {
 		}
 	}
 	for _, path := range []string{"/-/healthy", "/-/ready"} {
-		if _, err := f.get(f.url, path); err != nil {
+		if _, err := ask(f.url, path); err != nil {
 			f.t.Errorf("%s: %v", path, err)
 		}
 	}
 
 	f.up()
 	f.await("all is as it was", func(context.Context) error {
-		now := f.metrics(f.url)
+		now := scrape(f.t, f.url)
 		for name, age := range now {
 			if strings.HasPrefix(name, "plumbline_cluster_state_age_seconds") && age > 0 {
 				return fmt.Errorf("%s is %v", name, age)
 			}
 		}
-		return f.says(now, map[string]float64{
+		return differ(now, map[string]float64{
 			`plumbline_schedule_paths{schedule="db",verdict="reachable"}`: 1, `plumbline_schedule_paths{schedule="api",verdict="unreachable"}`: 1,
 			`plumbline_collector_success{collector="kubernetes"}`: 1,
-		}, f.metrics(f.elected), map[string]float64{"plumbline_leader": 1})
+		}, scrape(f.t, f.elected), map[string]float64{"plumbline_leader": 1})
 	})
 }

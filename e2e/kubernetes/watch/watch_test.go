@@ -412,10 +412,7 @@ func readOnce(s *apiServer) {
 
 func collectWrites(s *apiServer) {
 	s.crowd("collected", 1)
-	program, output := filepath.Join(s.t.TempDir(), "plumbline"), filepath.Join(s.t.TempDir(), "bundle")
-	if text, err := exec.Command("go", "build", "-o", program, "github.com/plumbline-net/plumbline/cmd/plumbline").CombinedOutput(); err != nil {
-		s.t.Fatalf("%v: %s", err, text)
-	}
+	program, output := build(s.t), filepath.Join(s.t.TempDir(), "bundle")
 	text, err := exec.Command(program, "collect", "--output", output, "--namespaces", "none-of-them", "--kubeconfig", s.kubeconfig(readerToken)).CombinedOutput()
 	if err != nil || !strings.Contains(string(text), "networkpolicies of the cluster: the API server forbids to list and watch them\n") {
 		s.t.Errorf("%v: %s", err, text)
