@@ -657,6 +657,9 @@ func (x *crossing) toBackend(b *balancer, to *Interface) cloud.End {
 			f := verdict.NewFinding(verdict.SecurityGroupDeny, where(to.NetworkInterfaceId), []string{r.rule}, r.who, x.Packet)
 			f.Message += ", if it filters what load balancer " + b.id + " forwards, which is not documented"
 			f.Severity = verdict.SeverityUndecided
+			if r.open != nil {
+				f = *r.open
+			}
 			if x.Doubt(f) {
 				return stopped(f)
 			}
