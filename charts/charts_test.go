@@ -269,13 +269,27 @@ func TestRolesAreWhatTheCodeNeeds(t *testing.T) {
 	})
 }
 
+// config is what the program reads of the files that are mounted for a role.
+func (r *rendered) config(t *testing.T, role string) *schedules.Config {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range r.configs[role] {
+		text = strings.ReplaceAll(text, "/etc/plumbline/config", dir)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := schedules.Load(filepath.Join(dir, "plumbline.yaml"))
+	if err != nil {
+		t.Fatalf("%s: %v", role, err)
+	}
+	return config
+}
+
 func TestTheProgramReadsTheConfiguration(t *testing.T) {
 	everySet(t, func(t *testing.T, r *rendered) {
 		for _, role := range []string{"agent", "controller"} {
-			config, err := schedules.Parse("plumbline.yaml", []byte(r.configs[role]["plumbline.yaml"]))
-			if err != nil {
-				t.Fatalf("%s: %v", role, err)
-			}
+			config := r.config(t, role)
 			if !config.Kubernetes.InCluster {
 				t.Errorf("%s: not in the cluster", role)
 			}
@@ -296,10 +310,7 @@ func TestTheProgramReadsTheConfiguration(t *testing.T) {
 			}
 		}
 	})
-	config, err := schedules.Parse("plumbline.yaml", []byte(render(t, with("monitored")...).configs["controller"]["plumbline.yaml"]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := render(t, with("monitored")...).config(t, "controller")
 	if len(config.Schedules) != 2 || config.SnapshotMaxAge.String() != "2m0s" || !slices.Contains(config.Web.AllowedHosts, "plumbline.example.com") {
 		t.Errorf("values are not in the configuration: %+v", config)
 	}
@@ -307,10 +318,7 @@ func TestTheProgramReadsTheConfiguration(t *testing.T) {
 
 func TestAgentsKnowControllersByTokenOrCertificate(t *testing.T) {
 	byToken, byCertificate := render(t), render(t, with("mtls")...)
-	config, err := schedules.Parse("plumbline.yaml", []byte(byToken.configs["agent"]["plumbline.yaml"]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := byToken.config(t, "agent")
 	if config.Web.Authorization != "kubernetes" || !slices.Contains(config.Web.Audiences, "plumbline") {
 		t.Errorf("token: %+v", config.Web)
 	}
@@ -458,11 +466,63 @@ func TestPoliciesLetInWhoHasBusiness(t *testing.T) {
 	if len(policies) != 2 {
 		t.Fatalf("%d policies, want those of both roles", len(policies))
 	}
+	type entry struct {
+		port  string
+		peers int
+	}
 	for _, p := range policies {
-		want := map[string]int{"paths-controller": 1, "paths-agent": 2}[p.Name]
-		if got := len(p.Spec.Ingress[0].From); got != want {
-			t.Errorf("%s: %d peers, want %d", p.Name, got, want)
+		var got []entry
+		for _, rule := range p.Spec.Ingress {
+			for _, port := range rule.Ports {
+				got = append(got, entry{port.Port.String(), len(rule.From)})
+			}
 		}
+		want := map[string][]entry{"paths-controller": {{"https", 1}, {"metrics", 1}}, "paths-agent": {{"https", 1}, {"metrics", 1}}}[p.Name]
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", p.Name, got, want)
+		}
+	}
+	// Where metrics are beside the API, who scrapes gets to it.
+	for _, p := range render(t, append(with("mtls"), "--set", "metrics.port=0,monitoring.podMonitor.tokenSecret.name=a")...).policies {
+		if want := map[string]int{"paths-controller": 1, "paths-agent": 2}[p.Name]; len(p.Spec.Ingress) != 1 || len(p.Spec.Ingress[0].From) != want {
+			t.Errorf("%s: %+v, want %d peers", p.Name, p.Spec.Ingress, want)
+		}
+	}
+}
+
+func TestMetricsMayHaveAPortOfTheirOwn(t *testing.T) {
+	own := []string{"--set", "metrics.port=9812,monitoring.podMonitor.enabled=true"}
+	beside, r := render(t), render(t, own...)
+	if config := beside.config(t, "agent"); config.Web.MetricsListenAddress != "" {
+		t.Errorf("without: %+v", config.Web)
+	}
+	if n := len(r.find("Secret")) - len(beside.find("Secret")); n != 1 {
+		t.Errorf("%d more secrets, want that of who scrapes", n)
+	}
+	for role, pod := range map[string]*corev1.PodSpec{"agent": &r.agent.Spec.Template.Spec, "controller": &r.controller.Spec.Template.Spec} {
+		config := r.config(t, role)
+		web, err := os.ReadFile(config.Web.MetricsConfigFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.Web.MetricsListenAddress != ":9812" || config.Web.Authorization != "kubernetes" ||
+			!strings.Contains(string(web), "client_auth_type: RequireAndVerifyClientCert\n") || !strings.Contains(string(web), "client_allowed_sans: [rel-plumbline-scraper.net.svc]\n") {
+			t.Errorf("%s: %+v\n%s", role, config.Web, web)
+		}
+		if ports := pod.Containers[0].Ports; len(ports) != 2 || ports[1].Name != "metrics" || ports[1].ContainerPort != 9812 {
+			t.Errorf("%s: ports %+v", role, ports)
+		}
+	}
+	for _, m := range r.find("PodMonitor") {
+		endpoints, _, _ := unstructured.NestedSlice(m.Object, "spec", "podMetricsEndpoints")
+		endpoint := endpoints[0].(map[string]any)
+		key, _, _ := unstructured.NestedString(endpoint, "tlsConfig", "keySecret", "name")
+		if endpoint["port"] != "metrics" || endpoint["authorization"] != nil || key != "rel-plumbline-scraper-tls" {
+			t.Errorf("%s: %v", m.GetName(), endpoint)
+		}
+	}
+	if before, now := beside.agent.Spec.Template.Annotations, r.agent.Spec.Template.Annotations; before["plumbline.net/restart"] == now["plumbline.net/restart"] {
+		t.Error("the port takes effect with a restart, which nothing causes")
 	}
 }
 

@@ -39,6 +39,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "plumbline.agent" -}}{{ include "plumbline.fullname" . }}-agent{{- end }}
 {{- define "plumbline.controller" -}}{{ include "plumbline.fullname" . }}-controller{{- end }}
+{{- define "plumbline.scraper" -}}{{ include "plumbline.fullname" . }}-scraper{{- end }}
+
+{{/* Who has a certificate. */}}
+{{- define "plumbline.certified" -}}
+{{ include "plumbline.agent" . }} {{ include "plumbline.controller" . }}{{ if .Values.metrics.port }} {{ include "plumbline.scraper" . }}{{ end }}
+{{- end }}
 
 {{- define "plumbline.agent.serviceAccount" -}}
 {{ default (ternary (include "plumbline.agent" .) "default" .Values.agent.serviceAccount.create) .Values.agent.serviceAccount.name }}
@@ -61,14 +67,22 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "plumbline.controller.secret" -}}
 {{- if eq .Values.tls.mode "existingSecret" }}{{ required "tls.controllerSecret is needed with tls.mode existingSecret" .Values.tls.controllerSecret }}{{ else }}{{ include "plumbline.controller" . }}-tls{{ end }}
 {{- end }}
+{{- define "plumbline.scraper.secret" -}}
+{{- if eq .Values.tls.mode "existingSecret" }}{{ required "tls.scraperSecret is needed with tls.mode existingSecret and metrics.port" .Values.tls.scraperSecret }}{{ else }}{{ include "plumbline.scraper" . }}-tls{{ end }}
+{{- end }}
 
 {{/* What certificates are for. Agents are asked by address, so that theirs has a name of its own. */}}
 {{- define "plumbline.agent.serverName" -}}{{ include "plumbline.agent" . }}.{{ .Release.Namespace }}.svc{{- end }}
 {{- define "plumbline.controller.serverName" -}}{{ include "plumbline.controller" . }}.{{ .Release.Namespace }}.svc{{- end }}
 
+{{- define "plumbline.scraper.serverName" -}}{{ include "plumbline.scraper" . }}.{{ .Release.Namespace }}.svc{{- end }}
+
 {{/* The configuration that both roles have. */}}
 {{- define "plumbline.config" -}}
 {{- $own := dict "kubernetes" (dict "inCluster" true) }}
+{{- if .Values.metrics.port }}
+{{- $_ := set $own "web" (dict "metricsListenAddress" (printf ":%d" (int .Values.metrics.port)) "metricsConfigFile" "/etc/plumbline/config/metrics-web.yaml") }}
+{{- end }}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml }}
 {{- end }}
 
@@ -115,7 +129,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $web := default dict $config.web }}
 {{- $controller := default dict $config.controller }}
 {{- dict "kubernetes" $config.kubernetes "probes" $config.probes "bpfRunSeconds" $config.bpfRunSeconds
-      "authorization" $web.authorization "audiences" $web.audiences "lease" $controller.lease | toJson | sha256sum }}
+      "authorization" $web.authorization "audiences" $web.audiences "lease" $controller.lease
+      "metrics" (list $web.metricsListenAddress $web.metricsConfigFile) | toJson | sha256sum }}
 {{- end }}
 
 {{- define "plumbline.agent.capabilities" -}}
