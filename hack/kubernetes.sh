@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints a directory with the parts of Kubernetes that the tests run, kube-apiserver and others, and builds them first if
+# Prints a directory with the parts of clusters that the tests run, kube-apiserver and others, and builds them first if
 # need be: about 25 minutes of one processor, once. They are kept in the user's cache directory by the hash of what they
 # are built from.
 set -euo pipefail

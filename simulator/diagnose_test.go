@@ -422,8 +422,8 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 	}
 }
 
-// Whether a policy sees a source before or after it was translated is up to the
-// network plugin.
+// Whether a policy of the destination sees a source before or after it was
+// translated is up to the network plugin. Those of the source are its pod's.
 func TestPoliciesOfATranslatedSource(t *testing.T) {
 	masquerade := func(t *testing.T, s *simulator.Snapshot) {
 		dumps := namespace(t, s, "node-1").IPTables
@@ -440,6 +440,8 @@ func TestPoliciesOfATranslatedSource(t *testing.T) {
 		p[0].Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: block}}}}}
 		return p
 	}
+	outward := denyAll("shop")
+	outward[0].Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
 	const nobody, theSource = "192.0.2.0/24", "10.244.1.10/32"
 	for _, test := range []struct {
 		name       string
@@ -451,6 +453,7 @@ func TestPoliciesOfATranslatedSource(t *testing.T) {
 		{"denied before and after", true, pods(nobody), verdict.PolicyDeny},
 		{"allowed as it is", false, pods(theSource), verdict.PolicyAllow},
 		{"allowed before, denied after", true, pods(theSource), verdict.PolicyNone},
+		{"denied to the pod, whose address is translated later", true, outward, verdict.PolicyDeny},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := diagnose(t, world(t, func(s *simulator.Snapshot) {

@@ -359,17 +359,16 @@ func (e *explainer) policy(p *verdict.Path, dst netip.Addr) (verdict.Finding, bo
 		return verdict.Finding{}, false
 	}
 	src, _ := netip.ParseAddr(p.Source.IP)
-	evaluate := func(source cluster.End) cluster.PolicyResult {
-		return e.w.cluster.Evaluate(cluster.Connection{
-			Source: source, Destination: cluster.End{Addr: dst, Node: e.nodeOf(dst)},
-			Protocol: e.report.Query.Protocol, Port: p.Destination.Port,
-		})
+	connection := cluster.Connection{
+		Source: cluster.End{Addr: src, Pod: e.from.pod, Node: e.nodeOf(src)}, Destination: cluster.End{Addr: dst, Node: e.nodeOf(dst)},
+		Protocol: e.report.Query.Protocol, Port: p.Destination.Port,
 	}
-	result := evaluate(cluster.End{Addr: src, Pod: e.from.pod, Node: e.nodeOf(src)})
+	result := e.w.cluster.Evaluate(connection)
 	if seen := e.leavingSource(p); seen != src {
-		// The API leaves it open whether a policy sees the source before or after
-		// it was translated.
-		other := evaluate(cluster.End{Addr: seen, Node: e.nodeOf(seen)})
+		// The API leaves it open whether a policy of the destination sees the source
+		// before or after it was translated.
+		connection.Seen = cluster.End{Addr: seen, Node: e.nodeOf(seen)}
+		other := e.w.cluster.Evaluate(connection)
 		switch {
 		case result.Unknown:
 		case other.Unknown:

@@ -1,7 +1,7 @@
 // Package kubernetes runs a cluster of real parts on one Linux host: etcd,
-// kube-apiserver, kube-controller-manager, kube-proxy on each node, and the
-// plugins of the container network interface. Its tests hold diagnoses against
-// the fates of real connections in it.
+// kube-apiserver, kube-controller-manager, kube-proxy on each node, the plugins
+// of the container network interface, and kube-router where network policies are
+// enforced. Its tests hold diagnoses against the fates of real connections in it.
 //
 // A cluster owns network namespaces, by a prefix that no other process has:
 //

@@ -106,10 +106,14 @@ func (c *Cluster) patch(ctx context.Context, kind, namespace, name, patch string
 	})
 }
 
-// DeleteGently asks for an object of a kind of version v1 to be deleted. A pod
-// is terminating then until its grace has passed.
+// DeleteGently asks for an object to be deleted, of a kind of version v1 or a
+// network policy. A pod is terminating then until its grace has passed.
 func (c *Cluster) DeleteGently(ctx context.Context, kind, namespace, name string) error {
-	return c.resource("v1", kind, namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	version := "v1"
+	if kind == "NetworkPolicy" {
+		version = "networking.k8s.io/v1"
+	}
+	return c.resource(version, kind, namespace).Delete(ctx, name, metav1.DeleteOptions{})
 }
 
 // Delete deletes the objects of a manifest, and waits until they and the pods

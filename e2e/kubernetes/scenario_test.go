@@ -30,7 +30,8 @@ var testdata embed.FS
 //	               a connection fails: one a line, after tags as in an expectation
 //
 // A line of the text may say "only: TAG": the scenario makes sense in the
-// clusters alone that have this tag.
+// clusters alone that have this tag. Those with the tag kube-router, in which it
+// enforces network policies, come last.
 type scenario struct {
 	name                string
 	objects, later      string

@@ -68,23 +68,52 @@ func runScenarios(t *testing.T, o Options) {
 	if err := errors.Join(c.Apply(t.Context(), string(base)), c.Settled(t.Context(), stage.nodes...)); err != nil {
 		t.Fatal(err, c.processes.complaints())
 	}
-	for _, s := range scenarios(t) {
-		if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(stage.tags, tag) }) {
-			continue
-		}
-		t.Run(s.name, func(t *testing.T) { stage.play(t, s) })
-		if stage.broken {
-			t.Fatalf("scenario %s has left the cluster broken", s.name)
+	play := func(list []*scenario) {
+		for _, s := range list {
+			t.Run(s.name, func(t *testing.T) { stage.play(t, s) })
+			if stage.broken {
+				t.Fatalf("scenario %s has left the cluster broken", s.name)
+			}
 		}
 	}
+	var now, enforced []*scenario
+	for _, s := range scenarios(t) {
+		switch {
+		case len(s.only) == 0 || slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(stage.tags, tag) }):
+			now = append(now, s)
+		case slices.Contains(s.only, enforcer):
+			enforced = append(enforced, s)
+		}
+	}
+	play(now)
+	if o.ProxyMode == "nftables" && o.Plugin == "bridge" {
+		return // what is the same in the two other clusters is so here
+	}
+	if err := c.EnforcePolicies(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stage.enforcers, stage.tags = slices.Clone(stage.nodes), append(stage.tags, enforcer)
+	play(enforced)
 }
+
+// enforcer is the tag of clusters in which kube-router enforces network policies.
+const enforcer = "kube-router"
 
 // stage is a cluster in which scenarios are played.
 type stage struct {
 	*Cluster
-	nodes  []string // with kube-proxies that run
-	tags   []string
-	broken bool // by a scenario that could not be undone
+	nodes     []string // with kube-proxies that run
+	enforcers []string // with kube-routers that run
+	tags      []string
+	broken    bool // by a scenario that could not be undone
+}
+
+// settled waits until all that the API has been told is done.
+func (s *stage) settled(ctx context.Context) error {
+	if err := s.Settled(ctx, s.nodes...); err != nil {
+		return err
+	}
+	return s.Enforced(ctx, s.enforcers...)
 }
 
 // play brings about what a scenario says, looks at what is expected, and puts
@@ -105,12 +134,12 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 	}
 	if sc.objects != "" {
 		do(s.Apply(ctx, sc.objects))
-		do(s.Settled(ctx, s.nodes...))
+		do(s.settled(ctx))
 	}
 	do(s.commands(ctx, sc.fault))
 	if sc.later != "" {
 		do(s.Apply(ctx, sc.later))
-		do(s.Settled(ctx, s.nodes...))
+		do(s.settled(ctx))
 	}
 	snapshot := against.Collect(t, s.Collector(ctx))
 	showSCTP(snapshot)
@@ -167,7 +196,7 @@ func showSCTP(s *simulator.Snapshot) {
 // restore undoes a scenario, makes the kernel forget what it has learnt from
 // it, and makes sure that things are as they were.
 func (s *stage) restore(ctx context.Context, sc *scenario) error {
-	if err := errors.Join(s.commands(ctx, sc.fix), s.Delete(ctx, sc.later), s.Delete(ctx, sc.objects), s.Settled(ctx, s.nodes...)); err != nil {
+	if err := errors.Join(s.commands(ctx, sc.fix), s.Delete(ctx, sc.later), s.Delete(ctx, sc.objects), s.settled(ctx)); err != nil {
 		return err
 	}
 	o, err := s.Cluster.objects(ctx)()
@@ -203,6 +232,7 @@ func (s *stage) restore(ctx context.Context, sc *scenario) error {
 // commands runs the lines of a fault: PLACE PROGRAM ARGUMENT…; or one of
 //
 //	kube-proxy NODE stop|start
+//	kube-router NODE stop|start
 //	api patch|status|delete KIND NAMESPACE/NAME [PATCH]
 //	health PLACE ADDRESS:PORT STATUS
 //	settled
@@ -228,13 +258,19 @@ func (s *stage) commands(ctx context.Context, list []string) error {
 		}
 		switch {
 		case argv[0] == "settled":
-			err = s.Settled(ctx, s.nodes...)
+			err = s.settled(ctx)
 		case argv[0] == "kube-proxy" && argv[2] == "stop":
 			s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), func(n string) bool { return n == argv[1] })
 			err = s.StopProxy(argv[1])
 		case argv[0] == "kube-proxy" && argv[2] == "start":
 			s.nodes = append(s.nodes, argv[1])
 			err = s.StartProxy(argv[1])
+		case argv[0] == "kube-router" && argv[2] == "stop":
+			s.enforcers = slices.DeleteFunc(slices.Clone(s.enforcers), func(n string) bool { return n == argv[1] })
+			err = s.StopEnforcer(argv[1])
+		case argv[0] == "kube-router" && argv[2] == "start":
+			s.enforcers = append(s.enforcers, argv[1])
+			err = s.StartEnforcer(argv[1])
 		case argv[0] == "health":
 			err = s.health(ctx, argv[1], argv[2], argv[3])
 		case argv[0] == "api":
@@ -414,6 +450,12 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 	}
 	if got := strings.Join(sorted(outcomes), ","); got != e.outcomes || report.Verdict != e.verdict || report.Reason() != e.reason {
 		errorf("simulated: %s %s %s", got, report.Verdict, report.Reason())
+	}
+	explained := slices.ContainsFunc(report.Reasons, func(f verdict.Finding) bool {
+		return f.Code == verdict.NetworkPolicyDeny || f.Code == verdict.NetworkPolicyNotEnforced
+	})
+	if denied := report.Policy.Verdict == verdict.PolicyDeny; denied != explained {
+		errorf("the API's policies say %s, by %q", report.Policy.Verdict, report.Policy.Policies)
 	}
 	real, err := s.connect(t.Context(), e, from, to, simulated, hostPods(seen.objects))
 	if err != nil {

@@ -21,8 +21,11 @@ import (
 // were translated.
 type Connection struct {
 	Source, Destination End
-	Protocol            verdict.Protocol
-	Port                uint16 // of the destination; 0 for ICMP
+	// Seen is the source as policies of the destination see it; the zero value
+	// means Source.
+	Seen     End
+	Protocol verdict.Protocol
+	Port     uint16 // of the destination; 0 for ICMP
 }
 
 // End is one end of a connection.
@@ -317,6 +320,10 @@ type judgement struct {
 // network are nodes. The reply needs no rule.
 func (x *Index) Evaluate(c Connection) PolicyResult {
 	source, destination := x.party(c.Source), x.party(c.Destination)
+	seen := source
+	if c.Seen.Addr.IsValid() {
+		seen = x.party(c.Seen)
+	}
 	result := PolicyResult{Verdict: verdict.PolicyNone, Source: source.String()}
 	if why := x.policiesMissing(source, destination); why != "" {
 		result.Unknown, result.Explanation = true, []string{"what policies say is not known: " + why}
@@ -331,7 +338,7 @@ func (x *Index) Evaluate(c Connection) PolicyResult {
 	}
 	judgements := []judgement{
 		x.judge(Egress, source, destination, destination, c),
-		x.judge(Ingress, destination, source, destination, c),
+		x.judge(Ingress, destination, seen, destination, c),
 	}
 	for i, direction := range []Direction{Egress, Ingress} {
 		switch j := judgements[i]; {
