@@ -137,7 +137,10 @@ func (d *Daemon) begin(config *schedules.Config) (err error) {
 	d.runner = schedules.New(schedules.Options{
 		Source: d.network, Log: options.Log, Confirm: d.confirmation.ofRun, Published: d.metrics.published, Leads: d.leads,
 	})
-	d.metrics.registry.MustRegister(d.leader, newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
+	d.metrics.registry.MustRegister(newScheduleMetrics(d.runner.Status), newAgeMetrics(d.network))
+	if d.options.Role != RoleAgent {
+		d.metrics.registry.MustRegister(d.leader)
+	}
 	if err := d.apply(config); err != nil {
 		return err
 	}

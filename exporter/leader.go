@@ -43,7 +43,7 @@ func (d *Daemon) newLeadership(config *schedules.Config) (*leadership, error) {
 	}
 	l.leader = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "plumbline_leader",
-		Help: "Whether this daemon runs schedules (1), or another controller does (0).",
+		Help: "Whether this daemon runs schedules (1), or another controller does, or nobody (0).",
 	}, func() float64 { return truth(l.leads()) })
 	return l, nil
 }

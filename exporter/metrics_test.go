@@ -263,3 +263,12 @@ func TestAttributionNamesThePodBehindAnInterface(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoNeverRunsSchedulesSaysNothingOfLeading(t *testing.T) {
+	for role, want := range map[Role]bool{RoleServe: true, RoleController: true, RoleAgent: false} {
+		d, _ := newDaemon(t, Options{Role: role})
+		if leads, told := scrape(t, d)["plumbline_leader"]; told != want || want && leads != 1 {
+			t.Errorf("role %d: plumbline_leader is %v (%t)", role, leads, told)
+		}
+	}
+}
