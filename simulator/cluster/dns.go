@@ -80,8 +80,10 @@ func (x *Index) Resolve(name, domain string) (r Record, ok bool) {
 	labels := strings.Split(rest, ".")
 	slices.Reverse(labels) // svc, namespace, service, …
 	switch kind := labels[0]; {
+	case rest == "ns.dns": // isDefaultNS
+		return x.nameServerRecord(), true
 	case kind != "svc" && kind != "pod":
-		return Record{Exists: name == "dns-version."+domain}, true
+		return Record{}, true
 	case len(labels) == 1:
 		return Record{Exists: true}, true
 	}
@@ -96,7 +98,7 @@ func (x *Index) Resolve(name, domain string) (r Record, ok bool) {
 	case len(labels) == 2:
 		return Record{Exists: true, Source: "namespace " + namespace}, true
 	case labels[0] == "pod":
-		if len(labels) > 3 {
+		if len(labels) > 5 { // what stands before the address is not asked about
 			return Record{}, true
 		}
 		return podRecord(labels[2]), true
@@ -119,6 +121,15 @@ func (x *Index) hasNamespace(name string) bool {
 		}
 	}
 	return false
+}
+
+// nameServerRecord is what the cluster's DNS says of itself.
+func (x *Index) nameServerRecord() Record {
+	s, ok := x.DNSService()
+	if !ok {
+		return Record{Unknown: "which service the cluster's DNS is reached by is not known"}
+	}
+	return Record{Exists: true, Addresses: s.ClusterIPs, Source: "service " + s.String()}
 }
 
 // podRecord reads an address from the name of a pod, 10-244-1-2 or 2001-db8--1:
@@ -158,7 +169,8 @@ func (x *Index) serviceRecord(namespace, name string, before []string) Record {
 	}
 	switch {
 	case s.ExternalName != "":
-		if len(before) == 0 {
+		// An address is no alias, and no record of its own.
+		if _, err := netip.ParseAddr(s.ExternalName); len(before) == 0 && err != nil {
 			r.Exists, r.Alias = true, strings.ToLower(strings.TrimSuffix(s.ExternalName, "."))
 		}
 	case s.Headless || endpoint != "":
@@ -193,6 +205,9 @@ func (x *Index) endpointRecords(s *Service, endpoint string, matches func(string
 					continue
 				}
 				hostname := strings.NewReplacer(".", "-", ":", "-").Replace(text)
+				if strings.HasSuffix(hostname, "-") {
+					hostname += "0"
+				}
 				if e.Hostname != nil && *e.Hostname != "" {
 					hostname = *e.Hostname
 				}
@@ -206,7 +221,8 @@ func (x *Index) endpointRecords(s *Service, endpoint string, matches func(string
 	return addrs
 }
 
-// portMatches says whether a slice has such a port. One without any has all.
+// portMatches says whether a slice has such a port. One without any has one that
+// is called nothing.
 func portMatches(slice *discoveryv1.EndpointSlice, matches func(string, verdict.Protocol) bool) bool {
-	return len(slice.Ports) == 0 || slices.ContainsFunc(slice.Ports, func(p discoveryv1.EndpointPort) bool { return matches(portOf(&p)) })
+	return len(slice.Ports) == 0 && matches("", "") || slices.ContainsFunc(slice.Ports, func(p discoveryv1.EndpointPort) bool { return matches(portOf(&p)) })
 }
