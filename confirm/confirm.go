@@ -14,7 +14,9 @@ package confirm
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -36,7 +38,9 @@ type Sender func(ctx context.Context, from simulator.Start, p Probe) (Seen, erro
 // Subject is the simulated network that a probe is held against.
 type Subject interface {
 	Start(q *verdict.Query) (simulator.Start, error)
-	Diagnose(q verdict.Query) (*verdict.Report, error)
+	Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, error)
+	// Resolve is Names.Resolve.
+	Resolve(ctx context.Context, q *verdict.Query) (addrs []netip.Addr, why string, err error)
 }
 
 // Confirmer confirms reports. It may be used by several goroutines, which share the
@@ -72,7 +76,7 @@ func (c *Confirmer) Confirm(ctx context.Context, of Subject, report *verdict.Rep
 		contradict(report, "the state could not be collected again: "+err.Error())
 		return report, nil
 	}
-	second, err := fresh.Diagnose(report.Query)
+	second, err := fresh.Diagnose(ctx, report.Query)
 	if err != nil { // it was diagnosed before
 		return report, err
 	}
@@ -93,12 +97,28 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 	nothing := func(why error) {
 		report.Assumptions = append(report.Assumptions, "nothing was sent to confirm this: "+why.Error())
 	}
-	start, err := of.Start(&report.Query)
+	q := report.Query
+	if named(&q) {
+		addrs, why, err := of.Resolve(ctx, &q)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			nothing(err)
+			return nil
+		case len(addrs) == 0:
+			report.Observed = &verdict.Observed{Outcome: verdict.OutcomeUnresolved, Detail: why}
+			report.Observed.Agrees = agreement(report, verdict.OutcomeUnresolved, netip.Addr{})
+			return nil
+		}
+		q.To = preferred(addrs, report.Resolution).String()
+	}
+	start, err := of.Start(&q)
 	if err != nil {
 		nothing(err)
 		return nil
 	}
-	p := probeOf(&report.Query, start)
+	p := probeOf(&q, start)
 	if err := p.unsupported(); err != nil {
 		report.Observed = &verdict.Observed{Outcome: verdict.OutcomeInconclusive, Detail: err.Error()}
 		return nil
@@ -127,11 +147,28 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 	if c.Took != nil {
 		c.Took(time.Since(began))
 	}
-	report.Observed = &verdict.Observed{Outcome: seen.Outcome, Detail: seen.Detail, Agrees: agreement(report.Paths, seen.Outcome)}
+	report.Observed = &verdict.Observed{Outcome: seen.Outcome, Detail: seen.Detail, Agrees: agreement(report, seen.Outcome, p.Destination)}
+	if named(&report.Query) {
+		report.Observed.Detail = fmt.Sprintf("the name was resolved to %s: %s", p.Destination, seen.Detail)
+	}
 	if seen.Source.IsValid() {
 		report.Observed.Source = verdict.Source{IP: seen.Source.Addr().String(), Port: seen.Source.Port()}
 	}
 	return nil
+}
+
+// named says whether a query is for a name.
+func named(q *verdict.Query) bool { return strings.HasPrefix(q.To, string(verdict.EndpointDNS)+":") }
+
+// preferred is the first of the addresses that a name has come to which is among those
+// that were walked to: servers change their order.
+func preferred(addrs []netip.Addr, simulated *verdict.Resolution) netip.Addr {
+	for _, a := range addrs {
+		if simulated != nil && slices.Contains(simulated.Addresses, a.String()) {
+			return a
+		}
+	}
+	return addrs[0]
 }
 
 // resolutionTime is what the kernel takes to find out that a neighbour does not
@@ -146,9 +183,32 @@ func (c *Confirmer) patience(report *verdict.Report) time.Duration {
 	return c.Timeout
 }
 
-// agreement says whether the outcome is one that some path predicts; nil where
-// neither can be said.
-func agreement(paths []verdict.Path, seen verdict.Outcome) *bool {
+// agreement says whether the outcome, at an address, is one that the report predicts; nil
+// where neither can be said.
+func agreement(report *verdict.Report, seen verdict.Outcome, at netip.Addr) *bool {
+	yes, no := true, false
+	switch {
+	case !named(&report.Query):
+	case unresolved(report) && seen == verdict.OutcomeUnresolved:
+		return &yes
+	case unresolved(report):
+		return &no
+	case report.Resolution == nil || len(report.Resolution.Addresses) == 0: // not known
+		return nil
+	case seen == verdict.OutcomeUnresolved && report.Verdict == verdict.Unknown:
+		return nil
+	case seen == verdict.OutcomeUnresolved || !slices.Contains(report.Resolution.Addresses, at.String()):
+		return &no
+	}
+	return agreementOf(report.Paths, seen)
+}
+
+// unresolved says that the report has the name come to nothing, for certain.
+func unresolved(report *verdict.Report) bool {
+	return report.Resolution != nil && len(report.Resolution.Addresses) == 0 && report.Verdict == verdict.Unreachable
+}
+
+func agreementOf(paths []verdict.Path, seen verdict.Outcome) *bool {
 	agrees, open := false, seen == verdict.OutcomeInconclusive || len(paths) == 0
 	for i := range paths {
 		p := &paths[i]
@@ -199,6 +259,9 @@ func Simulated(report *verdict.Report) verdict.Outcome {
 		case *o.Agrees:
 			return o.Outcome
 		}
+	}
+	if unresolved(report) {
+		return verdict.OutcomeUnresolved
 	}
 	best, odds := verdict.OutcomeUnknown, -1.0
 	for i := range report.Paths {

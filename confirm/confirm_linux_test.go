@@ -75,7 +75,7 @@ func (w *world) confirm(t *testing.T, of *simulator.World, q verdict.Query, agai
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err = w.Confirm(t.Context(), of, report, again)
+	report, err = w.Confirm(t.Context(), World{World: of}, report, again)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestEveryOutcomeIsObservedAndPredicted(t *testing.T) {
 
 		for name, again := range map[string]func(context.Context) (Subject, error){
 			"and is said to, where nothing newer can be had":   frozen,
-			"and is said to, where what is newer is as it was": func(context.Context) (Subject, error) { return stale, nil },
+			"and is said to, where what is newer is as it was": func(context.Context) (Subject, error) { return World{World: stale}, nil },
 		} {
 			t.Run(name, func(t *testing.T) {
 				report := w.confirm(t, stale, q, again)
@@ -292,7 +292,7 @@ func TestEveryOutcomeIsObservedAndPredicted(t *testing.T) {
 			})
 		}
 		t.Run("and is mended where it can be collected again", func(t *testing.T) {
-			report := w.confirm(t, stale, q, func(context.Context) (Subject, error) { return w.collect(t), nil })
+			report := w.confirm(t, stale, q, func(context.Context) (Subject, error) { return World{World: w.collect(t)}, nil })
 			if o := report.Observed; o == nil || o.Outcome != verdict.OutcomeTimeout || o.Agrees == nil || !*o.Agrees || report.Verdict != verdict.Unreachable {
 				t.Errorf("observed %+v, %s; want a timeout that was predicted", o, report.Verdict)
 			}
@@ -332,7 +332,7 @@ func TestEveryOutcomeIsObservedAndPredicted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if report, err = c.Confirm(t.Context(), now, report, frozen); err != nil || report.Observed != nil {
+			if report, err = c.Confirm(t.Context(), World{World: now}, report, frozen); err != nil || report.Observed != nil {
 				t.Errorf("observed %+v (%v), want nothing", report.Observed, err)
 			}
 		})

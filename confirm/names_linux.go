@@ -16,65 +16,46 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/resolver"
-	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// Bounds of what is asked for one query. A resolver has three servers at most,
-// and asks each twice.
+// Bounds of what is asked of one server. A resolver asks each twice.
 const (
-	maxQuestions = 32
-	dnsTries     = 2
-	dnsTimeout   = 2 * time.Second // of one try
-	dnsAllTime   = 10 * time.Second
-	maxMessage   = 4096
+	dnsTries   = 2
+	dnsTimeout = 2 * time.Second // of one try
+	maxMessage = 4096
 )
 
-// Names asks name servers what a query for dns:NAME needs to know beside the
-// objects of the cluster, from the network namespace of the source. For other
-// queries it asks nothing. What could not be asked is missing among the answers.
-func Names(ctx context.Context, inside func(namespace string, fn func() error) error, w *simulator.World, q verdict.Query) resolver.Answers {
-	ctx, cancel := context.WithTimeout(ctx, dnsAllTime)
-	defer cancel()
-	answers := resolver.Answers{}
-	for range maxQuestions {
-		questions := w.Questions(q, answers)
-		if len(questions) == 0 {
-			break
-		}
-		for _, question := range questions {
-			a := resolver.Answer{Question: question}
-			err := inside(question.Namespace, func() error { return askName(ctx, &a) })
-			if err != nil || ctx.Err() != nil {
-				return answers
-			}
-			answers[question] = a
-		}
+// AskHere asks from the network namespaces of this host, which inside enters by name.
+func AskHere(inside func(namespace string, fn func() error) error) Asker {
+	return func(ctx context.Context, q resolver.Question) (h Heard, err error) {
+		h.Question = q
+		err = inside(q.Namespace, func() error { return askName(ctx, &h) })
+		return h, err
 	}
-	return answers
 }
 
 // askName asks for both addresses of a name. The error says why nothing could be asked.
-func askName(ctx context.Context, a *resolver.Answer) error {
-	a.Status = resolver.OK
+func askName(ctx context.Context, a *Heard) error {
+	a.Status, a.TTL = resolver.OK, maxKept
 	var missing int
 	for _, kind := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
 		m, err := exchange(ctx, a.Server, a.Name, kind)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-			a.Status, a.Addresses, a.Detail = resolver.Timeout, nil, err.Error()
+			a.Status, a.Addresses, a.Detail, a.TTL = resolver.Timeout, nil, silenceOf(err), 0
 			return nil
 		case err != nil:
 			return err
 		}
+		a.TTL = min(a.TTL, lifetime(m))
 		switch m.RCode {
 		case dnsmessage.RCodeSuccess:
 			a.Addresses = append(a.Addresses, addressesOf(m)...)
 		case dnsmessage.RCodeNameError:
 			missing++
 		default:
-			a.Status, a.Addresses, a.Detail = resolver.Failed, nil, strings.TrimPrefix(m.RCode.String(), "RCode")
+			a.Status, a.Addresses, a.Detail, a.TTL = resolver.Failed, nil, strings.TrimPrefix(m.RCode.String(), "RCode"), 0
 			return nil
 		}
 	}
@@ -183,6 +164,35 @@ func answerTo(packed []byte, question *dnsmessage.Message) (*dnsmessage.Message,
 		return a.Type == b.Type && a.Class == b.Class && strings.EqualFold(a.Name.String(), b.Name.String())
 	}
 	return m, m.Response && m.ID == question.ID && len(m.Questions) == 1 && same(m.Questions[0], question.Questions[0])
+}
+
+// silenceOf says why there is no answer, without what is different each time.
+func silenceOf(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return fmt.Sprintf("%d times %s", dnsTries, dnsTimeout)
+}
+
+// lifetime is how long an answer may be kept; one that there is nothing, as long as the
+// server's SOA record says (RFC 2308: 5).
+func lifetime(m *dnsmessage.Message) time.Duration {
+	records := m.Answers
+	if len(records) == 0 {
+		records = m.Authorities
+	}
+	seconds := uint32(0)
+	for i, r := range records {
+		ttl := r.Header.TTL
+		if soa, ok := r.Body.(*dnsmessage.SOAResource); ok {
+			ttl = min(ttl, soa.MinTTL)
+		}
+		if i == 0 || ttl < seconds {
+			seconds = ttl
+		}
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // addressesOf are those of an answer, whatever aliases lead to them.

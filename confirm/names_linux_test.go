@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/time/rate"
 
 	"github.com/plumbline-net/plumbline/simulator/resolver"
 )
@@ -114,13 +115,59 @@ func TestNameServersAreAsked(t *testing.T) {
 		{"127.0.0.1", "broken.example", resolver.Failed, "[]"},
 		{"127.0.0.2", "here.example", resolver.Timeout, "[]"}, // nothing listens
 	} {
-		a := resolver.Answer{Question: resolver.Question{Server: netip.MustParseAddr(test.server), Name: test.name}}
+		a := Heard{Answer: resolver.Answer{Question: resolver.Question{Server: netip.MustParseAddr(test.server), Name: test.name}}}
 		if err := inside(func() error { return askName(context.Background(), &a) }); err != nil {
 			t.Fatal(err)
 		}
 		if got := textOf(a.Addresses); a.Status != test.status || got != test.addresses {
 			t.Errorf("%s at %s: %s %s (%s), want %s %s", test.name, test.server, a.Status, got, a.Detail, test.status, test.addresses)
 		}
+	}
+}
+
+// TestAnAgentAsksAndAnswersAreKept asks through an agent, which asks a server that counts.
+func TestAnAgentAsksAndAnswersAreKept(t *testing.T) {
+	s, inside := startDNS(t)
+	client, agent := here(t, Handler(func(namespace string, fn func() error) error {
+		if namespace != "pod" {
+			return errors.New("no such network namespace: " + namespace)
+		}
+		return inside(fn)
+	}, rate.NewLimiter(rate.Inf, 0)))
+	names := &Names{Ask: func(ctx context.Context, q resolver.Question) (Heard, error) {
+		return AskName(ctx, client, agent, strings.TrimPrefix(q.Namespace, "node-1/"), q)
+	}}
+	question := func(name string) resolver.Question {
+		return resolver.Question{Namespace: "node-1/pod", Server: netip.MustParseAddr("127.0.0.1"), Name: name}
+	}
+	asked := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		some := len(s.asked) > 0
+		s.asked = nil
+		return some
+	}
+	for _, test := range []struct {
+		name   string
+		status resolver.Status
+		kept   bool
+	}{{"here.example", resolver.OK, true}, {"nobody.example", resolver.NotFound, true}, {"broken.example", resolver.Failed, false}} {
+		for _, again := range []bool{false, true} {
+			a, ok := names.answer(t.Context(), question(test.name))
+			if !ok || a.Question != question(test.name) || a.Status != test.status || asked() == (again && test.kept) {
+				t.Errorf("%s, again %t: %+v %t", test.name, again, a, ok)
+			}
+		}
+		if a, err := names.ask(t.Context(), question(test.name)); err != nil || a.Status != test.status || !asked() {
+			t.Errorf("%s, now: %+v %v", test.name, a, err)
+		}
+	}
+	known := names.Known()
+	if len(known) != 3 || known[1].Name != "here.example" || textOf(known[1].Addresses) != "[192.0.2.1 2001:db8::1]" {
+		t.Errorf("%+v are known", known)
+	}
+	if _, err := names.ask(t.Context(), resolver.Question{Namespace: "node-1/gone", Server: netip.MustParseAddr("127.0.0.1"), Name: "here.example"}); err == nil || !strings.Contains(err.Error(), "no such network namespace: gone") {
+		t.Errorf("error %v", err)
 	}
 }
 

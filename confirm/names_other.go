@@ -4,13 +4,14 @@ package confirm
 
 import (
 	"context"
+	"errors"
 
-	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/resolver"
-	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// Names asks nothing: there are network namespaces on Linux alone.
-func Names(context.Context, func(string, func() error) error, *simulator.World, verdict.Query) resolver.Answers {
-	return nil
+// AskHere asks nobody: there are network namespaces on Linux alone.
+func AskHere(func(string, func() error) error) Asker {
+	return func(context.Context, resolver.Question) (Heard, error) {
+		return Heard{}, errors.New("name servers are asked on Linux only")
+	}
 }

@@ -46,7 +46,7 @@ func Outcomes() []verdict.Outcome {
 	return []verdict.Outcome{
 		verdict.OutcomeEstablished, verdict.OutcomeAnswered, verdict.OutcomeRefused, verdict.OutcomeReset, verdict.OutcomeTimeout,
 		verdict.OutcomeNetUnreachable, verdict.OutcomeHostUnreachable, verdict.OutcomeProhibited, verdict.OutcomeMessageTooLong,
-		verdict.OutcomeInconclusive,
+		verdict.OutcomeInconclusive, verdict.OutcomeUnresolved,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -63,6 +64,10 @@ func TestAMalformedOrderIsRefused(t *testing.T) {
 		"two":                  {`{"namespace":"here","probe":{}}{}`, "probe: text after the JSON object"},
 		"an unknown field":     {`{"namespace":"here","probe":{"count":1000}}`, `probe: json: unknown field "count"`},
 		"a name":               {`{"namespace":"here","probe":{"protocol":"tcp","destination":"localhost","port":80}}`, `probe: ParseAddr("localhost"): unable to parse IP`},
+		"nothing":              {`{"namespace":"here"}`, "probe: want a probe or a question"},
+		"both":                 {`{"namespace":"here","probe":{},"question":{}}`, "probe: want a probe or a question"},
+		"no name":              {`{"namespace":"here","question":{"server":"127.0.0.1","name":"a..b"}}`, `probe: "a..b" is not a name that DNS can have`},
+		"no server":            {`{"namespace":"here","question":{"name":"a.b"}}`, "probe: invalid IP is no address to send to"},
 		"no destination":       {`{"namespace":"here","probe":{"protocol":"tcp","port":80,"timeout":1}}`, "probe: invalid IP is no address to send to"},
 		"a zone":               {`{"namespace":"here","probe":{"protocol":"tcp","destination":"fe80::1%eth0","port":80,"timeout":1}}`, "probe: fe80::1%eth0 is no address to send to"},
 		"everybody":            {`{"namespace":"here","probe":{"protocol":"udp","destination":"255.255.255.255","port":80,"timeout":1}}`, "probe: 255.255.255.255 is many: probes are sent to one address"},
@@ -109,6 +114,48 @@ func TestAnAgentIsNotBelievedEverything(t *testing.T) {
 	}
 }
 
+func TestAnswersOfNameServersAreNotBelievedEither(t *testing.T) {
+	for _, answer := range []string{`{"status":"splendid"}`, `{"status":"ok","addresses":["fe80::1%eth0"]}`, `{"status":"ok","addresses":["::ffff:10.0.0.1"]}`, `{"status":"ok","addresses":[""]}`} {
+		client, agent := here(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+		if _, err := AskName(t.Context(), client, agent, "here", resolver.Question{}); err == nil || err.Error() != agent.Host+": unreadable answer of a name server" {
+			t.Errorf("%s: got %v", answer, err)
+		}
+	}
+}
+
+// TestAgreementAboutNames is about addresses 10.0.0.1 and 10.0.0.2, or none.
+func TestAgreementAboutNames(t *testing.T) {
+	first, second := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	reachable := []verdict.Path{{Outcome: verdict.OutcomeEstablished, Verdict: verdict.Reachable}}
+	for name, test := range map[string]struct {
+		addresses []string
+		verdict   verdict.Verdict
+		paths     []verdict.Path
+		seen      verdict.Outcome
+		at        netip.Addr
+		want      string
+	}{
+		"an address that was simulated":      {[]string{"10.0.0.1"}, verdict.Reachable, reachable, verdict.OutcomeEstablished, first, "true"},
+		"another address":                    {[]string{"10.0.0.1"}, verdict.Reachable, reachable, verdict.OutcomeEstablished, second, "false"},
+		"another outcome":                    {[]string{"10.0.0.1"}, verdict.Reachable, reachable, verdict.OutcomeTimeout, first, "false"},
+		"no address, where there was one":    {[]string{"10.0.0.1"}, verdict.Reachable, reachable, verdict.OutcomeUnresolved, netip.Addr{}, "false"},
+		"no address, as simulated":           {nil, verdict.Unreachable, nil, verdict.OutcomeUnresolved, netip.Addr{}, "true"},
+		"an address, where there was none":   {nil, verdict.Unreachable, nil, verdict.OutcomeEstablished, first, "false"},
+		"no address, where nothing is known": {nil, verdict.Unknown, nil, verdict.OutcomeUnresolved, netip.Addr{}, "nil"},
+		"an address, where nothing is known": {nil, verdict.Unknown, nil, verdict.OutcomeEstablished, first, "nil"},
+		"no address, with a doubt":           {[]string{"10.0.0.1"}, verdict.Unknown, reachable, verdict.OutcomeUnresolved, netip.Addr{}, "nil"},
+	} {
+		report := &verdict.Report{Query: verdict.Query{To: "dns:api"}, Verdict: test.verdict, Paths: test.paths, Resolution: &verdict.Resolution{Addresses: test.addresses}}
+		got := "nil"
+		if agrees := agreement(report, test.seen, test.at); agrees != nil {
+			got = fmt.Sprint(*agrees)
+		}
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
+
 func TestAgreement(t *testing.T) {
 	odds := func(f float64) *float64 { return &f }
 	path := func(o verdict.Outcome) verdict.Path {
@@ -146,7 +193,7 @@ func TestAgreement(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := "nil"
-			agrees := agreement(test.paths, test.seen)
+			agrees := agreementOf(test.paths, test.seen)
 			if agrees != nil {
 				got = fmt.Sprint(*agrees)
 			}

@@ -85,7 +85,13 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		}
 		return fail(http.StatusServiceUnavailable, "not-ready", "no state has been collected yet: %v", err)
 	}
-	report, err := v.Diagnose(q)
+	diagnose := func(v *view) (*verdict.Report, error) {
+		if c.Request().Method != http.MethodPost { // which sends nothing
+			return v.Recall(q)
+		}
+		return v.Diagnose(ctx, q)
+	}
+	report, err := diagnose(v)
 	if err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
 	}
@@ -93,7 +99,7 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		// Whoever asks may just have mended what the view still shows broken.
 		if fresh, err := s.network.view(ctx, asked); err == nil && fresh != v {
 			v = fresh
-			if report, err = v.Diagnose(q); err != nil {
+			if report, err = diagnose(v); err != nil {
 				return fail(http.StatusBadRequest, "bad-query", "%v", err)
 			}
 		}
@@ -218,7 +224,7 @@ func (s *server) bundle(c echo.Context) error {
 	h.Set(echo.HeaderContentDisposition, `attachment; filename="plumbline-`+latest.snapshot.Taken.UTC().Format("20060102T150405Z")+`.tar.zst"`)
 	// The status is only sent with the first byte, so that an error before it
 	// is still an error to the client.
-	return bundle.WriteArchive(c.Response(), latest.snapshot)
+	return bundle.WriteArchive(c.Response(), latest.recorded())
 }
 
 func portText(port uint16) string {

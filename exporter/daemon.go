@@ -134,6 +134,9 @@ func (d *Daemon) begin(config *schedules.Config) (err error) {
 		return err
 	}
 	d.confirmation = newConfirmation(d.network, d.sender(), d.config.Load, d.metrics)
+	if ask := d.asker(); ask != nil && d.network.judges {
+		d.network.names = &confirm.Names{Ask: ask, Limit: d.confirmation.limit}
+	}
 	d.runner = schedules.New(schedules.Options{
 		Source: d.network, Log: options.Log, Confirm: d.confirmation.ofRun, Published: d.metrics.published, Leads: d.leads,
 	})
@@ -231,6 +234,17 @@ func (d *Daemon) sender() confirm.Sender {
 		return d.fleet.send
 	}
 	return nil // nothing is confirmed in a bundle
+}
+
+// asker is what asks name servers, as the role has it.
+func (d *Daemon) asker() confirm.Asker {
+	if d.live != nil {
+		return confirm.AskHere(d.live.inside)
+	}
+	if d.fleet != nil {
+		return d.fleet.ask
+	}
+	return nil // a bundle has what was answered
 }
 
 // objects are the Kubernetes objects that a controller knows.

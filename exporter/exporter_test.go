@@ -330,7 +330,7 @@ func TestAStaleSnapshotDecidesNothing(t *testing.T) {
 		}
 		v.oldest[node] = taken.Add(-time.Hour)
 	}
-	r, err := v.Diagnose(verdict.Query{From: "pod:shop/web-0", To: "pod:shop/api-1", Port: 8080, Protocol: verdict.TCP})
+	r, err := v.Diagnose(t.Context(), verdict.Query{From: "pod:shop/web-0", To: "pod:shop/api-1", Port: 8080, Protocol: verdict.TCP})
 	if err != nil {
 		t.Fatal(err)
 	}

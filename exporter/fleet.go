@@ -28,6 +28,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -196,21 +197,39 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 }
 
 // send has the agent of the source's node send a probe.
-func (f *fleet) send(ctx context.Context, from simulator.Start, p confirm.Probe) (confirm.Seen, error) {
+func (f *fleet) send(ctx context.Context, from simulator.Start, p confirm.Probe) (seen confirm.Seen, err error) {
+	err = f.order(ctx, from.Namespace, p.Timeout, func(ctx context.Context, client *http.Client, agent *url.URL, namespace string) error {
+		seen, err = confirm.Ask(ctx, client, agent, namespace, p)
+		return err
+	})
+	return seen, err
+}
+
+// ask has the agent of the node ask a name server.
+func (f *fleet) ask(ctx context.Context, q resolver.Question) (h confirm.Heard, err error) {
+	err = f.order(ctx, q.Namespace, confirm.MaxTimeout, func(ctx context.Context, client *http.Client, agent *url.URL, namespace string) error {
+		h, err = confirm.AskName(ctx, client, agent, namespace, q)
+		return err
+	})
+	return h, err
+}
+
+// order has fn give an order to the agent of a network namespace, who knows it by another
+// name and takes a while to follow.
+func (f *fleet) order(ctx context.Context, namespace string, takes time.Duration, fn func(context.Context, *http.Client, *url.URL, string) error) error {
+	node, name, ok := strings.Cut(namespace, "/") // see qualified
 	f.mu.Lock()
-	client, agent, timeout := f.http, f.urls[from.Node], f.config.Timeout
+	client, agent, timeout := f.http, f.urls[node], f.config.Timeout
 	f.mu.Unlock()
-	name, ok := strings.CutPrefix(from.Namespace, qualified(from.Node, ""))
 	if agent == nil || !ok {
-		return confirm.Seen{}, fmt.Errorf("%s is on no node that has an agent", from.Namespace)
+		return fmt.Errorf("%s is on no node that has an agent", namespace)
 	}
-	within, cancel := context.WithTimeout(ctx, timeout+p.Timeout)
+	within, cancel := context.WithTimeout(ctx, timeout+takes)
 	defer cancel()
-	seen, err := confirm.Ask(within, client, agent, name, p)
-	if err != nil {
-		return confirm.Seen{}, fmt.Errorf("agent of node %s: %w", from.Node, err)
+	if err := fn(within, client, agent, name); err != nil {
+		return fmt.Errorf("agent of node %s: %w", node, err)
 	}
-	return seen, nil
+	return nil
 }
 
 // transfer fetches the state of all agents.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -40,6 +42,8 @@ type network struct {
 	fromAgents bool
 	// judges says that views are compiled: an agent hands state out as it is.
 	judges bool
+	// names asks name servers; nil where nobody is asked.
+	names  *confirm.Names
 	log    *slog.Logger
 	phases *prometheus.HistogramVec // seconds, by phase
 	// maxAge is the age, as a time.Duration, from which verdicts are unknown.
@@ -242,6 +246,17 @@ type view struct {
 
 func (v *view) Taken() time.Time { return v.began }
 
+// recorded is the snapshot with what name servers have said of late: it is diagnosed alike.
+func (v *view) recorded() *simulator.Snapshot {
+	known := v.network.names.Known()
+	if len(known) == 0 {
+		return v.snapshot
+	}
+	copied := *v.snapshot
+	copied.Names = append(slices.Clone(copied.Names), known...)
+	return &copied
+}
+
 func (v *view) Pods() ([]corev1.Pod, error) {
 	if why := v.snapshot.Cluster.Missing["pods"]; why != "" {
 		return nil, fmt.Errorf("what there is of the cluster's pods is not known: %s", why)
@@ -249,15 +264,32 @@ func (v *view) Pods() ([]corev1.Pod, error) {
 	return v.snapshot.Cluster.Pods, nil
 }
 
-// Diagnose answers from the view's state, and says how old that is. State that
-// is too old decides nothing.
-func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
+// Diagnose answers from the view's state, and what name servers say where the query is
+// for a name. It says how old the state is; what is too old decides nothing.
+func (v *view) Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, error) {
+	return v.diagnose(q, func() (*verdict.Report, error) { return v.network.names.Diagnose(ctx, v.world, q) })
+}
+
+// Recall is Diagnose that asks no name server: what they have said of late is all that it
+// knows.
+func (v *view) Recall(q verdict.Query) (*verdict.Report, error) {
+	return v.diagnose(q, func() (*verdict.Report, error) { return v.network.names.Recall(v.world, q) })
+}
+
+// Resolve implements confirm.Subject.
+func (v *view) Resolve(ctx context.Context, q *verdict.Query) ([]netip.Addr, string, error) {
+	return v.network.names.Resolve(ctx, v.world, q)
+}
+
+func (v *view) diagnose(q verdict.Query, answer func() (*verdict.Report, error)) (*verdict.Report, error) {
 	began := time.Now()
-	report, err := v.world.Diagnose(q)
+	report, err := answer()
 	if err != nil {
 		return nil, err
 	}
-	v.network.phases.WithLabelValues("simulate").Observe(time.Since(began).Seconds())
+	if report.Resolution == nil { // which may have had to wait for answers
+		v.network.phases.WithLabelValues("simulate").Observe(time.Since(began).Seconds())
+	}
 	report.ID = q.ID
 	report.Snapshot.Taken = report.Snapshot.Taken.UTC()
 	report.Snapshot.AgeSeconds = v.ages(began)

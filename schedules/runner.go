@@ -26,8 +26,8 @@ type View interface {
 	Taken() time.Time
 	// Pods fails if it is not known which there are, and then returns none.
 	Pods() ([]corev1.Pod, error)
-	// Diagnose fails only for a malformed query.
-	Diagnose(q verdict.Query) (*verdict.Report, error)
+	// Diagnose fails only for a malformed query. It may ask name servers.
+	Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, error)
 }
 
 // Source hands out views.
@@ -285,7 +285,7 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 		if !r.leads() {
 			return nil, errNotLeading
 		}
-		report, err := view.Diagnose(q)
+		report, err := view.Diagnose(s.ctx, q)
 		if err != nil {
 			return []result{s.undecided(verdict.EndpointUnresolved, err.Error())}, err
 		}
@@ -337,7 +337,7 @@ func (r *Runner) lookAgain(ctx context.Context, view View, results []result, dou
 		return ctx.Err()
 	}
 	for _, i := range doubtful {
-		report, err := again.Diagnose(results[i].query)
+		report, err := again.Diagnose(ctx, results[i].query)
 		if err != nil {
 			return err
 		}

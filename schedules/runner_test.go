@@ -74,7 +74,7 @@ func (v *view) Pods() ([]corev1.Pod, error) {
 	return v.pods, nil
 }
 
-func (v *view) Diagnose(q verdict.Query) (*verdict.Report, error) {
+func (v *view) Diagnose(_ context.Context, q verdict.Query) (*verdict.Report, error) {
 	if v.slow != nil {
 		<-v.slow
 	}

@@ -16,14 +16,17 @@ import (
 func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) { return w.DiagnoseWith(q, nil) }
 
 // DiagnoseWith is Diagnose with answers of name servers beside those that the
-// snapshot has; see Questions.
+// snapshot has; see Lookup.
 func (w *World) DiagnoseWith(q verdict.Query, answers resolver.Answers) (*verdict.Report, error) {
+	if _, named := dnsName(&q); named {
+		l, err := w.startLookup(q, answers, false)
+		if err != nil {
+			return nil, err
+		}
+		return l.Report(), nil
+	}
 	if err := q.Validate(); err != nil {
 		return nil, err
-	}
-	if _, named := dnsName(&q); named {
-		kept := q // here only: the queries of others stay off the heap
-		return w.diagnoseName(&kept, answers), nil
 	}
 	return w.diagnose(&q, nil), nil
 }

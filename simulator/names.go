@@ -15,39 +15,26 @@ import (
 )
 
 const (
-	// maxAliases bounds a chain of ExternalName services.
-	maxAliases = 8
+	// maxAliases is how many ExternalName services one after the other CoreDNS
+	// follows (maxCnameChainLength, and the first): a ring of them has no address.
+	maxAliases = 11
 	// maxAddresses is how many addresses of one name are walked to.
 	maxAddresses = 64
 )
 
-// Questions says what has to be asked of name servers before a query can be
-// answered: nothing, unless its destination is dns:NAME and neither the objects of the cluster nor
-// the answers that are known tell what the name stands for. Whoever can ask does, from
-// the network namespace of the question, adds the answer, and comes back: the
-// next question may depend on it.
-func (w *World) Questions(q verdict.Query, answers resolver.Answers) []resolver.Question {
-	if _, named := dnsName(&q); !named || q.Validate() != nil {
-		return nil
-	}
-	l, _ := w.lookUp(&q, answers)
-	if l == nil || l.pending == nil {
-		return nil
-	}
-	return []resolver.Question{*l.pending}
-}
-
-// dnsName is the name that a valid query has for its destination.
-func dnsName(q *verdict.Query) (name string, named bool) {
-	return strings.CutPrefix(q.To, string(verdict.EndpointDNS)+":")
-}
-
-// lookup is a name on its way to addresses, as the resolver of the source goes it.
-type lookup struct {
+// Lookup is the diagnosis of a query for dns:NAME on its way. It cannot end where
+// neither the objects of the cluster nor the answers that are known tell what the name
+// stands for: then there is a Question. Whoever can ask does, from the network
+// namespace of the question, and tells the Answer; the next question may depend on it.
+// A Lookup is for one goroutine.
+type Lookup struct {
 	w       *World
 	query   *verdict.Query
 	from    *resolved
 	answers resolver.Answers
+	// live says that answers alone are believed: neither what the objects say nor what
+	// was recorded, nor that a server cannot be reached.
+	live bool
 
 	config  *resolver.Config
 	domain  string // of the cluster
@@ -56,9 +43,74 @@ type lookup struct {
 	assumed []string
 
 	addrs   []netip.Addr
+	found   bool // without a name server
+	refused *verdict.Finding
 	pending *resolver.Question // that has to be asked first
 	// silent and failing are what servers did instead of answering.
 	silent, failing string
+}
+
+// LookUp begins the diagnosis of a query. The error is for a malformed one only; one that
+// is not for a name is no trouble, and has no questions.
+func (w *World) LookUp(q verdict.Query) (*Lookup, error) { return w.startLookup(q, nil, false) }
+
+// LookUpLive is LookUp for those who want to know what the resolver of the source finds out
+// now: what it is told is all that it believes. See Found.
+func (w *World) LookUpLive(q verdict.Query) (*Lookup, error) { return w.startLookup(q, nil, true) }
+
+func (w *World) startLookup(q verdict.Query, answers resolver.Answers, live bool) (*Lookup, error) {
+	if err := q.Validate(); err != nil {
+		return nil, err
+	}
+	l := &Lookup{w: w, query: &q, live: live, answers: resolver.Answers{}}
+	maps.Copy(l.answers, answers)
+	if name, named := dnsName(&q); named {
+		l.refused = l.begin(name)
+		l.try(name)
+	}
+	return l, nil
+}
+
+// Question is what has to be asked of a name server now, from the network namespace
+// that it names; nil if there is nothing.
+func (l *Lookup) Question() *resolver.Question { return l.pending }
+
+// Answer tells what became of a question.
+func (l *Lookup) Answer(a resolver.Answer) {
+	l.answers[a.Question] = a
+	if name, named := dnsName(l.query); named {
+		l.try(name)
+	}
+}
+
+// Found is what the name has come to: addresses, those first that the client turns to
+// first, or in words why there is none.
+func (l *Lookup) Found() (addrs []netip.Addr, why string) {
+	name, _ := dnsName(l.query)
+	switch {
+	case l.refused != nil:
+		return nil, l.refused.Message
+	case len(l.addrs) > 0:
+		first := l.preferred()
+		for _, a := range l.addrs {
+			if !slices.Contains(first, a) {
+				first = append(first, a)
+			}
+		}
+		return first, ""
+	case l.pending != nil:
+		return nil, notAsked(l.pending)
+	}
+	return nil, cmp.Or(l.silent, l.failing, "no address of "+name+" is known: "+strings.Join(l.evidence(), "; "))
+}
+
+func notAsked(q *resolver.Question) string {
+	return fmt.Sprintf("what the name server %s answers for %s is not known: it was not asked", q.Server, q.Name)
+}
+
+// dnsName is the name that a valid query has for its destination.
+func dnsName(q *verdict.Query) (name string, named bool) {
+	return strings.CutPrefix(q.To, string(verdict.EndpointDNS)+":")
 }
 
 // nameServer is a server and the way to it.
@@ -73,40 +125,40 @@ type nameServer struct {
 // unreachable says whether no datagram is ever answered.
 func (s *nameServer) unreachable() bool { return s.fails > 0 && s.passes+s.unknown == 0 }
 
-// lookUp resolves the destination of a query. Where that cannot even begin, it
-// says why.
-func (w *World) lookUp(q *verdict.Query, answers resolver.Answers) (*lookup, *verdict.Finding) {
+// begin finds out how the source resolves names, and the way to its name servers.
+// Where that is not known, it says why.
+func (l *Lookup) begin(name string) *verdict.Finding {
+	w, q := l.w, l.query
 	fromEnd, _ := verdict.ParseEndpoint(q.From)
-	name, _ := dnsName(q)
 	from, f := w.resolve(fromEnd)
 	if f != nil {
-		return nil, f
+		return f
 	}
-	l := &lookup{w: w, query: q, from: &from, answers: answers}
+	l.from = &from
 	if q.Via != nil || from.host == nil && from.pod == nil {
-		return nil, unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", name, q.From)
+		return unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", name, q.From)
 	}
 	if bare := strings.TrimSuffix(name, "."); !resolver.ValidName(bare) {
-		return nil, unresolvedf("dns:%s: not a name that DNS can have", name)
+		return unresolvedf("dns:%s: not a name that DNS can have", name)
 	}
 	l.report = verdict.Resolution{Servers: []string{}, Search: []string{}, Tried: []verdict.TriedName{}, Addresses: []string{}}
 	if addr, err := netip.ParseAddr(name); err == nil { // getaddrinfo asks nobody then
-		l.addrs = []netip.Addr{addr.Unmap()}
-		return l, nil
+		l.addrs, l.found = []netip.Addr{addr.Unmap()}, true
+		return nil
 	}
 	if l.inHostsFile(name) {
-		return l, nil
+		l.found = true
+		return nil
 	}
 	if f := l.configure(); f != nil {
-		return nil, f
+		return f
 	}
 	l.findServers()
-	l.try(name)
-	return l, nil
+	return nil
 }
 
 // inHostsFile looks the name up where nsswitch.conf sends resolvers first.
-func (l *lookup) inHostsFile(name string) bool {
+func (l *Lookup) inHostsFile(name string) bool {
 	h := l.from.host
 	if h == nil || h.PartStatus(netstack.PartHosts).State != netstack.StateOK {
 		l.assumed = append(l.assumed, fmt.Sprintf("the hosts file of %s was not collected, and is taken as empty", l.query.From))
@@ -123,7 +175,7 @@ func (l *lookup) inHostsFile(name string) bool {
 
 // configure finds the resolver's configuration: the file of the source, or what
 // kubelet writes for its pod.
-func (l *lookup) configure() *verdict.Finding {
+func (l *Lookup) configure() *verdict.Finding {
 	h, pod := l.from.host, l.from.pod
 	l.domain = cluster.DefaultDomain
 	switch {
@@ -163,14 +215,18 @@ func (l *lookup) configure() *verdict.Finding {
 }
 
 // findServers diagnoses the way to each name server.
-func (l *lookup) findServers() {
+func (l *Lookup) findServers() {
 	for _, addr := range l.config.Servers {
 		s := nameServer{addr: addr, name: addr.String()}
 		if svc, ok := l.w.cluster.ServiceByIP(addr); ok {
 			s.name += " (service " + svc.String() + ")"
 		}
 		q := verdict.Query{From: l.query.From, To: addr.String(), Port: 53, Protocol: verdict.UDP, UID: l.query.UID}
-		s.way = l.w.diagnose(&q, nil)
+		if l.live {
+			s.way, s.passes = l.w.newReport(&q), 1
+		} else {
+			s.way = l.w.diagnose(&q, nil)
+		}
 		for i := range s.way.Paths {
 			switch s.way.Paths[i].Verdict {
 			case verdict.Reachable:
@@ -187,17 +243,18 @@ func (l *lookup) findServers() {
 }
 
 // allUnreachable says whether no server can be asked.
-func (l *lookup) allUnreachable() bool {
+func (l *Lookup) allUnreachable() bool {
 	return len(l.servers) > 0 && !slices.ContainsFunc(l.servers, func(s nameServer) bool { return !s.unreachable() })
 }
 
 // try goes through the candidates as __res_context_search of glibc does: a name
 // that is not there, and a server that fails, lead to the next; silence ends the
 // search, and only the name as it is may still be tried.
-func (l *lookup) try(name string) {
-	if l.allUnreachable() {
+func (l *Lookup) try(name string) {
+	if l.refused != nil || l.found || l.allUnreachable() {
 		return
 	}
+	l.addrs, l.pending, l.silent, l.failing, l.report.Tried = nil, nil, "", "", []verdict.TriedName{}
 	candidates := l.config.Candidates(name)
 	asIs := strings.ToLower(strings.TrimSuffix(name, "."))
 	for i, candidate := range candidates {
@@ -215,7 +272,7 @@ func (l *lookup) try(name string) {
 }
 
 // ask asks one server after the other for a name.
-func (l *lookup) ask(name string) {
+func (l *Lookup) ask(name string) {
 	for i := range l.servers {
 		s := &l.servers[i]
 		if s.unreachable() {
@@ -242,13 +299,13 @@ func (l *lookup) ask(name string) {
 
 // answer is what a server says: a recorded answer, or what the objects of the
 // cluster make its DNS say.
-func (l *lookup) answer(s *nameServer, name string) (resolver.Answer, bool) {
+func (l *Lookup) answer(s *nameServer, name string) (resolver.Answer, bool) {
 	a := resolver.Answer{Question: l.question(s, name)}
 	if got, ok := l.recorded(a.Question); ok {
 		l.tried(name, s.addr.String(), describeAnswer(&got))
 		return got, true
 	}
-	if l.w.cluster.IsDNS(s.addr) && l.fromObjects(&a) {
+	if !l.live && l.w.cluster.IsDNS(s.addr) && l.fromObjects(&a) {
 		l.assume("names under %s are answered from the cluster's objects, as the plugin kubernetes of CoreDNS does", l.domain)
 		return a, true
 	}
@@ -257,33 +314,36 @@ func (l *lookup) answer(s *nameServer, name string) (resolver.Answer, bool) {
 
 // fromObjects answers for a name of the cluster, and follows aliases; false where
 // the answer is not in its objects.
-func (l *lookup) fromObjects(a *resolver.Answer) bool {
+func (l *Lookup) fromObjects(a *resolver.Answer) bool {
 	name, source := a.Name, ""
-	for range maxAliases {
+	a.Status = resolver.OK
+	for range maxAliases + 1 {
 		r, ok := l.w.cluster.Resolve(name, l.domain)
 		if !ok || r.Unknown != "" {
 			return false
 		}
 		source += r.Source
 		if r.Alias == "" {
-			a.Addresses, a.Status, a.Detail = r.Addresses, resolver.OK, source
-			if !r.Exists {
+			a.Addresses = r.Addresses
+			// An alias is there, whatever it leads to.
+			if !r.Exists && name == a.Name {
 				a.Status = resolver.NotFound
 			}
-			l.tried(a.Name, a.Server.String(), describeAnswer(a))
-			return true
+			break
 		}
 		source += ", an alias of " + r.Alias + ", "
 		name = r.Alias
 	}
-	return false
+	a.Detail = source
+	l.tried(a.Name, a.Server.String(), describeAnswer(a))
+	return true
 }
 
-func (l *lookup) tried(name, server, answer string) {
+func (l *Lookup) tried(name, server, answer string) {
 	l.report.Tried = append(l.report.Tried, verdict.TriedName{Name: name, Server: server, Answer: answer})
 }
 
-func (l *lookup) assume(format string, args ...any) {
+func (l *Lookup) assume(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); !slices.Contains(l.assumed, text) {
 		l.assumed = append(l.assumed, text)
 	}
@@ -316,7 +376,7 @@ func join(addrs []netip.Addr) string {
 }
 
 // evidence is what was tried, in lines.
-func (l *lookup) evidence() []string {
+func (l *Lookup) evidence() []string {
 	list := []string{fmt.Sprintf("%s: search %s, ndots %d", l.report.Config, cmp.Or(strings.Join(l.config.Search, " "), "nothing"), l.config.Ndots)}
 	for _, t := range l.report.Tried {
 		list = append(list, fmt.Sprintf("%s at %s: %s", t.Name, t.Server, t.Answer))
@@ -324,15 +384,18 @@ func (l *lookup) evidence() []string {
 	return list
 }
 
-// diagnoseName answers a query for dns:NAME: how the name is resolved, the way to
-// the name servers, and the way to what the name stands for.
-func (w *World) diagnoseName(q *verdict.Query, answers resolver.Answers) *verdict.Report {
-	l, f := w.lookUp(q, answers)
-	if f != nil {
-		r := w.newReport(q)
-		r.Verdict, r.Reasons = verdict.Unknown, append(r.Reasons, *f)
+// Report answers the query: how the name is resolved, the way to the name servers, and
+// the way to what the name stands for, as far as is known.
+func (l *Lookup) Report() *verdict.Report {
+	if _, named := dnsName(l.query); !named {
+		return l.w.diagnose(l.query, nil)
+	}
+	if l.refused != nil {
+		r := l.w.newReport(l.query)
+		r.Verdict, r.Reasons = verdict.Unknown, append(r.Reasons, *l.refused)
 		return r
 	}
+	l.report.Addresses = []string{}
 	for _, a := range l.addrs {
 		l.report.Addresses = append(l.report.Addresses, a.String())
 	}
@@ -348,7 +411,7 @@ func (w *World) diagnoseName(q *verdict.Query, answers resolver.Answers) *verdic
 }
 
 // failed is the report on a name that has no addresses, or none that is known.
-func (l *lookup) failed() *verdict.Report {
+func (l *Lookup) failed() *verdict.Report {
 	w, q := l.w, l.query
 	r := w.newReport(q)
 	finding := func(code verdict.Code, format string, args ...any) {
@@ -375,7 +438,7 @@ func (l *lookup) failed() *verdict.Report {
 			r.Reasons[0].Evidence = append(r.Reasons[0].Evidence, string(cause.Code)+": "+cause.Message)
 		}
 	case l.pending != nil:
-		why := unresolvedf("what the name server %s answers for %s is not known: it was not asked", l.pending.Server, l.pending.Name)
+		why := unresolvedf("%s", notAsked(l.pending))
 		why.Evidence = l.evidence()
 		r.Reasons, r.Verdict = append(r.Reasons, *why), verdict.Unknown
 		l.judgeWays(r)
@@ -395,7 +458,7 @@ func (l *lookup) failed() *verdict.Report {
 }
 
 // where is where the resolver is.
-func (l *lookup) where() verdict.Where {
+func (l *Lookup) where() verdict.Where {
 	if l.from.host != nil {
 		return l.from.host.where("")
 	}
@@ -404,7 +467,7 @@ func (l *lookup) where() verdict.Where {
 
 // walk diagnoses the ways to the addresses of the name: to all of the family that
 // the client prefers, for a server that knows several puts another first each time.
-func (l *lookup) walk() *verdict.Report {
+func (l *Lookup) walk() *verdict.Report {
 	addrs := l.preferred()
 	if len(addrs) > maxAddresses {
 		l.assume("%d addresses of the name are not walked to", len(addrs)-maxAddresses)
@@ -438,7 +501,7 @@ func (l *lookup) walk() *verdict.Report {
 
 // preferred are the addresses that getaddrinfo puts first: those of IPv6, if the
 // source has an address of the same kind (RFC 6724, rules 5 and 6).
-func (l *lookup) preferred() []netip.Addr {
+func (l *Lookup) preferred() []netip.Addr {
 	of := func(f netstack.Family) (list []netip.Addr) {
 		for _, a := range l.addrs {
 			if netstack.FamilyOf(a) == f {
@@ -459,7 +522,7 @@ func (l *lookup) preferred() []netip.Addr {
 
 // judgeWays adds what is to be said of the ways to the name servers, where one of
 // them at least can be used.
-func (l *lookup) judgeWays(r *verdict.Report) {
+func (l *Lookup) judgeWays(r *verdict.Report) {
 	for i := range l.servers {
 		s := &l.servers[i]
 		if s.fails == 0 {
@@ -496,7 +559,7 @@ func (l *lookup) judgeWays(r *verdict.Report) {
 
 // doubtful says whether it is not known that any server can be reached, although
 // an answer was needed that nobody has got.
-func (l *lookup) doubtful() bool {
+func (l *Lookup) doubtful() bool {
 	last := ""
 	if n := len(l.report.Tried); n > 0 {
 		last = l.report.Tried[n-1].Name
@@ -511,7 +574,7 @@ func (l *lookup) doubtful() bool {
 }
 
 // question is what a server is asked.
-func (l *lookup) question(s *nameServer, name string) resolver.Question {
+func (l *Lookup) question(s *nameServer, name string) resolver.Question {
 	q := resolver.Question{Server: s.addr, Name: name}
 	if l.from.host != nil {
 		q.Namespace = l.from.host.Name
@@ -520,9 +583,9 @@ func (l *lookup) question(s *nameServer, name string) resolver.Question {
 }
 
 // recorded is an answer that was given: to the caller, or when the snapshot was taken.
-func (l *lookup) recorded(q resolver.Question) (resolver.Answer, bool) {
+func (l *Lookup) recorded(q resolver.Question) (resolver.Answer, bool) {
 	a, ok := l.answers[q]
-	if !ok {
+	if !ok && !l.live {
 		a, ok = l.w.names[q]
 	}
 	return a, ok

@@ -96,11 +96,20 @@ func TestNamesOfTheCluster(t *testing.T) {
 func TestNamesOutsideAreAsked(t *testing.T) {
 	var server netip.Addr
 	w := world(t, func(s *simulator.Snapshot) { server = dnsPod(t, s, podResolvConf) })
-	answers := resolver.Answers{}
 	q := tcp(web, "dns:example.org", 443)
-	questions := w.Questions(q, answers)
-	if len(questions) != 1 || questions[0].Name != "example.org" || questions[0].Server != server || questions[0].Namespace != "example-shop-web-0" {
-		t.Fatalf("questions %v", questions)
+	lookUp := func(begin func(verdict.Query) (*simulator.Lookup, error)) *simulator.Lookup {
+		l, err := begin(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	first := lookUp(w.LookUp).Question()
+	if first == nil || first.Name != "example.org" || first.Server != server || first.Namespace != "example-shop-web-0" {
+		t.Fatalf("question %v", first)
+	}
+	if live := lookUp(w.LookUpLive).Question(); live == nil || live.Name != "example.org.shop.svc.cluster.local" {
+		t.Errorf("where objects are not believed, the first question is %v", live)
 	}
 	for _, test := range []struct {
 		answer  resolver.Answer
@@ -113,15 +122,13 @@ func TestNamesOutsideAreAsked(t *testing.T) {
 		{resolver.Answer{Status: resolver.Failed, Detail: "SERVFAIL"}, verdict.Unreachable, verdict.DNSTimeout},
 		{resolver.Answer{Status: resolver.Timeout}, verdict.Unreachable, verdict.DNSTimeout},
 	} {
-		test.answer.Question = questions[0]
-		answers[questions[0]] = test.answer
-		if again := w.Questions(q, answers); len(again) != 0 {
+		test.answer.Question = *first
+		l := lookUp(w.LookUp)
+		l.Answer(test.answer)
+		if again := l.Question(); again != nil {
 			t.Errorf("%s: asked again: %v", test.answer.Status, again)
 		}
-		r, err := w.DiagnoseWith(q, answers)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := l.Report()
 		if test.verdict != "" && (r.Verdict != test.verdict || r.Reason() != test.reason) {
 			t.Errorf("%+v: %s %v, want %s %s", test.answer, r.Verdict, r.Reasons, test.verdict, test.reason)
 		}

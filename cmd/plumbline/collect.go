@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,16 +14,19 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
 
 	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 func newCollectCommand() *cobra.Command {
-	var output string
+	var output, queries string
 	var options collector.Options
 	var access kubernetes.Access
 	cmd := &cobra.Command{
@@ -28,7 +34,8 @@ func newCollectCommand() *cobra.Command {
 		Short: "Write the network state of this host to a bundle",
 		Long: `Write the network state of this host to a bundle: every network namespace with its interfaces, routes,
 rules, sockets and sysctls, in the formats of the standard tools. It changes nothing on the host.
-Needs root. The bundle is for "plumbline diagnose --bundle", which needs none.`,
+Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. What name servers say about names that
+--queries ask about is kept in it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output == "" {
@@ -52,11 +59,19 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none.`,
 			if err != nil {
 				return usageError("collect: %w", err)
 			}
-			snapshot, err := collector.New(options).Collect(cmd.Context())
+			asked, err := readQueries(queries)
+			if err != nil {
+				return usageError("collect: --queries: %w", err)
+			}
+			c := collector.New(options)
+			snapshot, err := c.Collect(cmd.Context())
 			switch {
 			case errors.Is(err, collector.ErrPrivileges), errors.Is(err, collector.ErrManifests):
 				return usageError("collect: %w", err)
 			case err != nil:
+				return fmt.Errorf("collect: %w", err)
+			}
+			if err := recordNames(cmd.Context(), c, snapshot, asked); err != nil {
 				return fmt.Errorf("collect: %w", err)
 			}
 			if err := bundle.Write(output, snapshot); err != nil {
@@ -68,10 +83,59 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "", "directory to write to, or an archive ending in .tar, .tar.gz or .tar.zst")
+	flags.StringVar(&queries, "queries", "", "file with one JSON query a line: names that they ask about are asked for, and the answers kept")
 	flags.StringVar(&options.ManifestDir, "manifests", "", "directory of Kubernetes manifests, to tell pods and nodes by")
 	addAccessFlags(flags, &access)
 	flags.StringSliceVar(&options.Namespaces, "namespaces", nil, "only the network namespaces whose names match these patterns")
 	return cmd
+}
+
+// readQueries reads a file of queries; none from no file.
+func readQueries(path string) (list []verdict.Query, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, maxQueryLine)
+	for number := 1; lines.Scan(); number++ {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		q, err := verdict.DecodeQuery(line)
+		if err == nil {
+			err = q.Validate()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+		list = append(list, q)
+	}
+	return list, lines.Err()
+}
+
+// recordNames has the snapshot tell what name servers answer to the queries.
+func recordNames(ctx context.Context, c *collector.Collector, snapshot *simulator.Snapshot, queries []verdict.Query) error {
+	if len(queries) == 0 {
+		return nil
+	}
+	world, err := simulator.Compile(snapshot)
+	if err != nil {
+		return err
+	}
+	names := &confirm.Names{Ask: confirm.AskHere(c.Inside), Limit: rate.NewLimiter(confirm.DefaultPerSecond, confirm.DefaultPerSecond)}
+	for _, q := range queries {
+		if _, err := names.Diagnose(ctx, world, q); err != nil {
+			return err
+		}
+	}
+	snapshot.Names = names.Known()
+	return ctx.Err()
 }
 
 // summarize says what a snapshot holds, and what could not be read.

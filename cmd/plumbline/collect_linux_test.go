@@ -3,15 +3,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 func TestCollectRefusesWrongUsage(t *testing.T) {
@@ -30,6 +39,108 @@ func TestCollectRefusesWrongUsage(t *testing.T) {
 				t.Errorf("got status %d, %q, %q; want status 2 and %q", code, stderr.String(), stdout.String(), test.want)
 			}
 		})
+	}
+}
+
+// TestCollectKeepsWhatNameServersAnswer has a process in a namespace of its own, whose
+// resolv.conf leads to a server there.
+func TestCollectKeepsWhatNameServersAnswer(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make network namespaces")
+	}
+	name := "plcolq" + strconv.Itoa(os.Getpid())
+	do := func(command ...string) *exec.Cmd {
+		t.Helper()
+		cmd := exec.Command(command[0], command[1:]...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
+		}
+		return cmd
+	}
+	do("ip", "netns", "add", name)
+	t.Cleanup(func() { do("ip", "netns", "del", name) })
+	do("ip", "-n", name, "link", "set", "lo", "up")
+	do("ip", "-n", name, "addr", "add", "192.0.2.1/32", "dev", "lo")
+	var server net.PacketConn
+	if err := lab.InNetns(name, func() (err error) {
+		server, err = net.ListenPacket("udp", "127.0.0.1:53")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go answerWith(server, [4]byte{192, 0, 2, 1})
+
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	resolvConf := file("resolv.conf", "nameserver 127.0.0.1\n")
+	resident := exec.Command("nsenter", "--net=/run/netns/"+name, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && echo ready && exec sleep infinity`, resolvConf)
+	resident.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	ready, err := resident.StdoutPipe()
+	if err == nil {
+		err = resident.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-resident.Process.Pid, syscall.SIGKILL)
+		_ = resident.Wait()
+	})
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+
+	query := []string{"--from", "ns:" + name, "--to", "dns:here.example", "--port", "80"}
+	queries := file("queries.jsonl", `{"from":"ns:`+name+`","to":"dns:here.example","port":80,"protocol":"tcp"}`+"\n")
+	output := filepath.Join(dir, "bundle")
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"collect", "-o", output, "--namespaces", name, "--queries", queries}, &stdout, &stderr); code != statusOK {
+		t.Fatalf("status %d: %s", code, stderr.String())
+	}
+	var reports [2]verdict.Report
+	for i, source := range [][]string{{"--namespaces", name}, {"--bundle", output}} {
+		stdout.Reset()
+		run(t.Context(), slices.Concat([]string{"diagnose", "-o", "json"}, query, source), &stdout, &stderr)
+		if err := json.Unmarshal(stdout.Bytes(), &reports[i]); err != nil {
+			t.Fatalf("%v: %s %s", err, stdout.String(), stderr.String())
+		}
+		r := &reports[i]
+		if r.Reason() != verdict.NoListener || r.Resolution == nil || !slices.Equal(r.Resolution.Addresses, []string{"192.0.2.1"}) {
+			t.Errorf("%v: %s %v, %+v", source, r.Verdict, r.Reasons, r.Resolution)
+		}
+		r.Snapshot = verdict.SnapshotInfo{}
+	}
+	if diff := cmp.Diff(reports[0], reports[1]); diff != "" {
+		t.Errorf("the bundle is diagnosed differently (-live +bundle):\n%s", diff)
+	}
+}
+
+// answerWith answers questions for addresses with one, whatever the name.
+func answerWith(server net.PacketConn, addr [4]byte) {
+	buf := make([]byte, 4096)
+	for {
+		n, from, err := server.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		m.Response, m.Additionals = true, nil
+		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
+			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: addr}}}
+		}
+		if packed, err := m.Pack(); err == nil {
+			_, _ = server.WriteTo(packed, from)
+		}
 	}
 }
 

@@ -219,17 +219,18 @@ func (o *diagnoseOptions) live(ctx context.Context) (answerer, error) {
 		return nil, err
 	}
 	confirmer := confirm.New(confirm.Here(c.Inside))
+	subject := confirm.World{World: world, Names: &confirm.Names{Ask: confirm.AskHere(c.Inside), Limit: confirmer.Limit}}
 	return func(ctx context.Context, q verdict.Query) (*verdict.Report, error) {
-		report, err := world.DiagnoseWith(q, confirm.Names(ctx, c.Inside, world, q))
+		report, err := subject.Diagnose(ctx, q)
 		if err != nil || !q.Confirm {
 			return report, err
 		}
-		return confirmer.Confirm(ctx, world, report, func(ctx context.Context) (confirm.Subject, error) {
+		return confirmer.Confirm(ctx, subject, report, func(ctx context.Context) (confirm.Subject, error) {
 			fresh, err := collect(ctx)
 			if err == nil {
-				world = fresh
+				subject.World = fresh
 			}
-			return fresh, err
+			return subject, err
 		})
 	}, nil
 }

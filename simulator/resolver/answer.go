@@ -1,6 +1,10 @@
 package resolver
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
 
 // Question is a name that a resolver asks a name server for, from a network
 // namespace. Both address records are meant, A and AAAA: a resolver asks for
@@ -45,4 +49,11 @@ func AnswersOf(list []Answer) Answers {
 		known[a.Question] = a
 	}
 	return known
+}
+
+// SortAnswers sorts by the questions.
+func SortAnswers(list []Answer) {
+	slices.SortFunc(list, func(a, b Answer) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), a.Server.Compare(b.Server), cmp.Compare(a.Name, b.Name))
+	})
 }

@@ -66,17 +66,19 @@ const (
 	OutcomeProhibited      Outcome = "prohibited"
 	OutcomeMessageTooLong  Outcome = "message-too-long"
 	OutcomeUnknown         Outcome = "unknown"
+	// OutcomeUnresolved is of connections to a name that comes to no address: there is no path.
+	OutcomeUnresolved Outcome = "unresolved"
 	// OutcomeInconclusive is of real probes alone: what was seen, or that nothing was, proves nothing.
 	OutcomeInconclusive Outcome = "inconclusive"
 )
 
-// outcomes lists every outcome of a path.
+// outcomes lists every outcome but what only real probes have.
 var outcomes = [...]Outcome{
 	OutcomeEstablished, OutcomeAnswered, OutcomeDelivered, OutcomeRefused, OutcomeReset, OutcomeTimeout,
-	OutcomeNetUnreachable, OutcomeHostUnreachable, OutcomeProhibited, OutcomeMessageTooLong, OutcomeUnknown,
+	OutcomeNetUnreachable, OutcomeHostUnreachable, OutcomeProhibited, OutcomeMessageTooLong, OutcomeUnknown, OutcomeUnresolved,
 }
 
-// Outcomes returns every outcome that a path may have.
+// Outcomes returns every outcome that may be predicted.
 func Outcomes() []Outcome { return outcomes[:] }
 
 // Finding is one reason, with everything an operator needs to act on it.
