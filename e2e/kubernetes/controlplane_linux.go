@@ -96,12 +96,7 @@ func (c *Cluster) writeCredentials() error {
 	if err != nil {
 		return err
 	}
-	config, err := json.Marshal(map[string]any{
-		"apiVersion": "v1", "kind": "Config", "current-context": "tests",
-		"clusters": []any{map[string]any{"name": "tests", "cluster": map[string]any{"server": c.Config().Host, "insecure-skip-tls-verify": true}}},
-		"users":    []any{map[string]any{"name": "tests", "user": map[string]any{"token": token}}},
-		"contexts": []any{map[string]any{"name": "tests", "context": map[string]any{"cluster": "tests", "user": "tests"}}},
-	})
+	config, err := kubeconfig(c.Config().Host)
 	if err != nil {
 		return err
 	}

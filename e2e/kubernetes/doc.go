@@ -1,7 +1,8 @@
 // Package kubernetes runs a cluster of real parts on one Linux host: etcd,
-// kube-apiserver, kube-controller-manager, kube-proxy on each node, the plugins
-// of the container network interface, and kube-router where network policies are
-// enforced. Its tests hold diagnoses against the fates of real connections in it.
+// kube-apiserver, kube-controller-manager, kube-proxy on each node, CoreDNS in a
+// pod, the plugins of the container network interface, and kube-router where
+// network policies are enforced. Its tests hold diagnoses against the fates of
+// real connections in it.
 //
 // A cluster owns network namespaces, by a prefix that no other process has:
 //
@@ -15,8 +16,9 @@
 // translate what leaves for elsewhere as flannel does. Both IP versions are there.
 //
 // What stands in for a part that cannot run here is small: a kubelet that
-// makes the namespaces of pods, calls the plugins, opens the sockets that a
-// container's args name (tcp/8080), probes readiness and reports status; and
+// makes the namespaces of pods, calls the plugins, gives pods an /etc with their
+// resolv.conf, opens the sockets that a container's args name (tcp/8080), runs
+// CoreDNS, probes readiness and reports status; and
 // whoever sets the status of a load balancer, which Apply does from the manifest.
 //
 // Start that fails, and Stop, remove all they made; processes end with the one

@@ -24,7 +24,8 @@ import (
 
 // kubelet stands in for a node's kubelet: it runs the pods that are bound to
 // the node. What would be a process in an image is a container's args, each a
-// socket to open: tcp/8080.
+// socket to open: tcp/8080. Only the image coredns is a program. A process that
+// does nothing holds what the pod sees of /etc.
 type kubelet struct {
 	cluster *Cluster
 	node    *node
@@ -37,6 +38,8 @@ type kubelet struct {
 type pod struct {
 	attachment *attachment // nil with hostNetwork
 	sockets    []io.Closer
+	processes  []string
+	dns        string // the network namespace in which it answers DNS
 }
 
 // run follows the node's pods until ctx ends.
@@ -158,12 +161,50 @@ func (k *kubelet) start(ctx context.Context, object *corev1.Pod) (*pod, []string
 	for _, c := range object.Spec.Containers {
 		sockets, err := listen(netns, id, c.Args)
 		p.sockets = append(p.sockets, sockets...)
+		if err == nil {
+			err = k.startProcesses(ctx, p, object, &c)
+		}
 		if err != nil {
 			return p, nil, fmt.Errorf("container %s: %w", c.Name, err)
 		}
 	}
 	return p, addrs, nil
 }
+
+// startProcesses starts those of a container. Pods in their node's network have no
+// files of their own.
+func (k *kubelet) startProcesses(ctx context.Context, p *pod, object *corev1.Pod, container *corev1.Container) error {
+	id := object.Namespace + "/" + object.Name
+	name, place := containerName(id), id
+	if p.attachment == nil {
+		place = k.node.name
+	}
+	etc, err := k.cluster.writeEtc(object, name)
+	if err != nil {
+		return err
+	}
+	if len(p.processes) == 0 && p.attachment != nil {
+		if err := k.cluster.startContainer(name, place, etc, "sleep", "infinity"); err != nil {
+			return err
+		}
+		p.processes = append(p.processes, name)
+	}
+	if container.Image != dnsImage {
+		return nil
+	}
+	name = dnsImage + "-" + name
+	relay, err := k.cluster.startDNS(ctx, place, name, etc)
+	if relay != nil {
+		p.sockets = append(p.sockets, relay)
+	}
+	if err == nil {
+		p.processes, p.dns = append(p.processes, name), k.cluster.Netns(place)
+	}
+	return err
+}
+
+// containerName is what a pod's first process is called.
+func containerName(pod string) string { return "pod-" + slashes.ReplaceAllString(pod, "-") }
 
 // report writes the pod's status.
 func (k *kubelet) report(ctx context.Context, object *corev1.Pod, addrs []string) error {
@@ -224,6 +265,11 @@ func (k *kubelet) remove(ctx context.Context, uid types.UID) error {
 		return nil
 	}
 	p.close()
+	for _, name := range p.processes {
+		if err := k.cluster.end(name); err != nil {
+			return err
+		}
+	}
 	if p.attachment != nil {
 		err := errors.Join(k.cluster.detach(ctx, k.node, p.attachment), lab.RemoveNetns(p.attachment.netns))
 		if err != nil && ctx.Err() == nil {

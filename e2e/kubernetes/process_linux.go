@@ -41,8 +41,42 @@ func (c *Cluster) start(name, place string, argv ...string) error {
 		return err
 	}
 	defer log.Close()
-	p := &process{name: name, log: log.Name(), cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, c.dir
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	return c.launch(name, log.Name(), place, cmd)
+}
+
+// startContainer starts a program in the network namespace of a place, with a
+// directory for /etc, and returns when it has that.
+func (c *Cluster) startContainer(name, place, etc string, argv ...string) error {
+	log, err := os.Create(filepath.Join(c.dir, name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	ready, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	// Namespaces of others that are removed have to vanish from this one's mounts, too.
+	cmd := exec.Command("unshare", append([]string{
+		"--mount", "--propagation", "slave", "sh", "-c",
+		`mount --bind "$0" /etc && exec 3>&- "$@"`, etc,
+	}, argv...)...)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{write}
+	err = c.launch(name, log.Name(), place, cmd)
+	write.Close()
+	if err != nil {
+		return err
+	}
+	_, _ = ready.Read(make([]byte, 1)) // ends when the other end is closed
+	return nil
+}
+
+func (c *Cluster) launch(name, log, place string, cmd *exec.Cmd) error {
+	p := &process{name: name, log: log, cmd: cmd, ended: make(chan struct{})}
+	p.cmd.Dir = c.dir
 	// It must not outlive the tests, and Ctrl-C must not reach it before Stop.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := lab.InNetns(c.Netns(place), p.cmd.Start); err != nil {
@@ -56,6 +90,17 @@ func (c *Cluster) start(name, place string, argv ...string) error {
 	defer c.processes.mu.Unlock()
 	c.processes.list = append(c.processes.list, p)
 	return nil
+}
+
+// pid is the number of a process.
+func (c *Cluster) pid(name string) (int, error) {
+	c.processes.mu.Lock()
+	defer c.processes.mu.Unlock()
+	i := slices.IndexFunc(c.processes.list, func(p *process) bool { return p.name == name })
+	if i < 0 {
+		return 0, fmt.Errorf("%s does not run", name)
+	}
+	return c.processes.list[i].cmd.Process.Pid, nil
 }
 
 // end asks a process to end, and waits until it has.

@@ -97,7 +97,7 @@ ports: [{name: marker, port: 1, protocol: TCP}]
 }
 
 // Programmed waits until kube-proxy, on the nodes named, has programmed what
-// the API says now.
+// the API says now, and CoreDNS, wherever it runs, has heard of it.
 func (c *Cluster) Programmed(ctx context.Context, nodes ...string) error {
 	c.marker.mu.Lock()
 	defer c.marker.mu.Unlock()
@@ -124,7 +124,13 @@ func (c *Cluster) Programmed(ctx context.Context, nodes ...string) error {
 			}
 		}
 	}
-	return nil
+	return await(ctx, "CoreDNS has heard of the latest", func(ctx context.Context) error {
+		var errs []error
+		for _, netns := range c.nameServers() {
+			errs = append(errs, knows(ctx, netns, port))
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // programmed says in its error what a node's rules, of the first or the second

@@ -15,7 +15,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-//go:embed testdata/base.yaml testdata/scenarios
+//go:embed testdata/base.yaml testdata/names.yaml testdata/scenarios
 var testdata embed.FS
 
 // scenario is a file of testdata/scenarios: text that says what it is about,
@@ -133,8 +133,9 @@ func lines(text []byte) (list []string) {
 // "inside" is for what is expected of that one. It judges what enters with via, too.
 // The tag "some" is for a choice that the kernel makes once: some of what is
 // diagnosed is seen then, and nothing else. With the tag "handshake" the server is
-// not one of the lab, and TCP's handshake is all that is tried. The outcome "none"
-// is that of a query which names nothing that could be connected to.
+// not one of the lab: TCP's handshake is all that is tried, or a question to a name
+// server. The outcome "none" is that of a query which names nothing that could be
+// connected to, "unresolved" that of dns:NAME where the name comes to no address.
 type expectation struct {
 	tags   []string
 	inside bool

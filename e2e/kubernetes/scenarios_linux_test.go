@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -68,6 +70,7 @@ func runScenarios(t *testing.T, o Options) {
 	if err := errors.Join(c.Apply(t.Context(), string(base)), c.Settled(t.Context(), stage.nodes...)); err != nil {
 		t.Fatal(err, c.processes.complaints())
 	}
+	t.Run("names", stage.compareNames)
 	play := func(list []*scenario) {
 		for _, s := range list {
 			t.Run(s.name, func(t *testing.T) { stage.play(t, s) })
@@ -147,7 +150,10 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 	inside.Namespaces = slices.DeleteFunc(slices.Clone(snapshot.Namespaces), func(n *netstack.Namespace) bool { return n.Kind == netstack.KindOther })
 	stored, err := against.ThroughBundle(snapshot)
 	do(err)
-	seen := views{all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), stored: against.Compile(t, stored), objects: &snapshot.Cluster}
+	seen := views{
+		all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), stored: against.Compile(t, stored), objects: &snapshot.Cluster,
+		names: &confirm.Names{Ask: confirm.AskHere(lab.InNetns)},
+	}
 	words := s.words(seen.objects)
 	for _, line := range sc.expects {
 		e, err := parseExpectation(words.Replace(line))
@@ -394,6 +400,7 @@ func (s *stage) veth(pod, node string) string {
 // or all as a bundle has it.
 type views struct {
 	all, inside, stored *simulator.World
+	names               *confirm.Names
 	objects             *cluster.Objects
 }
 
@@ -410,15 +417,38 @@ type ending struct {
 func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *verdict.Report {
 	t.Helper()
 	if e.outcomes == "none" { // there is nothing to connect to
-		if report := against.Diagnose(t, seen.all, e.query); len(report.Paths) > 0 || report.Verdict != e.verdict || report.Reason() != e.reason {
+		if report := seen.diagnose(t, seen.all, e.query); len(report.Paths) > 0 || report.Verdict != e.verdict || report.Reason() != e.reason {
 			t.Errorf("%s\nsimulated: %d paths, %s %s", line, len(report.Paths), report.Verdict, report.Reason())
 		}
 		return nil
 	}
-	from, to, err := s.ends(e, seen.objects)
+	from, to, err := s.ends(t.Context(), e, seen.objects)
 	if err != nil {
 		t.Errorf("%s: %v", line, err)
 		return nil
+	}
+	name, named := strings.CutPrefix(e.query.To, "dns:")
+	if named {
+		report := seen.diagnose(t, seen.all, e.query)
+		addresses := []string{}
+		for _, a := range to {
+			addresses = append(addresses, a.Addr().String())
+		}
+		slices.Sort(addresses)
+		if r := report.Resolution; r == nil || !slices.Equal(addresses, slices.Sorted(slices.Values(r.Addresses))) {
+			t.Errorf("%s\n%s has the addresses %v; simulated was %+v %v", line, name, addresses, r, report.Reasons)
+			return report
+		}
+		if len(to) == 0 {
+			if e.outcomes != "unresolved" || report.Verdict != e.verdict || report.Reason() != e.reason {
+				t.Errorf("%s\nsimulated: unresolved %s %v", line, report.Verdict, report.Reasons)
+			}
+			s.alike(t, line, e, seen, report)
+			s.confirm(t, line, e, seen, seen.all)
+			return report
+		}
+		// The client goes on to addresses of the other version after these.
+		to = slices.DeleteFunc(to, func(a netip.AddrPort) bool { return a.Addr().Is4() != to[0].Addr().Is4() })
 	}
 	if via := e.query.Via; via != nil {
 		via.Namespace = s.Netns(via.Namespace)
@@ -430,7 +460,7 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 	if e.inside {
 		world = seen.inside
 	}
-	report := against.Diagnose(t, world, e.query)
+	report := seen.diagnose(t, world, e.query)
 	simulated := map[ending]bool{}
 	outcomes := map[string]bool{}
 	for i := range report.Paths {
@@ -476,27 +506,9 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 	}
 	// Probes that nobody answers take their time, and ICMP errors are limited in rate. None speaks SCTP.
 	if e.query.Via == nil && e.query.Protocol != "sctp" && (e.outcomes == "established" || e.outcomes == "answered") {
-		confirmed := against.Diagnose(t, world, e.query)
-		if confirmed, err = confirm.New(confirm.Here(lab.InNetns)).Confirm(t.Context(), world, confirmed, frozen); err != nil {
-			errorf("%v", err)
-		} else if o := confirmed.Observed; o == nil || o.Agrees == nil || !*o.Agrees {
-			errorf("a real probe observed %+v: %v", o, confirmed.Assumptions)
-		}
+		s.confirm(t, line, e, seen, world)
 	}
-	if !e.inside {
-		if diff := cmp.Diff(report, against.Diagnose(t, seen.stored, e.query)); diff != "" {
-			errorf("the bundle is diagnosed differently (-live +bundle):\n%s", diff)
-		}
-	}
-	if !e.inside && !strings.HasPrefix(e.query.From, "ns:") {
-		narrow := against.Diagnose(t, seen.inside, e.query)
-		if narrow.Verdict != report.Verdict && narrow.Verdict != verdict.Unknown {
-			errorf("seen from nodes and pods alone, it is %s (%s), not %s", narrow.Verdict, narrow.Reason(), report.Verdict)
-		}
-		if narrow.Verdict == verdict.Unknown {
-			t.Logf("%s\nseen from nodes and pods alone, it is unknown: %s", line, narrow.Reason())
-		}
-	}
+	s.alike(t, line, e, seen, report)
 	if failed {
 		for i := range report.Paths {
 			t.Logf("%v\n%s", report.Paths[i].Findings, against.Trace(&report.Paths[i]))
@@ -504,6 +516,52 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 		t.Logf("reasons: %v", report.Reasons)
 	}
 	return report
+}
+
+// diagnose answers a query, with what name servers say where it asks about a name.
+func (v *views) diagnose(t *testing.T, w *simulator.World, q verdict.Query) *verdict.Report {
+	t.Helper()
+	r, err := v.names.Diagnose(t.Context(), v.all, q)
+	if err == nil && w != v.all {
+		r, err = w.DiagnoseWith(q, resolver.AnswersOf(v.names.Known()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// alike makes sure that a bundle is diagnosed alike, and that those who see less do
+// not see something else.
+func (s *stage) alike(t *testing.T, line string, e *expectation, seen *views, report *verdict.Report) {
+	t.Helper()
+	if !e.inside {
+		if diff := cmp.Diff(report, seen.diagnose(t, seen.stored, e.query)); diff != "" {
+			t.Errorf(line+"\nthe bundle is diagnosed differently (-live +bundle):\n%s", diff)
+		}
+	}
+	if !e.inside && !strings.HasPrefix(e.query.From, "ns:") {
+		narrow := seen.diagnose(t, seen.inside, e.query)
+		if narrow.Verdict != report.Verdict && narrow.Verdict != verdict.Unknown {
+			t.Errorf(line+"\nseen from nodes and pods alone, it is %s (%s), not %s", narrow.Verdict, narrow.Reason(), report.Verdict)
+		}
+		if narrow.Verdict == verdict.Unknown {
+			t.Logf("%s\nseen from nodes and pods alone, it is unknown: %s", line, narrow.Reason())
+		}
+	}
+}
+
+// confirm wants a real probe to find what was diagnosed.
+func (s *stage) confirm(t *testing.T, line string, e *expectation, seen *views, world *simulator.World) {
+	t.Helper()
+	report := seen.diagnose(t, world, e.query)
+	report, err := confirm.New(confirm.Here(lab.InNetns)).Confirm(t.Context(), confirm.World{World: world, Names: seen.names}, report, frozen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := report.Observed; o == nil || o.Agrees == nil || !*o.Agrees {
+		t.Errorf("%s\na real probe observed %+v: %v", line, o, report.Assumptions)
+	}
 }
 
 // frozen is collecting again where nothing has changed.
@@ -525,20 +583,21 @@ func pathEnding(p *verdict.Path, protocol verdict.Protocol) ending {
 // connect makes connections until all that was simulated has been seen, or
 // something else, or the odds of there being more are small: of two backends,
 // 40 connections miss one with a probability of 2 to the -39.
-func (s *stage) connect(ctx context.Context, e *expectation, from string, to netip.AddrPort, simulated map[ending]bool, hosts map[string]string) (map[ending]int, error) {
+func (s *stage) connect(ctx context.Context, e *expectation, from string, targets []netip.AddrPort, simulated map[ending]bool, hosts map[string]string) (map[ending]int, error) {
 	real := map[ending]int{}
 	tries := 40
 	if e.some {
 		tries = 3
 	}
-	for range tries {
+	for try := range tries {
+		to := targets[try%len(targets)]
 		if e.handshake {
-			outcome, err := handshake(ctx, from, to)
+			outcome, err := handshake(ctx, e.query.Protocol, from, to)
 			if err != nil {
 				return real, err
 			}
 			end := ending{outcome: outcome, verdict: verdict.Unreachable}
-			if outcome == lab.Established {
+			if outcome == lab.Established || outcome == lab.Answered {
 				end.verdict = verdict.Reachable
 			}
 			real[end]++
@@ -576,24 +635,28 @@ func (s *stage) connect(ctx context.Context, e *expectation, from string, to net
 	return real, nil
 }
 
-// handshake says what becomes of one alone.
-func handshake(ctx context.Context, from string, to netip.AddrPort) (outcome string, err error) {
-	err = lab.InNetns(from, func() error {
-		conn, err := (&net.Dialer{Timeout: 900 * time.Millisecond}).DialContext(ctx, "tcp", to.String())
-		var netErr net.Error
-		switch {
-		case err == nil:
-			outcome = lab.Established
-			return conn.Close()
-		case errors.Is(err, unix.ECONNREFUSED):
-			outcome = lab.Refused
-		case errors.As(err, &netErr) && netErr.Timeout():
-			outcome = lab.Timeout
-		default:
+// handshake says what becomes of one alone; of UDP, of a question to a name server.
+func handshake(ctx context.Context, protocol verdict.Protocol, from string, to netip.AddrPort) (outcome string, err error) {
+	if protocol == verdict.UDP {
+		outcome = lab.Answered
+		_, err = exchange(ctx, from, to.String(), packQuestion(".", dnsmessage.TypeNS))
+	} else {
+		outcome = lab.Established
+		err = lab.InNetns(from, func() error {
+			conn, err := (&net.Dialer{Timeout: silence}).DialContext(ctx, "tcp", to.String())
+			if err == nil {
+				conn.Close()
+			}
 			return err
-		}
-		return nil
-	})
+		})
+	}
+	var netErr net.Error
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED):
+		return lab.Refused, nil
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return lab.Timeout, nil
+	}
 	return outcome, err
 }
 
@@ -616,8 +679,9 @@ func hostPods(o *cluster.Objects) map[string]string {
 	return hosts
 }
 
-// ends are the network namespace and the address that an expectation means.
-func (s *stage) ends(e *expectation, o *cluster.Objects) (from string, to netip.AddrPort, err error) {
+// ends are the network namespace and the addresses that an expectation means: of a
+// name, those that the source resolves it to.
+func (s *stage) ends(ctx context.Context, e *expectation, o *cluster.Objects) (from string, to []netip.AddrPort, err error) {
 	addresses := map[string]string{}
 	for _, n := range s.Cluster.nodes {
 		addresses["node:"+n.name] = n.addrs[0].String()
@@ -628,14 +692,6 @@ func (s *stage) ends(e *expectation, o *cluster.Objects) (from string, to netip.
 	for i := range o.Services {
 		addresses["svc:"+o.Services[i].Namespace+"/"+o.Services[i].Name] = o.Services[i].Spec.ClusterIP
 	}
-	target := e.query.To
-	if a, ok := addresses[target]; ok {
-		target = a
-	}
-	addr, err := netip.ParseAddr(target)
-	if err != nil {
-		return "", to, err
-	}
 	kind, place, found := strings.Cut(e.query.From, ":")
 	if !found || strings.Contains(place, ":") { // an address: only those outside enter somewhere
 		kind, place = "ns", "outside"
@@ -643,7 +699,21 @@ func (s *stage) ends(e *expectation, o *cluster.Objects) (from string, to netip.
 	if hosts := hostPods(o); kind == "pod" && hosts[place] != "" {
 		place = hosts[place]
 	}
-	return s.Netns(place), netip.AddrPortFrom(addr, e.query.Port), nil
+	var addrs []netip.Addr
+	if name, named := strings.CutPrefix(e.query.To, "dns:"); named {
+		addrs, err = s.resolve(ctx, place, name)
+	} else {
+		target := e.query.To
+		if a, ok := addresses[target]; ok {
+			target = a
+		}
+		addrs = make([]netip.Addr, 1)
+		addrs[0], err = netip.ParseAddr(target)
+	}
+	for _, a := range addrs {
+		to = append(to, netip.AddrPortFrom(a, e.query.Port))
+	}
+	return s.Netns(place), to, err
 }
 
 func sorted(set map[string]bool) []string {
