@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -81,6 +82,7 @@ type Daemon struct {
 	live         *live                // nil without a collector
 	fleet        *fleet               // nil but for a controller
 	cluster      *clusterWatch        // nil without an API server
+	cloud        *cloudFacts          // nil without a cloud
 	reviewer     *kubernetes.Reviewer // nil without authorization by the API server
 	*leadership
 
@@ -127,6 +129,14 @@ func (d *Daemon) begin(config *schedules.Config) (err error) {
 	collect, err := d.source(config)
 	if err != nil {
 		return err
+	}
+	// Agents hand out what their node has: the controller alone holds credentials.
+	if options.Bundle == "" && options.Role != RoleAgent {
+		if d.cloud, err = newCloudFacts(config, d.log); err != nil {
+			return err
+		}
+		d.cloud.register(d.metrics.registry)
+		collect = d.cloud.added(collect)
 	}
 	d.network = newNetwork(collect, options.Bundle != "", options.Log, d.metrics.phases)
 	d.network.judges, d.network.fromAgents = options.Role != RoleAgent, d.fleet != nil
@@ -314,6 +324,7 @@ func (d *Daemon) Close() {
 	if d.network != nil {
 		d.network.close()
 	}
+	d.cloud.close()
 	d.cluster.close()
 	if d.fleet != nil {
 		d.fleet.close()
@@ -341,6 +352,9 @@ func (d *Daemon) Reload() error {
 	}
 	if d.config.Load().Kubernetes != config.Kubernetes {
 		d.log.Warn("changes of kubernetes take effect with a restart")
+	}
+	if !reflect.DeepEqual(d.config.Load().Cloud, config.Cloud) {
+		d.log.Warn("changes of cloud take effect with a restart")
 	}
 	if old := d.config.Load(); old.Probes != config.Probes || old.BPFRunSeconds != config.BPFRunSeconds || old.Node != config.Node || old.Controller.Lease != config.Controller.Lease ||
 		old.Web.Authorization != config.Web.Authorization || !slices.Equal(old.Web.Audiences, config.Web.Audiences) ||

@@ -297,6 +297,10 @@ func (v *view) diagnose(q verdict.Query, answer func() (*verdict.Report, error))
 		age := math.Max(0, began.Sub(current).Seconds())
 		report.Snapshot.ClusterAgeSeconds = &age
 	}
+	if taken := v.snapshot.CloudTaken; !taken.IsZero() {
+		age := math.Max(0, began.Sub(taken).Seconds())
+		report.Snapshot.CloudAgeSeconds = &age
+	}
 	v.distrustIfStale(report)
 	return report, nil
 }

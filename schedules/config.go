@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -30,6 +32,8 @@ type Config struct {
 	Confirm   Confirm
 	// Kubernetes says how to reach the API server of the cluster.
 	Kubernetes Kubernetes
+	// Cloud says which cloud joins the nodes.
+	Cloud Cloud
 	// SnapshotMaxAge is the age from which state is too old to judge by:
 	// verdicts become unknown with the reason SnapshotStale.
 	SnapshotMaxAge time.Duration
@@ -127,6 +131,31 @@ type Kubernetes struct {
 	InCluster bool
 }
 
+// Cloud says how to read the cloud whose network joins the nodes.
+type Cloud struct {
+	// Provider is CloudAlibaba, or CloudNone.
+	Provider string
+	Region   string
+	// Credentials says where they come from: auto, environment, oidc, instance.
+	Credentials string
+	// MaxAge is how old facts may be that are used without asking again.
+	MaxAge time.Duration
+	// Timeout bounds one reading of all that is due.
+	Timeout time.Duration
+	// Endpoints are where parts of the API answer, for those that are not at their
+	// public place.
+	Endpoints map[string]*url.URL
+}
+
+// Values of Cloud.Provider.
+const (
+	CloudNone    = "none"
+	CloudAlibaba = "alibaba"
+)
+
+// CloudEndpoints are the parts of the API that Cloud.Endpoints may name.
+var CloudEndpoints = []string{"alb", "ecs", "metadata", "nlb", "slb", "sts", "vpc"}
+
 // Probes says which of the kernel's events are counted.
 type Probes struct {
 	Enabled bool
@@ -180,6 +209,7 @@ func Default() *Config {
 	return &Config{
 		Collector:      Collector{MaxAge: 10 * time.Second},
 		Confirm:        Confirm{Timeout: 2 * time.Second, PerSecond: 20},
+		Cloud:          Cloud{Provider: CloudNone, Credentials: "auto", MaxAge: time.Minute, Timeout: 30 * time.Second},
 		SnapshotMaxAge: 5 * time.Minute,
 		MaxPathSeries:  100,
 		History:        1000,
@@ -280,6 +310,7 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 			}
 			return err
 		},
+		"cloud":          func(node *yaml.Node, at string) error { return d.cloud(node, at, &c.Cloud) },
 		"snapshotMaxAge": scalar(d, &c.SnapshotMaxAge, duration(time.Second)),
 		"maxPathSeries":  scalar(d, &c.MaxPathSeries, number[int](0, 1_000_000)),
 		"history":        scalar(d, &c.History, number[int](0, 1_000_000)),
@@ -329,7 +360,88 @@ func (d decoder) config(root *yaml.Node) (*Config, error) {
 		return nil, d.errorf(root, "snapshotMaxAge", "%q: is less than collector.maxAge (%s), so that every verdict would be unknown",
 			c.SnapshotMaxAge, c.Collector.MaxAge)
 	}
+	if c.Cloud.Provider != CloudNone && c.SnapshotMaxAge < 2*c.Cloud.MaxAge {
+		return nil, d.errorf(root, "snapshotMaxAge", "%q: is less than twice cloud.maxAge (%s), so that facts would be too old before they are read again",
+			c.SnapshotMaxAge, c.Cloud.MaxAge)
+	}
 	return c, nil
+}
+
+func (d decoder) cloud(node *yaml.Node, at string, c *Cloud) error {
+	endpoints := fields{}
+	for _, name := range CloudEndpoints {
+		endpoints[name] = func(node *yaml.Node, at string) error {
+			var u *url.URL
+			if err := scalar(d, &u, endpoint(name))(node, at); err != nil {
+				return err
+			}
+			if c.Endpoints == nil {
+				c.Endpoints = make(map[string]*url.URL)
+			}
+			c.Endpoints[name] = u
+			return nil
+		}
+	}
+	err := d.mapping(node, at, fields{
+		"provider":    scalar(d, &c.Provider, oneOf(CloudNone, CloudAlibaba)),
+		"region":      scalar(d, &c.Region, region),
+		"credentials": scalar(d, &c.Credentials, oneOf("auto", "environment", "oidc", "instance")),
+		"maxAge":      scalar(d, &c.MaxAge, duration(time.Second)),
+		"timeout":     scalar(d, &c.Timeout, duration(time.Second)),
+		"endpoints":   func(node *yaml.Node, at string) error { return d.mapping(node, at, endpoints) },
+	})
+	if err == nil && c.Provider != CloudNone && c.Region == "" {
+		err = d.errorf(node, at, "needs a region")
+	}
+	return err
+}
+
+// oneOf reads one of some words.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("is not one of %s", strings.Join(words, ", "))
+		}
+		return s, nil
+	}
+}
+
+var regionID = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+
+func region(s string) (string, error) {
+	if !regionID.MatchString(s) {
+		return "", errors.New("is not the ID of a region such as cn-hangzhou")
+	}
+	return s, nil
+}
+
+// endpoint reads where a part of a cloud's API answers. What leaves the host is
+// encrypted, but what the instance's metadata service says.
+func endpoint(name string) func(string) (*url.URL, error) {
+	return func(s string) (*url.URL, error) {
+		u, err := serverURL(s)
+		if err != nil {
+			return nil, fmt.Errorf("is not a URL such as https://%s.cn-hangzhou.aliyuncs.com", name)
+		}
+		if u.Scheme == "http" && name != "metadata" && !loopback(u) {
+			return nil, errors.New("is not https, which is for what is beyond loopback")
+		}
+		return u, nil
+	}
+}
+
+// serverURL reads a URL that names a server, and nothing of it.
+func serverURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("is not the URL of a server")
+	}
+	return u, nil
+}
+
+func loopback(u *url.URL) bool {
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (d decoder) controller(node *yaml.Node, at string, c *Controller) error {
@@ -403,11 +515,11 @@ func (d decoder) controller(node *yaml.Node, at string, c *Controller) error {
 
 // agentURL reads where an agent listens. What leaves the host is encrypted.
 func agentURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	u, err := serverURL(s)
+	if err != nil {
 		return nil, errors.New("is not a URL such as https://10.0.0.1:9811")
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
+	if u.Scheme == "http" && !loopback(u) {
 		return nil, errors.New("is not https, which is for agents beyond loopback")
 	}
 	return u, nil

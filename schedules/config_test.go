@@ -67,7 +67,7 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 		{"two documents", "history: 1\n---\nhistory: 2\n", `p.yaml:2: a second YAML document; only one is allowed`},
 		{
 			"an unknown key at the top", "history: 1\nscedules: []\n",
-			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, collector, confirm, controller, history, jitter, kubernetes, maxPathSeries, node, probes, schedules, snapshotMaxAge, web`,
+			`p.yaml:2: scedules: unknown key; known keys are bpfRunSeconds, cloud, collector, confirm, controller, history, jitter, kubernetes, maxPathSeries, node, probes, schedules, snapshotMaxAge, web`,
 		},
 		{"a key given twice", "history: 1\njitter: 0\nhistory: 2\n", `p.yaml:3: history: given twice, first in line 1`},
 		{"a merge key", "web: &w {}\ncollector:\n  <<: *w\n", `p.yaml:3: collector.<<: unknown key; known keys are manifests, maxAge, namespaces`},
@@ -140,6 +140,17 @@ func TestABadConfigurationIsRefusedNamingFileLineAndToken(t *testing.T) {
 			"a snapshot that is always too old", "snapshotMaxAge: 5s\n",
 			`p.yaml:1: snapshotMaxAge: "5s": is less than collector.maxAge (10s), so that every verdict would be unknown`,
 		},
+		{"a cloud that is not known", "cloud:\n  provider: aws\n", `p.yaml:2: cloud.provider: "aws": is not one of none, alibaba`},
+		{"a cloud without a region", "cloud:\n  provider: alibaba\n", `p.yaml:2: cloud: needs a region`},
+		{"a region by name", "cloud:\n  region: Hangzhou\n", `p.yaml:2: cloud.region: "Hangzhou": is not the ID of a region such as cn-hangzhou`},
+		{"credentials in the file", "cloud:\n  credentials: LTAI\n", `p.yaml:2: cloud.credentials: "LTAI": is not one of auto, environment, oidc, instance`},
+		{"a product that is not read", "cloud:\n  endpoints:\n    rds: https://a\n", `p.yaml:3: cloud.endpoints.rds: unknown key; known keys are alb, ecs, metadata, nlb, slb, sts, vpc`},
+		{"an endpoint that is a host", "cloud:\n  endpoints: {ecs: ecs.aliyuncs.com}\n", `p.yaml:2: cloud.endpoints.ecs: "ecs.aliyuncs.com": is not a URL such as https://ecs.cn-hangzhou.aliyuncs.com`},
+		{"an endpoint in the clear", "cloud:\n  endpoints: {ecs: 'http://10.0.0.1'}\n", `p.yaml:2: cloud.endpoints.ecs: "http://10.0.0.1": is not https, which is for what is beyond loopback`},
+		{
+			"facts that are always too old", "cloud: {provider: alibaba, region: cn-hangzhou, maxAge: 3m}\n",
+			`p.yaml:1: snapshotMaxAge: "5m0s": is less than twice cloud.maxAge (3m0s), so that facts would be too old before they are read again`,
+		},
 		{"a negative number of series", "maxPathSeries: -1\n", `p.yaml:1: maxPathSeries: "-1": is not a whole number from 0 to 1000000`},
 		{"a history of words", "history: long\n", `p.yaml:1: history: "long": is not a whole number from 0 to 1000000`},
 		{"a jitter above one half", "jitter: 0.6\n", `p.yaml:1: jitter: "0.6": is not a number from 0 to 0.5`},
@@ -191,6 +202,13 @@ collector:
   manifests: manifests
   maxAge: 3s
 confirm: {timeout: 1500ms, perSecond: 5}
+cloud:
+  provider: alibaba
+  region: cn-hangzhou
+  credentials: oidc
+  maxAge: 20s
+  timeout: 10s
+  endpoints: {ecs: "https://ecs-vpc.cn-hangzhou.aliyuncs.com", sts: "http://127.0.0.1:80", metadata: "http://100.100.100.200"}
 snapshotMaxAge: 1m
 maxPathSeries: 7
 history: 8
@@ -237,7 +255,14 @@ controller:
 				Query: verdict.Query{Protocol: verdict.ICMP, ICMPType: &echo},
 			},
 		},
-		Collector:      Collector{Namespaces: []string{"lab-*"}, Manifests: filepath.Join(dir, "manifests"), MaxAge: 3 * time.Second},
+		Collector: Collector{Namespaces: []string{"lab-*"}, Manifests: filepath.Join(dir, "manifests"), MaxAge: 3 * time.Second},
+		Cloud: Cloud{
+			Provider: CloudAlibaba, Region: "cn-hangzhou", Credentials: "oidc", MaxAge: 20 * time.Second, Timeout: 10 * time.Second,
+			Endpoints: map[string]*url.URL{
+				"ecs": {Scheme: "https", Host: "ecs-vpc.cn-hangzhou.aliyuncs.com"}, "sts": {Scheme: "http", Host: "127.0.0.1:80"},
+				"metadata": {Scheme: "http", Host: "100.100.100.200"},
+			},
+		},
 		Confirm:        Confirm{Timeout: 1500 * time.Millisecond, PerSecond: 5},
 		SnapshotMaxAge: time.Minute,
 		MaxPathSeries:  7,

@@ -19,6 +19,7 @@ type clouded struct {
 	by      map[*netstack.Link]cloud.Interface // devices that send to the cloud
 	devices map[string]fabric.Port             // by interface: who takes what is for it
 	nodes   map[string][]string                // instances, by the name of the node
+	unread  *verdict.Finding                   // why an uplink may be an interface that was not read
 }
 
 // compileCloud finds the devices of the world that are interfaces of its cloud.
@@ -34,6 +35,7 @@ func (w *World) compileCloud(previous *World) {
 	} else {
 		c.Fabric = alibaba.Compile(facts)
 	}
+	c.unread = c.UnreadInterfaces()
 	c.by, c.devices, c.nodes = map[*netstack.Link]cloud.Interface{}, map[string]fabric.Port{}, map[string][]string{}
 	for _, ns := range w.snapshot.Namespaces {
 		for i := range ns.Links {

@@ -144,6 +144,9 @@ func (l *leg) cross(out fabric.Port) end {
 		return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(out.Link.Name), linkEvidence(out.Link),
 			"interface %s is down: nothing is at its other end", out.Link.Name))
 	}
+	if f := l.w.cloud.unread; f != nil {
+		return l.undecided(located(*f, l.host.where(out.Link.Name)))
+	}
 	for _, p := range wire {
 		if !l.leads(out, p) {
 			continue

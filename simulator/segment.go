@@ -289,7 +289,10 @@ func (s *search) cross(out fabric.Port, to way) {
 		return
 	}
 	if wire, ok := s.w.fabric.Wire(out.Link); ok {
-		s.open = true
+		if s.open = true; s.w.cloud.unread != nil {
+			s.cloud = true // perhaps
+			return
+		}
 		for _, p := range wire {
 			s.receive(p, to)
 		}

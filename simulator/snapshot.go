@@ -19,6 +19,8 @@ type Snapshot struct {
 	Cluster      cluster.Objects
 	// Cloud is what was read of the cloud whose network joins the nodes; nil for none.
 	Cloud *alibaba.Facts
+	// CloudTaken is when the oldest of what decides of it was read; zero if nobody knows.
+	CloudTaken time.Time
 	// Nodes says when the state of a node's namespaces was read last, by the
 	// node's name, where that is later than they say: they were found to be as
 	// before.

@@ -1,6 +1,7 @@
 package alibaba
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -121,9 +122,14 @@ func (a *api) pages(ctx context.Context, act action, p parameters) ([][]byte, er
 				return nil, &APIError{Action: act.name, Code: codeMalformed, Detail: "a page names itself as the next"}
 			}
 			token = page.NextToken
-		case numbered, aclPages:
-			items += act.size
-			if items >= int(max(page.TotalCount, page.TotalAclEntry)) {
+		case aclPages:
+			if len(page.AclEntrys.AclEntry) < act.size {
+				return all, nil
+			}
+		case numbered:
+			// It may have been less than was asked for.
+			items += cmp.Or(int(page.PageSize), act.size)
+			if items >= int(page.TotalCount) {
 				return all, nil
 			}
 		}
@@ -133,10 +139,11 @@ func (a *api) pages(ctx context.Context, act action, p parameters) ([][]byte, er
 
 // page is what answers have in common.
 type page struct {
-	NextToken                 string
-	TotalCount, TotalAclEntry looseInt
-	Code, Message             string
-	Success                   *bool
+	NextToken            string
+	TotalCount, PageSize looseInt
+	AclEntrys            struct{ AclEntry []json.RawMessage }
+	Code, Message        string
+	Success              *bool
 }
 
 // looseInt is a number, or a string of one.

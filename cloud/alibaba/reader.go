@@ -3,10 +3,12 @@ package alibaba
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -69,6 +71,8 @@ type Reader struct {
 
 // entry is what one call told, all of its pages.
 type entry struct {
+	asking sync.Mutex // by one at a time
+
 	action action
 	facts  *alibaba.Facts // nil before the first success
 	read   time.Time      // when that was
@@ -76,8 +80,12 @@ type entry struct {
 	err    *APIError // of the last try
 }
 
-// NewReader makes a Reader that has read nothing yet. It asks nobody.
-func NewReader(o Options) *Reader {
+// NewReader makes a Reader that has read nothing yet. It asks nobody. It fails where
+// the SDK would print requests, with credentials in them.
+func NewReader(o Options) (*Reader, error) {
+	if slices.Contains(strings.Split(os.Getenv("DEBUG"), ","), "sdk") {
+		return nil, errors.New("DEBUG=sdk in the environment would print credentials")
+	}
 	o.MaxAge, o.Timeout, o.Keep = cmp.Or(o.MaxAge, DefaultMaxAge), cmp.Or(o.Timeout, DefaultTimeout), cmp.Or(o.Keep, DefaultKeep)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -85,10 +93,15 @@ func NewReader(o Options) *Reader {
 	m := newMetrics()
 	r := &Reader{
 		options: o, api: newAPI(&o, m), metrics: m, log: o.Log, now: time.Now,
-		entries: map[string]*entry{}, facts: &alibaba.Facts{}, failing: map[string]string{},
+		entries: map[string]*entry{}, facts: nothing("it was not asked yet"), failing: map[string]string{},
 	}
 	m.reader = r
-	return r
+	return r, nil
+}
+
+// nothing are facts of which nothing is known, not even which devices are the cloud's.
+func nothing(why string) *alibaba.Facts {
+	return &alibaba.Facts{Failed: map[string]string{describeInterfaces.name: why}}
 }
 
 // Metrics are those of the Reader.
@@ -112,11 +125,18 @@ func (r *Reader) Fetch(ctx context.Context, nodes []Node) *alibaba.Facts {
 	return r.assemble(w)
 }
 
-// Facts are those of the last Fetch, without asking.
-func (r *Reader) Facts() *alibaba.Facts {
+// Facts are those of the last Fetch, without asking, and when the oldest of them was
+// read; zero if none was.
+func (r *Reader) Facts() (*alibaba.Facts, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.facts
+	var oldest time.Time
+	for _, e := range r.entries {
+		if r.known(e) != nil && (oldest.IsZero() || e.read.Before(oldest)) {
+			oldest = e.read
+		}
+	}
+	return r.facts, oldest
 }
 
 // age is how old facts of a kind may be.
@@ -143,6 +163,10 @@ func (r *Reader) get(ctx context.Context, act action, key, about string, p param
 		e = &entry{action: act}
 		r.entries[key] = e
 	}
+	r.mu.Unlock()
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	r.mu.Lock()
 	now := r.now()
 	due := now.Sub(e.tried) >= r.age(act.kind)
 	if e.err != nil {
@@ -226,6 +250,9 @@ func (r *Reader) assemble(w *walk) *alibaba.Facts {
 		}
 	}
 	r.report()
+	if w.nowhere && len(failed) == 0 {
+		failed = nothing("none of the nodes is in region " + r.options.Region).Failed
+	}
 	fresh := alibaba.Merge(parts, failed)
 	if !reflect.DeepEqual(fresh, r.facts) {
 		r.facts = fresh

@@ -2,6 +2,7 @@ package alibaba_test
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -11,10 +12,17 @@ import (
 	"github.com/plumbline-net/plumbline/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/cloud/alibaba/alibabatest"
 	model "github.com/plumbline-net/plumbline/simulator/cloud/alibaba"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // nodes are those of the small cloud.
 var nodes = []alibaba.Node{{Instance: "i-a"}, {Instance: "i-b"}}
+
+// node is one that may be found by what its network namespace has.
+func node(instance, mac, addr string) alibaba.Node {
+	m, _ := netstack.ParseMAC(mac)
+	return alibaba.Node{Instance: instance, MACs: []netstack.MAC{m}, Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
+}
 
 // reader reads a cloud with the key of its account.
 func reader(t *testing.T, s *alibabatest.Server, change ...func(*alibaba.Options)) *alibaba.Reader {
@@ -25,7 +33,10 @@ func reader(t *testing.T, s *alibabatest.Server, change ...func(*alibaba.Options
 	for _, c := range change {
 		c(&o)
 	}
-	r := alibaba.NewReader(o)
+	r, err := alibaba.NewReader(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(r.Close)
 	return r
 }

@@ -26,8 +26,9 @@ type walk struct {
 	ctx     context.Context
 	running sync.WaitGroup
 
-	mu   sync.Mutex
-	told map[string]bool // calls that were met; whether they are a part of the facts
+	mu      sync.Mutex
+	nowhere bool            // none of the nodes was found
+	told    map[string]bool // calls that were met; whether they are a part of the facts
 }
 
 // get is what a call tells, which becomes a part of the facts; nothing where that is
@@ -56,10 +57,12 @@ func (w *walk) also(do func()) { w.running.Go(do) }
 
 // all reads what there is about the nodes.
 func (w *walk) all(nodes []Node) {
-	if vpcs := w.vpcs(nodes); len(vpcs) > 0 {
+	vpcs := w.vpcs(nodes)
+	if w.nowhere = len(vpcs) == 0; !w.nowhere {
 		for _, vpc := range vpcs {
 			w.vpc(vpc)
 		}
+		// These cannot be selected by VPC.
 		w.also(func() { w.get(describeEIPs, "", nil) })
 		w.also(func() { w.get(describeHaVips, "", nil) })
 		// Those of the Internet are in no VPC, though their backends are.

@@ -26,7 +26,7 @@ import (
 )
 
 func newCollectCommand() *cobra.Command {
-	var output, queries string
+	var output, queries, configFile string
 	var options collector.Options
 	var access kubernetes.Access
 	cmd := &cobra.Command{
@@ -59,6 +59,10 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 			if err != nil {
 				return usageError("collect: %w", err)
 			}
+			addCloud, err := cloudOf(configFile)
+			if err != nil {
+				return usageError("collect: %w", err)
+			}
 			asked, err := readQueries(queries)
 			if err != nil {
 				return usageError("collect: --queries: %w", err)
@@ -74,6 +78,7 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 			if err := recordNames(cmd.Context(), c, snapshot, asked); err != nil {
 				return fmt.Errorf("collect: %w", err)
 			}
+			addCloud(cmd.Context(), snapshot)
 			if err := bundle.Write(output, snapshot); err != nil {
 				return fmt.Errorf("collect: %w", err)
 			}
@@ -84,6 +89,7 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "", "directory to write to, or an archive ending in .tar, .tar.gz or .tar.zst")
 	flags.StringVar(&queries, "queries", "", "file with one JSON query a line: names that they ask about are asked for, and the answers kept")
+	flags.StringVar(&configFile, "config", "", "configuration file whose cloud is read, too (docs/configuration.md)")
 	flags.StringVar(&options.ManifestDir, "manifests", "", "directory of Kubernetes manifests, to tell pods and nodes by")
 	addAccessFlags(flags, &access)
 	flags.StringSliceVar(&options.Namespaces, "namespaces", nil, "only the network namespaces whose names match these patterns")
@@ -152,6 +158,11 @@ func summarize(w io.Writer, output string, snapshot *simulator.Snapshot) {
 	}
 	for resource, why := range snapshot.Cluster.Missing {
 		failed = append(failed, resource+" of the cluster: "+why)
+	}
+	if snapshot.Cloud != nil {
+		for action, why := range snapshot.Cloud.Failed {
+			failed = append(failed, action+" of the cloud: "+why)
+		}
 	}
 	for name, detail := range snapshot.Failures {
 		failed = append(failed, name+": "+detail)

@@ -34,10 +34,14 @@ func startWorld(t *testing.T) *world {
 	t.Setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", alibabatest.KeySecret)
 	w := &world{base: account(t)}
 	w.Server = alibabatest.New(t, clone(t, w.base))
-	w.reader = client.NewReader(client.Options{
+	reader, err := client.NewReader(client.Options{
 		Region: "cn-test", Endpoints: w.Endpoints(), MaxAge: time.Nanosecond, Keep: time.Nanosecond, Timeout: 3 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reader = reader
 	t.Cleanup(w.reader.Close)
 	w.snapshot = against.Collect(t, collector.Options{Namespaces: []string{prefix + "-node-*", prefix + "-shop-*"}, ManifestDir: l.ClusterDir()})
 	return w

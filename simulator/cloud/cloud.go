@@ -19,6 +19,9 @@ type Fabric interface {
 	// Interface finds the cloud's interface that a device is: by its link-layer
 	// address, or by an address of it that only one interface has.
 	Interface(mac netstack.MAC, addrs []netip.Addr) (Interface, bool)
+	// UnreadInterfaces explains that not all interfaces were read, so that any device that leads
+	// out may be one; nil where all were.
+	UnreadInterfaces() *verdict.Finding
 	// Member finds the interface that a VLAN on a trunk stands for.
 	Member(trunk string, vlan uint16) (Interface, bool)
 	// Answers says whether the cloud itself takes packets for an address from the

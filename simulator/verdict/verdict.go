@@ -214,6 +214,9 @@ type SnapshotInfo struct {
 	// ClusterAgeSeconds is how long ago the Kubernetes objects were known to be what
 	// the API server has; absent where they come from elsewhere.
 	ClusterAgeSeconds *float64 `json:"clusterAgeSeconds,omitempty"`
+	// CloudAgeSeconds is how old the oldest facts of the cloud are; absent without a
+	// cloud, and where they come from a bundle.
+	CloudAgeSeconds *float64 `json:"cloudAgeSeconds,omitempty"`
 }
 
 // Observed is what a real probe saw; present only with Query.Confirm.

@@ -41,6 +41,7 @@ type Server struct {
 	operations map[string]*operation
 	answerers  map[string]answerer
 	over       chan struct{} // with the test
+	closing    sync.Once
 
 	mu       sync.Mutex
 	facts    *alibaba.Facts
@@ -105,12 +106,17 @@ func NewAt(t testing.TB, l net.Listener, cloud *alibaba.Facts) *Server {
 	}
 	s.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: time.Minute}}
 	s.http.Start()
-	t.Cleanup(func() {
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Close ends the server before its time.
+func (s *Server) Close() {
+	s.closing.Do(func() {
 		close(s.over)
 		s.http.CloseClientConnections()
 		s.http.Close()
 	})
-	return s
 }
 
 // URL is where the server answers for all products.
@@ -183,7 +189,8 @@ func (s *Server) Revoke() {
 	}
 }
 
-// PageSize makes pages at most so long, whatever is asked for; 0 ends it.
+// PageSize makes pages so long, whatever is asked for, where the answer says how long
+// they are; 0 ends it.
 func (s *Server) PageSize(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,11 +241,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	a := s.answerers[name]
 	s.mu.Lock()
-	if s.pageSize > 0 && a.page != "" {
-		for _, size := range []string{"PageSize", a.page} {
-			if size != byNumber && size != byPage && given[size] != "" {
-				given[size] = strconv.Itoa(s.pageSize)
-			}
+	if s.pageSize > 0 {
+		switch a.page {
+		case byNumber:
+			given["PageSize"] = strconv.Itoa(s.pageSize)
+		case byToken, byTokenN:
+			given[a.page] = strconv.Itoa(s.pageSize)
 		}
 	}
 	answer, p, bad := a.answer(name, op, s.facts, given)

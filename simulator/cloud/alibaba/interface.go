@@ -166,6 +166,11 @@ func (c *Cloud) delegate(i *Interface, p netip.Prefix) {
 	}
 }
 
+// UnreadInterfaces implements cloud.Fabric.
+func (c *Cloud) UnreadInterfaces() *verdict.Finding {
+	return c.missing(describeInterfaces, "", "which devices are interfaces of the cloud")
+}
+
 // ByMAC is the interface with a link-layer address.
 func (c *Cloud) ByMAC(mac netstack.MAC) *Interface {
 	if mac == (netstack.MAC{}) {
