@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/plumbline-net/plumbline/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/probes"
@@ -183,7 +184,12 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fleet.close()
+	cloud, err := alibaba.NewReader(alibaba.Options{Region: "cn-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	exported := slices.Concat(
+		described(cloud.Metrics()),
 		described(m.phases), described(m.failures), described(m.agreement), described(m.reloadSuccess), described(m.reloadSeconds),
 		described(newScheduleMetrics(func() []schedules.Status { return nil })),
 		described(newAgeMetrics(nil)), described(p), described(kubernetes.NewMetrics(nil)),
