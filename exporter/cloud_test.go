@@ -104,7 +104,7 @@ func TestStateHasTheCloudInIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := v.Diagnose(verdict.Query{From: "node:a", To: "10.0.1.2", Port: 80, Protocol: verdict.TCP})
+	report, err := v.Diagnose(t.Context(), verdict.Query{From: "node:a", To: "10.0.1.2", Port: 80, Protocol: verdict.TCP})
 	if err != nil {
 		t.Fatal(err)
 	}
