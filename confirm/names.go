@@ -2,6 +2,7 @@ package confirm
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -15,9 +16,9 @@ import (
 
 // Bounds of what is asked about names.
 const (
-	// A resolver has three servers at most, and some candidates.
+	// A resolver has three servers at most, which may all be silent, and some candidates.
 	maxQuestions = 32
-	dnsAllTime   = 10 * time.Second // for one query
+	dnsAllTime   = 15 * time.Second // for one query
 	// An answer is kept as long as its records say, but never for less or more than this.
 	// Silence and failures are not: they may be over.
 	minKept, maxKept = 5 * time.Second, time.Minute
@@ -84,20 +85,20 @@ func (n *Names) Resolve(ctx context.Context, w *simulator.World, q *verdict.Quer
 	if err != nil {
 		return nil, "", err
 	}
-	if n != nil {
-		n.follow(ctx, l, func(ctx context.Context, q resolver.Question) (a resolver.Answer, ok bool) {
-			var h Heard
-			if h, err = n.ask(ctx, q); err == nil {
-				n.keep(h, false)
-			}
-			return h.Answer, err == nil
-		})
+	if n == nil {
+		return nil, "", errors.New("nobody asks name servers here")
 	}
+	n.follow(ctx, l, func(ctx context.Context, q resolver.Question) (a resolver.Answer, ok bool) {
+		var h Heard
+		if h, err = n.ask(ctx, q); err == nil {
+			n.keep(h, false)
+		}
+		return h.Answer, err == nil
+	})
 	if err != nil {
 		return nil, "", err
 	}
-	addrs, why = l.Found()
-	return addrs, why, nil
+	return l.Found()
 }
 
 // follow answers the questions of a lookup, as far as there are answers.

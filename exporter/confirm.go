@@ -80,10 +80,12 @@ func (c *confirmation) ofRun(ctx context.Context, v schedules.View, report *verd
 	return c.confirm(ctx, v.(*view), report) // which is all that the network hands out
 }
 
+var errBundle = errors.New("the state is that of a bundle")
+
 // Start implements confirm.Subject.
 func (v *view) Start(q *verdict.Query) (simulator.Start, error) {
 	if v.network.static {
-		return simulator.Start{}, errors.New("the state is that of a bundle")
+		return simulator.Start{}, errBundle
 	}
 	return v.world.Start(q)
 }

@@ -2,9 +2,12 @@ package exporter
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -136,5 +140,38 @@ func TestStateFromBeforeAProbeIsNotCollectedAgain(t *testing.T) {
 	subject, err := (&confirmation{network: n}).again(t.Context())
 	if subject != nil || err == nil || err.Error() != "what was collected is older than the probe" {
 		t.Errorf("%v, error %v", subject, err)
+	}
+}
+
+// TestTheAgentOfTheNodeIsAsked has an agent that answers whatever it is asked.
+func TestTheAgentOfTheNodeIsAsked(t *testing.T) {
+	var order string
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		order = r.Method + " " + r.URL.Path + " " + string(body)
+		_, _ = io.WriteString(w, `{"status":"ok","addresses":["192.0.2.1"],"ttl":1000000000}`)
+	}))
+	t.Cleanup(agent.Close)
+	address, err := url.Parse(agent.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet, err := newFleet(schedules.Controller{Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fleet.close)
+	fleet.urls = map[string]*url.URL{"node-1": address}
+	q := resolver.Question{Namespace: qualified("node-1", "pod-a"), Server: netip.MustParseAddr("10.96.0.10"), Name: "example.org"}
+	heard, err := fleet.ask(t.Context(), q)
+	if err != nil || heard.Question != q || heard.Status != resolver.OK || heard.TTL != time.Second || len(heard.Addresses) != 1 {
+		t.Errorf("heard %+v, %v", heard, err)
+	}
+	if want := `POST /agent/v1/probe {"namespace":"pod-a","question":{"server":"10.96.0.10","name":"example.org"}}`; order != want {
+		t.Errorf("the agent was asked for\n%s, not\n%s", order, want)
+	}
+	q.Namespace = qualified("node-2", "pod-a")
+	if _, err := fleet.ask(t.Context(), q); err == nil || err.Error() != "node-2/pod-a is on no node that has an agent" {
+		t.Errorf("error %v", err)
 	}
 }

@@ -278,6 +278,9 @@ func (v *view) Recall(q verdict.Query) (*verdict.Report, error) {
 
 // Resolve implements confirm.Subject.
 func (v *view) Resolve(ctx context.Context, q *verdict.Query) ([]netip.Addr, string, error) {
+	if v.network.static {
+		return nil, "", errBundle
+	}
 	return v.network.names.Resolve(ctx, v.world, q)
 }
 

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -84,12 +85,12 @@ func (l *Lookup) Answer(a resolver.Answer) {
 }
 
 // Found is what the name has come to: addresses, those first that the client turns to
-// first, or in words why there is none.
-func (l *Lookup) Found() (addrs []netip.Addr, why string) {
+// first, or in words why there is none. The error says why that is not known.
+func (l *Lookup) Found() (addrs []netip.Addr, why string, err error) {
 	name, _ := dnsName(l.query)
 	switch {
 	case l.refused != nil:
-		return nil, l.refused.Message
+		return nil, "", errors.New(l.refused.Message)
 	case len(l.addrs) > 0:
 		first := l.preferred()
 		for _, a := range l.addrs {
@@ -97,11 +98,11 @@ func (l *Lookup) Found() (addrs []netip.Addr, why string) {
 				first = append(first, a)
 			}
 		}
-		return first, ""
+		return first, "", nil
 	case l.pending != nil:
-		return nil, notAsked(l.pending)
+		return nil, "", errors.New(notAsked(l.pending))
 	}
-	return nil, cmp.Or(l.silent, l.failing, "no address of "+name+" is known: "+strings.Join(l.evidence(), "; "))
+	return nil, cmp.Or(l.silent, l.failing, "no address of "+name+" is known: "+strings.Join(l.evidence(), "; ")), nil
 }
 
 func notAsked(q *resolver.Question) string {
@@ -120,6 +121,8 @@ type nameServer struct {
 	way  *verdict.Report // of the datagrams to its port 53
 	// Of the paths there, which the resolver gets an answer by, and which not.
 	passes, fails, unknown int
+	// silent says that it did not answer a question of this lookup.
+	silent bool
 }
 
 // unreachable says whether no datagram is ever answered.
@@ -255,6 +258,9 @@ func (l *Lookup) try(name string) {
 		return
 	}
 	l.addrs, l.pending, l.silent, l.failing, l.report.Tried = nil, nil, "", "", []verdict.TriedName{}
+	for i := range l.servers {
+		l.servers[i].silent = false
+	}
 	candidates := l.config.Candidates(name)
 	asIs := strings.ToLower(strings.TrimSuffix(name, "."))
 	for i, candidate := range candidates {
@@ -280,13 +286,17 @@ func (l *Lookup) ask(name string) {
 			continue
 		}
 		a, known := l.answer(s, name)
+		if !known && s.silent { // a resolver would wait for it once more
+			l.tried(name, s.addr.String(), "not asked: it did not answer before")
+			continue
+		}
 		if !known {
 			l.pending = &a.Question
 			return
 		}
 		switch a.Status {
 		case resolver.Timeout:
-			l.silent = fmt.Sprintf("%s does not answer for %s", s.name, name)
+			s.silent, l.silent = true, fmt.Sprintf("%s does not answer for %s", s.name, name)
 		case resolver.Failed:
 			l.failing = fmt.Sprintf("%s fails to answer for %s: %s", s.name, name, a.Detail)
 		default:

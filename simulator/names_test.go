@@ -138,6 +138,35 @@ func TestNamesOutsideAreAsked(t *testing.T) {
 	}
 }
 
+// TestASilentServerIsAskedOnce has a second one that knows.
+func TestASilentServerIsAskedOnce(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) { dnsPod(t, s, "nameserver 192.0.2.53\n"+podResolvConf) })
+	l, err := w.LookUpLive(tcp(web, "dns:api.shop", 80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	for q := l.Question(); q != nil; q = l.Question() {
+		a := resolver.Answer{Question: *q, Status: resolver.NotFound}
+		switch {
+		case q.Server == netip.MustParseAddr("192.0.2.53"):
+			a.Status = resolver.Timeout
+		case q.Name == "api.shop.svc.cluster.local":
+			a.Status, a.Addresses = resolver.OK, []netip.Addr{netip.MustParseAddr("10.244.1.10")}
+		}
+		asked = append(asked, q.Server.String()+" "+q.Name)
+		l.Answer(a)
+	}
+	dns := l.Report().Resolution.Servers[1]
+	want := []string{"192.0.2.53 api.shop.shop.svc.cluster.local", dns + " api.shop.shop.svc.cluster.local", dns + " api.shop.svc.cluster.local"}
+	if !slices.Equal(asked, want) {
+		t.Errorf("asked %v, want %v", asked, want)
+	}
+	if addrs, why, err := l.Found(); err != nil || len(addrs) != 1 || addrs[0].String() != "10.244.1.10" {
+		t.Errorf("found %v, %q, %v", addrs, why, err)
+	}
+}
+
 func TestTheWayToTheNameServerDecides(t *testing.T) {
 	w := world(t, func(s *simulator.Snapshot) {
 		dnsPod(t, s, podResolvConf)
