@@ -231,11 +231,11 @@ func (l *Lookup) findServers() {
 			s.way = l.w.diagnose(&q, nil)
 		}
 		for i := range s.way.Paths {
-			switch s.way.Paths[i].Verdict {
-			case verdict.Reachable:
-				s.passes++
-			case verdict.Unknown:
+			switch p := &s.way.Paths[i]; {
+			case p.Verdict == verdict.Unknown, hasCode(p.Findings, verdict.LeavesModel) && l.w.cluster.IsDNS(addr): // which is in the cluster
 				s.unknown++
+			case p.Verdict == verdict.Reachable, answersFromElsewhere(p):
+				s.passes++
 			default: // a datagram that arrives and is not answered is no help
 				s.fails++
 			}
@@ -243,6 +243,13 @@ func (l *Lookup) findServers() {
 		l.report.Servers = append(l.report.Servers, addr.String())
 		l.servers = append(l.servers, s)
 	}
+}
+
+// answersFromElsewhere says that all that is wrong is the address which a server that is
+// bound to none would answer from. Name servers see to it that it is the one that was asked
+// (IP_PKTINFO): resolvers insist on that.
+func answersFromElsewhere(p *verdict.Path) bool {
+	return p.Verdict == verdict.Degraded && len(p.Findings) == 1 && p.Findings[0].Code == verdict.InvalidRoute
 }
 
 // allUnreachable says whether no server can be asked.

@@ -167,6 +167,31 @@ func TestASilentServerIsAskedOnce(t *testing.T) {
 	}
 }
 
+// TestACacheOnTheNode has the cluster's DNS at an address that is every node's own, and
+// a server there that is bound to no address.
+func TestACacheOnTheNode(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		w := world(t, func(s *simulator.Snapshot) {
+			dnsPod(t, s, "nameserver 169.254.20.10\n")
+			if !cached {
+				without(s, "fabric") // who is beyond the node is not known
+				return
+			}
+			node := namespace(t, s, "node-1")
+			node.Addresses = append(node.Addresses, netstack.Address{Dev: "lo", Prefix: netip.MustParsePrefix("169.254.20.10/32"), Scope: netstack.ScopeHost})
+			node.Routes = append(node.Routes, netstack.Route{Family: netstack.IPv4, Table: 255, Type: netstack.RouteLocal, Scope: netstack.ScopeHost, Dst: netip.MustParsePrefix("169.254.20.10/32"), NextHops: []netstack.NextHop{{Dev: "lo"}}, PrefSrc: netip.MustParseAddr("169.254.20.10")})
+			any53 := netip.MustParseAddrPort("0.0.0.0:53")
+			node.Sockets = append(node.Sockets, netstack.Socket{Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: any53, Remote: netip.AddrPortFrom(any53.Addr(), 0)})
+		})
+		r := diagnose(t, w, verdict.Query{From: web, To: "dns:10-244-1-20.shop.pod.cluster.local.", Protocol: verdict.ICMP})
+		doubtful := r.Verdict == verdict.Unknown
+		unreachable := slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool { return f.Code == verdict.DNSServiceUnreachable })
+		if doubtful == cached || unreachable || r.Resolution == nil || len(r.Resolution.Addresses) == 0 {
+			t.Errorf("with a cache %t: %s %v %+v", cached, r.Verdict, r.Reasons, r.Resolution)
+		}
+	}
+}
+
 func TestTheWayToTheNameServerDecides(t *testing.T) {
 	w := world(t, func(s *simulator.Snapshot) {
 		dnsPod(t, s, podResolvConf)
