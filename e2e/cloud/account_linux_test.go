@@ -215,3 +215,15 @@ func networkACL(f *alibaba.Facts, vswitch string) {
 		}
 	}
 }
+
+// onlyBackend leaves one node in the server groups of the load balancer inside the VPC.
+func onlyBackend(node string) func(*alibaba.Facts) {
+	return func(f *alibaba.Facts) {
+		s := serverGroup(f, "lb-2-tcp").BackendServers.BackendServer
+		if node == node1 {
+			s[1].Weight = 0
+		} else {
+			s[0].Weight = 0
+		}
+	}
+}

@@ -32,9 +32,9 @@ func TestMain(m *testing.M) {
 }
 
 // startLab is the lab with its nodes in two vSwitches, a pod with an interface of its
-// own in a third (shop/eni-0, as Terway makes them), and in place of the VPC's router the
-// fabric, which knows the pods of nodes, stands for the Internet, and for the load
-// balancer inside the VPC, which keeps its clients' addresses.
+// own in a third (shop/eni-0, as Terway makes them). In place of the VPC the fabric answers
+// for all neighbours and forwards what they send, also to the pods of nodes. It stands
+// for somebody on the Internet, too, and for the load balancer inside the VPC.
 func startLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	spec, err := lab.DefaultSpec()
@@ -58,7 +58,10 @@ func startLab(t *testing.T) *lab.Lab {
 		ip -n `+fabric+` addr add `+classicInner+`/32 dev fabric0
 		ip -n `+fabric+` route add 10.244.1.0/24 via `+node1+`
 		ip -n `+fabric+` route add 10.244.2.0/24 via `+node2+`
-		ip netns exec `+fabric+` sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.fabric0.send_redirects=0 net.ipv4.ip_forward=1`)
+		ip netns exec `+fabric+` sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.fabric0.send_redirects=0 net.ipv4.conf.fabric0.proxy_arp_pvlan=1 net.ipv4.ip_forward=1`)
+	for _, port := range []string{"node-1", "node-2", "eni-0"} {
+		run(t, "ip -n "+fabric+" link set "+port+" type bridge_slave isolated on")
+	}
 	listen(t, fabric, internet+":443")
 	listen(t, pod, ":8080")
 	for _, n := range l.Spec.Nodes {

@@ -1,0 +1,344 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/plumbline-net/plumbline/cloud/alibaba/alibabatest"
+	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/exporter"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+const (
+	// patience is how long a condition may take to come true on a busy machine.
+	patience = 2 * time.Minute
+	poll     = 200 * time.Millisecond
+)
+
+// daemon is plumbline serve, with a schedule for each question.
+type daemon struct {
+	base   *url.URL
+	client *http.Client
+	log    *journal
+}
+
+// journal is a log that several may write.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func serve(t *testing.T, w *world, schedules []question) *daemon {
+	t.Helper()
+	config := fmt.Sprintf(`
+probes: {enabled: false}
+collector: {namespaces: ["%[1]s-node-*", "%[1]s-shop-*"], manifests: %[2]q, maxAge: 1s}
+cloud: {provider: alibaba, region: cn-test, credentials: environment, maxAge: 1s, timeout: 5s, endpoints: {ecs: %[3]q, vpc: %[3]q, slb: %[3]q, nlb: %[3]q, alb: %[3]q}}
+schedules:
+`, prefix, w.lab.ClusterDir(), w.URL())
+	for _, q := range schedules {
+		config += fmt.Sprintf("- {name: %s, cron: '@every 1s', from: %q, to: %q, port: %d, protocol: %s}\n", q.name, q.from, q.to, q.port, q.protocol)
+	}
+	d := &daemon{client: &http.Client{Transport: &http.Transport{}}, log: new(journal)}
+	options := exporter.Options{
+		ConfigFile: filepath.Join(t.TempDir(), "plumbline.yaml"), ListenAddress: "127.0.0.1:0",
+		Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	if err := os.WriteFile(options.ConfigFile, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	served, err := exporter.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- served.Run(ctx) }()
+	t.Cleanup(func() {
+		d.client.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	d.base = &url.URL{Scheme: "http", Host: served.Addr().String()}
+	return d
+}
+
+// get asks the daemon for a page, or, with a body, posts it.
+func (d *daemon) get(path, body string) (string, error) {
+	method := http.MethodGet
+	if body != "" {
+		method = http.MethodPost
+	}
+	r, err := http.NewRequest(method, d.base.String()+path, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := d.client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, answer.Status, data)
+	}
+	return string(data), err
+}
+
+func (d *daemon) ask(q question, confirm bool) (*verdict.Report, string, error) {
+	body, err := d.get("/api/v1/diagnose", fmt.Sprintf(`{"from": %q, "to": %q, "port": %d, "protocol": %q, "confirm": %v}`, q.from, q.to, q.port, q.protocol, confirm))
+	if err != nil {
+		return nil, "", err
+	}
+	r := new(verdict.Report)
+	return r, body, json.Unmarshal([]byte(body), r)
+}
+
+// counted is what a schedule has counted of a reason.
+func (d *daemon) counted(schedule string, reason verdict.Code) (float64, error) {
+	text, err := d.get("/metrics", "")
+	if err != nil {
+		return 0, err
+	}
+	prefix := fmt.Sprintf("plumbline_schedule_failures_total{reason=%q,schedule=%q} ", reason, schedule)
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, prefix); ok {
+			var n float64
+			_, err := fmt.Sscan(value, &n)
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("%s: not after %s: %v", what, patience, err)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// expects waits until the daemon says what is expected.
+func (d *daemon) expects(t *testing.T, want []expectation) {
+	t.Helper()
+	for _, e := range want {
+		eventually(t, e.name, func() error {
+			r, _, err := d.ask(e.question, false)
+			if err != nil {
+				return err
+			}
+			return e.holds(r)
+		})
+	}
+}
+
+// serves has all faults of the cloud, one round after the other: the reports say what
+// they are, and schedules count them.
+func serves(t *testing.T, w *world) {
+	var asked []question
+	for _, e := range healthy {
+		asked = append(asked, e.question)
+	}
+	d := serve(t, w, asked)
+	d.expects(t, healthy)
+	for _, r := range rounds {
+		t.Run(r.name, func(t *testing.T) {
+			before := map[string]float64{}
+			for _, e := range r.want {
+				n, err := d.counted(e.name, e.reason)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before[e.name] = n
+			}
+			w.with(t, r.fault)
+			d.expects(t, r.want)
+			for _, e := range r.want {
+				if e.verdict != verdict.Unreachable {
+					continue
+				}
+				eventually(t, "the schedule "+e.name, func() error {
+					n, err := d.counted(e.name, e.reason)
+					if err == nil && n <= before[e.name] {
+						err = fmt.Errorf("counts %v of %s, and %v before", n, e.reason, before[e.name])
+					}
+					return err
+				})
+			}
+		})
+	}
+	w.with(t, nil)
+	d.expects(t, healthy)
+}
+
+// confirms sends packets through the lab, whose fabric does what the cloud is told to:
+// what is observed is what was predicted.
+func confirms(t *testing.T, w *world) {
+	d := serve(t, w, nil)
+	fabric := func(t *testing.T, rule string) {
+		t.Helper()
+		iptables := "ip netns exec " + prefix + "-fabric iptables "
+		run(t, iptables+rule)
+		t.Cleanup(func() { run(t, iptables+strings.Replace(rule, "-A ", "-D ", 1)) })
+	}
+	observed := func(t *testing.T, e expectation, outcome verdict.Outcome, agrees bool) {
+		t.Helper()
+		d.expects(t, []expectation{e}) // the cloud has been read
+		r, body, err := d.ask(e.question, true)
+		switch {
+		case err != nil:
+			t.Error(err)
+		case r.Observed == nil || r.Observed.Outcome != outcome || r.Observed.Agrees == nil || *r.Observed.Agrees != agrees:
+			t.Errorf("%s: %s", e.name, body)
+		}
+	}
+	for _, e := range []expectation{{question: nodeToNode, verdict: verdict.Reachable}, {question: podToPod, verdict: verdict.Reachable}, {question: ownPodToPod, verdict: verdict.Reachable}, healthy[6]} {
+		t.Run(e.name, func(t *testing.T) { observed(t, e, verdict.OutcomeEstablished, true) })
+	}
+	t.Run("what a group drops", func(t *testing.T) {
+		w.with(t, rounds[0].fault)
+		denied := rounds[0].want[0]
+		// The cloud alone knows of it: what is observed contradicts.
+		observed(t, denied, verdict.OutcomeEstablished, false)
+		fabric(t, "-A FORWARD -s 10.244.0.0/16 -d 10.244.0.0/16 -j DROP")
+		observed(t, denied, verdict.OutcomeTimeout, true)
+	})
+	for to, outcome := range map[string]verdict.Outcome{node1: verdict.OutcomeTimeout, node2: verdict.OutcomeEstablished} {
+		t.Run("an internal load balancer that leads to "+to, func(t *testing.T) {
+			w.with(t, onlyBackend(to))
+			fabric(t, "-t nat -A PREROUTING -d "+classicInner+" -p tcp --dport 80 -j DNAT --to-destination "+to+":30080")
+			e := expectation{question: nodeToInnerLB, verdict: verdict.Reachable}
+			if to == node1 { // the client's own node: it does not take what comes from itself
+				e.verdict, e.reason = verdict.Unreachable, verdict.MartianSource
+			}
+			observed(t, e, outcome, true)
+		})
+	}
+	w.with(t, nil)
+	t.Run("from the Internet", func(t *testing.T) {
+		d.expects(t, []expectation{{question: internetToSvc, verdict: verdict.Reachable}})
+		r, body, err := d.ask(internetToSvc, true)
+		if err != nil || r.Observed != nil || !strings.Contains(body, "nothing was sent to confirm this: the packet comes from the Internet: "+internet) {
+			t.Errorf("%v %s", err, body)
+		}
+		// What the load balancer sends to nodes is sent here by the fabric.
+		for _, node := range []string{node1, node2} {
+			if err := fromFabric(node + ":30080"); err != nil {
+				t.Errorf("the node's half of the way: %v", err)
+			}
+		}
+	})
+}
+
+// fromFabric makes a connection as somebody on the Internet does, whose address the load
+// balancer keeps.
+func fromFabric(to string) error {
+	return lab.InNetns(prefix+"-fabric", func() error {
+		dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(internet)}}
+		c, err := dialer.Dial("tcp4", to)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+}
+
+// unpacked is the text of a bundle, which has something of the cloud.
+func unpacked(t *testing.T, archive string) string {
+	t.Helper()
+	z, err := zstd.NewReader(strings.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	text, err := io.ReadAll(z)
+	if err != nil || !bytes.Contains(text, []byte("cloud/alibaba/")) {
+		t.Errorf("the bundle has nothing of the cloud, %v", err)
+	}
+	return string(text)
+}
+
+// tells has a daemon of which an action is refused: only what that could decide is not
+// known, and nothing that it says or writes holds what nobody may read.
+func tells(t *testing.T, w *world) {
+	const action = "ecs.DescribeSecurityGroupAttribute"
+	w.Fail(action, alibabatest.Forbidden)
+	defer w.Heal(action)
+	d := serve(t, w, []question{podToPod})
+	said := map[string]string{}
+	for _, e := range []expectation{
+		{podToPod, verdict.Unknown, verdict.CloudAPIFailed, action + " failed (Forbidden.RAM", ""},
+		{question: inNode, verdict: verdict.Reachable},
+	} {
+		d.expects(t, []expectation{e})
+		_, body, err := d.ask(e.question, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said["report of "+e.name] = body
+	}
+	if !strings.Contains(said["report of "+podToPod.name], "Grant ecs:DescribeSecurityGroupAttribute") {
+		t.Errorf("the report does not say what to grant: %s", said["report of "+podToPod.name])
+	}
+	for _, page := range []string{"/api/v1/bundle", "/metrics", "/api/v1/reports", "/api/v1/schedules"} {
+		text, err := d.get(page, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		said[page] = text
+	}
+	said["/api/v1/bundle"] = unpacked(t, said["/api/v1/bundle"])
+	said["log"] = d.log.String()
+	for place, text := range said {
+		for _, secret := range w.Secrets() {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %q", place, secret)
+			}
+		}
+	}
+}
