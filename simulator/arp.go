@@ -28,6 +28,36 @@ func (w *World) answers(s *station, from, addr netip.Addr) (answer, string) {
 	return w.hosts[s.NS].answersARP(s.Link.Name, from, addr)
 }
 
+// mayAnswer says, of most stations, in a short time what answers finds out: that
+// they are silent. There may be a thousand on a segment.
+func (w *World) mayAnswer(s *station, addr netip.Addr) bool {
+	return addr.IsLoopback() || w.standIns[s.Link] ||
+		slices.ContainsFunc(w.byAddr[addr], func(h *host) bool { return h.Namespace == s.NS })
+}
+
+// findStandIns lists the interfaces by which the host may answer for addresses
+// that are none of its own.
+func (h *host) findStandIns() (links []*netstack.Link) {
+	// A local route takes packets to addresses that no interface has: AnyIP.
+	everything := slices.ContainsFunc(h.Routes, func(r netstack.Route) bool {
+		return r.Type == netstack.RouteLocal && !r.Dst.Addr().IsLoopback() && (!r.Dst.IsSingleIP() || h.addresses.First(r.Dst.Addr()) == nil)
+	})
+	proxies := make(map[string]bool)
+	for i := range h.Neighbours {
+		if n := &h.Neighbours[i]; n.Proxy {
+			proxies[n.Dev] = true
+		}
+	}
+	for i := range h.Links {
+		link := &h.Links[i]
+		if everything || proxies[""] || proxies[link.Name] ||
+			h.confMax(netstack.IPv4, link.Name, "proxy_arp") != 0 || h.confMax(netstack.IPv4, link.Name, "proxy_arp_pvlan") != 0 {
+			links = append(links, link)
+		}
+	}
+	return links
+}
+
 // advertises is ndisc_recv_ns: proxies need proxy_ndp and a router.
 func (h *host) advertises(dev string, addr netip.Addr) answer {
 	for a := range h.addresses.Each(addr) {

@@ -68,13 +68,16 @@ func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 func (w *World) snapshotInfo() verdict.SnapshotInfo {
 	s := w.snapshot
 	info := verdict.SnapshotInfo{Taken: s.Taken, AgeSeconds: map[string]float64{}}
-	for _, ns := range s.Namespaces {
-		taken := ns.Taken
-		if at, ok := s.Nodes[ns.Node]; ok {
+	if s.Ended.IsZero() {
+		return info
+	}
+	for node, h := range w.byNode {
+		taken := h.Taken
+		if at, ok := s.Nodes[node]; ok {
 			taken = at
 		}
-		if ns.Kind == netstack.KindNode && ns.Node != "" && !taken.IsZero() && !s.Ended.IsZero() {
-			info.AgeSeconds[ns.Node] = max(0, s.Ended.Sub(taken).Seconds())
+		if node != "" && !taken.IsZero() {
+			info.AgeSeconds[node] = max(0, s.Ended.Sub(taken).Seconds())
 		}
 	}
 	return info

@@ -152,6 +152,9 @@ func (l *leg) owner(stations []station, cached *netstack.Neighbour, out *netstac
 	from := l.asker(out, to)
 	for i := range stations {
 		s := &stations[i]
+		if !l.w.mayAnswer(s, to) {
+			continue
+		}
 		says, _ := l.w.answers(s, from, to)
 		switch {
 		case says != replies:

@@ -158,11 +158,22 @@ func (ws *workspace) behind(port fabric.Port, t tags, src netstack.MAC) *search 
 // leads says whether the frame's destination is behind an interface that takes in
 // what another one sends.
 func (l *leg) leads(out, in fabric.Port) bool {
+	if l.w.plain[in.Link] {
+		return !l.tags.tagged() && in.Link.MAC == l.packet.DstMAC
+	}
 	s := l.search(out, noAddr)
 	defer s.done()
 	s.src = l.packet.SrcMAC
 	s.receive(in, way{tags: l.tags})
 	return s.station(l.packet.DstMAC) != nil
+}
+
+// isPlain says whether an uplink is a station and nothing else: it is no port, nothing
+// is on it, and no filter sends elsewhere what it takes in. Of those there are
+// many on a wire.
+func (w *World) isPlain(h *host, uplink *netstack.Link) bool {
+	_, port := w.fabric.Master(uplink)
+	return (uplink.Kind == "" || uplink.Kind == "veth") && !port && len(w.fabric.Uppers(uplink)) == 0 && !h.opaque.filters.At(uplink.Name, tc.Ingress)
 }
 
 // station returns the one with the address, a reachable one first.
@@ -336,6 +347,13 @@ func (s *search) receive(in fabric.Port, to way) {
 	}
 	if !in.Link.Up() {
 		to = to.blocked(linkIsDown, in)
+	}
+	if s.w.plain[in.Link] {
+		if !to.tags.tagged() {
+			to.Port = in
+			s.stations = append(s.stations, to.station)
+		}
+		return
 	}
 	s.redirects(in, tc.Ingress, to)
 	if to.tags.tagged() {

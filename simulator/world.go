@@ -48,6 +48,8 @@ type World struct {
 	byNode   map[string]*host
 	daemons  plugin.Daemons // agents of network plugins
 	byAddr   map[netip.Addr][]*host
+	standIns map[*netstack.Link]bool // see host.standIns
+	plain    map[*netstack.Link]bool // see isPlain
 	// tunnels are the tunnel devices whose packets travel in a namespace.
 	tunnels map[*netstack.Namespace][]fabric.Port
 	// groups are the VXLAN devices that use a multicast group.
@@ -81,6 +83,9 @@ type host struct {
 	neighbours netstack.Index[netstack.NeighbourKey, netstack.Neighbour]
 	fdb        netstack.Index[netstack.MAC, netstack.FDBEntry]
 	sockets    netstack.Index[socketKey, netstack.Socket]
+
+	// standIns are interfaces that may answer for addresses of others.
+	standIns []*netstack.Link
 }
 
 // NamespaceError is what Compile fails with where the rules of one network
@@ -115,6 +120,8 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		byPod:    make(map[string]*host),
 		byNode:   make(map[string]*host),
 		byAddr:   make(map[netip.Addr][]*host),
+		standIns: make(map[*netstack.Link]bool),
+		plain:    make(map[*netstack.Link]bool),
 		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
 		groups:   make(map[netip.Addr][]fabric.Port),
 		names:    resolver.AnswersOf(s.Names),
@@ -147,8 +154,14 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 				w.byAddr[addr] = append(w.byAddr[addr], h)
 			}
 		}
+		for _, link := range h.standIns {
+			w.standIns[link] = true
+		}
 		for i := range ns.Links {
 			p := fabric.Port{NS: ns, Link: &ns.Links[i]}
+			if _, uplink := w.fabric.Wire(p.Link); uplink && w.isPlain(h, p.Link) {
+				w.plain[p.Link] = true
+			}
 			if !isTunnel(p.Link.Kind) {
 				continue
 			}
@@ -204,6 +217,7 @@ func compileHost(ns *netstack.Namespace, was *host) (*host, error) {
 	for i := range ns.Links {
 		h.links[ns.Links[i].Name] = &ns.Links[i]
 	}
+	h.standIns = h.findStandIns()
 	if h.balancer, err = ipvs.Parse(ns.IPVS.File, ns.IPVS.Data); err != nil {
 		return nil, err
 	}
