@@ -189,7 +189,8 @@ func rights(t *testing.T, s *apiServer, chart *charts.Chart) {
 		return err
 	}
 	watch := func(ctx context.Context, r dynamic.ResourceInterface) error {
-		w, err := r.Watch(ctx, metav1.ListOptions{})
+		// From whatever the server has: for what is newest it takes three seconds to make sure.
+		w, err := r.Watch(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err == nil {
 			w.Stop()
 		}
