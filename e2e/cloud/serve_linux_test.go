@@ -222,7 +222,7 @@ func confirms(t *testing.T, w *world) {
 	d := serve(t, w, nil)
 	fabric := func(t *testing.T, rule string) {
 		t.Helper()
-		iptables := "ip netns exec " + prefix + "-fabric iptables "
+		iptables := "ip netns exec " + prefix + "-fabric iptables-nft "
 		run(t, iptables+rule)
 		t.Cleanup(func() { run(t, iptables+strings.Replace(rule, "-A ", "-D ", 1)) })
 	}

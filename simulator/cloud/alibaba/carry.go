@@ -44,7 +44,7 @@ const maxHairpins = 4
 // Carry takes a packet through the cloud.
 func (c *Cloud) Carry(in *cloud.Crossing) cloud.End {
 	x := &crossing{Cloud: c, Crossing: in}
-	if f := x.jumbo(); f != nil {
+	if f := x.tooLarge(); f != nil {
 		return stopped(*f)
 	}
 	if in.From.ID == "" {
@@ -428,6 +428,9 @@ func (x *crossing) exit(as public, at string) cloud.End {
 // leave sends a packet to the Internet, from where it may come back in.
 func (x *crossing) leave(at string) cloud.End {
 	p := x.Packet
+	if f := x.perhapsTooLarge(); f != nil {
+		return stopped(*f)
+	}
 	if !x.Answers(p.Dst) {
 		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
 	}
@@ -598,6 +601,9 @@ func (x *crossing) toBalancer(b *balancer) cloud.End {
 		if f := x.redirected(b.vpc, b.id); f != nil {
 			return stopped(*f)
 		}
+	}
+	if f := x.perhapsTooLarge(); f != nil {
+		return stopped(*f)
 	}
 	r := x.balance(b, p)
 	if r.fault != nil {

@@ -88,25 +88,35 @@ const (
 	jumboMTU = 8500 // what it carries between instances that both have jumbo frames
 )
 
-// jumbo says whether a packet is too large for the cloud: which instances have jumbo
-// frames is not read.
-func (x *crossing) jumbo() *verdict.Finding {
+// tooLarge says that a packet does not fit the cloud. That a device has a larger MTU
+// than 1500 is taken for jumbo frames of its instance, which give it that MTU.
+func (x *crossing) tooLarge() *verdict.Finding {
 	p := x.Packet
-	if p.Length <= plainMTU || !p.DF && p.Family() == netstack.IPv4 {
+	if p.Length <= jumboMTU || x.splits() {
 		return nil
 	}
 	f := verdict.NewFindingf(verdict.MTUExceeded, where(x.From.ID), []string{p.String()}, "packet of %d bytes exceeds MTU %d of the cloud", p.Length, jumboMTU)
-	if p.Length > jumboMTU {
-		return &f
+	return &f
+}
+
+// perhapsTooLarge asks about a packet that is larger than load balancers and the way to
+// the Internet need to carry: it is split, or dropped.
+func (x *crossing) perhapsTooLarge() *verdict.Finding {
+	p := x.Packet
+	if p.Length <= plainMTU || x.splits() {
+		return nil
 	}
-	f = verdict.NewFindingf(verdict.MTUExceeded, where(x.From.ID), []string{p.String()},
-		"packet of %d bytes exceeds MTU %d of the cloud, unless both ends are instances with jumbo frames (EnableJumboFrame), which is not read", p.Length, plainMTU)
+	f := verdict.NewFindingf(verdict.MTUExceeded, where(x.From.ID), []string{p.String()},
+		"packet of %d bytes exceeds MTU %d of the cloud on the way to the Internet, or to a load balancer: what becomes of it is not documented", p.Length, plainMTU)
 	f.Severity = verdict.SeverityUndecided
 	if x.Doubt(f) {
 		return &f
 	}
 	return nil
 }
+
+// splits says whether the packet may be split on its way.
+func (x *crossing) splits() bool { return !x.Packet.DF && x.Packet.Family() == netstack.IPv4 }
 
 // equal are the probabilities of ways of which none comes before others.
 func equal(n int) []float64 {

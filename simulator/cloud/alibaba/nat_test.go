@@ -333,16 +333,26 @@ func TestAFirewallBeforeANATGateway(t *testing.T) {
 	}
 }
 
-func TestLargePacketsNeedJumboFrames(t *testing.T) {
-	c := Compile(gateway(t))
+func TestLargePackets(t *testing.T) {
+	f := gateway(t)
+	f.SNATEntries = []SNATEntry{snat("vsw-1", "47.0.0.1")}
+	c := Compile(f)
 	for _, row := range []struct {
+		to      string
 		length  int
 		df      bool
 		doubts  int
 		dropped bool
-	}{{1500, true, 0, false}, {1501, true, 1, false}, {1501, false, 0, false}, {8500, true, 1, false}, {8501, true, 0, true}} {
+	}{
+		{"10.0.1.2:80", 8500, true, 0, false},
+		{"10.0.1.2:80", 8501, true, 0, true},
+		{"10.0.1.2:80", 8501, false, 0, false},
+		{"8.8.8.8:80", 1500, true, 0, false},
+		{"8.8.8.8:80", 1501, true, 1, false},
+		{"8.8.8.8:80", 1501, false, 0, false},
+	} {
 		j := &journey{c: c, length: row.length, df: row.df}
-		got := j.carry(t, "eni-a", "tcp 10.0.0.1 10.0.1.2:80", false)
+		got := j.carry(t, "eni-a", "udp 10.0.0.1 "+row.to, false)
 		if len(got.doubts) != row.doubts || row.dropped != (got.Finding.Code == verdict.MTUExceeded) {
 			t.Errorf("%+v: %s, in doubt %q", row, got.text(), got.doubts)
 		}
