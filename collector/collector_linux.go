@@ -67,14 +67,17 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	wanted := slices.DeleteFunc(slices.Clone(all), func(n *netns) bool { return !c.wanted(n.name) })
 	snapshot.Namespaces = make([]*netstack.Namespace, len(wanted))
 	results := make([][]Result, len(wanted))
-	programs := sync.OnceValues(func() (hostPrograms, error) { return readHostPrograms(c.proc) })
+	shared := &target{
+		programs: sync.OnceValues(func() (hostPrograms, error) { return readHostPrograms(c.proc) }),
+		facts:    sync.OnceValues(func() (netstack.HostFacts, error) { return c.state.readHostFacts(all) }),
+	}
 	var group errgroup.Group
 	group.SetLimit(c.options.Concurrency)
 	var progress sync.Mutex
 	done := 0
 	for i, n := range wanted {
 		group.Go(func() error {
-			snapshot.Namespaces[i], results[i] = c.collectOne(ctx, n, all, programs)
+			snapshot.Namespaces[i], results[i] = c.collectOne(ctx, n, all, shared)
 			if c.options.Progress != nil {
 				progress.Lock()
 				defer progress.Unlock()
@@ -135,13 +138,14 @@ func (c *Collector) readIdentities(all []*netns, failures map[string]string) []*
 	})
 }
 
-// collectOne reads one namespace, on one thread inside it.
-func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns, programs func() (hostPrograms, error)) (*netstack.Namespace, []Result) {
+// collectOne reads one namespace, on one thread inside it. Shared has what is read
+// once in a run.
+func (c *Collector) collectOne(ctx context.Context, n *netns, all []*netns, shared *target) (*netstack.Namespace, []Result) {
 	ns := &netstack.Namespace{Name: n.name, Kind: n.kind, Node: n.node, Pod: n.pod, PodUID: n.podUID, Taken: wallClock()}
 	var results []Result
 	err := inNamespace(int(n.file.Fd()), func() error {
 		ns.Cookie, _ = netcookie.Current() // 0 before Linux 5.14
-		t := &target{ns: ns, key: n.key, pids: n.pids, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie), programs: programs}
+		t := &target{ns: ns, key: n.key, pids: n.pids, proc: c.proc, host: &c.state, rules: c.state.cacheOf(ns.Cookie), programs: shared.programs, facts: shared.facts}
 		defer t.close()
 		for _, source := range c.state.sources {
 			if len(c.options.Parts) > 0 && !slices.Contains(c.options.Parts, source.part) {

@@ -20,6 +20,7 @@ type hostState struct {
 
 	mu    sync.Mutex
 	rules map[uint64]*ruleCache // by namespace cookie
+	usage usage                 // as it was told last
 }
 
 func newHostState(proc string) hostState {

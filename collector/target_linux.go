@@ -47,6 +47,7 @@ func sources() []source {
 		{netstack.PartBPF, readBPF},
 		{netstack.PartResolvConf, readResolvConf},
 		{netstack.PartHosts, readHosts},
+		{netstack.PartHostFacts, readHostFacts},
 	}
 }
 
@@ -58,6 +59,8 @@ type target struct {
 	rules *ruleCache
 	// programs asks for those of the whole host, of which a run has one list.
 	programs func() (hostPrograms, error)
+	// facts are those of the host, of which a run has one.
+	facts func() (netstack.HostFacts, error)
 	// names are the interfaces by index; nil until the links were read.
 	names map[int]string
 	// nft says which tables nftables has, asked for once in a run.

@@ -41,6 +41,8 @@ type Subject interface {
 	Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, error)
 	// Resolve is Names.Resolve.
 	Resolve(ctx context.Context, q *verdict.Query) (addrs []netip.Addr, why string, err error)
+	// HostEvidence is what the hosts on the way say of lost packets.
+	HostEvidence(report *verdict.Report) []string
 }
 
 // Confirmer confirms reports. It may be used by several goroutines, which share the
@@ -73,7 +75,7 @@ func (c *Confirmer) Confirm(ctx context.Context, of Subject, report *verdict.Rep
 	case ctx.Err() != nil:
 		return report, ctx.Err()
 	case err != nil:
-		contradict(report, "the state could not be collected again: "+err.Error())
+		contradict(of, report, "the state could not be collected again: "+err.Error())
 		return report, nil
 	}
 	second, err := fresh.Diagnose(ctx, report.Query)
@@ -84,7 +86,7 @@ func (c *Confirmer) Confirm(ctx context.Context, of Subject, report *verdict.Rep
 		return report, err
 	}
 	if second.Observed.Disagrees() {
-		contradict(second, "so it was before the state was collected again")
+		contradict(fresh, second, "so it was before the state was collected again")
 		return second, nil
 	}
 	second.Assumptions = append(second.Assumptions, fmt.Sprintf(
@@ -278,7 +280,7 @@ func Simulated(report *verdict.Report) verdict.Outcome {
 }
 
 // contradict adds the finding that the probe saw something else.
-func contradict(report *verdict.Report, twice string) {
+func contradict(of Subject, report *verdict.Report, twice string) {
 	q, o := &report.Query, report.Observed
 	evidence := []string{"observed: " + o.Detail}
 	for node, age := range report.Snapshot.AgeSeconds {
@@ -288,7 +290,7 @@ func contradict(report *verdict.Report, twice string) {
 		evidence = append(evidence, fmt.Sprintf("the state of %s was %.0f s old", node, age))
 	}
 	slices.Sort(evidence[1:])
-	evidence = append(evidence, twice)
+	evidence = append(append(evidence, twice), of.HostEvidence(report)...)
 	report.Reasons = append(report.Reasons, verdict.NewFindingf(verdict.ObservedDisagrees, verdict.Where{}, evidence,
 		"a real %s probe from %s to %s ended in %s, where the simulation says %s", q.Protocol, q.From, q.To, o.Outcome, Simulated(report)))
 }

@@ -90,6 +90,9 @@ func (v *view) Start(q *verdict.Query) (simulator.Start, error) {
 	return v.world.Start(q)
 }
 
+// HostEvidence implements confirm.Subject.
+func (v *view) HostEvidence(report *verdict.Report) []string { return v.world.HostEvidence(report) }
+
 // insideOwn runs fn in a network namespace of an agent's node: one that it collected
 // and that, as far as it knows the objects of the cluster, is a pod's or the node's.
 func (d *Daemon) insideOwn(namespace string, fn func() error) error {

@@ -335,6 +335,7 @@ func (n *node) refresh(name string, own cluster.Objects, known bool) {
 			members[ns] = old
 			continue
 		}
+		member.Facts = qualifiedFacts(name, ns.Facts)
 		member.NSIDs = make(map[int]string, len(ns.NSIDs))
 		for id, peer := range ns.NSIDs {
 			member.NSIDs[id] = qualified(name, peer)
@@ -355,6 +356,21 @@ func (n *node) sorted() []*netstack.Namespace {
 // qualified is the name of a node's network namespace in the cluster: every node
 // has one that is called host.
 func qualified(node, namespace string) string { return node + "/" + namespace }
+
+// qualifiedFacts are those of a node's host, whose messages name namespaces.
+func qualifiedFacts(node string, facts *netstack.HostFacts) *netstack.HostFacts {
+	if facts == nil {
+		return nil
+	}
+	own := *facts
+	own.Messages = slices.Clone(facts.Messages)
+	for i := range own.Messages {
+		if m := &own.Messages[i]; m.Namespace != "" {
+			m.Namespace = qualified(node, m.Namespace)
+		}
+	}
+	return &own
+}
 
 // without is a namespace of which nothing is known but who was there: its links
 // and addresses say who would have answered.

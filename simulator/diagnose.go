@@ -59,6 +59,7 @@ func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) }, e.toBackend())
 	w.workspaces.put(ws)
 	e.explain()
+	e.addFacts()
 	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()
 	r.Assumptions = append(w.assumptions(r, f), e.open...)

@@ -285,11 +285,14 @@ func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
 		"endpoint %s of service %s %s in %s on node %s", endpoint, e.service, how, e.w.serviceProxy(node), node)
 }
 
-// serviceProxy is the mode of the service proxy of a node, by what it left there.
+// serviceProxy is the mode of the service proxy of a node, as it says itself, or by
+// what it left there.
 func (w *World) serviceProxy(node string) string {
 	h := w.byNode[node]
 	switch {
 	case h == nil:
+	case h.Facts != nil && h.Facts.ProxyMode != "":
+		return h.Facts.ProxyMode
 	case h.balancer != nil && len(h.balancer.Services()) > 0:
 		return "ipvs"
 	case h.filter != nil && h.filter.HasTable("kube-proxy"):

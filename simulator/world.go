@@ -18,7 +18,8 @@
 // tunnel.go (from a device to the next namespace), cloud.go (through the network of a cloud), segment.go and neighbour.go
 // (who is there), icmp.go (errors on their way back), opaque.go (what is not seen
 // through), branch.go (where the kernel chooses, or the simulator cannot know),
-// astray.go and explain.go (what the objects of the cluster make of it).
+// astray.go and explain.go (what the objects of the cluster make of it), hostfacts.go
+// (what hosts say of themselves).
 package simulator
 
 import (
@@ -55,6 +56,7 @@ type World struct {
 	// groups are the VXLAN devices that use a multicast group.
 	groups   map[netip.Addr][]fabric.Port
 	names    resolver.Answers
+	factual  []*host // that say something of themselves
 	coverage verdict.Coverage
 	cloud    clouded
 
@@ -142,6 +144,9 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		}
 		w.hosts[ns] = h
 		w.byName[ns.Name] = h
+		if ns.Facts != nil {
+			w.factual = append(w.factual, h)
+		}
 		switch ns.Kind {
 		case netstack.KindPod:
 			w.byPod[ns.Pod] = h

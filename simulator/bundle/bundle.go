@@ -23,7 +23,8 @@
 //	netns/NAME/ebtables-save-legacy.txt  ebtables-legacy-save
 //	netns/NAME/nft.json ipset-save.txt ipvsadm-save.txt tc.json xfrm.txt conntrack.txt bpf.json
 //	netns/NAME/resolv.conf hosts       /etc/resolv.conf and /etc/hosts of a container of the pod; of the node
-//	netns/NAME/host.json               not read
+//	netns/NAME/host.json               of a node: {"kernel","booted","processors","load","memoryPressure","daemons","proxyMode","messages"}, which
+//	                                   Plumbline alone writes (docs/node-facts.md)
 //	names.json                         [{"namespace","server","name","status":"ok|not-found|failed|timeout","addresses","detail"}]:
 //	                                   what name servers have answered to those in a network namespace, A and AAAA records together
 //

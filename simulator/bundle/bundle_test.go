@@ -52,7 +52,7 @@ func everything() *simulator.Snapshot {
 			netstack.PartRules4: ok, netstack.PartRules6: ok, netstack.PartNextHops: ok, netstack.PartNeighbours: ok,
 			netstack.PartFDB: ok, netstack.PartBridgeVLAN: ok, netstack.PartSockets: ok, netstack.PartSysctls: ok,
 			netstack.PartIPTables4: ok, netstack.PartIPTables6: ok, netstack.PartIPTables4Legacy: ok, netstack.PartIPTables6Legacy: ok,
-			netstack.PartARPTablesLegacy: ok, netstack.PartEBTablesLegacy: ok, netstack.PartResolvConf: ok, netstack.PartHosts: ok,
+			netstack.PartARPTablesLegacy: ok, netstack.PartEBTablesLegacy: ok, netstack.PartResolvConf: ok, netstack.PartHosts: ok, netstack.PartHostFacts: ok,
 			netstack.PartNFT: ok, netstack.PartIPSet: ok, netstack.PartIPVS: ok, netstack.PartTC: ok, netstack.PartXFRM: ok,
 			netstack.PartConntrack: {State: netstack.StateFailed, Detail: "conntrack: permission denied"},
 			netstack.PartBPF:       {State: netstack.StateUnsupported},
@@ -184,6 +184,20 @@ func everything() *simulator.Snapshot {
 		ARPTables:  text("node-1", "arptables-save-legacy.txt", "*filter\n:INPUT ACCEPT\n"),
 		EBTables:   text("node-1", "ebtables-save-legacy.txt", "*filter\n:FORWARD DROP\n"),
 		ResolvConf: text("node-1", "resolv.conf", "search a\nnameserver 10.96.0.10\n"), Hosts: text("node-1", "hosts", "127.0.0.1 localhost\n"),
+		Facts: &netstack.HostFacts{
+			Kernel: "6.1.0", Booted: started.Add(-time.Hour).Truncate(time.Second), Processors: 4, Load: [3]float64{0.5, 1.25, 2}, MemoryPressure: 3.5,
+			Daemons: []netstack.Daemon{
+				{Name: "kubelet", Started: started.Truncate(time.Second), Asked: "http://127.0.0.1:10248/healthz", Failure: "connection refused"},
+				{Name: "kube-proxy"},
+			},
+			ProxyMode: "nftables",
+			Messages: []netstack.KernelMessage{
+				{KernelSaid: netstack.KernelSaid{Event: netstack.EventConntrackFull, Namespace: "pod:shop/web"}, Count: 3, First: started.Truncate(time.Second), Last: started.Truncate(time.Second)},
+				{KernelSaid: netstack.KernelSaid{Event: netstack.EventNeighbourOverflow, Family: netstack.IPv6}, Count: 1},
+				{KernelSaid: netstack.KernelSaid{Event: netstack.EventSYNFlood, Address: addr("10.0.0.1"), Port: 80}, Count: 1},
+				{KernelSaid: netstack.KernelSaid{Event: netstack.EventLinkDown, Device: "eth0"}, Count: 1},
+			},
+		},
 		NFT: text("node-1", "nft.json", `{"nftables":[]}`), IPSet: text("node-1", "ipset-save.txt", "create a hash:ip\n"),
 		IPVS: text("node-1", "ipvsadm-save.txt", "-A -t 10.0.0.1:80 -s rr\n"), TC: text("node-1", "tc.json", "[]"), XFRM: netstack.Text{File: "netns/node-1/xfrm.txt"},
 	}
@@ -282,7 +296,7 @@ func TestABundleMadeByHandIsRead(t *testing.T) {
 				top + "netns/n1/ip-route.json":          `[{"dst":"default","gateway":"10.0.0.254","dev":"eth0","flags":[]}]`,
 				top + "netns/n1/iptables-save.txt":      "",
 				top + "netns/n1/sysctl.txt":             "kernel.ostype = Linux\nnet.ipv4.ip_forward = 1\n",
-				top + "netns/n1/host.json":              "{}",
+				top + "netns/n1/host.json":              "",
 				top + "netns/n1/notes/from-support.md":  "hello",
 				top + "cloud/alibaba/DescribeVpcs.json": `{"Vpcs": {"Vpc": [{"VpcId": "vpc-1"}]}}`,
 			}))
@@ -294,7 +308,7 @@ func TestABundleMadeByHandIsRead(t *testing.T) {
 			want := &simulator.Snapshot{Cloud: vpcs, Namespaces: []*netstack.Namespace{{
 				Name: "n1", Kind: netstack.KindOther,
 				Parts: map[netstack.Part]netstack.Status{
-					netstack.PartRoutes4: ok, netstack.PartIPTables4: ok, netstack.PartSysctls: ok, netstack.PartIPVS: {State: netstack.StateUnsupported},
+					netstack.PartRoutes4: ok, netstack.PartIPTables4: ok, netstack.PartSysctls: ok, netstack.PartHostFacts: ok, netstack.PartIPVS: {State: netstack.StateUnsupported},
 				},
 				Routes: []netstack.Route{{
 					Family: netstack.IPv4, Table: 254, Type: netstack.RouteUnicast, Dst: prefix("0.0.0.0/0"), Protocol: 3,
@@ -601,7 +615,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",
 		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/ebtables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",
-		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt", "netns/node-1/resolv.conf", "netns/node-1/hosts", "names.json",
+		"netns/node-1/sockets.txt", "netns/node-1/sysctl.txt", "netns/node-1/tc.json", "netns/node-1/xfrm.txt", "netns/node-1/resolv.conf", "netns/node-1/hosts", "netns/node-1/host.json", "names.json",
 	} {
 		if _, ok := files[file]; !ok {
 			t.Errorf("%s is not there", file)

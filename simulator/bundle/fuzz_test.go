@@ -71,6 +71,10 @@ func FuzzSockets(f *testing.F) {
 func FuzzResolvConf(f *testing.F) { fuzzFile(f, "resolv.conf", "options ndots:x\n") }
 func FuzzHosts(f *testing.F)      { fuzzFile(f, "hosts", "::1 a b # c\n") }
 
+func FuzzHostFacts(f *testing.F) {
+	fuzzFile(f, "host.json", `{}`, `{"load":[1,2,3e1],"messages":[{"event":"link-up","device":"a b","family":5}],"daemons":[{"name":"x"}]}`)
+}
+
 func FuzzNames(f *testing.F) {
 	f.Add([]byte(`[{"namespace":"a","server":"::1","name":"b","status":"ok","addresses":["::1"]}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {

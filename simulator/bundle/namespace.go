@@ -70,6 +70,7 @@ func formats() []format {
 		raw("bpf.json", netstack.PartBPF, func(n *ns) *netstack.Text { return &n.BPF }),
 		checked(raw("resolv.conf", netstack.PartResolvConf, func(n *ns) *netstack.Text { return &n.ResolvConf }), readResolvConf),
 		checked(raw("hosts", netstack.PartHosts, func(n *ns) *netstack.Text { return &n.Hosts }), readHosts),
+		{"host.json", netstack.PartHostFacts, readHostFacts, writeHostFacts, func(n *ns) bool { return n.Facts != nil }},
 	}
 	return all
 }

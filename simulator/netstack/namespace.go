@@ -80,6 +80,10 @@ type Namespace struct {
 	// and /etc/hosts.
 	ResolvConf Text
 	Hosts      Text
+
+	// Facts are those of the host whose namespace it is; nil where that was not
+	// looked at.
+	Facts *HostFacts
 }
 
 // Text is a dump in the format of the tool that prints it.
@@ -137,6 +141,7 @@ const (
 	PartBPF             Part = "bpf"
 	PartResolvConf      Part = "resolv-conf"
 	PartHosts           Part = "hosts"
+	PartHostFacts       Part = "host"
 )
 
 // State of a part.
