@@ -55,7 +55,7 @@ func (h *hostState) readHostFacts(all []*netns) (facts netstack.HostFacts, err e
 	}
 	log, err := readKernelLog()
 	if err != nil {
-		facts.MessagesMissing = fmt.Sprintf("the kernel's messages were not read: %v (CAP_SYSLOG is needed)", err)
+		facts.MessagesMissing = fmt.Sprintf("to read what the kernel said needs CAP_SYSLOG: %v", err)
 		return facts, nil
 	}
 	facts.Messages = parseKernelLog(log, facts.Booted, names)
