@@ -61,9 +61,25 @@ func (n *Names) Diagnose(ctx context.Context, w *simulator.World, q verdict.Quer
 
 // Recall is Diagnose with the answers alone that are kept.
 func (n *Names) Recall(w *simulator.World, q verdict.Query) (*verdict.Report, error) {
-	return n.diagnose(w, q, func(l *simulator.Lookup) {
-		n.follow(context.Background(), l, func(_ context.Context, q resolver.Question) (resolver.Answer, bool) { return n.recall(q) })
-	})
+	return n.diagnose(w, q, n.recallAll)
+}
+
+// Asks says whether Diagnose has to ask a name server.
+func (n *Names) Asks(w *simulator.World, q verdict.Query) bool {
+	if n == nil || !named(&q) {
+		return false
+	}
+	l, err := w.LookUp(q)
+	if err != nil {
+		return false
+	}
+	n.recallAll(l)
+	return l.Question() != nil
+}
+
+// recallAll answers questions with what is kept.
+func (n *Names) recallAll(l *simulator.Lookup) {
+	n.follow(context.Background(), l, func(_ context.Context, q resolver.Question) (resolver.Answer, bool) { return n.recall(q) })
 }
 
 func (n *Names) diagnose(w *simulator.World, q verdict.Query, tell func(*simulator.Lookup)) (*verdict.Report, error) {

@@ -72,8 +72,9 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if err := s.limit(c, &s.diagnoses, "diagnoses", web.DiagnosesPerSecond); err != nil {
 		return err
 	}
+	const sending = "diagnoses that send packets"
 	if q.Confirm {
-		if err := s.limit(c, &s.confirms, "diagnoses with confirm", web.ConfirmsPerSecond); err != nil {
+		if err := s.limit(c, &s.confirms, sending, web.ConfirmsPerSecond); err != nil {
 			return err
 		}
 	}
@@ -85,8 +86,14 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		}
 		return fail(http.StatusServiceUnavailable, "not-ready", "no state has been collected yet: %v", err)
 	}
+	sends := c.Request().Method == http.MethodPost
+	if sends && !q.Confirm && s.network.names.Asks(v.world, q) {
+		if err := s.limit(c, &s.confirms, sending, web.ConfirmsPerSecond); err != nil {
+			return err
+		}
+	}
 	diagnose := func(v *view) (*verdict.Report, error) {
-		if c.Request().Method != http.MethodPost { // which sends nothing
+		if !sends {
 			return v.Recall(q)
 		}
 		return v.Diagnose(ctx, q)
