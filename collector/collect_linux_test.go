@@ -21,7 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/netlinklist"
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -572,5 +574,54 @@ func BenchmarkCollectNamespace(b *testing.B) {
 		if _, err := c.Collect(context.Background()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkCollectUnchanged collects a node again that is as it was: with the
+// links, routes and neighbours of one in a cluster of 1,000 nodes, then with the
+// rules of kube-proxy for 1,000 Services, too.
+func BenchmarkCollectUnchanged(b *testing.B) {
+	var batch strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&batch, "link add v%d type veth peer name w%d\nlink set v%d up\nlink set w%d up\n", i, i, i, i)
+	}
+	for i := range 1000 {
+		fmt.Fprintf(&batch, "route add 10.%d.%d.0/24 via 10.0.0.%d dev e0\n", 128+i/250, i%250, 2+i%250)
+		fmt.Fprintf(&batch, "neighbour add 10.0.%d.%d dev e1 lladdr 02:00:00:00:%02x:%02x nud permanent\n", i/250, i%250, i/250, i%250)
+	}
+	rules := &proxyrules.Spec{Services: 1000, Endpoints: 3, NodePortEvery: 100}
+	for _, test := range []struct {
+		name string
+		file []byte
+		load []string
+	}{
+		{name: "rules=none"},
+		{"rules=nftables", rules.NFTables(), []string{"nft", "-f"}},
+		{"rules=iptables-legacy", rules.IPTables(), []string{"iptables-legacy-restore"}},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			ns := routed(b)
+			load := func(data []byte, command ...string) {
+				file := filepath.Join(b.TempDir(), "input")
+				if err := os.WriteFile(file, data, 0o600); err != nil {
+					b.Fatal(err)
+				}
+				inside(b, ns, append(command, file)...)
+			}
+			load([]byte(batch.String()), "ip", "-batch")
+			if test.file != nil {
+				load(test.file, test.load...)
+			}
+			c := New(Options{Namespaces: []string{ns}, Logger: quiet()})
+			collectSnapshot(b, c)
+			b.ReportAllocs()
+			tools := cputime.Used(syscall.RUSAGE_CHILDREN)
+			stop := cputime.Measure(b)
+			for b.Loop() {
+				collectSnapshot(b, c)
+			}
+			stop()
+			b.ReportMetric(float64(cputime.Used(syscall.RUSAGE_CHILDREN)-tools)/float64(b.N), "tools-cpu-ns/op")
+		})
 	}
 }

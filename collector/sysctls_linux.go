@@ -49,12 +49,20 @@ func readSysctls(_ context.Context, t *target) error {
 	root := t.proc + "/sys"
 	t.ns.Sysctls = make(map[string]string, 256)
 	buf := make([]byte, 4096)
+	told, _ := readDevconf(t, func(file string) bool { // what it fails to tell, files do
+		_, err := readSmall(root+"/"+file, buf)
+		return err == nil
+	})
 	for _, pattern := range sysctls {
 		files, err := expandSysctls(root, pattern)
 		if err != nil {
 			return err
 		}
 		for _, file := range files {
+			if value, ok := told[file]; ok {
+				t.ns.Sysctls[sysctlKey(file)] = value
+				continue
+			}
 			value, err := readSmall(root+"/"+file, buf)
 			switch {
 			case err == nil:
