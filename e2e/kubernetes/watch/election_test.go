@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,25 +16,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/plumbline-net/plumbline/simulator"
-	"github.com/plumbline-net/plumbline/simulator/bundle"
-	"github.com/plumbline-net/plumbline/snapshot"
 )
-
-// sampleAgent is an agent of node-1 that has collected the sample.
-func sampleAgent(t *testing.T) string {
-	t.Helper()
-	snap, err := bundle.Read("../../../examples/lab.tar.zst")
-	if err != nil {
-		t.Fatal(err)
-	}
-	agent := httptest.NewServer(snapshot.NewServer("node-1", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
-		return snap, time.Now(), nil
-	}, quiet))
-	t.Cleanup(agent.Close)
-	return agent.URL
-}
 
 // controller is a process of its own, which may be killed.
 type controller struct {
@@ -124,7 +105,7 @@ controller:
   - {node: node-1, url: %q}
 schedules:
 - {name: a, cron: "@every 1s", from: "ns:node-1/example-shop-web-0", to: "ns:node-1/example-shop-api-0", port: 8080}
-`, s.kubeconfig(adminToken), lease, sampleAgent(t))
+`, s.kubeconfig(adminToken), lease, listen(t, agentOf(sample(t), "node-1")))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -85,6 +85,16 @@ type faults struct {
 	log     *buffer
 }
 
+// sample is the bundle of a lab's cluster.
+func sample(t testing.TB) *simulator.Snapshot {
+	t.Helper()
+	snap, err := bundle.Read("../../../examples/lab.tar.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snap
+}
+
 // agentOf is an agent that has collected what the sample has of a node, just now.
 func agentOf(sample *simulator.Snapshot, node string) http.Handler {
 	own := *sample
@@ -105,10 +115,7 @@ func listen(t *testing.T, handler http.Handler) string {
 // populate creates the objects of the sample, Services without their IPv6 addresses.
 func (s *apiServer) populate() *simulator.Snapshot {
 	s.t.Helper()
-	sample, err := bundle.Read("../../../examples/lab.tar.zst")
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	sample := sample(s.t)
 	objects := sample.Cluster
 	for i := range objects.Namespaces {
 		s.object("v1", "Namespace", "namespaces", &objects.Namespaces[i])
