@@ -295,6 +295,7 @@ func (l *Lookup) ask(name string) {
 		a, known := l.answer(s, name)
 		if !known && s.silent { // a resolver would wait for it once more
 			l.tried(name, s.addr.String(), "not asked: it did not answer before")
+			l.silent = cmp.Or(l.silent, s.name+" does not answer")
 			continue
 		}
 		if !known {

@@ -167,6 +167,22 @@ func TestASilentServerIsAskedOnce(t *testing.T) {
 	}
 }
 
+// TestSilenceIsNotTakenForNoSuchName asks for a name with a dot as it is first, and then
+// with the search domains.
+func TestSilenceIsNotTakenForNoSuchName(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		dnsPod(t, s, "nameserver DNS\nsearch a.example b.example\n")
+	})
+	l, err := w.LookUp(tcp(web, "dns:api.example", 80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Answer(resolver.Answer{Question: *l.Question(), Status: resolver.Timeout})
+	if r := l.Report(); l.Question() != nil || r.Verdict != verdict.Unreachable || r.Reason() != verdict.DNSTimeout {
+		t.Errorf("%s %v, and asked %v", r.Verdict, r.Reasons, l.Question())
+	}
+}
+
 // TestACacheOnTheNode has the cluster's DNS at an address that is every node's own, and
 // a server there that is bound to no address.
 func TestACacheOnTheNode(t *testing.T) {

@@ -65,7 +65,7 @@ func newDiagnoseCommand() *cobra.Command {
 		Short: "Tell whether a packet gets from one endpoint to another, and what stops it",
 		Long: `Tell whether a packet gets from one endpoint to another, and what stops it.
 
-Endpoints: pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, or an IP address.
+Endpoints: pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, an IP address, or as destination dns:NAME.
 The state comes from this host (as root), from a bundle (--bundle), or is a server's (--server).
 
 Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or unreadable input.`,
