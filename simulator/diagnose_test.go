@@ -560,6 +560,7 @@ func TestWhoMayTranslateAPrivateSource(t *testing.T) {
 		want     verdict.Verdict
 	}{
 		{"", verdict.Unreachable},
+		{"kind://docker/kind/node-1", verdict.Unreachable},
 		{"cn-hangzhou.i-1", verdict.Unknown},
 	} {
 		r := diagnose(t, world(t, func(s *simulator.Snapshot) {

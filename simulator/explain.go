@@ -138,10 +138,16 @@ func (w *World) translatedBeyond(at verdict.Where, src netip.Addr) string {
 			}
 		}
 	}
-	if n, ok := w.cluster.Node(at.Node); ok && n.Object != nil && n.Object.Spec.ProviderID != "" {
+	if n, ok := w.cluster.Node(at.Node); ok && n.Object != nil && ofCloud(n.Object.Spec.ProviderID) {
 		return "the cloud of node " + n.Name
 	}
 	return ""
+}
+
+// ofCloud says whether the provider of a node is a cloud: clusters on one host have one,
+// too.
+func ofCloud(providerID string) bool {
+	return providerID != "" && !strings.HasPrefix(providerID, "kind://") && !strings.HasPrefix(providerID, "k3s://")
 }
 
 // leavingSource is the source address with which the packet left.

@@ -58,18 +58,28 @@ func (j *journal) String() string {
 
 func serve(t *testing.T, w *world, schedules []question) *daemon {
 	t.Helper()
-	config := fmt.Sprintf(`
+	config := w.cloudConfig() + fmt.Sprintf(`
 probes: {enabled: false}
 collector: {namespaces: ["%[1]s-node-*", "%[1]s-shop-*"], manifests: %[2]q, maxAge: 1s}
-cloud: {provider: alibaba, region: cn-test, credentials: environment, maxAge: 1s, timeout: 5s, endpoints: {ecs: %[3]q, vpc: %[3]q, slb: %[3]q, nlb: %[3]q, alb: %[3]q}}
 schedules:
-`, prefix, w.lab.ClusterDir(), w.URL())
+`, prefix, w.lab.ClusterDir())
 	for _, q := range schedules {
 		config += fmt.Sprintf("- {name: %s, cron: '@every 1s', from: %q, to: %q, port: %d, protocol: %s}\n", q.name, q.from, q.to, q.port, q.protocol)
 	}
+	return start(t, exporter.RoleServe, config)
+}
+
+// cloudConfig is the part of a configuration that names the cloud.
+func (w *world) cloudConfig() string {
+	return fmt.Sprintf("cloud: {provider: alibaba, region: cn-test, credentials: environment, maxAge: 1s, timeout: 5s, endpoints: {ecs: %[1]q, vpc: %[1]q, slb: %[1]q, nlb: %[1]q, alb: %[1]q}}\n", w.URL())
+}
+
+// start runs a daemon of a role until the test ends.
+func start(t *testing.T, role exporter.Role, config string) *daemon {
+	t.Helper()
 	d := &daemon{client: &http.Client{Transport: &http.Transport{}}, log: new(journal)}
 	options := exporter.Options{
-		ConfigFile: filepath.Join(t.TempDir(), "plumbline.yaml"), ListenAddress: "127.0.0.1:0",
+		Role: role, ConfigFile: filepath.Join(t.TempDir(), "plumbline.yaml"), ListenAddress: "127.0.0.1:0",
 		Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if err := os.WriteFile(options.ConfigFile, []byte(config), 0o600); err != nil {
@@ -273,6 +283,29 @@ func confirms(t *testing.T, w *world) {
 			}
 		}
 	})
+}
+
+// controls has agents on the nodes, which know of no cloud, and a controller that does.
+func controls(t *testing.T, w *world) {
+	config := w.cloudConfig() + fmt.Sprintf("collector: {manifests: %q, maxAge: 1s}\ncontroller:\n  agents:\n", w.lab.ClusterDir())
+	for node, pods := range map[string][]string{"node-1": {"web-0", "api-0"}, "node-2": {"api-1", "db-0", "eni-0"}} {
+		names := []string{prefix + "-" + node}
+		for _, p := range pods {
+			names = append(names, prefix+"-shop-"+p)
+		}
+		agent := start(t, exporter.RoleAgent, fmt.Sprintf("node: %s\nprobes: {enabled: false}\ncollector: {namespaces: [%s], maxAge: 1s}\n", node, strings.Join(names, ", ")))
+		config += fmt.Sprintf("  - {node: %s, url: %q}\n", node, agent.base)
+	}
+	d := start(t, exporter.RoleController, config)
+	d.expects(t, healthy)
+	w.with(t, rounds[1].fault)
+	d.expects(t, rounds[1].want)
+	w.with(t, nil)
+	// The agent of the source's node sends what the controller has judged.
+	d.expects(t, []expectation{{question: podToPod, verdict: verdict.Reachable}})
+	if r, body, err := d.ask(podToPod, true); err != nil || r.Observed == nil || r.Observed.Outcome != verdict.OutcomeEstablished || r.Observed.Agrees == nil || !*r.Observed.Agrees {
+		t.Errorf("%v %s", err, body)
+	}
 }
 
 // fromFabric makes a connection as somebody on the Internet does, whose address the load
