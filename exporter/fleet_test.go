@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"testing"
 	"time"
 
@@ -173,5 +174,22 @@ func TestTheAgentOfTheNodeIsAsked(t *testing.T) {
 	q.Namespace = qualified("node-2", "pod-a")
 	if _, err := fleet.ask(t.Context(), q); err == nil || err.Error() != "node-2/pod-a is on no node that has an agent" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What a node's kernel says of a network namespace names it as the controller does.
+func TestMessagesOfAKernelNameNamespacesOfItsNode(t *testing.T) {
+	of := func(namespace string) *netstack.HostFacts {
+		return &netstack.HostFacts{Messages: []netstack.KernelMessage{
+			{KernelSaid: netstack.KernelSaid{Event: netstack.EventConntrackFull}},
+			{KernelSaid: netstack.KernelSaid{Event: netstack.EventConntrackFull, Namespace: namespace}},
+		}}
+	}
+	fetched := of("host")
+	if got := qualifiedFacts("a", fetched); !reflect.DeepEqual(got, of("a/host")) || !reflect.DeepEqual(fetched, of("host")) {
+		t.Errorf("%+v, of %+v", got, fetched)
+	}
+	if got := qualifiedFacts("a", nil); got != nil {
+		t.Errorf("%+v, of nothing", got)
 	}
 }

@@ -70,6 +70,7 @@ func runScenarios(t *testing.T, o Options) {
 	if err := errors.Join(c.Apply(t.Context(), string(base)), c.Settled(t.Context(), stage.nodes...)); err != nil {
 		t.Fatal(err, c.processes.complaints())
 	}
+	t.Run("proxy-mode", stage.proxiesSay)
 	t.Run("names", stage.compareNames)
 	play := func(list []*scenario) {
 		for _, s := range list {
@@ -97,6 +98,19 @@ func runScenarios(t *testing.T, o Options) {
 	}
 	stage.enforcers, stage.tags = slices.Clone(stage.nodes), append(stage.tags, enforcer)
 	play(enforced)
+}
+
+// proxiesSay holds what is collected of kube-proxy against how it was started.
+func (s *stage) proxiesSay(t *testing.T) {
+	for _, ns := range against.Collect(t, s.Collector(t.Context())).Namespaces {
+		if ns.Kind != netstack.KindNode || !slices.Contains(s.nodes, ns.Node) {
+			continue
+		}
+		d := ns.Facts.Daemon("kube-proxy")
+		if d == nil || d.Failure != "" || ns.Facts.ProxyMode != s.options.ProxyMode {
+			t.Errorf("%s: %+v, mode %q; want %q", ns.Node, d, ns.Facts.ProxyMode, s.options.ProxyMode)
+		}
+	}
 }
 
 // enforcer is the tag of clusters in which kube-router enforces network policies.
