@@ -1,10 +1,14 @@
 package schedules
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -27,7 +31,7 @@ type Record struct {
 	// Current says that this is what the path's latest run said.
 	Current bool `json:"current"`
 
-	report *verdict.Report // of the latest run
+	report []byte // of the latest run, packed: see records.pack
 }
 
 // Filter selects records; empty fields select all.
@@ -47,6 +51,9 @@ func (f Filter) matches(r *Record) bool {
 // records keeps the current record of every path and as many past ones as
 // there is room for, oldest first.
 type records struct {
+	encoder *zstd.Encoder
+	decoder *zstd.Decoder
+
 	mu     sync.Mutex
 	epoch  string // makes ids of different runs of the daemon differ
 	next   uint64
@@ -56,7 +63,27 @@ type records struct {
 }
 
 func newRecords(started time.Time) *records {
-	return &records{epoch: strconv.FormatInt(started.Unix(), 36)}
+	// Neither can fail with these options. EncodeAll and DecodeAll start no
+	// goroutines.
+	encoder, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
+	decoder, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	return &records{encoder: encoder, decoder: decoder, epoch: strconv.FormatInt(started.Unix(), 36)}
+}
+
+// pack is a report as it is kept. Of ten thousand, few are ever looked at; one that
+// leads to ten backends takes 75 kB as it is, and 4 kB packed.
+func (rs *records) pack(report *verdict.Report) []byte {
+	data, err := report.AppendJSON(nil)
+	if err != nil {
+		return nil // as if it had made room for others
+	}
+	return bytes.Clone(rs.encoder.EncodeAll(data, nil)) // which makes room for more
+}
+
+func (rs *records) unpack(packed []byte) (*verdict.Report, bool) {
+	data, err := rs.decoder.DecodeAll(packed, nil)
+	report := new(verdict.Report)
+	return report, err == nil && json.Unmarshal(data, report) == nil
 }
 
 // resize sets how many past records are kept.
@@ -71,11 +98,12 @@ func (rs *records) resize(room int) {
 // if there is one, is continued or ended. It returns the path's record and
 // whether it is a new one.
 func (rs *records) add(previous *Record, schedule, path string, report *verdict.Report, now time.Time) (*Record, bool) {
+	packed := rs.pack(report)
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if previous != nil && previous.Verdict == report.Verdict && previous.Reason == report.Reason() {
 		report.ID = previous.ID
-		previous.report = report
+		previous.report = packed
 		previous.Message = message(report)
 		previous.Last = now
 		previous.Runs++
@@ -94,7 +122,7 @@ func (rs *records) add(previous *Record, schedule, path string, report *verdict.
 		Last:     now,
 		Runs:     1,
 		Current:  true,
-		report:   report,
+		report:   packed,
 	}
 	report.ID = record.ID
 	rs.sorted = append(rs.sorted, record)
@@ -153,13 +181,19 @@ func (rs *records) list(f Filter) []Record {
 // report returns the report of the record with this id.
 func (rs *records) report(id string) (*verdict.Report, bool) {
 	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	var packed []byte
 	for _, record := range rs.sorted {
 		if record.ID == id {
-			return record.report, true
+			packed = record.report
 		}
 	}
-	return nil, false
+	rs.mu.Unlock()
+	if packed == nil {
+		return nil, false
+	}
+	report, ok := rs.unpack(packed)
+	report.ID = id
+	return report, ok
 }
 
 // snapshot copies a record under the lock that guards its fields.

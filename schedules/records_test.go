@@ -1,0 +1,59 @@
+package schedules
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+func sampleReport(tb testing.TB) *verdict.Report {
+	tb.Helper()
+	s, err := bundle.Read("../examples/lab.tar.zst")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w, err := simulator.Compile(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	report, err := w.Diagnose(verdict.Query{From: "pod:shop/web-0", To: "svc:shop/api", Port: 80, Protocol: verdict.TCP})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return report
+}
+
+func TestReportsThatAreKeptAreAsTheyWere(t *testing.T) {
+	rs, report := newRecords(time.Unix(0, 0)), sampleReport(t)
+	record, _ := rs.add(nil, "a", "b", report, time.Unix(1, 0))
+	kept, ok := rs.report(record.ID)
+	if !ok {
+		t.Fatal("it is not there")
+	}
+	want, err := report.AppendJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := kept.AppendJSON(nil); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
+	}
+}
+
+func BenchmarkKeepReport(b *testing.B) {
+	rs, report := newRecords(time.Unix(0, 0)), sampleReport(b)
+	var packed []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		packed = rs.pack(report)
+	}
+	data, err := report.AppendJSON(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(len(data)), "JSON-B")
+	b.ReportMetric(float64(len(packed)), "kept-B")
+}
