@@ -54,7 +54,10 @@ func newAPI(o *Options, m *Metrics) *api {
 	for name, p := range products {
 		a.limits[name] = rate.NewLimiter(rate.Limit(p.perSecond), int(p.perSecond))
 	}
-	a.credentials = newChain(o, transport)
+	// No proxy is between an instance and its metadata.
+	direct := transport.Clone()
+	direct.Proxy = nil
+	a.credentials = newChain(o, transport, direct)
 	return a
 }
 

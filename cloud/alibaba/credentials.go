@@ -56,7 +56,8 @@ type chain struct {
 	source    string
 	region    string
 	endpoints map[string]*url.URL
-	client    *http.Client
+	sts       *http.Client
+	metadata  *http.Client
 	now       func() time.Time
 	env       func(string) string
 
@@ -64,13 +65,16 @@ type chain struct {
 	held held
 }
 
-func newChain(o *Options, transport http.RoundTripper) *chain {
-	return &chain{
-		source: o.Credentials, region: o.Region, endpoints: o.Endpoints, now: time.Now, env: os.Getenv,
-		client: &http.Client{
+func newChain(o *Options, transport, direct http.RoundTripper) *chain {
+	client := func(transport http.RoundTripper) *http.Client {
+		return &http.Client{
 			Transport: transport, Timeout: callTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		}
+	}
+	return &chain{
+		source: o.Credentials, region: o.Region, endpoints: o.Endpoints, now: time.Now, env: os.Getenv,
+		sts: client(transport), metadata: client(direct),
 	}
 }
 
@@ -162,7 +166,7 @@ func (c *chain) oidc(ctx context.Context) (held, error) {
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	var answer struct{ Credentials session }
-	if err := c.do(r, "sts.AssumeRoleWithOIDC", &answer); err != nil {
+	if err := do(c.sts, r, "sts.AssumeRoleWithOIDC", &answer); err != nil {
 		return held{}, err
 	}
 	return answer.Credentials.held("sts.AssumeRoleWithOIDC")
@@ -201,7 +205,7 @@ func (c *chain) instance(ctx context.Context) (held, error) {
 		}
 		r.Header.Set(header, value)
 		var text string
-		err = c.do(r, "the instance's metadata", &text)
+		err = do(c.metadata, r, "the instance's metadata", &text)
 		return text, err
 	}
 	const tokenHeader = "X-aliyun-ecs-metadata-token"
@@ -229,8 +233,8 @@ func (c *chain) instance(ctx context.Context) (held, error) {
 
 // do sends a request, and reads the answer: as JSON, or as it is into a string. What
 // was sent is not in its errors.
-func (c *chain) do(r *http.Request, from string, into any) error {
-	response, err := c.client.Do(r)
+func do(client *http.Client, r *http.Request, from string, into any) error {
+	response, err := client.Do(r)
 	if err != nil {
 		return fails(from, err)
 	}

@@ -108,7 +108,10 @@ func nothing(why string) *alibaba.Facts {
 func (r *Reader) Metrics() *Metrics { return r.metrics }
 
 // Close ends connections that are idle.
-func (r *Reader) Close() { r.api.credentials.client.CloseIdleConnections() }
+func (r *Reader) Close() {
+	r.api.credentials.sts.CloseIdleConnections() // and those of the API, which it shares
+	r.api.credentials.metadata.CloseIdleConnections()
+}
 
 // Fetch returns the facts of the VPCs that the nodes are in. It asks for those that
 // are too old, which is bounded in time and ends with the context. What cannot be
