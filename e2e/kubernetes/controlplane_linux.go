@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -78,15 +79,37 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	c.API = client
+	plain, err := rest.HTTPClientFor(c.Config())
+	if err != nil {
+		return err
+	}
+	defer plain.CloseIdleConnections()
 	if err := await(ctx, "the API serves the namespace default", func(ctx context.Context) error {
 		_, err := c.resource("v1", "Namespace", "").Get(ctx, "default", metav1.GetOptions{})
-		return errors.Join(err, c.processes.alive())
+		// kube-controller-manager ends when it has not seen this for ten seconds.
+		return errors.Join(err, healthy(ctx, plain, c.Config().Host), c.processes.alive())
 	}); err != nil {
 		return err
 	}
 	return c.start("kube-controller-manager", "control", c.component("kube-controller-manager"), "--kubeconfig="+file("kubeconfig"), "--leader-elect=false",
 		"--controllers="+controllers, "--allocate-node-cidrs", "--cluster-cidr="+podRange4+","+podRange6, "--service-cluster-ip-range="+serviceRange4+","+serviceRange6,
 		"--endpointslice-updates-batch-period=0s")
+}
+
+func healthy(ctx context.Context, client *http.Client, host string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the API server's health is %s", answer.Status)
+	}
+	return nil
 }
 
 // writeCredentials writes the key that signs service accounts' tokens, the
