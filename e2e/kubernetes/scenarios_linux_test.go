@@ -166,7 +166,7 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 	do(err)
 	seen := views{
 		all: against.Compile(t, snapshot), inside: against.Compile(t, &inside), stored: against.Compile(t, stored), objects: &snapshot.Cluster,
-		names: &confirm.Names{Ask: confirm.AskHere(lab.InNetns)},
+		names: &confirm.Names{Ask: confirm.AskHere(lab.InNetns)}, asked: map[string]bool{},
 	}
 	words := s.words(seen.objects)
 	for _, line := range sc.expects {
@@ -415,6 +415,7 @@ func (s *stage) veth(pod, node string) string {
 type views struct {
 	all, inside, stored *simulator.World
 	names               *confirm.Names
+	asked               map[string]bool // for which queries name servers were asked: once
 	objects             *cluster.Objects
 }
 
@@ -535,10 +536,13 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 // diagnose answers a query, with what name servers say where it asks about a name.
 func (v *views) diagnose(t *testing.T, w *simulator.World, q verdict.Query) *verdict.Report {
 	t.Helper()
-	r, err := v.names.Diagnose(t.Context(), v.all, q)
-	if err == nil && w != v.all {
-		r, err = w.DiagnoseWith(q, resolver.AnswersOf(v.names.Known()))
+	if id := q.From + " " + q.To; !v.asked[id] {
+		v.asked[id] = true
+		if _, err := v.names.Diagnose(t.Context(), v.all, q); err != nil {
+			t.Fatal(err)
+		}
 	}
+	r, err := w.DiagnoseWith(q, resolver.AnswersOf(v.names.Known()))
 	if err != nil {
 		t.Fatal(err)
 	}
