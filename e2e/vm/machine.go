@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"os/exec"
@@ -95,6 +96,26 @@ func parseOutput(text []byte) machineRun {
 		run.results[current] = result{output: lines.String()}
 	}
 	return run
+}
+
+// kept is where init.sh writes what tests have left.
+const kept = "keep"
+
+// unpack puts what tests have left into a directory, if there is one for it.
+func (r *machineRun) unpack(dir string) error {
+	archive, left := r.results[kept]
+	if dir == "" || !left {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tar := exec.Command("tar", "-C", dir, "-xz")
+	tar.Stdin = base64.NewDecoder(base64.StdEncoding, strings.NewReader(archive.output))
+	if out, err := tar.CombinedOutput(); err != nil {
+		return fmt.Errorf("unpack what tests have left: %w: %s", err, out)
+	}
+	return nil
 }
 
 // death are the lines of the console that tell why the machine died.

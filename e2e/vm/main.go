@@ -27,8 +27,9 @@ func main() {
 	args := flag.String("args", "", "give each package these flags, after those of the lane")
 	timeout := flag.Duration("timeout", 0, "give each package this much time, and not that of the lane")
 	verbose := flag.Bool("v", false, "print the output of tests that pass, too")
+	keep := flag.String("keep", "", "put here what tests leave in the machine's /tmp/keep")
 	flag.Parse()
-	passed, err := runLane(*only, *verbose, func(e *entry) {
+	passed, err := runLane(*only, *verbose, *keep, func(e *entry) {
 		e.run, e.args, e.timeout = cmp.Or(*run, e.run), e.args+" "+*args, cmp.Or(*timeout, e.timeout)
 	})
 	switch {
@@ -43,7 +44,7 @@ func main() {
 }
 
 // runLane says whether all tests passed; the error is one of the set-up.
-func runLane(only string, verbose bool, change func(*entry)) (passed bool, err error) {
+func runLane(only string, verbose bool, keep string, change func(*entry)) (passed bool, err error) {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return false, err
@@ -93,6 +94,9 @@ func runLane(only string, verbose bool, change func(*entry)) (passed bool, err e
 			return false, err
 		}
 		left, failed := report(tests, result, verbose)
+		if err := result.unpack(keep); err != nil {
+			return false, err
+		}
 		switch {
 		case failed:
 			return false, nil
