@@ -26,7 +26,7 @@ var sysctls = []string{
 		"ip_default_ttl,ip_early_demux,ip_forward,ip_forward_update_priority,ip_forward_use_pmtu,ip_local_port_range," +
 		"ip_local_reserved_ports,ip_no_pmtu_disc,ip_nonlocal_bind,ip_unprivileged_port_start,nexthop_compat_mode,ping_group_range," +
 		"raw_l3mdev_accept,tcp_abort_on_overflow,tcp_base_mss,tcp_fwmark_accept,tcp_l3mdev_accept,tcp_max_syn_backlog,tcp_mtu_probing," +
-		"tcp_sack,tcp_syncookies,tcp_timestamps,tcp_window_scaling,udp_l3mdev_accept}",
+		"tcp_sack,tcp_syncookies,tcp_timestamps,tcp_window_scaling,udp_early_demux,udp_l3mdev_accept}",
 	"net/ipv4/route/{min_adv_mss,min_pmtu}",
 	"net/ipv4/vs/",
 	"net/ipv6/{bindv6only,fib_multipath_hash_fields,fib_multipath_hash_policy,flowlabel_consistency,fwmark_reflect,ip_nonlocal_bind}",

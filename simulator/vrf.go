@@ -74,7 +74,7 @@ func (l *leg) refusedByVRF() (end, bool) {
 		return end{}, false
 	}
 	on, key := h.acrossVRFs(p.Protocol)
-	if on {
+	if on || h.demuxedEarly(p.Protocol) {
 		return end{}, false
 	}
 	return l.drop(verdict.NewFindingf(verdict.NoListener, h.where(l.slave), []string{sysctlLine(h, key)},
@@ -93,6 +93,22 @@ func (h *host) acrossVRFs(p netstack.Protocol) (on bool, key string) {
 	}
 	v, known := h.Sysctl(key)
 	return v != 0 || p == netstack.ProtoSCTP && !known, key
+}
+
+// demuxedEarly says whether connected sockets of UDP that are bound to no device take
+// packets that came in by a VRF: they are found early by the setting of TCP, as
+// udp_v4_early_demux and inet_match have it.
+func (h *host) demuxedEarly(p netstack.Protocol) bool {
+	if p != netstack.ProtoUDP {
+		return false
+	}
+	for _, key := range []string{"net.ipv4.ip_early_demux", "net.ipv4.udp_early_demux"} {
+		if v, known := h.Sysctl(key); known && v == 0 {
+			return false
+		}
+	}
+	on, _ := h.acrossVRFs(netstack.ProtoTCP)
+	return on
 }
 
 // answersBy is the device that answers are bound to: inet_request_bound_dev_if,

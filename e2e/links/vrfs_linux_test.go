@@ -70,6 +70,14 @@ var vrfs = []scenario{
 	{name: "a route leads into the VRF, and sockets take answers from it", needs: []string{"vrf"}, from: "n", protocols: []string{"tcp"}, only: netstack.IPv4, setup: onVRF + `
 		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1
 		n ip route add 10.9.1.0/24 dev pa`, to: "1.1"},
+	{name: "a route leads into the VRF, and answers of UDP are for no socket", needs: []string{"vrf"}, from: "n", protocols: []string{"udp"}, setup: onVRF + `
+		n {ip} route add {1/} dev pa`, to: "1.1", reason: verdict.NoListener},
+	{name: "connected sockets of UDP are found early, by the setting of TCP", needs: []string{"vrf"}, from: "n", protocols: []string{"udp"}, setup: onVRF + `
+		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1
+		n {ip} route add {1/} dev pa`, to: "1.1"},
+	{name: "connected sockets of UDP are not found early", needs: []string{"vrf"}, from: "n", protocols: []string{"udp"}, setup: onVRF + `
+		n sysctl -qw net.ipv4.tcp_l3mdev_accept=1 net.ipv4.udp_early_demux=0
+		n {ip} route add {1/} dev pa`, to: "1.1", reason: verdict.NoListener},
 	{name: "the VRF is down: what is forwarded passes", needs: []string{"vrf"}, setup: onVRF + `
 		n ip link set vrf0 down`, to: "2.1"},
 	{name: "the VRF is down: the host does not answer", needs: []string{"vrf"}, protocols: connected, setup: onVRF + `
