@@ -530,7 +530,14 @@ func TestTwoOwnersOfAnAddress(t *testing.T) {
 // TestTheEdgeOfTheWorld leaves the fabric out, as it is in a real cluster: the
 // uplinks of the nodes lead to a wire that nobody collected.
 func TestTheEdgeOfTheWorld(t *testing.T) {
-	w := world(t, func(s *simulator.Snapshot) { without(s, "fabric") })
+	w := world(t, func(s *simulator.Snapshot) {
+		without(s, "fabric")
+		s.Namespaces = append(s.Namespaces, &netstack.Namespace{
+			Name: "apart", Kind: netstack.KindOther,
+			Links:     []netstack.Link{{Index: 1, Name: "eth0", Kind: "dummy", Flags: netstack.FlagUp}},
+			Addresses: []netstack.Address{{Dev: "eth0", Prefix: netip.MustParsePrefix("172.31.9.8/24")}},
+		})
+	})
 	for _, test := range []struct {
 		name     string
 		query    verdict.Query
@@ -540,6 +547,7 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 	}{
 		{"another node is on the same wire", tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, "", false},
 		{"what nobody in the cluster owns leaves", tcp("node:node-1", "172.31.9.9", 443), verdict.Reachable, verdict.LeavesModel, true},
+		{"what leaves for an address that a namespace has may come back", tcp("node:node-1", "172.31.9.8", 443), verdict.Unknown, verdict.SnapshotMissing, true},
 		{"a gateway may translate what its own network sends", tcp("node:node-1", "198.18.0.1", 443), verdict.Unknown, verdict.EgressNotTranslated, true},
 		{"an address in a pod range of the cluster is somebody's", tcp("node:node-1", "10.244.2.200", 443), verdict.Unreachable, verdict.NeighbourFailed, false},
 	} {

@@ -109,6 +109,10 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
 		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
 			"%s belongs to the %s, which was not collected: what happens to the packet there is not known", dst, what)}, p.Findings...)
+	case len(e.w.byAddr[dst]) > 0:
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
+			"%s is an address of %s, and the packet leaves the collected world: whether it comes back was not collected", dst, e.w.byAddr[dst][0])}, p.Findings...)
 	case dst.IsGlobalUnicast() && !dst.IsPrivate() && src.IsValid() && src.IsPrivate():
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unreachable, verdict.OutcomeTimeout, false
 		where := p.Findings[0].Where
