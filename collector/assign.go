@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -71,6 +70,9 @@ func Identify(node string, namespaces []*netstack.Namespace, own cluster.Objects
 	all := make([]*identity, len(namespaces))
 	for i, ns := range namespaces {
 		id := &identity{host: ns.Kind == netstack.KindNode, podUID: ns.PodUID, hostname: node}
+		if namedByMount(ns.Name) {
+			id.mounts = []string{ns.Name}
+		}
 		for _, a := range ns.Addresses {
 			if ip := a.Prefix.Addr(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
 				id.addrs = append(id.addrs, ip)
@@ -130,40 +132,40 @@ func assign(all []*identity, objects cluster.Objects, given bool) {
 			give(id, pod)
 		}
 	}
-	// A namespace that has all addresses of a pod has more right to it than one
-	// that took one of them over; and one that is mounted, than one that the
-	// runtime has let go of while processes of the pod before still end in it.
-	candidates := slices.Clone(all)
-	slices.SortStableFunc(candidates, func(a, b *identity) int {
-		return cmp.Compare(min(1, len(b.mounts)), min(1, len(a.mounts)))
-	})
-	for _, id := range candidates {
-		if id.kind != netstack.KindOther || id.excluded || id.host ||
-			slices.ContainsFunc(id.addrs, func(a netip.Addr) bool { return nodeOf[a] != "" }) {
-			continue
-		}
-		for _, addr := range id.addrs {
-			pod := podByAddr[addr]
-			if pod == nil || taken[pod] || slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
+	// A namespace that is mounted, as those of all runtimes are, has more right to a
+	// pod than one that the runtime has let go of while processes of the pod before
+	// still end in it; then one that has all of its addresses, of which a link that is
+	// down may have lost some, than one that took one of them over.
+	byAddress := func(candidates []*identity, whole bool) {
+		for _, id := range candidates {
+			if id.kind != netstack.KindOther || id.excluded || id.host ||
+				slices.ContainsFunc(id.addrs, func(a netip.Addr) bool { return nodeOf[a] != "" }) {
 				continue
 			}
-			give(id, pod)
-			break
+			// A second namespace with a pod's address is somebody else's: the
+			// simulator finds it by the address.
+			for _, addr := range id.addrs {
+				pod := podByAddr[addr]
+				if pod == nil || taken[pod] || whole && slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
+					continue
+				}
+				give(id, pod)
+				break
+			}
 		}
 	}
-	for _, id := range candidates {
+	mounted := slices.DeleteFunc(slices.Clone(all), func(id *identity) bool { return len(id.mounts) == 0 })
+	for _, candidates := range [][]*identity{mounted, all} {
+		byAddress(candidates, true)
+		byAddress(candidates, false)
+	}
+	for _, id := range all {
 		if id.kind != netstack.KindOther || id.excluded {
 			continue
 		}
 		for _, addr := range id.addrs {
 			if node, ok := nodeOf[addr]; ok {
 				id.kind, id.node = netstack.KindNode, node
-				break
-			}
-			// A second namespace with a pod's address is somebody else's: the
-			// simulator finds it by the address.
-			if pod := podByAddr[addr]; pod != nil && !id.host && !taken[pod] {
-				give(id, pod)
 				break
 			}
 		}
@@ -210,11 +212,23 @@ func preferredName(id *identity) string {
 		return id.mounts[0]
 	case id.pod != "":
 		// A Kubernetes namespace has no dot in its name: this is unique.
-		return "pod-" + strings.Replace(id.pod, "/", ".", 1)
+		return namedByPod + strings.Replace(id.pod, "/", ".", 1)
 	case len(id.pids) > 0:
-		return "pid-" + strconv.Itoa(id.pids[0])
+		return namedByProcess + strconv.Itoa(id.pids[0])
 	}
-	return "net-" + strconv.FormatUint(id.inode, 10)
+	return namedByInode + strconv.FormatUint(id.inode, 10)
+}
+
+// What the names of namespaces begin with that are not mounted.
+const (
+	namedByPod     = "pod-"
+	namedByProcess = "pid-"
+	namedByInode   = "net-"
+)
+
+// namedByMount says whether a name is that of a mount.
+func namedByMount(name string) bool {
+	return !strings.HasPrefix(name, namedByPod) && !strings.HasPrefix(name, namedByProcess) && !strings.HasPrefix(name, namedByInode)
 }
 
 // podUIDOf finds the UID of a pod in the text of /proc/PID/cgroup: kubelet

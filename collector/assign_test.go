@@ -113,6 +113,11 @@ func TestIdentify(t *testing.T) {
 			[]*identity{{pids: []int{70}, addrs: addrs("10.0.0.1", "fd00::1")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1", "fd00::1")}},
 			[]result{{"pid-70", netstack.KindOther, "", ""}, {"b", netstack.KindPod, "node-1", "shop/web"}},
 		},
+		"nor is it that pod when a link that is down has lost one of the pod's addresses": {
+			objects, true,
+			[]*identity{{pids: []int{70}, addrs: addrs("10.0.0.1", "fd00::1")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.1")}},
+			[]result{{"pid-70", netstack.KindOther, "", ""}, {"b", netstack.KindPod, "node-1", "shop/web"}},
+		},
 		"neither a pod on the host's network nor one that has ended owns a namespace": {
 			objects, true,
 			[]*identity{{mounts: []string{"a"}, addrs: addrs("192.168.1.9")}, {mounts: []string{"b"}, addrs: addrs("10.0.0.3")}},
