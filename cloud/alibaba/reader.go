@@ -65,7 +65,8 @@ type Reader struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry // by action and parameters
-	facts   *alibaba.Facts    // of all entries
+	parts   []*alibaba.Facts  // of all entries that are told
+	facts   *alibaba.Facts    // those together
 	failing map[string]string // as it was logged
 }
 
@@ -256,8 +257,12 @@ func (r *Reader) assemble(w *walk) *alibaba.Facts {
 	if w.nowhere && len(failed) == 0 {
 		failed = nothing("none of the nodes is in region " + r.options.Region).Failed
 	}
-	fresh := alibaba.Merge(parts, failed)
-	if !reflect.DeepEqual(fresh, r.facts) {
+	// Between two collections little is due, and most often nothing.
+	if slices.Equal(parts, r.parts) && maps.Equal(failed, r.facts.Failed) {
+		return r.facts
+	}
+	r.parts = parts
+	if fresh := alibaba.Merge(parts, failed); !reflect.DeepEqual(fresh, r.facts) {
 		r.facts = fresh
 	}
 	return r.facts
