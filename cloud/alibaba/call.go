@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,8 +33,7 @@ const (
 
 // api calls the OpenAPI.
 type api struct {
-	region      string
-	endpoints   map[string]*url.URL // by product; for others the public ones
+	options     *Options
 	transport   http.RoundTripper
 	credentials *chain
 	limits      map[string]*rate.Limiter // by product
@@ -48,7 +46,7 @@ func newAPI(o *Options, m *Metrics) *api {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = callsAtOnce
 	a := &api{
-		region: o.Region, endpoints: o.Endpoints, transport: transport, metrics: m,
+		options: o, transport: transport, metrics: m,
 		limits: map[string]*rate.Limiter{}, slots: make(chan struct{}, callsAtOnce), pause: pause,
 	}
 	for name, p := range products {
@@ -204,13 +202,13 @@ func (a *api) once(ctx context.Context, act action, p parameters) ([]byte, *page
 	defer cancel()
 	config := sdk.NewConfig().WithAutoRetry(false).WithUserAgent("plumbline")
 	config.Transport = bounded{ctx, a.transport}
-	client, err := sdk.NewClientWithOptions(a.region, config, credentials.NewStaticSTSCredentialsProvider(held.id, held.secret, held.token))
+	client, err := sdk.NewClientWithOptions(a.options.Region, config, credentials.NewStaticSTSCredentialsProvider(held.id, held.secret, held.token))
 	if err != nil {
 		return nil, nil, err
 	}
 	client.SetReadTimeout(callTimeout)
 	client.SetCloseTrace(true)
-	to := a.endpoint(service)
+	to := a.options.endpoint(service)
 	r := requests.NewCommonRequest()
 	r.Method, r.Scheme, r.Domain = requests.POST, strings.ToUpper(to.Scheme), to.Host
 	r.Product, r.Version, r.ApiName = products[service].name, products[service].version, name
@@ -220,7 +218,7 @@ func (a *api) once(ctx context.Context, act action, p parameters) ([]byte, *page
 		where = r.FormParams
 	}
 	maps.Copy(where, p)
-	r.QueryParams["RegionId"] = a.region
+	r.QueryParams["RegionId"] = a.options.Region
 	response, err := client.ProcessCommonRequest(r)
 	if err != nil {
 		failed := fails(act.name, err)
@@ -239,14 +237,6 @@ func (a *api) once(ctx context.Context, act action, p parameters) ([]byte, *page
 		return nil, nil, &APIError{Action: act.name, Code: plain(page.Code), Detail: plain(page.Message)}
 	}
 	return answer, page, nil
-}
-
-// endpoint is where a product answers.
-func (a *api) endpoint(service string) *url.URL {
-	if u := a.endpoints[service]; u != nil {
-		return u
-	}
-	return &url.URL{Scheme: "https", Host: service + "." + a.region + ".aliyuncs.com"}
 }
 
 // bounded sends what belongs to a context, which the SDK knows nothing of.

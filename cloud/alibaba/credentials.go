@@ -53,13 +53,11 @@ func (held) GoString() string { return "credentials" }
 
 // chain holds credentials, and gets new ones before they end.
 type chain struct {
-	source    string
-	region    string
-	endpoints map[string]*url.URL
-	sts       *http.Client
-	metadata  *http.Client
-	now       func() time.Time
-	env       func(string) string
+	options  *Options
+	sts      *http.Client
+	metadata *http.Client
+	now      func() time.Time
+	env      func(string) string
 
 	mu   sync.Mutex
 	held held
@@ -73,8 +71,7 @@ func newChain(o *Options, transport, direct http.RoundTripper) *chain {
 		}
 	}
 	return &chain{
-		source: o.Credentials, region: o.Region, endpoints: o.Endpoints, now: time.Now, env: os.Getenv,
-		sts: client(transport), metadata: client(direct),
+		options: o, sts: client(transport), metadata: client(direct), now: time.Now, env: os.Getenv,
 	}
 }
 
@@ -108,7 +105,7 @@ func (c *chain) refused(h held) {
 }
 
 func (c *chain) obtain(ctx context.Context) (held, error) {
-	source := c.source
+	source := c.options.Credentials
 	if source == "" || source == CredentialsAuto {
 		switch {
 		case c.env("ALIBABA_CLOUD_ACCESS_KEY_ID") != "":
@@ -148,10 +145,7 @@ func (c *chain) oidc(ctx context.Context) (held, error) {
 	if err != nil {
 		return held{}, fmt.Errorf("credentials by OIDC: %w", err)
 	}
-	to := c.endpoints[serviceSTS]
-	if to == nil {
-		to = &url.URL{Scheme: "https", Host: "sts." + c.region + ".aliyuncs.com"}
-	}
+	to := c.options.endpoint(serviceSTS)
 	query := url.Values{
 		"Action": {"AssumeRoleWithOIDC"}, "Version": {"2015-04-01"}, "Format": {"JSON"},
 		"Timestamp": {c.now().UTC().Format(time.RFC3339)},
@@ -193,11 +187,8 @@ func (s *session) held(from string) (held, error) {
 func (c *chain) instance(ctx context.Context) (held, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
-	base := "http://100.100.100.200"
-	if u := c.endpoints[serviceMetadata]; u != nil {
-		base = u.Scheme + "://" + u.Host
-	}
-	base += "/latest/"
+	at := c.options.endpoint(serviceMetadata)
+	base := at.Scheme + "://" + at.Host + "/latest/"
 	request := func(method, path, header, value string) (string, error) {
 		r, err := http.NewRequestWithContext(ctx, method, base+path, nil)
 		if err != nil {

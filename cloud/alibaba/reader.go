@@ -45,6 +45,17 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// endpoint is where a product, or another service, answers.
+func (o *Options) endpoint(service string) *url.URL {
+	switch u := o.Endpoints[service]; {
+	case u != nil:
+		return u
+	case service == serviceMetadata:
+		return &url.URL{Scheme: "http", Host: "100.100.100.200"}
+	}
+	return &url.URL{Scheme: "https", Host: service + "." + o.Region + ".aliyuncs.com"}
+}
+
 // Node is where one of the snapshot's nodes can be found in the cloud: by its
 // instance, or by what its network namespace has.
 type Node struct {
