@@ -205,29 +205,28 @@ func (c *conversation) hearOfCloud() {
 	}
 }
 
-// fromInternet says whether a source is somebody on the Internet, as far as is known,
-// and which addresses are meant there by a destination.
-func (w *World) fromInternet(from, to *resolved) (addrs []netip.Addr, ok bool) {
+// fromInternet are the addresses that a destination means to a source that is somebody
+// on the Internet, as far as is known; none for any other source.
+func (w *World) fromInternet(from, to *resolved) []netip.Addr {
 	if w.cloud.Fabric == nil || !from.literal || from.host != nil || from.pod != nil {
-		return nil, false
+		return nil
 	}
 	if _, known := w.cluster.InKnownRange(from.addrs[0]); known || from.addrs[0].IsPrivate() {
-		return nil, false
+		return nil
 	}
-	addrs = to.addrs
+	addrs := to.addrs
 	if to.service != nil && !to.literal {
 		addrs = to.service.IngressIPs
 	}
 	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
 		return netstack.FamilyOf(a) != netstack.FamilyOf(from.addrs[0])
-	}), true
+	})
 }
 
 // fromCloud says whether a query is about somebody on the Internet who sends to the
 // cloud, and to which of its addresses.
 func (w *World) fromCloud(from, to *resolved) (netip.Addr, bool) {
-	addrs, _ := w.fromInternet(from, to)
-	for _, a := range addrs {
+	for _, a := range w.fromInternet(from, to) {
 		if w.cloud.Answers(a) {
 			return a, true
 		}
@@ -238,8 +237,7 @@ func (w *World) fromCloud(from, to *resolved) (netip.Addr, bool) {
 // unreadCloud explains why it is not known whether the cloud takes what somebody on
 // the Internet sends.
 func (w *World) unreadCloud(from, to *resolved) *verdict.Finding {
-	addrs, _ := w.fromInternet(from, to)
-	for _, a := range addrs {
+	for _, a := range w.fromInternet(from, to) {
 		if f := w.cloud.Unread(a); f != nil && !a.IsPrivate() {
 			return f
 		}
