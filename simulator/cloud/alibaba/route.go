@@ -239,13 +239,12 @@ func weights(hops []NextHop) []float64 {
 	for _, h := range hops {
 		total += float64(h.Weight)
 	}
+	if total == 0 {
+		return equal(len(hops))
+	}
 	list := make([]float64, len(hops))
 	for i, h := range hops {
-		if total == 0 {
-			list[i] = 1 / float64(len(hops))
-		} else {
-			list[i] = float64(h.Weight) / total
-		}
+		list[i] = float64(h.Weight) / total
 	}
 	return list
 }
