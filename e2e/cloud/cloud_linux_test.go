@@ -159,12 +159,6 @@ func (w *world) tellsNoSecrets(t *testing.T, s *simulator.Snapshot) {
 	if err := bundle.WriteArchive(&archive, s); err != nil {
 		t.Fatal(err)
 	}
-	places := map[string]string{"log": w.log.String(), "bundle": unpacked(t, archive.String())}
-	for _, secret := range w.Secrets() {
-		for place, text := range places {
-			if strings.Contains(text, secret) {
-				t.Errorf("the %s holds %q", place, secret)
-			}
-		}
-	}
+	w.Untold(t, "the log", w.log.String())
+	w.Untold(t, "the bundle", unpacked(t, archive.String()))
 }

@@ -368,10 +368,6 @@ func tells(t *testing.T, w *world) {
 	said["/api/v1/bundle"] = unpacked(t, said["/api/v1/bundle"])
 	said["log"] = d.log.String()
 	for place, text := range said {
-		for _, secret := range w.Secrets() {
-			if strings.Contains(text, secret) {
-				t.Errorf("%s holds %q", place, secret)
-			}
-		}
+		w.Untold(t, place, text)
 	}
 }
