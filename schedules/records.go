@@ -97,13 +97,13 @@ func (rs *records) resize(room int) {
 // add records what a run said about a path. The previous record of the path,
 // if there is one, is continued or ended. It returns the path's record and
 // whether it is a new one.
-func (rs *records) add(previous *Record, schedule, path string, report *verdict.Report, now time.Time) (*Record, bool) {
-	packed := rs.pack(report)
+func (rs *records) add(previous *Record, schedule, path string, said result, now time.Time) (*Record, bool) {
+	report := said.report
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if previous != nil && previous.Verdict == report.Verdict && previous.Reason == report.Reason() {
 		report.ID = previous.ID
-		previous.report = packed
+		previous.report = said.packed
 		previous.Message = message(report)
 		previous.Last = now
 		previous.Runs++
@@ -122,7 +122,7 @@ func (rs *records) add(previous *Record, schedule, path string, report *verdict.
 		Last:     now,
 		Runs:     1,
 		Current:  true,
-		report:   packed,
+		report:   said.packed,
 	}
 	report.ID = record.ID
 	rs.sorted = append(rs.sorted, record)

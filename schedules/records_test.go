@@ -29,7 +29,7 @@ func sampleReport(tb testing.TB) *verdict.Report {
 
 func TestReportsThatAreKeptAreAsTheyWere(t *testing.T) {
 	rs, report := newRecords(time.Unix(0, 0)), sampleReport(t)
-	record, _ := rs.add(nil, "a", "b", report, time.Unix(1, 0))
+	record, _ := rs.add(nil, "a", "b", result{report: report, packed: rs.pack(report)}, time.Unix(1, 0))
 	kept, ok := rs.report(record.ID)
 	if !ok {
 		t.Fatal("it is not there")

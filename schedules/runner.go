@@ -232,6 +232,9 @@ func (r *Runner) run(s *schedule) {
 	r.mu.Unlock()
 
 	results, err := r.diagnose(s, config, before)
+	for i := range results { // not while others wait for the lock: ten thousand take seconds
+		results[i].packed = r.records.pack(results[i].report)
+	}
 
 	r.mu.Lock()
 	s.running = false
@@ -258,7 +261,8 @@ func (r *Runner) leads() bool { return r.options.Leads == nil || r.options.Leads
 type result struct {
 	query  verdict.Query
 	report *verdict.Report
-	view   View // that made it; nil if none did
+	view   View   // that made it; nil if none did
+	packed []byte // the report as it is kept: see records.pack
 }
 
 // diagnose makes the reports of one run. A schedule that cannot be expanded
@@ -292,7 +296,7 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 		if failing(report.Verdict) && before[PathLabel(q)] != report.Verdict {
 			doubtful = append(doubtful, len(results))
 		}
-		results = append(results, result{q, report, view})
+		results = append(results, result{query: q, report: report, view: view})
 	}
 	if err := r.lookAgain(s.ctx, view, results, doubtful); err != nil {
 		return nil, err
@@ -444,7 +448,7 @@ func (r *Runner) publish(s *schedule, config *Config, results []result, failure 
 }
 
 func (r *Runner) update(schedule, name string, p *pathState, result result, now time.Time) {
-	record, changed := r.records.add(p.record, schedule, name, result.report, now)
+	record, changed := r.records.add(p.record, schedule, name, result, now)
 	p.query = result.query
 	p.observed = result.report.Observed
 	p.record = record
