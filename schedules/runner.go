@@ -501,8 +501,7 @@ func countBackends(report *verdict.Report) Backends {
 // Reports returns the records that f selects, latest change first.
 func (r *Runner) Reports(f Filter) []Record { return r.records.list(f) }
 
-// Report returns the latest report of the record with this id. It is shared:
-// the caller must not change it.
+// Report returns the latest report of the record with this id.
 func (r *Runner) Report(id string) (*verdict.Report, bool) { return r.records.report(id) }
 
 // Status returns the state of every schedule, sorted by name.
