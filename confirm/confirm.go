@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -160,7 +159,10 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 }
 
 // named says whether a query is for a name.
-func named(q *verdict.Query) bool { return strings.HasPrefix(q.To, string(verdict.EndpointDNS)+":") }
+func named(q *verdict.Query) bool {
+	_, named := q.DNSName()
+	return named
+}
 
 // preferred is the first of the addresses that a name has come to which is among those
 // that were walked to: servers change their order.

@@ -18,7 +18,7 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) { return w.Di
 // DiagnoseWith is Diagnose with answers of name servers beside those that the
 // snapshot has; see Lookup.
 func (w *World) DiagnoseWith(q verdict.Query, answers resolver.Answers) (*verdict.Report, error) {
-	if _, named := dnsName(&q); named {
+	if _, named := q.DNSName(); named {
 		l, err := w.startLookup(q, answers, false)
 		if err != nil {
 			return nil, err

@@ -65,7 +65,7 @@ func (w *World) startLookup(q verdict.Query, answers resolver.Answers, live bool
 	}
 	l := &Lookup{w: w, query: &q, live: live, answers: resolver.Answers{}}
 	maps.Copy(l.answers, answers)
-	if name, named := dnsName(&q); named {
+	if name, named := q.DNSName(); named {
 		l.refused = l.begin(name)
 		l.try(name)
 	}
@@ -79,7 +79,7 @@ func (l *Lookup) Question() *resolver.Question { return l.pending }
 // Answer tells what became of a question.
 func (l *Lookup) Answer(a resolver.Answer) {
 	l.answers[a.Question] = a
-	if name, named := dnsName(l.query); named {
+	if name, named := l.query.DNSName(); named {
 		l.try(name)
 	}
 }
@@ -87,7 +87,7 @@ func (l *Lookup) Answer(a resolver.Answer) {
 // Found is what the name has come to: addresses, those first that the client turns to
 // first, or in words why there is none. The error says why that is not known.
 func (l *Lookup) Found() (addrs []netip.Addr, why string, err error) {
-	name, _ := dnsName(l.query)
+	name, _ := l.query.DNSName()
 	switch {
 	case l.refused != nil:
 		return nil, "", errors.New(l.refused.Message)
@@ -107,11 +107,6 @@ func (l *Lookup) Found() (addrs []netip.Addr, why string, err error) {
 
 func notAsked(q *resolver.Question) string {
 	return fmt.Sprintf("what the name server %s answers for %s is not known: it was not asked", q.Server, q.Name)
-}
-
-// dnsName is the name that a valid query has for its destination.
-func dnsName(q *verdict.Query) (name string, named bool) {
-	return strings.CutPrefix(q.To, string(verdict.EndpointDNS)+":")
 }
 
 // nameServer is a server and the way to it.
@@ -405,7 +400,7 @@ func (l *Lookup) evidence() []string {
 // Report answers the query: how the name is resolved, the way to the name servers, and
 // the way to what the name stands for, as far as is known.
 func (l *Lookup) Report() *verdict.Report {
-	if _, named := dnsName(l.query); !named {
+	if _, named := l.query.DNSName(); !named {
 		return l.w.diagnose(l.query, nil)
 	}
 	if l.refused != nil {
@@ -465,7 +460,7 @@ func (l *Lookup) failed() *verdict.Report {
 	case l.failing != "":
 		finding(verdict.DNSTimeout, "%s", l.failing)
 	default:
-		name, _ := dnsName(q)
+		name, _ := q.DNSName()
 		finding(verdict.DNSNameNotFound, "knows no address of %s", name)
 		if l.doubtful() {
 			r.Verdict = verdict.Unknown

@@ -27,7 +27,7 @@ func (w *World) Start(q *verdict.Query) (Start, error) {
 	if q.Via != nil {
 		return Start{}, errors.New("the packet comes from outside of what was collected")
 	}
-	if _, named := dnsName(q); named {
+	if _, named := q.DNSName(); named {
 		return Start{}, errors.New("real probes go to addresses: ask about one that the name stands for")
 	}
 	f, _, _, finding := w.resolveFlow(q, nil)

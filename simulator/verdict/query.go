@@ -106,6 +106,11 @@ func (q *Query) Validate() error {
 	return nil
 }
 
+// DNSName is the name that the destination dns:NAME of a valid query stands for.
+func (q *Query) DNSName() (name string, named bool) {
+	return strings.CutPrefix(q.To, string(EndpointDNS)+":")
+}
+
 // EndpointKind says how an endpoint is named.
 type EndpointKind string
 
