@@ -11,7 +11,6 @@ import (
 // real client needs to know that is to do the same.
 type Start struct {
 	Namespace string // network namespace of the client
-	Node      string
 	// Source is the address that the client's socket is bound to; not valid where
 	// the kernel chooses.
 	Source      netip.Addr
@@ -37,5 +36,5 @@ func (w *World) Start(q *verdict.Query) (Start, error) {
 	if f.cloud {
 		return Start{}, errors.New("the packet comes from the Internet: " + f.packet.Src.String() + " is no address of what was collected")
 	}
-	return Start{Namespace: f.from.Name, Node: f.from.Node, Source: f.packet.Src, Destination: f.packet.Dst}, nil
+	return Start{Namespace: f.from.Name, Source: f.packet.Src, Destination: f.packet.Dst}, nil
 }
