@@ -145,11 +145,3 @@ func writeHostFacts(n *netstack.Namespace) ([]byte, error) {
 	}
 	return indented(out)
 }
-
-// timeOf is a time to be written, nil if there is none.
-func timeOf(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}

@@ -63,12 +63,9 @@ func readMeta(s *source, n *netstack.Namespace) (metaJSON, error) {
 }
 
 func writeMeta(n *netstack.Namespace) ([]byte, error) {
-	meta := metaJSON{Kind: n.Kind, Node: n.Node, Pod: n.Pod, UID: n.PodUID, NSIDs: n.NSIDs}
+	meta := metaJSON{Kind: n.Kind, Node: n.Node, Pod: n.Pod, UID: n.PodUID, NSIDs: n.NSIDs, Taken: timeOf(n.Taken)}
 	if meta.Kind == "" {
 		meta.Kind = netstack.KindOther
-	}
-	if !n.Taken.IsZero() {
-		meta.Taken = utc(n.Taken)
 	}
 	return indented(meta)
 }
@@ -153,12 +150,9 @@ func readInfo(s *source, snap *simulator.Snapshot) (map[string]map[netstack.Part
 }
 
 func writeInfo(snap *simulator.Snapshot) ([]byte, error) {
-	info := infoJSON{FormatVersion: FormatVersion, Kernel: snap.Kernel, Missing: snap.Cluster.Missing, Failures: snap.Failures}
-	if !snap.Taken.IsZero() {
-		info.Started = utc(snap.Taken)
-	}
-	if !snap.Ended.IsZero() {
-		info.Ended = utc(snap.Ended)
+	info := infoJSON{
+		FormatVersion: FormatVersion, Kernel: snap.Kernel, Started: timeOf(snap.Taken), Ended: timeOf(snap.Ended),
+		Missing: snap.Cluster.Missing, Failures: snap.Failures,
 	}
 	for _, n := range snap.Namespaces {
 		if info.Namespaces == nil {
@@ -222,8 +216,11 @@ func byName(all []*netstack.Namespace) {
 	})
 }
 
-// utc is a time as it is written, wherever it was read.
-func utc(t time.Time) *time.Time {
+// timeOf is a time as it is written, wherever it was read; nil if there is none.
+func timeOf(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
 	t = t.UTC()
 	return &t
 }
