@@ -119,9 +119,13 @@ func (w *World) HostEvidence(r *verdict.Report) (lines []string) {
 // said lists what the kernel of a host said lately that is about a finding in a
 // namespace of it, nil if that is not known.
 func (h *host) said(f *verdict.Finding, in *host, port uint16, taken time.Time) (lines []string) {
+	events := explained[f.Code]
+	if len(events) == 0 {
+		return nil
+	}
 	for i := range h.Facts.Messages {
 		m := &h.Facts.Messages[i]
-		if !slices.Contains(explained[f.Code], m.Event) || !m.Last.IsZero() && taken.Sub(m.Last) > recently ||
+		if !slices.Contains(events, m.Event) || !m.Last.IsZero() && taken.Sub(m.Last) > recently ||
 			m.Namespace != "" && (in == nil || m.Namespace != in.Name) || m.Device != "" && f.Where.Interface != "" && m.Device != f.Where.Interface {
 			continue
 		}
