@@ -150,8 +150,7 @@ func stageBond(j *joint) {
 		text := "link add bond0 type bond miimon 50 mode " + mode
 		j.made(ns, text+options, text, features...)
 		for _, s := range []string{"s0", "s1"} {
-			j.link(ns, "link set %s down", s)
-			j.link(ns, "link set %s master bond0", s)
+			j.link(ns, "link set %s master bond0", s) // while it is down; bond_enslave sets it up
 		}
 		j.ip(ns, "link set bond0 up")
 	}
