@@ -183,14 +183,15 @@ func (a *api) call(ctx context.Context, act action, p parameters) ([]byte, *page
 // once sends one request.
 func (a *api) once(ctx context.Context, act action, p parameters) ([]byte, *page, error) {
 	service, name, _ := strings.Cut(act.name, ".")
+	// Who waits for a turn of one product takes no slot from the others.
+	if err := a.limits[service].Wait(ctx); err != nil {
+		return nil, nil, &APIError{Action: act.name, Code: codeTimeout, Detail: "there was no time left to send the request"}
+	}
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
-	}
-	if err := a.limits[service].Wait(ctx); err != nil {
-		return nil, nil, &APIError{Action: act.name, Code: codeTimeout, Detail: "there was no time left to send the request"}
 	}
 	held, err := a.credentials.get(ctx)
 	if err != nil {

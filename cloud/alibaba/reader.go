@@ -282,8 +282,9 @@ func (r *Reader) assemble(w *walk) *alibaba.Facts {
 // report logs what has begun to fail, and what does so no more.
 func (r *Reader) report() {
 	failing := map[string]string{}
-	for _, e := range r.entries {
-		if e.err != nil {
+	// In one order: of several failures of an action the same one is told each time.
+	for _, key := range slices.Sorted(maps.Keys(r.entries)) {
+		if e := r.entries[key]; e.err != nil {
 			failing[e.action.name] = e.err.reason()
 		}
 	}

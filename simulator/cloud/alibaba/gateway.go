@@ -13,12 +13,14 @@ func (x *crossing) byGatewayTable(i *Interface) cloud.End {
 	for _, t := range x.gatewayOf[i.VpcId] {
 		e := t.lookup(x.Packet.Dst)
 		if e == nil {
+			if f := x.missing(describeRouteEntries, t.RouteTableId, "whether the gateway's route table has an entry for "+x.Packet.Dst.String()); f != nil && x.Doubt(*f) {
+				return stopped(*f)
+			}
 			continue
 		}
-		r := routed{entry: e, hops: e.usable()}
-		if len(r.hops) == 0 {
-			f := verdict.NewFinding(verdict.CloudNoNextHop, where(t.RouteTableId), []string{e.text()}, x.Packet.Dst)
-			return drop(&f)
+		r := e.way(x.Packet.Dst)
+		if r.fault != nil {
+			return drop(r.fault)
 		}
 		h := x.nextHop(&r)
 		x.Step("gateway route", h.text(), e.text())

@@ -215,6 +215,10 @@ func TestPublicAddresses(t *testing.T) {
 		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom NetworkInterface:eni-x") }, in("47.0.0.9:80"), "CloudNoNextHop: no next hop for destination ip 10.0.0.1: there is no NetworkInterface eni-x"},
 		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom GatewayLoadBalancerEndpoint:ep-1") }, in("47.0.0.9:80"), "unknown UnmodelledRule: entry rte-1: 10.0.0.0/24"},
 		{pageGateway, func(f *Facts) { inbound(t, f, "10.0.0.0/24 Custom") }, in("47.0.0.9:80"), "CloudNoNextHop: no next hop for destination ip 10.0.0.1"},
+		{pageGateway, func(f *Facts) {
+			inbound(t, f, "10.0.0.0/24 Custom Instance:i-b")
+			f.RouteEntries[len(f.RouteEntries)-1].Status = "Deleting"
+		}, in("47.0.0.9:80"), "unknown CloudNoNextHop: no next hop for destination ip 10.0.0.1: route entry rte-1 is Deleting"},
 		// From the Internet.
 		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "EcsInstance", "i-a")) }, in("47.0.0.9:80"), "to eni-a 203.0.113.9:45678 -> 10.0.0.1:80"},
 		{pageEIP, func(f *Facts) { f.EIPs = append(f.EIPs, eip("47.0.0.9", "NetworkInterface", "eni-d")) }, in("47.0.0.9:80"), "to eni-d 203.0.113.9:45678 -> 10.0.1.4:80"},
@@ -323,6 +327,16 @@ func TestSNATPoolsTakeAnyAddress(t *testing.T) {
 
 // What comes in for a NAT gateway or a load balancer may meet a firewall before, if the
 // table of the VPC's gateway has one.
+func TestAGatewaysTableThatWasNotRead(t *testing.T) {
+	f := gateway(t)
+	inbound(t, f, "10.0.9.0/24 Custom Instance:i-b")
+	f.Failed = map[string]string{describeRouteEntries: "Throttling.User"}
+	got := (&journey{c: Compile(f), doubtful: true}).carry(t, "internet", "tcp 203.0.113.9 47.0.0.9:80", false)
+	if len(got.doubts) == 0 || !strings.Contains(got.doubts[0], "whether the gateway's route table has an entry for 10.0.0.1") || !strings.Contains(got.text(), "CloudAPIFailed") {
+		t.Errorf("%s, in doubt %q", got.text(), got.doubts)
+	}
+}
+
 func TestAFirewallBeforeANATGateway(t *testing.T) {
 	f := gateway(t)
 	inbound(t, f, "10.0.0.0/24 Custom Instance:i-b")

@@ -204,17 +204,22 @@ func (c *Cloud) route(vpc, vswitch string, dst netip.Addr) routed {
 		}
 		return routed{fault: &f}
 	}
+	return e.way(dst)
+}
+
+// way is where an entry sends a packet.
+func (e *routeEntry) way(dst netip.Addr) routed {
 	out := routed{entry: e, hops: e.usable()}
 	if e.Status != "" && !same(e.Status, "Available") {
-		f := verdict.NewFinding(verdict.CloudNoNextHop, where(t.RouteTableId), []string{e.text()}, dst)
+		f := verdict.NewFinding(verdict.CloudNoNextHop, where(e.RouteTableId), []string{e.text()}, dst)
 		f.Message += fmt.Sprintf(": route entry %s is %s", e.RouteEntryId, e.Status)
 		f.Severity = verdict.SeverityUndecided // it is on its way in, or out
 		out.fault = &f
 		return out
 	}
 	if len(out.hops) == 0 {
-		f := verdict.NewFinding(verdict.CloudNoNextHop, where(t.RouteTableId), []string{e.text()}, dst)
-		f.Message += fmt.Sprintf(": route entry %s of table %s has no usable one", e.RouteEntryId, t.RouteTableId)
+		f := verdict.NewFinding(verdict.CloudNoNextHop, where(e.RouteTableId), []string{e.text()}, dst)
+		f.Message += fmt.Sprintf(": route entry %s of table %s has no usable one", e.RouteEntryId, e.RouteTableId)
 		out.fault = &f
 	}
 	return out
