@@ -63,7 +63,7 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 			if err != nil {
 				return usageError("collect: %w", err)
 			}
-			asked, err := readQueries(queries)
+			asked, err := readQueries(queries, cmd.InOrStdin())
 			if err != nil {
 				return usageError("collect: --queries: %w", err)
 			}
@@ -88,7 +88,7 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "", "directory to write to, or an archive ending in .tar, .tar.gz or .tar.zst")
-	flags.StringVar(&queries, "queries", "", "file with one JSON query a line: names that they ask about are asked for, and the answers kept")
+	flags.StringVar(&queries, "queries", "", "file with one JSON query a line (- for standard input): names that they ask about are asked for, and the answers kept")
 	flags.StringVar(&configFile, "config", "", "configuration file whose cloud is read, too (docs/configuration.md)")
 	flags.StringVar(&options.ManifestDir, "manifests", "", "directory of Kubernetes manifests, to tell pods and nodes by")
 	addAccessFlags(flags, &access)
@@ -96,17 +96,21 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 	return cmd
 }
 
-// readQueries reads a file of queries; none from no file.
-func readQueries(path string) (list []verdict.Query, err error) {
-	if path == "" {
+// readQueries reads a file of queries, or what stands in for "-"; none from no file.
+func readQueries(path string, in io.Reader) (list []verdict.Query, err error) {
+	switch path {
+	case "":
 		return nil, nil
+	case "-":
+	default:
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
+	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxQueryLine)
 	for number := 1; lines.Scan(); number++ {
 		line := bytes.TrimSpace(lines.Bytes())
@@ -122,7 +126,10 @@ func readQueries(path string) (list []verdict.Query, err error) {
 		}
 		list = append(list, q)
 	}
-	return list, lines.Err()
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }
 
 // recordNames has the snapshot tell what name servers answer to the queries.
