@@ -280,29 +280,34 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 	if fault != nil {
 		return []result{*fault}, errors.New(fault.report.Reasons[0].Message)
 	}
-	results := make([]result, 0, len(queries))
-	var doubtful []int
-	for _, q := range queries {
-		if err := s.ctx.Err(); err != nil {
-			return nil, err
-		}
-		if !r.leads() {
-			return nil, errNotLeading
-		}
-		report, err := view.Diagnose(s.ctx, q)
-		if err != nil {
-			return []result{s.undecided(verdict.EndpointUnresolved, err.Error())}, err
-		}
-		if failing(report.Verdict) && before[PathLabel(q)] != report.Verdict {
-			doubtful = append(doubtful, len(results))
-		}
-		results = append(results, result{query: q, report: report, view: view})
+	results := make([]result, len(queries))
+	atOnce := diagnosesAtOnce(s.To, config)
+	err = r.forEach(s.ctx, len(queries), atOnce, func(ctx context.Context, i int) error {
+		report, err := view.Diagnose(ctx, queries[i])
+		results[i] = result{query: queries[i], report: report, view: view}
+		return err
+	})
+	switch {
+	case s.ctx.Err() != nil || errors.Is(err, errNotLeading):
+		return nil, err
+	case err != nil:
+		return []result{s.undecided(verdict.EndpointUnresolved, err.Error())}, err
 	}
-	if err := r.lookAgain(s.ctx, view, results, doubtful); err != nil {
+	var doubtful []int
+	for i := range results {
+		if v := results[i].report.Verdict; failing(v) && before[PathLabel(queries[i])] != v {
+			doubtful = append(doubtful, i)
+		}
+	}
+	if err := r.lookAgain(s.ctx, view, results, doubtful, atOnce); err != nil {
 		return nil, err
 	}
 	if s.Query.Confirm && r.options.Confirm != nil {
-		if err := r.confirm(s.ctx, results); err != nil {
+		err := r.forEach(s.ctx, len(results), probesAtOnce, func(ctx context.Context, i int) (err error) {
+			results[i].report, err = r.options.Confirm(ctx, results[i].view, results[i].report)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -312,17 +317,30 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 // probesAtOnce is how many paths of a schedule are waited for at the same time.
 const probesAtOnce = 16
 
-// confirm has real probes sent for all paths.
-func (r *Runner) confirm(ctx context.Context, results []result) error {
+// diagnosesAtOnce is how many paths are diagnosed at the same time: one, unless it is a name that they
+// lead to. A name server that is silent takes seconds of each path then. They wait for one another by no more than a
+// quarter of a second before each question: the time for all questions of a path is bounded.
+func diagnosesAtOnce(to Selector, config *Config) int {
+	q := verdict.Query{To: to.String()}
+	if _, named := q.DNSName(); !named {
+		return 1
+	}
+	return min(max(config.Confirm.PerSecond/4, 1), probesAtOnce)
+}
+
+// forEach does something for each of n paths, for so many at once, until one fails.
+func (r *Runner) forEach(ctx context.Context, n, atOnce int, do func(context.Context, int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(probesAtOnce)
-	for i := range results {
-		group.Go(func() (err error) {
+	group.SetLimit(atOnce)
+	for i := range n {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if !r.leads() {
 				return errNotLeading
 			}
-			results[i].report, err = r.options.Confirm(ctx, results[i].view, results[i].report)
-			return err
+			return do(ctx, i)
 		})
 	}
 	return group.Wait()
@@ -332,7 +350,7 @@ func (r *Runner) confirm(ctx context.Context, results []result) error {
 // namespaces are not read at one instant, and what looks like a fault may be a
 // change that was seen half. The second answer stands. If nothing newer can be
 // had (a failing collector, a bundle), the first does.
-func (r *Runner) lookAgain(ctx context.Context, view View, results []result, doubtful []int) error {
+func (r *Runner) lookAgain(ctx context.Context, view View, results []result, doubtful []int, atOnce int) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
@@ -340,14 +358,14 @@ func (r *Runner) lookAgain(ctx context.Context, view View, results []result, dou
 	if err != nil || !again.Taken().After(view.Taken()) {
 		return ctx.Err()
 	}
-	for _, i := range doubtful {
-		report, err := again.Diagnose(ctx, results[i].query)
-		if err != nil {
-			return err
+	return r.forEach(ctx, len(doubtful), atOnce, func(ctx context.Context, n int) error {
+		result := &results[doubtful[n]]
+		report, err := again.Diagnose(ctx, result.query)
+		if err == nil {
+			result.report, result.view = report, again
 		}
-		results[i].report, results[i].view = report, again
-	}
-	return ctx.Err()
+		return err
+	})
 }
 
 func failing(v verdict.Verdict) bool { return v == verdict.Unreachable || v == verdict.Degraded }

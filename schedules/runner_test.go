@@ -31,6 +31,7 @@ type network struct {
 	latest    *view
 	collected int
 	slow      chan struct{} // if not nil, diagnosing waits for it
+	takes     time.Duration // each diagnosis
 	err       error
 }
 
@@ -40,6 +41,7 @@ type view struct {
 	lost  error
 	codes map[string]verdict.Code
 	slow  chan struct{}
+	takes time.Duration
 }
 
 func (n *network) View(_ context.Context, notBefore time.Time) (View, error) {
@@ -55,7 +57,7 @@ func (n *network) View(_ context.Context, notBefore time.Time) (View, error) {
 		n.collected++
 		// Collecting takes a moment, which the clock of the bubble does not show.
 		taken := time.Now().Add(time.Duration(n.collected) - time.Microsecond)
-		n.latest = &view{taken: taken, pods: n.pods, lost: n.lost, codes: n.codes, slow: n.slow}
+		n.latest = &view{taken: taken, pods: n.pods, lost: n.lost, codes: n.codes, slow: n.slow, takes: n.takes}
 	}
 	return n.latest, nil
 }
@@ -78,6 +80,7 @@ func (v *view) Diagnose(_ context.Context, q verdict.Query) (*verdict.Report, er
 	if v.slow != nil {
 		<-v.slow
 	}
+	time.Sleep(v.takes)
 	report := &verdict.Report{Query: q, Verdict: verdict.Reachable, Paths: []verdict.Path{{Verdict: verdict.Reachable}}}
 	code, ok := v.codes[PathLabel(q)]
 	if !ok {
@@ -439,6 +442,40 @@ func TestPathsFollowThePods(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A name server that is silent takes four seconds of each path.
+func TestNameServersAreWaitedForBySeveralPathsAtOnce(t *testing.T) {
+	net := &network{takes: 4 * time.Second, codes: make(map[string]verdict.Code)}
+	for i := range 10 {
+		name := fmt.Sprintf("web-%d", i)
+		net.pods = append(net.pods, pod("shop", name, corev1.PodRunning, map[string]string{"app": "web"}))
+		net.codes["pod:shop/"+name+"->dns:api.example:80/tcp"] = verdict.DNSTimeout
+	}
+	for _, test := range []struct {
+		to, perSecond string
+		want          time.Duration
+	}{
+		{"svc:shop/api", "20", 40 * time.Second},
+		{"dns:api.example", "20", 16 * time.Second}, // five at once, and once more what fails
+		{"dns:api.example", "1", 80 * time.Second},  // questions wait for one another as it is
+	} {
+		inBubble(t, net, func(t *testing.T, h *harness) {
+			began := time.Now()
+			h.apply(t, "confirm: {perSecond: "+test.perSecond+"}\n"+strings.NewReplacer("svc:shop/api", test.to, "30s", "1h").Replace(twoOfEach))
+			pass(5 * time.Minute)
+			s := h.only(t)
+			if s.LastRun == nil || s.LastRun.Sub(began) != test.want || len(s.Paths) != 10 {
+				t.Errorf("%s, %s: the run of %d paths began at %s and ended at %v, want after %s", test.to, test.perSecond, len(s.Paths), began, s.LastRun, test.want)
+			}
+			for i, p := range s.Paths {
+				if want := fmt.Sprintf("pod:shop/web-%d", i); p.Source != want || !strings.HasPrefix(h.published[i], want+"->"+test.to+":80/tcp "+string(p.Verdict)) {
+					t.Errorf("path %d is %s, published as %s", i, p.Source, h.published[i])
+				}
+			}
+		})
+		net.latest = nil
+	}
 }
 
 func TestAPodDoesNotTalkToItselfUnlessAsked(t *testing.T) {
