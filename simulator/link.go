@@ -71,13 +71,20 @@ func (l *leg) emit(out fabric.Port) end {
 		}
 		return l.emitIPVLAN(out)
 	case "bond":
-		slave, ok := l.w.bondSlave(out)
-		if !ok {
+		ports := l.bondPorts(out)
+		if len(ports) == 0 {
 			return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(link.Name), l.portEvidence(out),
 				"interface %s is down: no port of the bond sends%s", link.Name, mode(link)))
 		}
-		l.step("bond", "send", slave.Link.Name)
-		return l.onto(slave)
+		at := 0
+		if len(ports) > 1 {
+			f := verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(link.Name), l.portEvidence(out),
+				"which port of %s of %s sends the packet is not modelled%s, and they lead to different places", link.Name, l.host, mode(link))
+			f.Severity = verdict.SeverityUndecided
+			at = l.draw(drawKey{what: link.Name}, choice{alternatives: len(ports), doubt: &f})
+		}
+		l.step("bond", "send", ports[at].Link.Name)
+		return l.onto(ports[at])
 	case "tun":
 		if !link.Carrier() {
 			return l.drop(verdict.NewFindingf(verdict.NoCarrier, l.host.where(link.Name), linkEvidence(link),
