@@ -152,7 +152,8 @@ func (b *built) sysctls(_ context.Context, ns string, elements []*Element) error
 	})
 }
 
-// quick makes devices give up on neighbours that do not answer, and answer for others at once.
+// quick makes devices give up on neighbours that do not answer, answer for others at once, and keep neighbours that did:
+// what br_netfilter translates passes a hairpin if its neighbour has to be asked again (br_nf_pre_routing_finish_bridge).
 func (b *built) quick(_ context.Context, ns string, _ []*Element) error {
 	return b.within(ns, func() error {
 		if err := segmentInSoftware(); err != nil {
@@ -167,7 +168,7 @@ func (b *built) quick(_ context.Context, ns string, _ []*Element) error {
 				if filepath.Base(dir) == "default" {
 					continue
 				}
-				for _, s := range [][2]string{{"retrans_time_ms", "200"}, {"proxy_delay", "0"}, {"locktime", "0"}} {
+				for _, s := range [][2]string{{"retrans_time_ms", "200"}, {"base_reachable_time_ms", "600000"}, {"proxy_delay", "0"}, {"locktime", "0"}} {
 					if err := os.WriteFile(filepath.Join(dir, s[0]), []byte(s[1]), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 						return fmt.Errorf("%s: %w", dir, err)
 					}
