@@ -435,6 +435,7 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 		}
 		s.receive(bridge, up)
 	}
+	var late []way // by ports at which the way is barred: another port may lead to the same bond
 	for _, out := range s.w.fabric.Ports(bridge.Link) {
 		p := out.Link.Port
 		if out.Link == in.Link && (p == nil || !p.Hairpin) || p != nil && (p.ProxyARP || suppressed && p.NeighSuppress) {
@@ -450,7 +451,15 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 		if in.Valid() && p != nil && s.wanted.IsValid() && (s.wanted.Is4() && p.NoBroadcastFlood || s.wanted.Is6() && p.NoMulticastFlood) {
 			next = next.blocked(portNoFlood, out)
 		}
+		if !barred && (next.barrier != unbarred || !out.Link.Up()) {
+			next.Port = out
+			late = append(late, next)
+			continue
+		}
 		s.transmit(out, next)
+	}
+	for _, w := range late {
+		s.transmit(w.Port, w)
 	}
 }
 

@@ -60,7 +60,7 @@ func TestStationsOfASegment(t *testing.T) {
 			port.Flags &^= netstack.FlagLowerUp
 			port.Port.State = 0
 			find(t, l, "n1-a", "eth0").Link.Flags = 0
-		}, stations: []string{"n1-a/eth0: down at n1-a/eth0", "n1-b/eth0"}},
+		}, stations: []string{"n1-b/eth0", "n1-a/eth0: down at n1-a/eth0"}},
 		{name: "a bridge that is down, which disables its ports, is the cause", ns: "n1-a", dev: "eth0", change: func(t *testing.T, l []*netstack.Namespace) {
 			find(t, l, "n1", "cni0").Link.Flags = 0
 			find(t, l, "n1", "veth-a").Link.Port.State = 0
