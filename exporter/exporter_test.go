@@ -1,7 +1,6 @@
 package exporter
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,12 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/plumbline-net/plumbline/internal/synclog"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
@@ -32,29 +31,11 @@ func TestMain(m *testing.M) {
 
 const sample = "../examples/lab.tar.zst"
 
-// logged collects what the daemon logs.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // newDaemon starts nothing but the listener and the schedules; requests go to
 // its handler directly.
-func newDaemon(t *testing.T, options Options) (*Daemon, *logged) {
+func newDaemon(t *testing.T, options Options) (*Daemon, *synclog.Buffer) {
 	t.Helper()
-	log := &logged{}
+	log := &synclog.Buffer{}
 	options.Log = slog.New(slog.NewTextHandler(log, nil))
 	if options.ListenAddress == "" {
 		options.ListenAddress = "127.0.0.1:0"

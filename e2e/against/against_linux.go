@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/lab"
@@ -144,4 +145,25 @@ func Trace(p *verdict.Path) string {
 		text.WriteString("--\n")
 	}
 	return text.String()
+}
+
+// Await waits until a condition holds, which it asks for now and then. It returns what
+// the condition said last if that is not so after some time.
+func Await(t testing.TB, patience, poll time.Duration, condition func() error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not after %s: %w", patience, err)
+		case <-tick.C:
+		}
+	}
 }

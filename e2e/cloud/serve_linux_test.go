@@ -13,15 +13,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/plumbline-net/plumbline/cloud/alibaba/alibabatest"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/exporter"
+	"github.com/plumbline-net/plumbline/internal/synclog"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -35,25 +36,7 @@ const (
 type daemon struct {
 	base   *url.URL
 	client *http.Client
-	log    *journal
-}
-
-// journal is a log that several may write.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
+	log    *synclog.Buffer
 }
 
 func serve(t *testing.T, w *world, schedules []question) *daemon {
@@ -77,7 +60,7 @@ func (w *world) cloudConfig() string {
 // start runs a daemon of a role until the test ends.
 func start(t *testing.T, role exporter.Role, config string) *daemon {
 	t.Helper()
-	d := &daemon{client: &http.Client{Transport: &http.Transport{}}, log: new(journal)}
+	d := &daemon{client: &http.Client{Transport: &http.Transport{}}, log: new(synclog.Buffer)}
 	options := exporter.Options{
 		Role: role, ConfigFile: filepath.Join(t.TempDir(), "plumbline.yaml"), ListenAddress: "127.0.0.1:0",
 		Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -155,21 +138,8 @@ func (d *daemon) counted(schedule string, reason verdict.Code) (float64, error) 
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Errorf("%s: not after %s: %v", what, patience, err)
-			return
-		case <-tick.C:
-		}
+	if err := against.Await(t, patience, poll, condition); err != nil {
+		t.Errorf("%s: %v", what, err)
 	}
 }
 

@@ -130,20 +130,8 @@ func startDaemon(t *testing.T, program, place, config string) *daemon {
 // eventually waits until condition holds.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not after %s: %v", what, patience, err)
-		case <-tick.C:
-		}
+	if err := against.Await(t, patience, poll, condition); err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }
 

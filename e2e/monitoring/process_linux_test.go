@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/plumbline-net/plumbline/e2e/against"
 )
 
 // patience is how long anything may take: more than a busy machine needs. Nothing waits for it that goes well.
@@ -100,20 +102,8 @@ func freeAddress(t *testing.T) string {
 // await waits until a condition holds. The condition says in its error what is missing.
 func await(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, err)
-		case <-tick.C:
-		}
+	if err := against.Await(t, patience, 200*time.Millisecond, condition); err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }
 

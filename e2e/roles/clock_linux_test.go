@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -42,13 +43,9 @@ func TestTheClockIsSet(t *testing.T) {
 	a := newAsker(t, address)
 	await := func(what string, condition func() error) {
 		t.Helper()
-		var err error
-		for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(50 * time.Millisecond) {
-			if err = condition(); err == nil {
-				return
-			}
+		if err := against.Await(t, patience, 50*time.Millisecond, condition); err != nil {
+			t.Fatalf("%s: %v", what, err)
 		}
-		t.Fatalf("%s: %v", what, err)
 	}
 	scheduled := func(want verdict.Verdict) func() error {
 		return func() error {

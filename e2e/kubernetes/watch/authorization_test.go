@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/exporter"
+	"github.com/plumbline-net/plumbline/internal/synclog"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -132,7 +132,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 	developer, operator := s.token("shop", "developer", audience), s.token("plumbline", "operator", audience)
 	elsewhere := s.token("plumbline", "operator", "somebody-else")
 
-	log := &buffer{}
+	log := &synclog.Buffer{}
 	shared := fmt.Sprintf("kubernetes: {kubeconfig: %q}\nweb: {authorization: kubernetes, audiences: [%s]}\nprobes: {enabled: false}\n", kubeconfig, audience)
 	agent := daemon(t, exporter.RoleAgent, log, shared+"node: node-1\ncollector: {namespaces: [host]}\n")
 	controller := daemon(t, exporter.RoleController, log, shared+fmt.Sprintf(
@@ -206,22 +206,4 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 	if status, body := request(t, "GET", controller+"/metrics", "one that nobody has asked about yet"); status != http.StatusServiceUnavailable {
 		t.Errorf("without the API server: %d %s", status, body)
 	}
-}
-
-// buffer is a log that several write.
-type buffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/plumbline-net/plumbline/exporter"
+	"github.com/plumbline-net/plumbline/internal/synclog"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -49,7 +50,7 @@ controller:
   - {node: node-1, url: %q}
   - {node: node-2, url: %q}
 `, s.kubeconfig(adminToken), listen(t, agentOf(sample, "node-1")), listen(t, agentOf(sample, "node-2")))
-	f := &faults{apiServer: s, log: &buffer{}}
+	f := &faults{apiServer: s, log: &synclog.Buffer{}}
 	f.url = daemon(t, exporter.RoleController, f.log, config+`
 schedules:
 - {name: db, cron: "@every 1s", from: "pods:shop?app=web", to: svc:shop/db, port: 5432, expect: reachable}
@@ -82,7 +83,7 @@ type faults struct {
 	*apiServer
 	url     string // of a controller that is alone
 	elected string // of one that competes for a lease, and has no schedules
-	log     *buffer
+	log     *synclog.Buffer
 }
 
 // sample is the bundle of a lab's cluster.
