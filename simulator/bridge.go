@@ -296,7 +296,7 @@ func (l *leg) bridgeForward(bridge, in fabric.Port, vlan uint16, nf bool) end {
 		out = open
 	case !out.Valid():
 		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, h.where(bridge.Link.Name), []string{mac.String()},
-			"neighbour %s resolves to the wrong link-layer address %s: nobody on %s has it", l.packet.Dst, mac, bridge.Link.Name))
+			"neighbour %s resolves to the wrong link-layer address %s: nobody on %s has it", l.addressee(), mac, bridge.Link.Name))
 	}
 	if p := out.Link.Port; p != nil && !p.Flood && !l.flooded && l.learnt[learntKey{bridge.Link, mac, vlan}] != out.Link {
 		if port, known := h.forwards(bridge.Link, mac, vlan); !known || port != out.Link {

@@ -560,6 +560,20 @@ func TestTheEdgeOfTheWorld(t *testing.T) {
 	}
 }
 
+// TestAStaleNeighbourIsTheNextHop has a node's entry of another node be wrong: that entry is named, and not the pod behind.
+func TestAStaleNeighbourIsTheNextHop(t *testing.T) {
+	hop := netip.MustParseAddr("172.30.0.12")
+	r := diagnose(t, world(t, func(s *simulator.Snapshot) {
+		node := namespace(t, s, "node-1")
+		node.Neighbours = slices.DeleteFunc(node.Neighbours, func(n netstack.Neighbour) bool { return n.IP == hop })
+		node.Neighbours = append(node.Neighbours, netstack.Neighbour{Dev: "eth0", IP: hop, MAC: netstack.MAC{2, 0, 0, 0, 0, 0x77}, State: netstack.NUDPermanent})
+	}), tcp(web, "pod:shop/db-0", 5432))
+	const want = "neighbour 172.30.0.12 resolves to the wrong link-layer address 02:00:00:00:00:77: nobody on fabric0 has it"
+	if r.Verdict != verdict.Unreachable || r.Reason() != verdict.NeighbourStale || r.Reasons[0].Message != want {
+		t.Errorf("%s %v, want %s", r.Verdict, r.Reasons, want)
+	}
+}
+
 // TestWhoMayTranslateAPrivateSource has a pod whose packets the node does not masquerade:
 // nothing beyond knows its address, but a cloud might.
 func TestWhoMayTranslateAPrivateSource(t *testing.T) {

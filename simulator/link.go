@@ -275,6 +275,15 @@ func (l *leg) address() netip.Addr {
 	return l.packet.Dst
 }
 
+// addressee is the neighbour that the frame is for: the next hop, where there is one,
+// whose entry is the one to look at.
+func (l *leg) addressee() netip.Addr {
+	if l.towards.IsValid() {
+		return l.towards
+	}
+	return l.packet.Dst
+}
+
 // handUp gives the frame to the network layer, if it is for this host.
 func (l *leg) handUp(at fabric.Port) end {
 	p := &l.packet
@@ -288,7 +297,7 @@ func (l *leg) handUp(at fabric.Port) end {
 	}
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
 		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
-			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", p.Dst, at.Link.Name, l.host))
+			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", l.addressee(), at.Link.Name, l.host))
 	}
 	return l.receive(at.Link, "", false)
 }
