@@ -10,7 +10,8 @@ import (
 // builtinVariables are those that Grafana defines itself.
 var builtinVariables = map[string]bool{"__rate_interval": true, "__interval": true, "__range": true}
 
-var variableUse = regexp.MustCompile(`\$\{?(\w+)`)
+// variableUse does not match $1, which is label_replace's.
+var variableUse = regexp.MustCompile(`\$\{?([A-Za-z_]\w*)`)
 
 func dashboardFiles(t *testing.T) []string {
 	t.Helper()
