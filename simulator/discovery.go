@@ -47,7 +47,9 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 			return l.unresolved(f), true
 		}
 	}
-	answer.tunnelled = request.tunnelled
+	if request.tunnelled.in == at {
+		answer.tunnelled = request.tunnelled
+	}
 	if e := answer.discover(owner.Port); e.kind != delivered || e.host != l.host || e.in != out.Name {
 		return l.unheard(to, e), true
 	}

@@ -27,17 +27,21 @@ func (c coverage) count(features []string, agreed bool) {
 	}
 }
 
-// compare counts what an element with the features decides of a probe: it is as predicted with it, and without it otherwise.
-func (c coverage) compare(features []string, with, without *Prediction, agreed bool) {
+// compare counts what an element with the features decides of a probe, if anything: it is as predicted with it, and without
+// it otherwise.
+func (c coverage) compare(features []string, with, without *Prediction, agreed bool) bool {
 	switch {
 	case !with.unknown() && !with.same(without):
 		c.count(features, agreed)
+		return true
 	case with.unknown() && !without.unknown():
 		c.declare(features)
 		for _, f := range features {
 			c[f].asked++
 		}
+		return true
 	}
+	return false
 }
 
 // declare makes a feature appear in the table even if it never decides.
@@ -80,7 +84,7 @@ func (c coverage) print(w io.Writer, k Kernel) {
 		if t.decided > 0 {
 			rate = fmt.Sprintf("%.2f%%", 100*float64(t.agreed)/float64(t.decided))
 		}
-		if c.decisions(name) < enough {
+		if t.decided < enough {
 			note = cmp.Or(k.reason(name), "seldom")
 		}
 		if t.asked > 0 {

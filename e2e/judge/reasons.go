@@ -78,25 +78,12 @@ func (k Kernel) reason(feature string) string {
 	return reasons[feature]
 }
 
-// decisions are how often a feature decided: what can be wrong with a kind of link counts for the kind.
-func (c coverage) decisions(feature string) int {
-	sum := c[feature].decided
-	if strings.HasPrefix(feature, "link:") {
-		for part, t := range c {
-			if strings.HasPrefix(part, feature+":") {
-				sum += t.decided
-			}
-		}
-	}
-	return sum
-}
-
 // missing are the features that have to decide and do not, without a reason.
 func (c coverage) missing(k Kernel) []string {
 	c.declare(wanted)
 	var list []string
-	for feature := range c {
-		if c.decisions(feature) < enough && k.reason(feature) == "" {
+	for feature, t := range c {
+		if t.decided < enough && k.reason(feature) == "" {
 			list = append(list, feature)
 		}
 	}

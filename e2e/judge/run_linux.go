@@ -215,6 +215,7 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 	return r, nil
 }
 
+// rebuild finds out what an element decided in a world built without it.
 func (j *worker) rebuild(ctx context.Context, s *session, e *Element, r *result, wrong map[string]bool) (err error) {
 	r.coverage.declare(e.Features)
 	b, err := s.world.Without(func(o *Element) bool {
@@ -232,11 +233,6 @@ func (j *worker) rebuild(ctx context.Context, s *session, e *Element, r *result,
 	if err != nil {
 		return err
 	}
-	for at := range s.cases {
-		c := &s.cases[at]
-		if p, err := predict(other, c.probe); err == nil {
-			r.coverage.compare(e.Features, c.predicted, p, !wrong[c.probe.ID])
-		}
-	}
+	s.compare(other, e, r, wrong)
 	return nil
 }

@@ -41,6 +41,7 @@ type verdictCase struct {
 	observed  []Observed // of each repetition
 	bundle    bool       // the bundle is diagnosed differently
 	shares    string     // what is wrong with how often which fate was seen
+	counted   []string   // features that have decided it, or made it unknown
 }
 
 // wrong says whether the simulator and the kernel disagree.
@@ -271,16 +272,25 @@ func (s *session) decide(r *result, wrong map[string]bool) {
 		if err != nil {
 			continue // what is left does not stand alone
 		}
-		for at := range s.cases {
-			c := &s.cases[at]
-			if p, err := predict(other, c.probe); err == nil {
-				r.coverage.compare(e.Features, c.predicted, p, !wrong[c.probe.ID])
-			}
-		}
+		s.compare(other, e, r, wrong)
 	}
 }
 
-// rebuild finds out what an element decided in a world built without it.
+// compare counts the probes of which an element decides what the world without it says. A feature that several elements
+// have decides a probe once.
+func (s *session) compare(without *simulator.World, e *Element, r *result, wrong map[string]bool) {
+	for at := range s.cases {
+		c := &s.cases[at]
+		p, err := predict(without, c.probe)
+		if err != nil {
+			continue
+		}
+		features := slices.DeleteFunc(slices.Clone(e.Features), func(f string) bool { return slices.Contains(c.counted, f) })
+		if r.coverage.compare(features, c.predicted, p, !wrong[c.probe.ID]) {
+			c.counted = append(c.counted, features...)
+		}
+	}
+}
 
 // save keeps a disagreement: the world, shrunk if asked for, the bundle, and what was seen.
 func (j *worker) save(ctx context.Context, d *Disagreement) {
