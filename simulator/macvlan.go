@@ -123,10 +123,10 @@ func (l *leg) emitMACVLAN(out fabric.Port) end {
 	return l.onto(lower)
 }
 
-// ipvlanOf is the ipvlan on a device that has the address.
+// ipvlanOf is the ipvlan on a device that has the address, and is up: the others' addresses are forgotten (ipvlan_stop).
 func (w *World) ipvlanOf(lower *netstack.Link, addr netip.Addr) fabric.Port {
 	for _, c := range w.fabric.Uppers(lower) {
-		if !isIPVLAN(c.Link) {
+		if !isIPVLAN(c.Link) || !c.Link.Up() {
 			continue
 		}
 		for a := range w.hosts[c.NS].addresses.Each(addr) {
@@ -176,7 +176,14 @@ func (l *leg) routeIPVLAN(lower fabric.Port) end {
 		return e
 	}
 	l.packet.SrcMAC, l.packet.DstMAC = netstack.MAC{}, netstack.MAC{}
-	l.route = l.lookup(fib.KeyOf(&l.packet, ""))
+	key := fib.KeyOf(&l.packet, "")
+	if l.packet.Family() == netstack.IPv4 {
+		if !lower.Link.Up() {
+			return l.drop(l.linkDown(lower))
+		}
+		key.OIF = lower.Link.Name // ipvlan_process_v4_outbound
+	}
+	l.route = l.host.fib.LookupBound(key, l.way)
 	if !l.route.Found() || l.route.Unknown != "" {
 		f, kind, code := l.routeFinding()
 		e := l.finish(kind, f)

@@ -339,6 +339,9 @@ func (g *lookupGenerator) key() fib.Key {
 		k.UID = nil
 	case g.chance(50):
 		k.Src = own[g.IntN(len(own))]
+		if g.chance(30) {
+			k.OIF = g.pick("d0", "d1", "d2")
+		}
 	}
 	return k
 }

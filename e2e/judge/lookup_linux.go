@@ -361,7 +361,7 @@ func simulate(f *fib.FIB, k fib.Key) (s simulated) {
 	walk = func(given []int) {
 		taken, share, asked := slices.Clone(given), 1.0, map[*netstack.Route]int{}
 		var ways []int
-		res := f.LookupWay(k, func(res *fib.Result) int {
+		res := f.LookupBound(k, func(res *fib.Result) int {
 			if way, known := asked[res.Route]; known {
 				return way
 			}

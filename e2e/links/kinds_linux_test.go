@@ -451,4 +451,14 @@ var ipvlans = []scenario{
 	{name: "to an ipvlan of mode l3s, and a rule of its device's host", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3s") + slicedRoutes + `
 		n iptables -A INPUT -p tcp --dport 80 -j DROP`, from: "c", to: "1.1", protocols: []string{"tcp"}, reason: verdict.NetfilterDrop},
 	{name: "an ipvlan of mode l3s and the rest of the segment", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3s") + slicedRoutes, to: "0.3"},
+	{name: "to an ipvlan of mode l3s that is down, which its device's host routes", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3s") + slicedRoutes + `
+		a ip link set eth0 down`, from: "c", to: "1.1", reason: verdict.NoRoute},
+	{name: "to an ipvlan of mode l3 that is down, which its device's host routes", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3") + slicedRoutes + `
+		a ip link set eth0 down`, from: "c", to: "1.1", reason: verdict.NoRoute},
+	{name: "an ipvlan of mode l3s and the host of its device, which is down", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3s") + slicedRoutes + `
+		n ip link set eth0 down`, to: "0.100", reason: verdict.InterfaceDown},
+	{name: "an ipvlan of mode l3 takes what its device's host has no route to for a neighbour there", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3") + slicedRoutes + `
+		addr c:eth0 3.1
+		n ip route add blackhole {3/}`, to: "3.1", protocols: []string{"tcp", "icmp"}},
+	{name: "an ipvlan of mode l3, and nobody has what its device's host has no route to", needs: []string{"ipvlan"}, only: netstack.IPv4, setup: sliced("l3") + slicedRoutes, to: "3.1", reason: verdict.NeighbourFailed},
 }

@@ -208,6 +208,25 @@ func (f *FIB) LookupWay(k Key, way func(*Result) int) Result {
 	return f.lookup(query{Key: &k, way: way})
 }
 
+// LookupBound is LookupWay for what is sent by one device, the key's OIF. In IPv4 that has to be up, and what no table
+// leads to by it is taken for a neighbour there (ip_route_output_key_hash_rcu).
+func (f *FIB) LookupBound(k Key, way func(*Result) int) Result {
+	link := f.links[k.OIF]
+	if k.Dst.Is6() || link == nil {
+		return f.LookupWay(k, way)
+	}
+	if !link.Up() {
+		return Result{}
+	}
+	res := f.LookupWay(k, way)
+	if res.Found() || res.Unknown != "" || f.master(&k) != "" {
+		return res
+	}
+	hops := []netstack.NextHop{{Dev: link.Name, Weight: 1}}
+	route := &netstack.Route{Family: netstack.IPv4, Type: netstack.RouteUnicast, Dst: netip.PrefixFrom(k.Dst, k.Dst.BitLen()), NextHops: hops}
+	return Result{Type: route.Type, Route: route, NextHops: hops, all: hops}
+}
+
 func (f *FIB) lookup(q query) Result {
 	q.src, q.dst, q.master = keyOf(q.Src), keyOf(q.Dst), f.master(q.Key)
 	if q.OIF != "" && q.OIF == q.master {

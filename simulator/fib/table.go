@@ -113,12 +113,19 @@ func (t *table) lookup(f *FIB, at int, q *query) Result {
 	return t.lookupIPv4(f, q)
 }
 
-// lookupIPv4 is fib_table_lookup.
+// lookupIPv4 is fib_table_lookup. A route by a nexthop object that does not serve ends the search in its leaf of the trie,
+// where prefixes that begin with the same address are: 10.0.0.0/8 and 10.0.0.0/7.
 func (t *table) lookupIPv4(f *FIB, q *query) Result {
 	dst := q.dst
+	var missed key128
+	misses := false
 	for i := range t.levels {
 		l := &t.levels[i]
-		routes := l.routes[dst.and(l.mask)]
+		prefix := dst.and(l.mask)
+		if misses && prefix == missed {
+			continue
+		}
+		routes := l.routes[prefix]
 		for j, r := range routes {
 			if r.TOS != 0 && r.TOS != q.TOS&legacyTOS || r.Scope < q.scope {
 				continue
@@ -128,6 +135,10 @@ func (t *table) lookupIPv4(f *FIB, q *query) Result {
 					res.Unknown = "several default routes of the same metric, of which the kernel tries which one lives"
 				}
 				return res
+			}
+			if r.NextHopID != 0 {
+				missed, misses = prefix, true
+				break
 			}
 		}
 	}
