@@ -35,13 +35,7 @@ type address struct {
 }
 
 func listAddresses(conn dumper) ([]address, error) {
-	var out []address
-	err := dump(conn, unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func() { out = nil }, func(body []byte) error {
-		a, err := decodeAddress(body)
-		out = append(out, a)
-		return err
-	})
-	return out, err
+	return listOf(conn, unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), decodeAddress)
 }
 
 func decodeAddress(body []byte) (address, error) {

@@ -439,11 +439,7 @@ func dumped(flags, lastFlags uint16, code int32, texts ...string) (data []byte) 
 
 func TestInterruptedDumpsAreRepeated(t *testing.T) {
 	read := func(s *scripted) (got []string, err error) {
-		err = dump(s, 1, nil, func() { got = nil }, func(body []byte) error {
-			got = append(got, string(body))
-			return nil
-		})
-		return got, err
+		return listOf(s, 1, nil, func(body []byte) (string, error) { return string(body), nil })
 	}
 	whole := dumped(0, 0, 0, "new", "whole")
 	for name, half := range map[string][]byte{

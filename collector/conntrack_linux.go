@@ -77,12 +77,15 @@ func readConntrack(_ context.Context, t *target) error {
 		return fmt.Errorf("open a socket for conntrack: %w", notSupported(err))
 	}
 	defer conn.Close()
-	var out strings.Builder
-	err = dump(conn, ctGet, []byte{unix.AF_UNSPEC, 0, 0, 0}, out.Reset, func(body []byte) error {
-		return writeConnection(&out, body)
-	})
+	connections, err := dump(conn, ctGet, []byte{unix.AF_UNSPEC, 0, 0, 0})
 	if err != nil {
 		return fmt.Errorf("read tracked connections: %w", err)
+	}
+	var out strings.Builder
+	for _, body := range connections {
+		if err := writeConnection(&out, body); err != nil {
+			return fmt.Errorf("read tracked connections: %w", err)
+		}
 	}
 	t.ns.Conntrack.Data = []byte(out.String())
 	return nil

@@ -40,7 +40,11 @@ func readDevconf(t *target, has func(file string) bool) (map[string]string, erro
 	if err != nil {
 		return nil, err
 	}
-	mask, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.IFLA_EXT_MASK, Data: binary.NativeEndian.AppendUint32(nil, rtextFilterSkipStats)}})
+	request, err := linkRequest()
+	if err != nil {
+		return nil, err
+	}
+	links, err := dump(conn, unix.RTM_GETLINK, request)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +57,8 @@ func readDevconf(t *target, has func(file string) bool) (map[string]string, erro
 			}
 		}
 	}
-	var files map[string]string
-	err = dump(conn, unix.RTM_GETLINK, append(ifinfomsg(unix.AF_UNSPEC), mask...), func() { files = make(map[string]string) }, func(body []byte) error {
+	files := make(map[string]string)
+	for _, body := range links {
 		dev, lists := "", make([][]byte, len(devconf))
 		err := attributes(body, unix.SizeofIfInfomsg, func(ad *netlink.AttributeDecoder) error {
 			switch ad.Type() {
@@ -81,6 +85,9 @@ func readDevconf(t *target, has func(file string) bool) (map[string]string, erro
 			}
 			return nil
 		})
+		if err != nil {
+			return nil, err
+		}
 		for i, list := range lists {
 			for name, at := range names[i] {
 				if end := 4 * (at + 1); end <= len(list) {
@@ -88,7 +95,6 @@ func readDevconf(t *target, has func(file string) bool) (map[string]string, erro
 				}
 			}
 		}
-		return err
-	})
-	return files, err
+	}
+	return files, nil
 }

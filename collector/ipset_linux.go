@@ -46,9 +46,9 @@ func anySets() (bool, error) {
 		return false, err
 	}
 	some := false
-	body := append([]byte{unix.AF_INET, 0, 0, 0}, attrs...)
-	err = dump(conn, unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, body, func() { some = false }, func(body []byte) error {
-		return attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+	request := append([]byte{unix.AF_INET, 0, 0, 0}, attrs...)
+	_, err = listOf(conn, unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, request, func(body []byte) (none struct{}, err error) {
+		return none, attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
 			some = some || ad.Type() == nl.IPSET_ATTR_SETNAME
 			return nil
 		})

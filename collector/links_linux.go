@@ -33,17 +33,11 @@ func readLinks(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	body := ifinfomsg(unix.AF_UNSPEC)
-	mask, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.IFLA_EXT_MASK, Data: binary.NativeEndian.AppendUint32(nil, rtextFilterSkipStats)}})
+	request, err := linkRequest()
 	if err != nil {
 		return err
 	}
-	var links []link
-	err = dump(conn, unix.RTM_GETLINK, append(body, mask...), func() { links = nil }, func(body []byte) error {
-		l, err := decodeLink(body)
-		links = append(links, l)
-		return err
-	})
+	links, err := listOf(conn, unix.RTM_GETLINK, request, decodeLink)
 	if err != nil {
 		return err
 	}
@@ -66,6 +60,12 @@ func readLinks(_ context.Context, t *target) error {
 		t.ns.Links = append(t.ns.Links, l.Link)
 	}
 	return nil
+}
+
+// linkRequest asks for links without their counters.
+func linkRequest() ([]byte, error) {
+	mask, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.IFLA_EXT_MASK, Data: binary.NativeEndian.AppendUint32(nil, rtextFilterSkipStats)}})
+	return append(ifinfomsg(unix.AF_UNSPEC), mask...), err
 }
 
 func decodeLink(body []byte) (link, error) {

@@ -38,13 +38,7 @@ func (t *target) listNeighbours(family, flags uint8) ([]neighbour, error) {
 	}
 	body := make([]byte, unix.SizeofNdMsg)
 	body[0], body[10] = family, flags
-	var out []neighbour
-	err = dump(conn, unix.RTM_GETNEIGH, body, func() { out = nil }, func(body []byte) error {
-		n, err := decodeNeighbour(body)
-		out = append(out, n)
-		return err
-	})
-	return out, err
+	return listOf(conn, unix.RTM_GETNEIGH, body, decodeNeighbour)
 }
 
 func decodeNeighbour(body []byte) (neighbour, error) {

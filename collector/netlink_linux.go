@@ -131,9 +131,9 @@ func (r *dumpReply) add(data []byte, sequence uint32) error {
 	return nil
 }
 
-// dump asks for all objects of a kind and passes the body of each message to
-// decode; begin is called before each attempt, so that the caller starts anew.
-func dump(conn dumper, request uint16, body []byte, begin func(), decode func(body []byte) error) error {
+// dump asks for all objects of a kind until nothing changed while they were
+// written, and returns the body of each message.
+func dump(conn dumper, request uint16, body []byte) ([][]byte, error) {
 	message := netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(request), Flags: netlink.Request | netlink.Dump},
 		Data:   body,
@@ -141,20 +141,30 @@ func dump(conn dumper, request uint16, body []byte, begin func(), decode func(bo
 	for range netlinklist.Attempts {
 		reply, err := conn.dump(message)
 		if err != nil {
-			return notSupported(err)
+			return nil, notSupported(err)
 		}
-		if reply.interrupted {
-			continue
+		if !reply.interrupted {
+			return reply.bodies, nil
 		}
-		begin()
-		for _, body := range reply.bodies {
-			if err := decode(body); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
-	return netlinklist.ErrInterrupted
+	return nil, netlinklist.ErrInterrupted
+}
+
+// listOf dumps the objects of a kind, and decodes each.
+func listOf[T any](conn dumper, request uint16, body []byte, decode func(body []byte) (T, error)) ([]T, error) {
+	bodies, err := dump(conn, request, body)
+	if err != nil {
+		return nil, err
+	}
+	var list []T
+	for _, body := range bodies {
+		object, err := decode(body)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, object)
+	}
+	return list, nil
 }
 
 // notSupported wraps what the kernel says when it does not know a request with

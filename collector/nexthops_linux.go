@@ -23,17 +23,8 @@ func readNextHops(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	var objects []netstack.NextHopObject
-	err = dump(conn, unix.RTM_GETNEXTHOP, make([]byte, nhmsg), func() { objects = nil }, func(body []byte) error {
-		object, err := t.decodeNextHop(body)
-		objects = append(objects, object)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	t.ns.NextHops = objects
-	return nil
+	t.ns.NextHops, err = listOf(conn, unix.RTM_GETNEXTHOP, make([]byte, nhmsg), t.decodeNextHop)
+	return err
 }
 
 func (t *target) decodeNextHop(body []byte) (netstack.NextHopObject, error) {

@@ -94,20 +94,17 @@ func queryNFT(conn *netlinkConn) (*nftState, error) {
 			return nil, err
 		}
 	}
-	err = dump(conn, subsystem|unix.NFT_MSG_GETTABLE, make([]byte, nfgenmsg), func() { state.tables = nil }, func(body []byte) error {
-		table := nftTable{}
-		err := attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+	state.tables, err = listOf(conn, subsystem|unix.NFT_MSG_GETTABLE, make([]byte, nfgenmsg), func(body []byte) (table nftTable, err error) {
+		err = attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
 			if ad.Type() == unix.NFTA_TABLE_NAME {
 				table.name = ad.String()
 			}
 			return nil
 		})
-		if err != nil {
-			return err
+		if err == nil {
+			table.family = body[0]
 		}
-		table.family = body[0]
-		state.tables = append(state.tables, table)
-		return nil
+		return table, err
 	})
 	return state, err
 }

@@ -25,16 +25,19 @@ func readRoutes(family netstack.Family) func(context.Context, *target) error {
 		}
 		body := make([]byte, unix.SizeofRtMsg)
 		body[0] = addressFamily(family)
+		bodies, err := dump(conn, unix.RTM_GETROUTE, body)
+		if err != nil {
+			return err
+		}
 		var routes []netstack.Route
-		err = dump(conn, unix.RTM_GETROUTE, body, func() { routes = nil }, func(body []byte) error {
+		for _, body := range bodies {
 			route, keep, err := t.decodeRoute(family, body)
+			if err != nil {
+				return err
+			}
 			if keep {
 				routes = append(routes, route)
 			}
-			return err
-		})
-		if err != nil {
-			return err
 		}
 		t.ns.Routes = append(t.ns.Routes, routes...)
 		return nil

@@ -34,12 +34,7 @@ func readRules(family netstack.Family) func(context.Context, *target) error {
 		}
 		body := make([]byte, fibRuleHeader)
 		body[0] = addressFamily(family)
-		var rules []netstack.Rule
-		err = dump(conn, unix.RTM_GETRULE, body, func() { rules = nil }, func(body []byte) error {
-			rule, err := decodeRule(family, body)
-			rules = append(rules, rule)
-			return err
-		})
+		rules, err := listOf(conn, unix.RTM_GETRULE, body, func(body []byte) (netstack.Rule, error) { return decodeRule(family, body) })
 		if err != nil {
 			return err
 		}

@@ -62,12 +62,7 @@ func (t *target) readInetSockets() error {
 			body := make([]byte, inetDiagReqV2)
 			body[0], body[1] = addressFamily(family), byte(protocol.number)
 			binary.NativeEndian.PutUint32(body[4:], protocol.states)
-			var sockets []netstack.Socket
-			err := dump(conn, sockDiagByFamily, body, func() { sockets = nil }, func(body []byte) error {
-				socket, err := t.decodeSocket(protocol.number, body)
-				sockets = append(sockets, socket)
-				return err
-			})
+			sockets, err := listOf(conn, sockDiagByFamily, body, func(body []byte) (netstack.Socket, error) { return t.decodeSocket(protocol.number, body) })
 			if err != nil {
 				return fmt.Errorf("%s sockets of %s: %w", netstack.ProtocolName(protocol.number), family, err)
 			}

@@ -100,11 +100,9 @@ func (t *target) listTC(conn dumper, request uint16, index int, parent uint32) (
 	body := make([]byte, tcmsg)
 	binary.NativeEndian.PutUint32(body[4:], uint32(index))
 	binary.NativeEndian.PutUint32(body[12:], parent)
-	var out []tcEntry
-	err := dump(conn, request, body, func() { out = nil }, func(body []byte) error {
-		var e tcEntry
+	return listOf(conn, request, body, func(body []byte) (e tcEntry, err error) {
 		var options []byte
-		err := attributes(body, tcmsg, func(ad *netlink.AttributeDecoder) error {
+		err = attributes(body, tcmsg, func(ad *netlink.AttributeDecoder) error {
 			switch ad.Type() {
 			case nl.TCA_KIND:
 				e.Kind = ad.String()
@@ -116,7 +114,7 @@ func (t *target) listTC(conn dumper, request uint16, index int, parent uint32) (
 			return nil
 		})
 		if err != nil {
-			return err
+			return e, err
 		}
 		e.index = int(int32(binary.NativeEndian.Uint32(body[4:])))
 		e.handle = binary.NativeEndian.Uint32(body[8:])
@@ -127,15 +125,13 @@ func (t *target) listTC(conn dumper, request uint16, index int, parent uint32) (
 			e.Pref = uint16(info >> 16)
 			e.Protocol = etherType(info)
 			if e.Options, err = t.filterOptions(e.Kind, e.handle, options); err != nil {
-				return fmt.Errorf("%s filter %#x of %s: %w", e.Kind, e.handle, e.Dev, err)
+				return e, fmt.Errorf("%s filter %#x of %s: %w", e.Kind, e.handle, e.Dev, err)
 			}
 		} else {
 			e.Handle = fmt.Sprintf("%x:", e.handle>>16)
 		}
-		out = append(out, e)
-		return nil
+		return e, nil
 	})
-	return out, err
 }
 
 // etherType names the protocol in the low half of tcm_info, which is in
