@@ -91,86 +91,101 @@ func Identify(node string, namespaces []*netstack.Namespace, own cluster.Objects
 // or by the host's name. Without cluster objects, or if nodes are not known, the
 // host's own namespace is taken for a node's.
 func assign(all []*identity, objects cluster.Objects, given bool) {
-	nodeOf := make(map[netip.Addr]string)
-	nodeNames := make(map[string]bool)
-	for i := range objects.Nodes {
-		node := &objects.Nodes[i]
-		nodeNames[node.Name] = true
-		for _, address := range node.Status.Addresses {
-			if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == corev1.NodeInternalIP {
-				nodeOf[ip.Unmap()] = node.Name
-			}
-		}
-	}
-	podByUID := make(map[string]*corev1.Pod)
-	podByAddr := make(map[netip.Addr]*corev1.Pod)
-	for i := range objects.Pods {
-		pod := &objects.Pods[i]
-		if pod.Spec.HostNetwork {
-			continue
-		}
-		if pod.UID != "" {
-			podByUID[string(pod.UID)] = pod
-		}
-		// The address of a pod that has ended may be another's by now.
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-			continue
-		}
-		for _, ip := range podAddrs(pod) {
-			podByAddr[ip] = pod
-		}
-	}
-
-	taken := make(map[*corev1.Pod]bool)
-	give := func(id *identity, pod *corev1.Pod) {
-		taken[pod] = true
-		id.kind, id.pod, id.node = netstack.KindPod, pod.Namespace+"/"+pod.Name, pod.Spec.NodeName
-	}
+	o := ownersOf(objects)
 	for _, id := range all {
 		id.kind = netstack.KindOther
-		if pod := podByUID[id.podUID]; pod != nil && !id.host && !taken[pod] {
-			give(id, pod)
+		if pod := o.podByUID[id.podUID]; pod != nil && !id.host && !o.taken[pod] {
+			o.give(id, pod)
 		}
 	}
 	// A namespace that is mounted, as those of all runtimes are, has more right to a
 	// pod than one that the runtime has let go of while processes of the pod before
 	// still end in it; then one that has all of its addresses, of which a link that is
 	// down may have lost some, than one that took one of them over.
-	byAddress := func(candidates []*identity, whole bool) {
-		for _, id := range candidates {
-			if id.kind != netstack.KindOther || id.excluded || id.host ||
-				slices.ContainsFunc(id.addrs, func(a netip.Addr) bool { return nodeOf[a] != "" }) {
-				continue
-			}
-			// A second namespace with a pod's address is somebody else's: the
-			// simulator finds it by the address.
-			for _, addr := range id.addrs {
-				pod := podByAddr[addr]
-				if pod == nil || taken[pod] || whole && slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
-					continue
-				}
-				give(id, pod)
-				break
-			}
-		}
-	}
 	mounted := slices.DeleteFunc(slices.Clone(all), func(id *identity) bool { return len(id.mounts) == 0 })
 	for _, candidates := range [][]*identity{mounted, all} {
-		byAddress(candidates, true)
-		byAddress(candidates, false)
+		o.assignPods(candidates, true)
+		o.assignPods(candidates, false)
 	}
+	hostIsNode := !given || objects.Missing["nodes"] != ""
 	for _, id := range all {
 		if id.kind != netstack.KindOther || id.excluded {
 			continue
 		}
-		for _, addr := range id.addrs {
-			if node, ok := nodeOf[addr]; ok {
-				id.kind, id.node = netstack.KindNode, node
-				break
+		if i := slices.IndexFunc(id.addrs, o.ofNode); i >= 0 {
+			id.kind, id.node = netstack.KindNode, o.nodeOf[id.addrs[i]]
+		} else if id.host && (hostIsNode || o.nodes[id.hostname]) {
+			id.kind, id.node = netstack.KindNode, id.hostname
+		}
+	}
+}
+
+// owners are the pods and nodes that namespaces may belong to.
+type owners struct {
+	nodes     map[string]bool
+	nodeOf    map[netip.Addr]string
+	podByUID  map[string]*corev1.Pod
+	podByAddr map[netip.Addr]*corev1.Pod
+	taken     map[*corev1.Pod]bool // have a namespace
+}
+
+func ownersOf(objects cluster.Objects) *owners {
+	o := &owners{
+		nodes: make(map[string]bool), nodeOf: make(map[netip.Addr]string),
+		podByUID: make(map[string]*corev1.Pod), podByAddr: make(map[netip.Addr]*corev1.Pod),
+		taken: make(map[*corev1.Pod]bool),
+	}
+	for i := range objects.Nodes {
+		node := &objects.Nodes[i]
+		o.nodes[node.Name] = true
+		for _, address := range node.Status.Addresses {
+			if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == corev1.NodeInternalIP {
+				o.nodeOf[ip.Unmap()] = node.Name
 			}
 		}
-		if id.host && id.kind == netstack.KindOther && (!given || nodeNames[id.hostname] || objects.Missing["nodes"] != "") {
-			id.kind, id.node = netstack.KindNode, id.hostname
+	}
+	for i := range objects.Pods {
+		pod := &objects.Pods[i]
+		if pod.Spec.HostNetwork {
+			continue
+		}
+		if pod.UID != "" {
+			o.podByUID[string(pod.UID)] = pod
+		}
+		// The address of a pod that has ended may be another's by now.
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		for _, ip := range podAddrs(pod) {
+			o.podByAddr[ip] = pod
+		}
+	}
+	return o
+}
+
+func (o *owners) ofNode(a netip.Addr) bool { return o.nodeOf[a] != "" }
+
+func (o *owners) give(id *identity, pod *corev1.Pod) {
+	o.taken[pod] = true
+	id.kind, id.pod, id.node = netstack.KindPod, pod.Namespace+"/"+pod.Name, pod.Spec.NodeName
+}
+
+// assignPods gives pods to namespaces that have one of their addresses, or all if
+// they have to be whole.
+func (o *owners) assignPods(candidates []*identity, whole bool) {
+	for _, id := range candidates {
+		if id.kind != netstack.KindOther || id.excluded || id.host || slices.ContainsFunc(id.addrs, o.ofNode) {
+			continue
+		}
+		// A second namespace with a pod's address is somebody else's: the
+		// simulator finds it by the address.
+		for _, addr := range id.addrs {
+			pod := o.podByAddr[addr]
+			if pod == nil || o.taken[pod] || whole && slices.ContainsFunc(podAddrs(pod), func(a netip.Addr) bool { return !slices.Contains(id.addrs, a) }) {
+				continue
+			}
+			o.give(id, pod)
+			break
 		}
 	}
 }
