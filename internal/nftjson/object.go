@@ -116,18 +116,11 @@ func (w *writer) objectData(kind uint32, data []byte) error {
 }
 
 func (w *writer) limitObject(l *limitOptions) {
-	rate, rateUnit := l.rate, ""
-	burst, burstUnit := l.burst, ""
-	if l.bytes {
-		rate, rateUnit = sizeOf(rate)
-		burst, burstUnit = sizeOf(burst)
-	}
+	rate, rateUnit := l.amount(l.rate)
+	burst, burstUnit := l.amount(l.burst)
 	w.integer("rate", rate)
 	w.text("per", unitName(l.unit))
-	if l.inverted {
-		w.key("inv")
-		w.bool(true)
-	}
+	w.inverted(l.inverted)
 	if l.bytes {
 		w.text("rate_unit", rateUnit)
 	}

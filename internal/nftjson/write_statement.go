@@ -31,68 +31,17 @@ func (w *writer) statement(s *statement) {
 	case natStatement:
 		w.nat(s)
 	case tproxyStatement:
-		w.only("tproxy")
-		w.open('{')
-		if s.family != 0 && s.number == familyInet {
-			w.text("family", familyNames[s.family])
-		}
-		w.optional("addr", s.left)
-		w.optional("port", s.expr)
-		w.close('}')
+		w.tproxy(s)
 	case rejectStatement:
 		w.reject(s)
 	case setStatement:
-		w.only("set")
-		w.open('{')
-		w.text("op", s.text)
-		w.key("elem")
-		w.expression(s.left)
-		w.text("set", "@"+s.set.name)
-		if s.nested != nil {
-			w.nested("stmt", s.nested)
-		}
-		w.close('}')
+		w.dynamic(s, "set")
 	case mapStatement:
-		w.only("map")
-		w.open('{')
-		w.text("op", s.text)
-		w.key("elem")
-		w.expression(s.left)
-		w.key("data")
-		w.expression(s.expr)
-		w.text("map", "@"+s.set.name)
-		if s.nested != nil {
-			w.nested("stmt", s.nested)
-		}
-		w.close('}')
+		w.dynamic(s, "map")
 	case meterStatement:
-		w.only("meter")
-		w.open('{')
-		w.key("key")
-		w.expression(s.left)
-		w.key("stmt")
-		stateless := w.stateless
-		w.stateless = true
-		w.statement(&s.nested[0])
-		w.stateless = stateless
-		w.integer("size", uint64(s.set.size))
-		w.text("name", s.set.name)
-		w.close('}')
+		w.meter(s)
 	case dupStatement:
-		w.only("dup")
-		switch {
-		case s.left != nil:
-			w.open('{')
-			w.optional("addr", s.left)
-			w.optional("dev", s.expr)
-			w.close('}')
-		case s.expr != nil:
-			w.open('{')
-			w.optional("addr", s.expr)
-			w.close('}')
-		default:
-			w.null()
-		}
+		w.dup(s)
 	case fwdStatement:
 		w.only("fwd")
 		w.open('{')
@@ -119,10 +68,7 @@ func (w *writer) statement(s *statement) {
 		w.only("quota")
 		w.open('{')
 		w.size("val", s.number)
-		if s.flags&quotaInverted != 0 {
-			w.key("inv")
-			w.bool(true)
-		}
+		w.inverted(s.flags&quotaInverted != 0)
 		if !w.stateless && s.second != 0 {
 			w.size("used", s.second)
 		}
@@ -141,10 +87,7 @@ func (w *writer) statement(s *statement) {
 		w.only("ct count")
 		w.open('{')
 		w.integer("val", s.number)
-		if s.flags&connlimitInverted != 0 {
-			w.key("inv")
-			w.bool(true)
-		}
+		w.inverted(s.flags&connlimitInverted != 0)
 		w.close('}')
 	case lastStatement:
 		w.only("last")
@@ -183,6 +126,72 @@ func (w *writer) statement(s *statement) {
 		w.fail("a statement of kind %d", s.kind)
 	}
 	w.close('}')
+}
+
+// tproxy names a family only where the table is one of both.
+func (w *writer) tproxy(s *statement) {
+	w.only("tproxy")
+	w.open('{')
+	if s.family != 0 && s.number == familyInet {
+		w.text("family", familyNames[s.family])
+	}
+	w.optional("addr", s.left)
+	w.optional("port", s.expr)
+	w.close('}')
+}
+
+// dynamic writes a statement that puts elements into a set or a map, or takes them out.
+func (w *writer) dynamic(s *statement, kind string) {
+	w.only(kind)
+	w.open('{')
+	w.text("op", s.text)
+	w.key("elem")
+	w.expression(s.left)
+	w.optional("data", s.expr)
+	w.text(kind, "@"+s.set.name)
+	if s.nested != nil {
+		w.nested("stmt", s.nested)
+	}
+	w.close('}')
+}
+
+func (w *writer) meter(s *statement) {
+	w.only("meter")
+	w.open('{')
+	w.key("key")
+	w.expression(s.left)
+	w.key("stmt")
+	stateless := w.stateless
+	w.stateless = true
+	w.statement(&s.nested[0])
+	w.stateless = stateless
+	w.integer("size", uint64(s.set.size))
+	w.text("name", s.set.name)
+	w.close('}')
+}
+
+func (w *writer) dup(s *statement) {
+	w.only("dup")
+	addr, dev := s.left, s.expr
+	if addr == nil {
+		addr, dev = s.expr, nil
+	}
+	if addr == nil {
+		w.null()
+		return
+	}
+	w.open('{')
+	w.optional("addr", addr)
+	w.optional("dev", dev)
+	w.close('}')
+}
+
+// inverted writes that a condition is turned round.
+func (w *writer) inverted(is bool) {
+	if is {
+		w.key("inv")
+		w.bool(true)
+	}
 }
 
 func (w *writer) optional(key string, n *node) {
@@ -342,20 +351,21 @@ func (w *writer) size(key string, bytes uint64) {
 	w.text(key+"_unit", unit)
 }
 
-func (w *writer) limit(l *limitOptions) {
-	rate, rateUnit := l.rate, ""
-	burst, burstUnit := l.burst, ""
+// amount is a number of bytes in its unit, or of packets, which have none.
+func (l *limitOptions) amount(n uint64) (uint64, string) {
 	if l.bytes {
-		rate, rateUnit = sizeOf(rate)
-		burst, burstUnit = sizeOf(burst)
+		return sizeOf(n)
 	}
+	return n, ""
+}
+
+func (w *writer) limit(l *limitOptions) {
+	rate, rateUnit := l.amount(l.rate)
+	burst, burstUnit := l.amount(l.burst)
 	w.integer("rate", rate)
 	w.integer("burst", burst)
 	w.text("per", unitName(l.unit))
-	if l.inverted {
-		w.key("inv")
-		w.bool(true)
-	}
+	w.inverted(l.inverted)
 	if l.bytes {
 		w.text("rate_unit", rateUnit)
 		w.text("burst_unit", burstUnit)
