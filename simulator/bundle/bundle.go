@@ -84,39 +84,30 @@ const (
 // file; the content of the file decides which it is, not its name.
 func Read(path string) (*simulator.Snapshot, error) {
 	files, err := loadPath(path)
-	if err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", path, err)
-	}
-	snap, err := decode(files)
-	if err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", path, err)
-	}
-	return snap, nil
+	return decoded("bundle "+path, files, err)
 }
 
 // ReadFS reads a bundle from the root of a file system.
 func ReadFS(fsys fs.FS) (*simulator.Snapshot, error) {
 	files, err := loadFS(fsys, defaultLimits())
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
-	snap, err := decode(files)
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
-	return snap, nil
+	return decoded("bundle", files, err)
 }
 
 // ReadArchive reads a bundle from a stream: tar, plain or compressed with gzip or
 // zstd.
 func ReadArchive(r io.Reader) (*simulator.Snapshot, error) {
 	files, err := loadArchive(r, defaultLimits())
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
+	return decoded("bundle", files, err)
+}
+
+// decoded decodes what was loaded of a bundle, if it was.
+func decoded(what string, files map[string][]byte, err error) (*simulator.Snapshot, error) {
+	var snap *simulator.Snapshot
+	if err == nil {
+		snap, err = decode(files)
 	}
-	snap, err := decode(files)
 	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return snap, nil
 }

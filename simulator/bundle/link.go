@@ -161,6 +161,12 @@ func readLink(s *source, v *value) netstack.Link {
 			Aggregator: uint16(s.number(slave, "ad_aggregator_id", 16)),
 		}
 	}
+	readKind(s, &l, data)
+	return l
+}
+
+// readKind reads what a kind of link has of its own.
+func readKind(s *source, l *netstack.Link, data *value) {
 	switch l.Kind {
 	case "":
 		if l.Loopback() {
@@ -226,7 +232,6 @@ func readLink(s *source, v *value) netstack.Link {
 			l.Tunnel = readTunnel(s, data)
 		}
 	}
-	return l
 }
 
 func readTunnel(s *source, data *value) *netstack.Tunnel {
