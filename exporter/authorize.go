@@ -56,11 +56,11 @@ func (s *server) may(c echo.Context, actions ...kubernetes.Action) error {
 		return fail(http.StatusUnauthorized, "unauthenticated", "a token is needed")
 	}
 	for _, action := range actions {
-		decision, err := s.reviewer.Allowed(c.Request().Context(), user, action)
+		allowed, err := s.reviewer.Allowed(c.Request().Context(), user, action)
 		if err != nil {
 			return fail(http.StatusServiceUnavailable, "not-reviewed", "%v", err)
 		}
-		if !decision.Allowed {
+		if !allowed {
 			return fail(http.StatusForbidden, "forbidden", "%s may not %s", user.Name, action)
 		}
 	}

@@ -45,9 +45,9 @@ type Reviewer struct {
 }
 
 type review struct {
-	at   time.Time
-	user *User // of a TokenReview
-	Decision
+	at      time.Time
+	user    *User // of a TokenReview
+	allowed bool  // of a SubjectAccessReview
 }
 
 // User is who bears a token.
@@ -55,12 +55,6 @@ type User struct {
 	Name, UID string
 	Groups    []string
 	Extra     map[string][]string
-}
-
-// Decision is whether somebody may do something, and why as far as is told.
-type Decision struct {
-	Allowed bool
-	Reason  string
 }
 
 // Action is what somebody wants to do: a verb on a resource, in a namespace or,
@@ -135,7 +129,7 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error
 }
 
 // Allowed says whether a user may do something.
-func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (Decision, error) {
+func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (bool, error) {
 	answer, err := r.remember([]any{"access", user, action}, func() (review, error) {
 		request := authorizationv1.SubjectAccessReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SubjectAccessReview"},
@@ -154,9 +148,9 @@ func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (Deci
 		if err := r.post(ctx, &request, "apis", "authorization.k8s.io", "v1", "subjectaccessreviews"); err != nil {
 			return review{}, fmt.Errorf("ask the API server what %s may do: %w", user.Name, err)
 		}
-		return review{Decision: Decision{request.Status.Allowed && !request.Status.Denied, request.Status.Reason}}, nil
+		return review{allowed: request.Status.Allowed && !request.Status.Denied}, nil
 	})
-	return answer.Decision, err
+	return answer.allowed, err
 }
 
 func (r *Reviewer) post(ctx context.Context, object any, path ...string) error {
