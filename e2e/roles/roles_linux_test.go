@@ -100,7 +100,8 @@ func names(t *testing.T, l *lab.Lab, node string) []string {
 // front stands between a controller and an agent, for what goes wrong there.
 type front struct {
 	*httptest.Server
-	agent atomic.Pointer[url.URL]
+	agent     atomic.Pointer[url.URL]
+	transport *http.Transport
 	// answer, if not nil, changes what the agent answers. It is set between requests.
 	answer func(*http.Response) error
 	// fault, if not nil, answers instead and says so.
@@ -109,11 +110,10 @@ type front struct {
 
 func newFront(t *testing.T, agent *url.URL) *front {
 	t.Helper()
-	f := &front{}
+	f := &front{transport: &http.Transport{}}
 	f.agent.Store(agent)
-	transport := &http.Transport{}
 	proxy := &httputil.ReverseProxy{
-		Transport: transport,
+		Transport: f.transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(f.agent.Load()) },
 		ErrorLog:  log.New(io.Discard, "", 0),
 		ModifyResponse: func(r *http.Response) error {
@@ -131,7 +131,7 @@ func newFront(t *testing.T, agent *url.URL) *front {
 	}))
 	t.Cleanup(func() {
 		f.Close()
-		transport.CloseIdleConnections()
+		f.transport.CloseIdleConnections()
 	})
 	return f
 }
@@ -340,39 +340,45 @@ func TestTheAgeOfState(t *testing.T) {
 	}
 }
 
+// What is known with both agents, and without that of node-2.
+var (
+	whole = map[query]verdict.Verdict{
+		onNode1: verdict.Reachable, onNode2: verdict.Reachable, across: verdict.Reachable, toService: verdict.Reachable,
+	}
+	half = map[query]verdict.Verdict{
+		onNode1: verdict.Reachable, onNode2: verdict.Unknown, across: verdict.Unknown, toService: verdict.Unknown,
+	}
+)
+
+// check demands verdicts, and of those that are unknown that they say so of node-2's agent.
+func (c *cluster) check(when string, want map[query]verdict.Verdict) {
+	c.t.Helper()
+	for q, want := range want {
+		r := c.diagnose(q)
+		if r.Verdict != want {
+			c.t.Errorf("%s, %s: %s, want %s", when, q, say(r), want)
+		}
+		if want != verdict.Unknown {
+			continue
+		}
+		var found bool
+		for _, f := range r.Reasons {
+			found = found || f.Code == verdict.SnapshotMissing && f.Where.Node == "node-2" && strings.Contains(f.Message, "the agent of node node-2 does not answer")
+		}
+		if !found {
+			c.t.Errorf("%s, %s: no SnapshotMissing that names node-2 and its agent: %s", when, q, say(r))
+		}
+	}
+}
+
 func TestAnAgentThatDoesNotAnswerMakesItsNodeUnknownAndNothingElse(t *testing.T) {
 	c := startCluster(t, "")
 	if r := c.diagnose(across); r.Verdict != verdict.Reachable {
 		t.Fatalf("%s: %s", across, say(r))
 	}
-	check := func(when string, want map[query]verdict.Verdict) {
-		t.Helper()
-		for q, want := range want {
-			r := c.diagnose(q)
-			if r.Verdict != want {
-				t.Errorf("%s, %s: %s, want %s", when, q, say(r), want)
-			}
-			if want != verdict.Unknown {
-				continue
-			}
-			var found bool
-			for _, f := range r.Reasons {
-				found = found || f.Code == verdict.SnapshotMissing && f.Where.Node == "node-2" && strings.Contains(f.Message, "the agent of node node-2 does not answer")
-			}
-			if !found {
-				t.Errorf("%s, %s: no SnapshotMissing that names node-2 and its agent: %s", when, q, say(r))
-			}
-		}
-	}
-	whole := map[query]verdict.Verdict{
-		onNode1: verdict.Reachable, onNode2: verdict.Reachable, across: verdict.Reachable, toService: verdict.Reachable,
-	}
-	half := map[query]verdict.Verdict{
-		onNode1: verdict.Reachable, onNode2: verdict.Unknown, across: verdict.Unknown, toService: verdict.Unknown,
-	}
-	check("with both agents", whole)
+	c.check("with both agents", whole)
 
-	// Killed in the middle of a transfer: headers and a part of a blob arrive.
+	// A transfer breaks off: headers and a part of a blob arrive.
 	var cut atomic.Int64
 	c.agents["node-2"].breaks(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, snapshot.BlobPath) {
@@ -387,15 +393,15 @@ func TestAnAgentThatDoesNotAnswerMakesItsNodeUnknownAndNothingElse(t *testing.T)
 	if _, err := c.Output(t.Context(), lab.NodeEndpoint("node-2"), "ip", "route", "add", "192.0.2.0/24", "dev", "eth0"); err != nil {
 		t.Fatal(err)
 	}
-	check("with an agent that is killed while it sends", half)
+	c.check("with an answer that breaks off", half)
 	if cut.Load() == 0 {
 		t.Error("no transfer was cut")
 	}
 	c.agents["node-2"].mend()
-	check("after that", whole)
+	c.check("after that", whole)
 
 	c.stops["node-2"]()
-	check("without the agent", half)
+	c.check("without the agent", half)
 	if status, body := c.get("/metrics"); status != http.StatusOK || !strings.Contains(body, `plumbline_agent_up{node="node-1"} 1`) || !strings.Contains(body, `plumbline_agent_up{node="node-2"} 0`) {
 		t.Error("plumbline_agent_up does not tell which agent is gone")
 	}
@@ -404,7 +410,7 @@ func TestAnAgentThatDoesNotAnswerMakesItsNodeUnknownAndNothingElse(t *testing.T)
 	}
 	address, _ := c.startAgent(t, "node-2", "")
 	c.agents["node-2"].agent.Store(address)
-	check("with another agent", whole)
+	c.check("with another agent", whole)
 }
 
 // An agent that never answered leaves nothing to remember: what is on its node is
