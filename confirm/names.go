@@ -22,9 +22,7 @@ const (
 	// An answer is kept as long as its records say, but never for less or more than this.
 	// Silence and failures are not: they may be over.
 	minKept, maxKept = 5 * time.Second, time.Minute
-	// remembered is how long bundles have an answer.
-	remembered = 10 * time.Minute
-	maxAnswers = 4096
+	maxAnswers       = 4096
 )
 
 // Heard is an answer of a name server, and how long its records are good for.
@@ -193,16 +191,16 @@ func (n *Names) recall(q resolver.Question) (resolver.Answer, bool) {
 	return k.answer, ok && time.Now().Before(k.until)
 }
 
-// Known are the answers of late, for whoever wants to diagnose again what was diagnosed
-// with them.
-func (n *Names) Known() (list []resolver.Answer) {
+// Known are the answers since then, for whoever wants to diagnose again what was diagnosed
+// with them. It forgets older ones.
+func (n *Names) Known(since time.Time) (list []resolver.Answer) {
 	if n == nil {
 		return nil
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for q, k := range n.kept {
-		if time.Since(k.at) > remembered {
+		if k.at.Before(since) {
 			delete(n.kept, q)
 			continue
 		}

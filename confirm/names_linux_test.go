@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -162,9 +163,12 @@ func TestAnAgentAsksAndAnswersAreKept(t *testing.T) {
 			t.Errorf("%s, now: %+v %v", test.name, a, err)
 		}
 	}
-	known := names.Known()
+	known := names.Known(time.Time{})
 	if len(known) != 3 || known[1].Name != "here.example" || textOf(known[1].Addresses) != "[192.0.2.1 2001:db8::1]" {
 		t.Errorf("%+v are known", known)
+	}
+	if known := names.Known(time.Now().Add(time.Second)); len(known) > 0 {
+		t.Errorf("%+v are known since in a second", known)
 	}
 	if _, err := names.ask(t.Context(), resolver.Question{Namespace: "node-1/gone", Server: netip.MustParseAddr("127.0.0.1"), Name: "here.example"}); err == nil || !strings.Contains(err.Error(), "no such network namespace: gone") {
 		t.Errorf("error %v", err)

@@ -246,9 +246,12 @@ type view struct {
 
 func (v *view) Taken() time.Time { return v.began }
 
+// rememberedNames is how long bundles have an answer of a name server.
+const rememberedNames = 10 * time.Minute
+
 // recorded is the snapshot with what name servers have said of late: it is diagnosed alike.
 func (v *view) recorded() *simulator.Snapshot {
-	known := v.network.names.Known()
+	known := v.network.names.Known(time.Now().Add(-rememberedNames))
 	if len(known) == 0 {
 		return v.snapshot
 	}

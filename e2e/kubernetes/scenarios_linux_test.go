@@ -542,7 +542,7 @@ func (v *views) diagnose(t *testing.T, w *simulator.World, q verdict.Query) *ver
 			t.Fatal(err)
 		}
 	}
-	r, err := w.DiagnoseWith(q, resolver.AnswersOf(v.names.Known()))
+	r, err := w.DiagnoseWith(q, resolver.AnswersOf(v.names.Known(time.Time{})))
 	if err != nil {
 		t.Fatal(err)
 	}
