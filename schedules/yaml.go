@@ -3,13 +3,10 @@ package schedules
 import (
 	"errors"
 	"fmt"
-	"math"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -112,13 +109,7 @@ func scalar[T any](d decoder, to *T, parse func(text string) (T, error)) func(*y
 	}
 }
 
-func text(s string) (string, error) {
-	if s == "" {
-		return "", errors.New("is empty")
-	}
-	return s, nil
-}
-
+// texts reads a list of texts that are not empty.
 func texts(d decoder, to *[]string, check func(string) error) func(*yaml.Node, string) error {
 	return func(node *yaml.Node, path string) error {
 		return d.list(node, path, func(item *yaml.Node, at string) error {
@@ -133,63 +124,6 @@ func texts(d decoder, to *[]string, check func(string) error) func(*yaml.Node, s
 			return err
 		})
 	}
-}
-
-func boolean(s string) (bool, error) {
-	switch s {
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	}
-	return false, errors.New("is not true or false")
-}
-
-// number parses whole numbers from low to high.
-func number[T ~int | ~uint8 | ~uint16 | ~uint32](low, high int64) func(string) (T, error) {
-	return func(s string) (T, error) {
-		n, err := strconv.ParseInt(s, 0, 64)
-		if err != nil || n < low || n > high {
-			return 0, fmt.Errorf("is not a whole number from %d to %d", low, high)
-		}
-		return T(n), nil
-	}
-}
-
-func ratio(low, high float64) func(string) (float64, error) {
-	return func(s string) (float64, error) {
-		f, err := strconv.ParseFloat(s, 64)
-		if err != nil || math.IsNaN(f) || f < low || f > high {
-			return 0, fmt.Errorf("is not a number from %v to %v", low, high)
-		}
-		return f, nil
-	}
-}
-
-func duration(low time.Duration) func(string) (time.Duration, error) {
-	return func(s string) (time.Duration, error) {
-		v, err := time.ParseDuration(s)
-		if err != nil {
-			return 0, errors.New("is not a duration such as 10s, 5m or 1h30m")
-		}
-		if v < low {
-			return 0, fmt.Errorf("is less than %s", low)
-		}
-		return v, nil
-	}
-}
-
-func directory(s string) (string, error) {
-	info, err := os.Stat(s)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return "", errors.New("no such directory")
-	case err != nil:
-		return "", err
-	case !info.IsDir():
-		return "", errors.New("is not a directory")
-	}
-	return s, nil
 }
 
 func resolve(node *yaml.Node) *yaml.Node {
