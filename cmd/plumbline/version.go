@@ -8,11 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Set by the linker for releases; other builds tell what the Go toolchain recorded.
-var (
-	version = ""
-	commit  = ""
-)
+// version is set by the linker; without it a build tells what the Go toolchain recorded.
+var version = ""
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -20,30 +17,27 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print what this program was built from",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, c := buildVersion()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "plumbline %s (commit %s, %s, %s/%s)\n", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			v, commit := buildVersion()
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "plumbline %s (commit %s, %s, %s/%s)\n", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
 }
 
-func buildVersion() (v, c string) {
-	v, c = version, commit
+func buildVersion() (v, commit string) {
+	v, commit = version, "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" {
 			v = info.Main.Version
 		}
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && c == "" {
-				c = s.Value
+			if s.Key == "vcs.revision" {
+				commit = s.Value
 			}
 		}
 	}
 	if v == "" {
 		v = "(devel)"
 	}
-	if c == "" {
-		c = "unknown"
-	}
-	return v, c
+	return v, commit
 }
