@@ -82,7 +82,7 @@ func collectSnapshot(t testing.TB, c *Collector) *simulator.Snapshot {
 	return snapshot
 }
 
-// collectOne collects one namespace, all of whose parts must be readable.
+// collectNetns collects one namespace, all of whose parts must be readable.
 func collectNetns(t testing.TB, name string, parts ...netstack.Part) *netstack.Namespace {
 	t.Helper()
 	snapshot := collectSnapshot(t, New(Options{Namespaces: []string{name}, Parts: parts}))

@@ -273,7 +273,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 }
 
-// table fills a map like that of the drops probe, without a probe.
+// newTestTable fills a map like that of the drops probe, without a probe.
 func newTestTable(t testing.TB, entries int) *mapTable[dropKey, dropsDropKey] {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -7,7 +7,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
-// link prepares the state for rules that see the frame.
+// frame prepares the state for rules that see the frame.
 func (l *leg) frame(in, out string) *netfilter.State {
 	st := &l.state
 	st.Packet, st.Inner, st.Namespace = &l.packet, l.packet.Embedded, l.host.Name

@@ -33,7 +33,7 @@ func (r *resolved) has(f netstack.Family) bool {
 	return ok
 }
 
-// unresolved explains why a name cannot be turned into a place.
+// unresolvedf explains why a name cannot be turned into a place.
 func unresolvedf(format string, args ...any) *verdict.Finding {
 	f := verdict.NewFindingf(verdict.EndpointUnresolved, verdict.Where{}, nil, format, args...)
 	return &f

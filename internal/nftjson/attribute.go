@@ -6,7 +6,7 @@ import "encoding/binary"
 // attribute, by their number: nil where there is none.
 type attributes [24][]byte
 
-// set is a set of attribute numbers.
+// numbers is a set of attribute numbers.
 type numbers uint32
 
 func known(list ...int) numbers {

@@ -144,7 +144,7 @@ func (a *arena) copy(from *node) *node {
 	return n
 }
 
-// value is a constant with the bytes of a register.
+// constant is one with the bytes of a register.
 func (a *arena) constant(raw []byte) *node {
 	n := a.new(constant)
 	n.raw, n.bits = raw, 8*len(raw)
@@ -185,7 +185,7 @@ func (a *arena) prefix(of *node, length int) *node {
 	return n
 }
 
-// set changes what a constant is.
+// setValue changes what a constant is.
 func (n *node) setValue(v number) { n.value, n.raw = v, nil }
 
 // setType says of what type a node is, and with it the values in it

@@ -159,7 +159,7 @@ func (p *protocol) isKey(index int) bool {
 	return index > 0 && index == p.key || p == protoIP && p.fields[index].name == "protocol" || p == protoIP6 && p.fields[index].name == "nexthdr"
 }
 
-// hook is the lowest protocol that the chains of a family see.
+// hookProtocol is the lowest protocol that the chains of a family see.
 func hookProtocol(family uint8) *protocol {
 	switch family {
 	case familyBridge:

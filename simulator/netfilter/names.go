@@ -135,7 +135,7 @@ func parseTCPFlags(text string) (netstack.TCPFlags, bool) {
 	return flags, true
 }
 
-// dscpClasses are the names of RFC 2474, 2597 and 3246.
+// parseDSCPClass knows the names of RFC 2474, 2597 and 3246.
 func parseDSCPClass(text string) (uint8, bool) {
 	name := strings.ToUpper(text)
 	switch {

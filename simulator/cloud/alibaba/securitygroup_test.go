@@ -10,7 +10,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
-// permission reads a rule from "ingress Accept 1 TCP 80/80 10.0.0.0/8", with
+// permissionOf reads a rule from "ingress Accept 1 TCP 80/80 10.0.0.0/8", with
 // sport=, src= and dst= for what one direction has not got of its own.
 func permissionOf(t *testing.T, text string) Permission {
 	t.Helper()
