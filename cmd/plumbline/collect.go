@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,38 +95,28 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 	return cmd
 }
 
-// readQueries reads a file of queries, or what stands in for "-"; none from no file.
-func readQueries(path string, in io.Reader) (list []verdict.Query, err error) {
-	switch path {
-	case "":
+// readQueries reads a file of queries; none from no file.
+func readQueries(path string, stdin io.Reader) (list []verdict.Query, err error) {
+	if path == "" {
 		return nil, nil
-	case "-":
-	default:
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		in = file
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxQueryLine)
-	for number := 1; lines.Scan(); number++ {
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
-			continue
-		}
-		q, err := verdict.DecodeQuery(line)
+	lines, err := openQueries(path, stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer lines.close()
+	for lines.next() {
+		q, err := verdict.DecodeQuery(lines.line)
 		if err == nil {
 			err = q.Validate()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+			return nil, fmt.Errorf("%s:%d: %w", path, lines.number, err)
 		}
 		list = append(list, q)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := lines.err(); err != nil {
+		return nil, err
 	}
 	return list, nil
 }

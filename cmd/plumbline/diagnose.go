@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -32,8 +31,6 @@ const (
 )
 
 const (
-	// maxQueryLine bounds one line of a queries file, in bytes.
-	maxQueryLine = 64 << 10
 	// serverTimeout is how long a server may take for one answer: it may have
 	// to collect first.
 	serverTimeout = 2 * time.Minute
@@ -297,26 +294,16 @@ func (o *diagnoseOptions) print(w io.Writer, r *verdict.Report) error {
 // batch answers a file of queries line by line, in order. A line that is no
 // query is answered by an error, and the rest goes on.
 func (o *diagnoseOptions) batch(cmd *cobra.Command, answer answerer) error {
-	in := cmd.InOrStdin()
-	if o.queries != "-" {
-		file, err := os.Open(o.queries)
-		if err != nil {
-			return &exitError{code: statusUsage, err: err}
-		}
-		defer file.Close()
-		in = file
+	lines, err := openQueries(o.queries, cmd.InOrStdin())
+	if err != nil {
+		return &exitError{code: statusUsage, err: err}
 	}
+	defer lines.close()
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	defer out.Flush()
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxQueryLine)
 	status := statusReachable
-	for number := 1; lines.Scan(); number++ {
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
-			continue
-		}
-		report, id, err := answerLine(cmd.Context(), answer, line)
+	for lines.next() {
+		report, id, err := answerLine(cmd.Context(), answer, lines.line)
 		if errors.Is(err, context.Canceled) {
 			return err
 		}
@@ -325,7 +312,7 @@ func (o *diagnoseOptions) batch(cmd *cobra.Command, answer answerer) error {
 			refusal := struct {
 				ID    string `json:"id"`
 				Error string `json:"error"`
-			}{id, fmt.Sprintf("line %d: %v", number, err)}
+			}{id, fmt.Sprintf("line %d: %v", lines.number, err)}
 			if err := json.NewEncoder(out).Encode(refusal); err != nil {
 				return err
 			}
@@ -336,8 +323,8 @@ func (o *diagnoseOptions) batch(cmd *cobra.Command, answer answerer) error {
 		}
 		status = worse(status, statusOf(report.Verdict))
 	}
-	if err := lines.Err(); err != nil {
-		return &exitError{code: statusUsage, err: fmt.Errorf("%s: %w", o.queries, err)}
+	if err := lines.err(); err != nil {
+		return &exitError{code: statusUsage, err: err}
 	}
 	return withStatus(status)
 }
