@@ -127,12 +127,27 @@ func clusterNode(n, nodes int, mode string, spec *proxyrules.Spec) *netstack.Nam
 			way(ns, fmt.Sprintf("10.128.%d.0/24", other), "eth0", nodeAddr(other))
 		}
 	}
-	if mode == "iptables" {
+	switch mode {
+	case "iptables":
 		ns.IPTables = []netstack.IPTablesDump{{
 			Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: netstack.Text{File: "iptables-save.txt", Data: spec.IPTables()},
 		}}
-	} else {
+	case "nftables":
 		ns.NFT = netstack.Text{File: "nft.json", Data: spec.NFTablesJSON()}
+	case "ipvs": // each ClusterIP is the node's own
+		dev := "kube-ipvs0"
+		ns.Links = append(ns.Links, device(4, dev, "dummy", byte(n)))
+		ns.Sysctls["net.ipv4.vs.conntrack"] = "1"
+		ns.SetPart(netstack.PartIPVS, netstack.Status{State: netstack.StateOK})
+		ns.IPVS.File = "ipvsadm-save.txt"
+		for i := range spec.Services {
+			own(ns, dev, netip.PrefixFrom(spec.ClusterIP(i), 32))
+			ns.IPVS.Data = fmt.Appendf(ns.IPVS.Data, "-A -t %s:%d -s rr\n", spec.ClusterIP(i), proxyrules.ServicePort)
+			for e := range spec.Endpoints {
+				ns.IPVS.Data = fmt.Appendf(ns.IPVS.Data, "-a -t %s:%d -r %s:%d -m -w 1\n",
+					spec.ClusterIP(i), proxyrules.ServicePort, spec.Backend(i, e), proxyrules.EndpointPort)
+			}
+		}
 	}
 	return ns
 }
@@ -208,7 +223,7 @@ func TestMissingAndUnexpectedBackends(t *testing.T) {
 			AddressType: discoveryv1.AddressTypeIPv4, Endpoints: endpoints, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &target}},
 		}},
 	}
-	for _, mode := range []string{"iptables", "nftables"} {
+	for _, mode := range netstack.ProxyModes() {
 		s := routedCluster(mode, 10)
 		s.Cluster = objects
 		r := diagnose(t, compileWorld(t, s), tcp("pod:"+podName(0), "svc:shop/last", proxyrules.ServicePort))
