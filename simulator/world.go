@@ -60,6 +60,7 @@ type World struct {
 	coverage verdict.Coverage
 	cloud    clouded
 
+	pool       *netfilter.Pool // for those that are made of this one
 	workspaces workspaces
 }
 
@@ -107,7 +108,8 @@ func Compile(s *Snapshot) (*World, error) { return Recompile(s, nil) }
 // Recompile is Compile for a snapshot that has much in common with that of an
 // earlier World, nil for none: a namespace that both share (the same pointer) is
 // taken over, and of another the rules, if they did not change; so are the objects
-// of the cluster, if they are the same in memory.
+// of the cluster, if they are the same in memory. An earlier World serves one
+// Recompile at a time.
 func Recompile(s *Snapshot, previous *World) (*World, error) {
 	if previous == nil {
 		previous = new(World)
@@ -127,6 +129,10 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		tunnels:  make(map[*netstack.Namespace][]fabric.Port),
 		groups:   make(map[netip.Addr][]fabric.Port),
 		names:    resolver.AnswersOf(s.Names),
+		pool:     previous.pool,
+	}
+	if w.pool == nil {
+		w.pool = netfilter.NewPool()
 	}
 	if w.cluster == nil || !s.Cluster.Same(&previous.snapshot.Cluster) {
 		w.cluster, w.daemons = cluster.Compile(&s.Cluster), plugin.FindDaemons(s.Cluster.Pods)
@@ -135,7 +141,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		h := previous.hosts[ns]
 		if h == nil {
 			var err error
-			if h, err = compileHost(ns, previous.byName[ns.Name]); err != nil {
+			if h, err = compileHost(ns, previous.byName[ns.Name], w.pool); err != nil {
 				return nil, &NamespaceError{ns.Name, err}
 			}
 		}
@@ -187,13 +193,14 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 	return w, nil
 }
 
-// compileHost compiles a namespace; was is an earlier state of it, or nil.
-func compileHost(ns *netstack.Namespace, was *host) (*host, error) {
+// compileHost compiles a namespace; was is an earlier state of it, or nil. Rules that
+// other namespaces have are taken from the pool.
+func compileHost(ns *netstack.Namespace, was *host, pool *netfilter.Pool) (*host, error) {
 	var rules *netfilter.Ruleset
 	if was != nil {
 		rules = was.filter
 	}
-	filter, err := netfilter.Recompile(ns, rules)
+	filter, err := netfilter.Recompile(ns, rules, pool)
 	if err != nil {
 		return nil, err
 	}

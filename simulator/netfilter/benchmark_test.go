@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
@@ -85,4 +86,45 @@ func BenchmarkPacket(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkNodes compiles the rules of kube-proxy on one node after another, where each
+// has the Services in another order, as kube-proxy writes them. It says what one
+// more node takes, without the text that its rules were read from.
+func BenchmarkNodes(b *testing.B) {
+	for _, n := range []int{200, 2000} {
+		b.Run(fmt.Sprintf("mode=iptables/services=%d", n), func(b *testing.B) {
+			text := string((&proxyrules.Spec{Services: n, Endpoints: 10, NodePortEvery: 20}).IPTables())
+			pool, nodes := NewPool(), make([]*Ruleset, 0, b.N+1)
+			node := func() {
+				seed := uint64(len(nodes))
+				rs, err := Recompile(dump(netstack.IPv4, netstack.BackendNFT, shuffled(shuffled(text, "KUBE-SERVICES", seed), "KUBE-NODEPORTS", seed)), nil, pool)
+				if err != nil {
+					b.Fatal(err)
+				}
+				rs.ns = nil
+				nodes = append(nodes, rs)
+			}
+			empty := heapAlloc()
+			node()
+			first := heapAlloc()
+			stop := cputime.Measure(b)
+			for b.Loop() {
+				node()
+			}
+			stop()
+			b.ReportMetric(float64(first-empty), "B/first-node")
+			b.ReportMetric(float64(heapAlloc()-first)/float64(len(nodes)-1), "B/node")
+			runtime.KeepAlive(nodes)
+			runtime.KeepAlive(text)
+		})
+	}
+}
+
+func heapAlloc() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -145,12 +145,12 @@ func (p *frameParser) declareChain(line string) error {
 	switch policy := fields[1]; {
 	case policy == "ACCEPT" && ch.base, (policy == "-" || policy == "RETURN") && !ch.base:
 	case policy == "DROP" && ch.base && p.table == "broute":
-		p.ends[ch] = rule{steps: []step{{action: newUnknownAction("target DROP of BROUTING")}}, text: policy}
+		p.ends[ch] = rule{body: &body{steps: []step{{action: newUnknownAction("target DROP of BROUTING")}}, text: policy}}
 	case policy == "DROP" && ch.base:
 		ch.policy = Drop
 	case (policy == "ACCEPT" || policy == "DROP") && p.family == "bridge":
 		// Chains that users make have policies, too: ebt_do_table.
-		p.ends[ch] = rule{steps: []step{{action: standardTarget(policy)}}, text: policy}
+		p.ends[ch] = rule{body: &body{steps: []step{{action: standardTarget(policy)}}, text: policy}}
 	case ch.base:
 		return p.errorf(policy, "invalid policy of a built-in chain")
 	default:
@@ -211,7 +211,7 @@ func (p *frameParser) parseRule(line string) error {
 	if err != nil {
 		return err
 	}
-	r := rule{number: len(ch.rules) + 1, text: line}
+	r := rule{body: &body{text: line}, number: len(ch.rules) + 1}
 	if do != nil {
 		r.steps = []step{{matches: p.matches, action: do}}
 	}
@@ -356,7 +356,7 @@ func (p *frameParser) endTable() error {
 	for ch, end := range p.ends {
 		ch.rules = append(ch.rules, end)
 	}
-	if loop := findLoop(p.order); loop != nil {
+	if _, loop := sortChains(p.order); loop != nil {
 		return &SyntaxError{File: p.file, Line: p.declared[loop], Token: loop.name, Msg: "chains of table " + p.table + " form a loop"}
 	}
 	for _, ch := range p.order {

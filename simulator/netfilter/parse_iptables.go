@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,19 +43,24 @@ type iptablesParser struct {
 	tables map[string]bool
 	table  string // being read; empty between COMMIT and the next *TABLE
 	kind   iptablesTable
-	chains map[string]*chain
-	order  []*chain // in the order of the dump
+	chains map[string]*draft
+	order  []*draft // in the order of the dump
 	rule   ruleParser
 	// current is the chain of the last rule, and pending its rules since then.
-	current *chain
+	current *draft
 	pending []rule
+	drafts  slab[draft]
+	jumps   slab[jump]
+	targets []*draft          // of all chains: see draft.targets
+	named   map[string]string // see names
 	slabs   ruleSlabs
 }
 
 // ruleSlabs is what rules are made of.
 type ruleSlabs struct {
-	chains   slab[chain]
 	rules    slab[rule]
+	bodies   slab[body]
+	names    slab[string]
 	steps    slab[step]
 	matchers slab[matcher]
 	addrs    slab[addrMatch]
@@ -72,23 +78,30 @@ func (p *iptablesParser) flush() {
 	} else {
 		p.current.rules = append(p.current.rules, p.pending...)
 	}
-	p.pending = p.pending[:0]
+	if p.current.jumps == nil {
+		p.current.jumps = p.jumps.list(p.rule.jumps)
+	} else {
+		p.current.jumps = append(p.current.jumps, p.rule.jumps...)
+	}
+	p.pending, p.rule.jumps = p.pending[:0], p.rule.jumps[:0]
 }
 
 func newIPTablesParser(c *compiler, dump *netstack.IPTablesDump) *iptablesParser {
 	p := &iptablesParser{
 		lineScanner: lineScanner{file: dump.File, text: string(dump.Data)},
 		c:           c, family: dump.Family, backend: dump.Backend,
-		tables: make(map[string]bool),
+		tables: make(map[string]bool), named: make(map[string]string),
 	}
 	p.rule.p = p
 	return p
 }
 
+func (p *iptablesParser) key() tableKey { return tableKey{p.family, p.backend, p.table} }
+
 func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
 	p := newIPTablesParser(c, dump)
-	for p.next() {
-		if err := p.parseLine(); err != nil {
+	for p.text != "" {
+		if err := p.parseNext(); err != nil {
 			return err
 		}
 	}
@@ -143,9 +156,9 @@ func (p *iptablesParser) beginTable(name string) error {
 		return p.errorf(name, "table occurs twice")
 	}
 	p.tables[name] = true
-	p.table, p.kind = name, kind
+	p.table, p.kind = strings.Clone(name), kind
 	// There is seldom more than a chain in so many bytes.
-	p.chains = make(map[string]*chain, len(p.text)/512)
+	p.chains = make(map[string]*draft, len(p.text)/512)
 	p.order, p.current = nil, nil
 	if p.backend == netstack.BackendNFT {
 		p.c.owned[ownedTable{p.family, name}] = true
@@ -175,7 +188,7 @@ func (p *iptablesParser) declareChain(line string) error {
 	if p.chains[name] != nil {
 		return p.errorf(name, "chain declared twice")
 	}
-	ch := p.slabs.chains.one(chain{family: familyName(p.family), backend: p.backend, table: p.table, name: name})
+	ch := p.drafts.one(draft{name: name})
 	_, ch.base = p.kind.builtin(name)
 	switch policy := fields[1]; {
 	case policy == "-" && !ch.base:
@@ -244,12 +257,21 @@ func (p *iptablesParser) parseRule(line string) error {
 		p.flush()
 		p.current = ch
 	}
-	r, err := p.rule.parse(tokens[2:])
+	if ch.text != "" { // and here are more rules
+		if err := p.read(ch); err != nil {
+			return err
+		}
+		ch.text = ""
+		return p.parseRule(p.cur)
+	}
+	p.c.local = false
+	steps, err := p.rule.parse(tokens[2:])
 	if err != nil {
 		return err
 	}
-	r.number, r.text = len(ch.rules)+len(p.pending)+1, line
-	p.pending = append(p.pending, r)
+	ch.local = ch.local || p.c.local
+	b := body{steps: steps, text: line}
+	p.pending = append(p.pending, rule{p.slabs.bodies.one(b), len(ch.rules) + len(p.pending) + 1})
 	p.c.rs.rules++
 	if p.rule.unmodelled {
 		p.c.rs.unmodelled++
@@ -257,26 +279,30 @@ func (p *iptablesParser) parseRule(line string) error {
 	return nil
 }
 
-// commit resolves jumps and hangs the built-in chains at their hooks.
+// commit makes the chains of a table, and hangs the built-in ones at their hooks.
 func (p *iptablesParser) commit() error {
 	p.flush()
-	for _, j := range p.rule.jumps {
-		target := p.chains[j.name]
-		switch {
-		case target == nil:
-			return &SyntaxError{File: p.file, Line: j.line, Token: j.name, Msg: "chain or target is not defined"}
-		case target.base:
-			return &SyntaxError{File: p.file, Line: j.line, Token: j.name, Msg: "jump to a built-in chain"}
+	var undefined *SyntaxError
+	for _, d := range p.order {
+		if err := p.resolve(d); err != nil && (undefined == nil || err.Line < undefined.Line) {
+			undefined = err
 		}
-		j.action.chain = target
 	}
-	if loop := findLoop(p.order); loop != nil {
+	if undefined != nil {
+		return undefined
+	}
+	order, loop := sortChains(p.order)
+	if loop != nil {
 		return p.errorf("COMMIT", "chains of table "+p.table+" form a loop through "+loop.name)
 	}
-	p.rule.jumps = p.rule.jumps[:0]
-	for _, ch := range p.order {
-		ch.buildIndex()
-		hook, ok := p.kind.builtin(ch.name)
+	for _, d := range order {
+		if err := p.build(d); err != nil {
+			return err
+		}
+	}
+	for _, d := range p.order {
+		ch := d.chain
+		hook, ok := p.kind.builtin(d.name)
 		switch {
 		case !ok:
 		case p.kind.nat:
@@ -295,51 +321,66 @@ func (p *iptablesParser) commit() error {
 	return nil
 }
 
-// findLoop returns a chain that can reach itself, or nil. The kernel refuses
-// such tables; evaluating one would not end.
-func findLoop(chains []*chain) *chain {
-	const (
-		unseen = iota
-		open
-		closed
-	)
+// visit is how far the search for loops has come with a chain.
+type visit uint8
+
+const (
+	unseen visit = iota
+	open
+	closed
+)
+
+func (v *visit) visited() *visit { return v }
+
+// sortable is a chain, made or not.
+type sortable[C any] interface {
+	comparable
+	appendTargets(list []C) []C
+	visited() *visit
+}
+
+// sortChains returns the chains so that each comes after those that it leads to, or one
+// that can reach itself. The kernel refuses such tables; evaluating one would not
+// end.
+func sortChains[C sortable[C]](chains []C) (order []C, loop C) {
 	// Each chain on the way has its targets in a part of the list.
 	type frame struct {
-		c          *chain
+		c          C
 		start, end int
 	}
 	var stack []frame
-	var targets []*chain
-	enter := func(c *chain) {
-		c.visit = open
+	var targets []C
+	enter := func(c C) {
+		*c.visited() = open
 		start := len(targets)
 		targets = c.appendTargets(targets)
 		stack = append(stack, frame{c, start, len(targets)})
 	}
 	for _, start := range chains {
-		if start.visit != unseen {
+		if *start.visited() != unseen {
 			continue
 		}
 		enter(start)
 		for len(stack) > 0 {
 			top := &stack[len(stack)-1]
 			if top.start == top.end {
-				top.c.visit = closed
+				*top.c.visited() = closed
+				order = append(order, top.c)
 				stack = stack[:len(stack)-1]
 				continue
 			}
 			top.end--
 			next := targets[top.end]
 			targets = targets[:top.end]
-			switch next.visit {
+			switch *next.visited() {
 			case open:
-				return next
+				return nil, next
 			case unseen:
 				enter(next)
 			}
 		}
 	}
-	return nil
+	return order, loop
 }
 
 // chainTargets is an action that may enter chains.
@@ -356,10 +397,15 @@ func (a *verdictAction) appendTargets(list []*chain) []*chain {
 
 func (c *chain) appendTargets(list []*chain) []*chain {
 	for i := range c.rules {
-		for _, s := range c.rules[i].steps {
-			if t, ok := s.action.(chainTargets); ok {
-				list = t.appendTargets(list)
-			}
+		list = c.rules[i].appendTargets(list)
+	}
+	return list
+}
+
+func (b *body) appendTargets(list []*chain) []*chain {
+	for _, s := range b.steps {
+		if t, ok := s.action.(chainTargets); ok {
+			list = t.appendTargets(list)
 		}
 	}
 	return list
@@ -377,8 +423,10 @@ type ruleParser struct {
 	p      *iptablesParser
 	tokens []string
 	// jumps are the places that name a chain, resolved at COMMIT: a chain may
-	// be declared after the rule that jumps to it.
-	jumps []jump
+	// be declared after the rule that jumps to it. Targets are names that would
+	// be chains if there were such.
+	jumps   []jump
+	targets []string
 
 	matches []matcher
 	// before is done before the action, when all matches hold.
@@ -462,7 +510,7 @@ func (r *ruleParser) portMatch(side portSide, ports netstack.PortRange, invert b
 
 func (r *ruleParser) add(m matcher) { r.matches = append(r.matches, m) }
 
-func (r *ruleParser) parse(tokens []string) (rule, error) {
+func (r *ruleParser) parse(tokens []string) ([]step, error) {
 	r.tokens = tokens
 	r.matches, r.before, r.action, r.unmodelled, r.hasProto, r.protocol = r.matches[:0], nil, nil, false, false, 0
 	r.modules, r.target = r.modules[:0], nil
@@ -475,7 +523,7 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 		invert := false
 		if name == "!" {
 			if len(r.tokens) == 0 {
-				return rule{}, r.errorf(name, "nothing to negate")
+				return nil, r.errorf(name, "nothing to negate")
 			}
 			invert = true
 			name = r.tokens[0]
@@ -484,7 +532,7 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 		values := r.tokens
 		r.took = ofRule
 		if err := r.option(name, invert); err != nil {
-			return rule{}, err
+			return nil, err
 		}
 		if r.printer != nil {
 			values = values[:len(values)-len(r.tokens)]
@@ -493,31 +541,31 @@ func (r *ruleParser) parse(tokens []string) (rule, error) {
 	}
 	for _, m := range r.modules {
 		if err := m.finish(r); err != nil {
-			return rule{}, err
+			return nil, err
 		}
 	}
 	if r.target != nil {
 		a, err := r.target.finish(r)
 		if err != nil {
-			return rule{}, err
+			return nil, err
 		}
 		r.action = a
 	}
 	if r.action == nil && len(r.before) == 0 {
 		// A rule without a target counts, and does nothing else.
-		return rule{}, nil
+		return nil, nil
 	}
 	slabs := &r.p.slabs
 	matches := slabs.matchers.list(r.matches)
 	if len(r.before) == 0 {
-		return rule{steps: slabs.steps.list([]step{{matches: matches, action: r.action}})}, nil
+		return slabs.steps.list([]step{{matches: matches, action: r.action}}), nil
 	}
 	var steps []step
 	for _, a := range append(r.before, r.action) {
 		steps = append(steps, step{matches: matches, action: a})
 		matches = nil
 	}
-	return rule{steps: steps}, nil
+	return steps, nil
 }
 
 func (r *ruleParser) option(name string, invert bool) error {
@@ -655,6 +703,9 @@ func (r *ruleParser) option(name string, invert bool) error {
 // jump reads the argument of -j or -g.
 func (r *ruleParser) jump(name string, isGoto bool) error {
 	if !isGoto && r.p.chains[name] == nil {
+		if !slices.Contains(r.targets, name) {
+			r.targets = append(r.targets, name)
+		}
 		switch name {
 		case "ACCEPT":
 			r.action = &verdictAction{kind: outAccept, text: "accept"}
@@ -683,14 +734,11 @@ func (r *ruleParser) jump(name string, isGoto bool) error {
 	if isGoto {
 		kind = outGoto
 	}
-	target := r.p.chains[name]
-	if target != nil && target.base {
+	if d := r.p.chains[name]; d != nil && d.base {
 		return r.errorf(name, "jump to a built-in chain")
 	}
-	a := r.p.slabs.jumps.one(verdictAction{kind: kind, chain: target})
-	if target == nil {
-		r.jumps = append(r.jumps, jump{name: name, line: r.p.line, action: a})
-	}
+	a := r.p.slabs.jumps.one(verdictAction{kind: kind})
+	r.jumps = append(r.jumps, jump{name: name, line: r.p.line, action: a})
 	r.action = a
 	return nil
 }

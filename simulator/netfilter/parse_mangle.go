@@ -186,7 +186,7 @@ func (t *setTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 		if err != nil {
 			return true, err
 		}
-		m := setMatch{name: strings.Clone(set), set: r.p.c.sets[set]}
+		m := setMatch{name: strings.Clone(set), set: r.p.c.set(set)}
 		if m.src, err = r.setDirections(name); err != nil {
 			return true, err
 		}

@@ -374,7 +374,7 @@ func (m *setModule) option(r *ruleParser, name string, invert bool) (bool, error
 		if err != nil {
 			return true, err
 		}
-		m.m.name, m.m.set, m.m.invert = strings.Clone(set), r.p.c.sets[set], invert
+		m.m.name, m.m.set, m.m.invert = strings.Clone(set), r.p.c.set(set), invert
 		m.m.src, err = r.setDirections(name)
 		return true, err
 	case "--return-nomatch":
@@ -605,7 +605,7 @@ func (m *policyModule) option(r *ruleParser, name string, _ bool) (bool, error) 
 
 func (m *policyModule) finish(r *ruleParser) error {
 	switch {
-	case len(strings.TrimSpace(string(r.p.c.ns.XFRM.Data))) > 0 || m.pol == "":
+	case r.p.c.transforms() || m.pol == "":
 		r.add(unknownMatch{"match policy"})
 		r.unmodelled = true
 	case m.pol == "ipsec":

@@ -339,7 +339,7 @@ func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
 	if expr == nil || expr.kind != jsonArray {
 		return p.errorf(n, "rule has no list of expressions")
 	}
-	r := rule{number: len(ch.rules) + 1, json: p.text[n.end-1:]}
+	r := rule{body: &body{json: p.text[n.end-1:]}, number: len(ch.rules) + 1}
 	p.table = t
 	b := &nftRuleBuilder{p: p, table: t}
 	for i := range expr.list {
@@ -358,7 +358,7 @@ func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
 // finish checks for loops and hangs the base chains at their hooks.
 func (p *nftParser) finish() error {
 	for _, t := range p.order {
-		if loop := findLoop(t.order); loop != nil {
+		if _, loop := sortChains(t.order); loop != nil {
 			return &SyntaxError{File: p.file, Token: loop.name, Msg: "chains of table " + t.name + " form a loop through this one"}
 		}
 		for _, ch := range t.order {

@@ -61,7 +61,7 @@ func (x *traversal) text() string {
 	if x.rule.json == "" || x.st.Texts == nil {
 		return x.rule.String()
 	}
-	return keep(&x.st.Texts.rules, x.rule, x.st.Texts.render)
+	return keep(&x.st.Texts.rules, x.rule.body, x.st.Texts.render)
 }
 
 // Run passes the packet through one hook. It changes st: the packet, its

@@ -12,7 +12,7 @@ import (
 // of iptables-save, matches by name, values quoted where they need it. Text
 // that is not a dump is a *SyntaxError.
 func PrintIPTables(dump *netstack.IPTablesDump) ([]byte, error) {
-	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, owned: make(map[ownedTable]bool)}
+	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, pool: NewPool(), owned: make(map[ownedTable]bool)}
 	p := newIPTablesParser(c, dump)
 	p.rule.printer = &rulePrinter{}
 	var out strings.Builder

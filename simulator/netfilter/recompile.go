@@ -9,10 +9,11 @@ import (
 
 // Recompile is Compile, which was has done for an earlier state of the
 // namespace: rules that did not change since are not compiled again. A nil was
-// stands for no such state.
-func Recompile(ns *netstack.Namespace, was *Ruleset) (*Ruleset, error) {
+// stands for no such state. What the rule set has in common with others of the
+// pool, they share.
+func Recompile(ns *netstack.Namespace, was *Ruleset, pool *Pool) (*Ruleset, error) {
 	if was == nil || !sameRules(ns, was.ns) {
-		return Compile(ns)
+		return compile(ns, pool)
 	}
 	rs := *was
 	rs.settle(ns)

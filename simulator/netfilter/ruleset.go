@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 
@@ -11,17 +12,31 @@ import (
 // any number of walks may run through it at once.
 type Ruleset struct {
 	pipelines [2][numHooks]pipeline // by familyIndex
-	// tracking says whether connection tracking is on in a family: the kernel
-	// registers its hooks when the first rule needs them.
-	tracking          [2]bool
-	ct                ctSettings
-	segments          bool // TellsSegmentsApart
-	rules, unmodelled int
-	sets              map[string]*ipset
-	linkLayer         linkLayer
+	effects
+	ct        ctSettings
+	sets      map[string]*ipset
+	linkLayer linkLayer
 	// links are the namespace's devices by name; nil when they are not known.
 	links map[string]*netstack.Link
 	ns    *netstack.Namespace // what it was compiled from
+}
+
+// effects is what reading rules does beside the rules.
+type effects struct {
+	// tracking says whether connection tracking is on in a family: the kernel
+	// registers its hooks when the first rule needs them.
+	tracking          [2]bool
+	segments          bool // TellsSegmentsApart
+	rules, unmodelled int
+}
+
+func (e *effects) add(more effects) {
+	for i := range e.tracking {
+		e.tracking[i] = e.tracking[i] || more.tracking[i]
+	}
+	e.segments = e.segments || more.segments
+	e.rules += more.rules
+	e.unmodelled += more.unmodelled
 }
 
 // HasTable says whether a chain of nat is in a table of nftables with that name.
@@ -99,7 +114,7 @@ type chain struct {
 	age   int
 	rules []rule
 	index *chainIndex // nil: the rules are met one by one
-	visit uint8       // of findLoop
+	visit
 }
 
 func (c *chain) setStage(at Hook) { c.stage = c.table + "/" + at.String() }
@@ -117,30 +132,36 @@ func (c *chain) policyRef() Rule {
 	return Rule{Family: c.family, Backend: c.backend, Table: c.table, Chain: c.name, Text: text}
 }
 
-// rule is a sequence of steps. An iptables rule has one; an nftables rule has
-// one more after each statement that does not end it.
+// rule is what a rule does, and its place in its chain.
 type rule struct {
-	steps  []step
+	*body
 	number int
-	text   string // of iptables
-	json   string // of nftables: the dump from the rule's object on
+}
+
+// body is a sequence of steps. An iptables rule has one; an nftables rule has
+// one more after each statement that does not end it. Rules of several chains may
+// have the same body.
+type body struct {
+	steps []step
+	text  string // of iptables
+	json  string // of nftables: the dump from the rule's object on
 }
 
 // String is the rule as the tool prints it. That of nftables is made when it is
 // asked for: it takes longer than to evaluate the rule.
-func (r *rule) String() string {
-	if r.json == "" {
-		return r.text
+func (b *body) String() string {
+	if b.json == "" {
+		return b.text
 	}
-	return new(Texts).render(r)
+	return new(Texts).render(b)
 }
 
 // render reads a rule of nftables again, and writes it for people.
-func (t *Texts) render(r *rule) string {
-	t.reader.reset(r.json, 0)
+func (t *Texts) render(b *body) string {
+	t.reader.reset(b.json, 0)
 	n, ok := t.reader.value(0)
 	if !ok {
-		n, _ = parseJSONCarefully("", firstJSON(r.json))
+		n, _ = parseJSONCarefully("", firstJSON(b.json))
 	}
 	return renderRule(&n)
 }
@@ -154,9 +175,12 @@ type step struct {
 
 // compiler gathers what the parsers of one namespace find.
 type compiler struct {
-	rs *Ruleset
-	ns *netstack.Namespace
-	// sets are those of ipset. One that is not there may be missing from the dump.
+	rs   *Ruleset
+	ns   *netstack.Namespace
+	pool *Pool
+	// local says that the rule just read means something else in other namespaces.
+	local bool
+	// sets are those of ipset: see set. One that is not there may be missing from the dump.
 	sets map[string]*ipset
 	// owned lists the tables that an iptables-nft dump showed: they appear in
 	// the JSON of nftables too, with expressions that only iptables reads.
@@ -173,8 +197,10 @@ type ownedTable struct {
 
 // Compile builds the rule set of a namespace from its dumps: iptables of each
 // family and backend, nftables and ipset.
-func Compile(ns *netstack.Namespace) (*Ruleset, error) {
-	c := &compiler{rs: &Ruleset{}, ns: ns, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
+func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, NewPool()) }
+
+func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
+	c := &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
 	c.rs.settle(ns)
 	var err error
 	if c.sets, err = parseIPSet(ns.IPSet.File, ns.IPSet.Data); err != nil {
@@ -198,7 +224,20 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) {
 	c.rs.linkLayer.order()
 	c.age()
 	c.finish()
+	pool.sweep()
 	return c.rs, nil
+}
+
+// set returns a set of ipset, or nil.
+func (c *compiler) set(name string) *ipset {
+	c.local = true
+	return c.sets[name]
+}
+
+// transforms says whether there are policies of IPsec.
+func (c *compiler) transforms() bool {
+	c.local = true
+	return len(bytes.TrimSpace(c.ns.XFRM.Data)) > 0
 }
 
 // attach hangs a base chain at a hook.
