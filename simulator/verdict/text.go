@@ -38,7 +38,25 @@ func (t *textWriter) head(r *Report) {
 	if q.Port != 0 {
 		t.printf(" %d", q.Port)
 	}
-	t.printf("/%s\n", q.Protocol)
+	t.printf("/%s%s\n", q.Protocol, fates(r.Paths))
+}
+
+// fates are how many paths end otherwise than well, if not all end alike.
+func fates(paths []Path) string {
+	count := make(map[Verdict]int)
+	for i := range paths {
+		count[paths[i].Verdict]++
+	}
+	if len(count) < 2 {
+		return ""
+	}
+	var bad []string
+	for _, v := range []Verdict{Unreachable, Degraded, Unknown} {
+		if n := count[v]; n > 0 {
+			bad = append(bad, fmt.Sprintf("%d of %d paths %s", n, len(paths), v))
+		}
+	}
+	return ": " + strings.Join(bad, ", ")
 }
 
 func (t *textWriter) reason(f *Finding, first bool) {
