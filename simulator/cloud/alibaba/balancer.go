@@ -18,7 +18,8 @@ type balancer struct {
 	status    string
 	active    string // the status that it has when it works
 	sources   []netip.Addr
-	groups    []string // security groups that filter what comes to it
+	vswitches map[netip.Addr]string // of NLB and ALB, where each of their addresses is
+	groups    []string              // security groups that filter what comes to it
 	listeners []*listener
 }
 
@@ -73,7 +74,7 @@ func (b *backend) text() string {
 }
 
 func (c *Cloud) compileBalancers() {
-	c.balancers = map[netip.Addr]*balancer{}
+	c.balancers, c.zoned = map[netip.Addr]*balancer{}, map[string]*balancer{}
 	byID := map[string]*balancer{}
 	add := func(l *LoadBalancer) {
 		b := byID[l.LoadBalancerId]
@@ -227,8 +228,8 @@ func (c *Cloud) compileZoned(kind string, f *Balancers) {
 			l := &list[i]
 			b := byID[l.LoadBalancerId]
 			if b == nil {
-				b = &balancer{kind: kind, id: l.LoadBalancerId, active: "Active"}
-				byID[b.id] = b
+				b = &balancer{kind: kind, id: l.LoadBalancerId, active: "Active", vswitches: map[netip.Addr]string{}}
+				byID[b.id], c.zoned[b.id] = b, b
 			}
 			if l.LoadBalancerStatus != "" {
 				b.status, b.vpc = l.LoadBalancerStatus, l.VpcId
@@ -243,7 +244,7 @@ func (c *Cloud) compileZoned(kind string, f *Balancers) {
 						if !addr.IsValid() {
 							continue
 						}
-						c.balancers[addr] = b
+						c.balancers[addr], b.vswitches[addr] = b, z.VSwitchId
 						if addr.IsPrivate() && !slices.Contains(b.sources, addr) {
 							b.sources = append(b.sources, addr)
 						}

@@ -38,6 +38,9 @@ type crossing struct {
 	hairpins int
 }
 
+// smtpPort is closed to instances by default (ECS, Security group rules).
+const smtpPort = 25
+
 // maxHairpins bounds how often a packet may go from one public address to another.
 const maxHairpins = 4
 
@@ -99,12 +102,13 @@ func (x *crossing) fromInterface(i *Interface) cloud.End {
 		return e
 	}
 	if b := x.balancers[p.Dst]; b != nil && b.vpc == i.VpcId && p.Dst.IsPrivate() {
-		if e, stop := x.acl(i, egress); stop {
-			return e
+		if b.vswitches[p.Dst] != i.VSwitchId {
+			if e, stop := x.acl(i, egress); stop {
+				return e
+			}
 		}
-		if at, ok := x.Sessions.Restore(p); ok { // it had sent from its own address
-			x.Step("cloud/session", "translate back", at)
-			return x.back(i)
+		if e, is := x.answer(i); is { // it had sent from its own address
+			return e
 		}
 		return x.toBalancer(b)
 	}
@@ -114,9 +118,8 @@ func (x *crossing) fromInterface(i *Interface) cloud.End {
 			return e
 		}
 	}
-	if at, ok := x.Sessions.Restore(p); ok {
-		x.Step("cloud/session", "translate back", at)
-		return x.back(i)
+	if e, is := x.answer(i); is {
+		return e
 	}
 	if x.outside(i.VpcId, p.Dst) {
 		return x.toInternet(i)
@@ -134,9 +137,31 @@ func (x *crossing) returning(f *verdict.Finding) *verdict.Finding {
 	return &out
 }
 
+// answer takes a packet back to where it is the answer to, if it is one to what a
+// translator had sent. On its way it meets the network ACL of an NLB or ALB twice, too.
+func (x *crossing) answer(from *Interface) (cloud.End, bool) {
+	sent := *x.Packet
+	at, is := x.Sessions.Restore(x.Packet)
+	if !is {
+		return cloud.End{}, false
+	}
+	x.Step("cloud/session", "translate back", at)
+	vswitch := ""
+	if b := x.zoned[at]; b != nil {
+		vswitch = b.vswitches[x.Packet.Src]
+		if e, stop := x.aclBetween(vswitch, from.VSwitchId, ingress, &sent); stop {
+			return e, true
+		}
+		if e, stop := x.aclBetween(vswitch, x.vswitchOf(b.vpc, x.Packet.Dst), egress, x.Packet); stop {
+			return e, true
+		}
+	}
+	return x.back(from, vswitch), true
+}
+
 // back takes a reply on whose translation was undone: to a client in the VPC, or
-// on the Internet.
-func (x *crossing) back(from *Interface) cloud.End {
+// on the Internet; from something in a vSwitch, if it has one.
+func (x *crossing) back(from *Interface, vswitch string) cloud.End {
 	for range maxHairpins {
 		at, again := x.Sessions.Restore(x.Packet)
 		if !again {
@@ -145,7 +170,7 @@ func (x *crossing) back(from *Interface) cloud.End {
 		x.Step("cloud/session", "translate back", at)
 	}
 	if to := x.holder(from.VpcId, x.Packet.Dst); to != nil {
-		return x.deliver(to, false)
+		return x.deliver(to, to.VSwitchId == vswitch)
 	}
 	if x.outside(from.VpcId, x.Packet.Dst) {
 		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
@@ -176,9 +201,35 @@ func (x *crossing) pass(i *Interface, d direction) (cloud.End, bool) {
 	return cloud.End{}, false
 }
 
-// acl asks the network ACL of an interface's vSwitch: it remembers no connection.
+// acl asks the network ACL of an interface's vSwitch. It does not see what an interface
+// exchanges that has an EIP for its address (Network ACLs).
 func (x *crossing) acl(i *Interface, d direction) (cloud.End, bool) {
-	r := x.aclAdmits(i, d, x.Packet)
+	if e := x.eipOf[eipKey{resource: i.NetworkInterfaceId}]; e != nil && e.cutThrough() {
+		return cloud.End{}, false
+	}
+	return x.aclOf(i.VSwitchId, d, x.Packet)
+}
+
+// aclBetween asks the network ACL of the vSwitch that a load balancer stands in, unless
+// the other end of the packet is there, too.
+func (x *crossing) aclBetween(vswitch, other string, d direction, p *netstack.Packet) (cloud.End, bool) {
+	if vswitch == "" || vswitch == other {
+		return cloud.End{}, false
+	}
+	return x.aclOf(vswitch, d, p)
+}
+
+// vswitchOf is that of the interface that has an address; empty if none has.
+func (c *Cloud) vswitchOf(vpc string, addr netip.Addr) string {
+	if i := c.holder(vpc, addr); i != nil {
+		return i.VSwitchId
+	}
+	return ""
+}
+
+// aclOf asks the network ACL of a vSwitch: it remembers no connection.
+func (x *crossing) aclOf(vswitch string, d direction, p *netstack.Packet) (cloud.End, bool) {
+	r := x.aclAdmits(vswitch, d, p)
 	switch {
 	case r.open != nil:
 		if x.Doubt(*r.open) {
@@ -186,7 +237,7 @@ func (x *crossing) acl(i *Interface, d direction) (cloud.End, bool) {
 		}
 	case !r.pass:
 		f := verdict.NewFindingf(verdict.CloudNetworkACLDeny, where(r.who), []string{r.rule},
-			"network ACL %s of vSwitch %s does not allow %s (%s: %s)", r.who, i.VSwitchId, x.Packet, d, r.rule)
+			"network ACL %s of vSwitch %s does not allow %s (%s: %s)", r.who, vswitch, p, d, r.rule)
 		return drop(&f), true
 	case r.rule != "":
 		x.Step("network acl/"+d.String(), "accept", r.rule)
@@ -224,6 +275,9 @@ func (x *crossing) follow(i *Interface) cloud.End {
 		x.expect(to, h, r.entry)
 		return x.deliver(to, to.VSwitchId == i.VSwitchId)
 	case hopNAT, hopInternet:
+		if f := x.private(h, r.entry); f != nil {
+			return drop(f)
+		}
 		f := verdict.NewFindingf(verdict.CloudUnexpectedNextHop, where(r.entry.RouteTableId), []string{r.entry.text()},
 			"the next hop for destination ip %s, which is not on the Internet, is %s", p.Dst, h.text())
 		return drop(&f)
@@ -396,6 +450,9 @@ func (x *crossing) throughNAT(i *Interface, h NextHop, r *routed) cloud.End {
 		}
 		return drop(f)
 	}
+	if f := x.private(h, r.entry); f != nil {
+		return drop(f)
+	}
 	if f := x.beyondNAT(g); f != nil {
 		return drop(f)
 	}
@@ -413,10 +470,24 @@ func (x *crossing) throughNAT(i *Interface, h NextHop, r *routed) cloud.End {
 	return x.exit(source, g.NatGatewayId)
 }
 
-// exit translates a packet to its public address. Where that of its destination is
-// the cloud's own, it comes back in.
+// private says that a NAT gateway is one between private networks (VPC NAT gateway),
+// which translates to addresses that are not on the Internet.
+func (x *crossing) private(h NextHop, e *routeEntry) *verdict.Finding {
+	if g := x.nat[h.NextHopId]; g == nil || !same(g.NetworkType, "intranet") {
+		return nil
+	}
+	f := verdict.NewFindingf(verdict.UnmodelledRule, where(h.NextHopId), []string{e.text()},
+		"route entry %s leads to VPC NAT gateway %s, which is not modelled", e.text(), h.NextHopId)
+	return &f
+}
+
+// exit translates a packet to its public address, unless the interface has that itself.
+// Where that of its destination is the cloud's own, it comes back in.
 func (x *crossing) exit(as public, at string) cloud.End {
 	p := x.Packet
+	if p.Src == as.addr {
+		return x.leave(at)
+	}
 	before := cloud.TupleOf(p)
 	p.Src = as.addr
 	x.Sessions.Translate(at, before, p)
@@ -430,6 +501,14 @@ func (x *crossing) leave(at string) cloud.End {
 	p := x.Packet
 	if f := x.perhapsTooLarge(); f != nil {
 		return stopped(*f)
+	}
+	if p.Protocol == netstack.ProtoTCP && p.DstPort == smtpPort {
+		f := verdict.NewFindingf(verdict.UnmodelledRule, where(at), []string{p.String()},
+			"TCP port %d to the Internet is restricted unless Alibaba Cloud has unblocked it for the account, which no API tells", smtpPort)
+		f.Remedy = "Send mail by port 465, or apply to have port 25 unblocked."
+		if x.Doubt(f) {
+			return stopped(f)
+		}
 	}
 	if !x.Answers(p.Dst) {
 		return cloud.End{Kind: cloud.Left, Via: "the Internet"}
@@ -454,7 +533,10 @@ func (c *Cloud) behind(addr netip.Addr) *target {
 			return nil
 		}
 		private := i.Addrs[0]
-		if a := addrOf(e.PrivateIpAddress); a.IsValid() {
+		switch a := addrOf(e.PrivateIpAddress); {
+		case e.visible():
+			private = addr
+		case a.IsValid():
 			private = a
 		}
 		return &target{i, private, c.byEIP(e)}
@@ -475,12 +557,12 @@ type target struct {
 // fromInternet takes in a packet for a public address.
 func (x *crossing) fromInternet() cloud.End {
 	p := x.Packet
+	if b := x.balancers[p.Dst]; b != nil {
+		return x.toBalancer(b)
+	}
 	if at, ok := x.Sessions.Again(p); ok {
 		x.Step("cloud/session", "translate", at)
 		return x.arrived(at)
-	}
-	if b := x.balancers[p.Dst]; b != nil {
-		return x.toBalancer(b)
 	}
 	if a := x.ipv6[p.Dst]; a != nil {
 		return x.fromInternetByIPv6(a)
@@ -547,9 +629,13 @@ func (x *crossing) fromInternet() cloud.End {
 	return drop(&f)
 }
 
-// translateTo gives a packet the private address that it is for.
+// translateTo gives a packet the private address that it is for, unless the interface has
+// the public one itself.
 func (x *crossing) translateTo(i *Interface, to netip.Addr, port uint16, at, rule string) cloud.End {
 	p := x.Packet
+	if p.Dst == to {
+		return x.enter(i, at)
+	}
 	before := cloud.TupleOf(p)
 	from := endpoint(p.Dst, p.DstPort)
 	p.Dst = to
@@ -588,8 +674,15 @@ func (x *crossing) arrived(at string) cloud.End {
 // backends.
 func (x *crossing) toBalancer(b *balancer) cloud.End {
 	p := x.Packet
+	vswitch := b.vswitches[p.Dst]
+	if e, stop := x.aclBetween(vswitch, x.vswitchOf(b.vpc, p.Src), ingress, p); stop {
+		return e
+	}
 	if at, ok := x.Sessions.Again(p); ok {
 		x.Step("cloud/session", "balance", at)
+		if i := x.holder(b.vpc, p.Dst); i != nil && b.kind != "slb" {
+			return x.toBackend(b, i, vswitch)
+		}
 		return x.arrived(at)
 	}
 	if e := x.eips[p.Dst]; e != nil {
@@ -644,16 +737,19 @@ func (x *crossing) toBalancer(b *balancer) cloud.End {
 		f := verdict.NewFinding(verdict.ProxyInterposed, where(b.id), []string{"listener " + r.listener.text()}, before.Dst, b.id)
 		x.Note(f)
 	}
-	return x.toBackend(b, to)
+	return x.toBackend(b, to, vswitch)
 }
 
 // toBackend delivers what a load balancer sends. What groups and ACLs make of
 // packets from CLB is documented for its own addresses alone (100.64.0.0/10, which
 // needs no rule); of those that keep the client's, nothing is, so a group that
-// would drop them is a doubt.
-func (x *crossing) toBackend(b *balancer, to *Interface) cloud.End {
+// would drop them is a doubt. NLB and ALB send from an interface in a vSwitch.
+func (x *crossing) toBackend(b *balancer, to *Interface, vswitch string) cloud.End {
 	if b.kind != "slb" {
-		return x.deliver(to, false)
+		if e, stop := x.aclBetween(vswitch, to.VSwitchId, egress, x.Packet); stop {
+			return e
+		}
+		return x.deliver(to, to.VSwitchId == vswitch)
 	}
 	if e, stop := x.acl(to, ingress); stop {
 		return e

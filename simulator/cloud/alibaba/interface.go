@@ -40,6 +40,7 @@ type Cloud struct {
 	eips       map[netip.Addr]*EIP
 	eipOf      map[eipKey]*EIP
 	balancers  map[netip.Addr]*balancer
+	zoned      map[string]*balancer     // those of NLB and ALB, by id
 	access     map[string][]accessEntry // lists of who may, or may not, use listeners
 	publics    map[netip.Addr]target    // public addresses that are told by interfaces and instances alone
 }

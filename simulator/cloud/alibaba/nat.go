@@ -108,6 +108,12 @@ type public struct {
 // address of its primary interface; one of an interface for that address it is
 // bound to, its primary one unless it says another.
 func (c *Cloud) publicOf(i *Interface, private netip.Addr) (public, bool) {
+	if e := c.eips[private]; e != nil && e.visible() && e.InstanceId == i.NetworkInterfaceId {
+		return c.byEIP(e), true
+	}
+	if e := c.eipOf[eipKey{resource: i.NetworkInterfaceId}]; e != nil && e.visible() {
+		return public{}, false // the private address has no part in it
+	}
 	primary := len(i.Addrs) > 0 && i.Addrs[0] == private
 	if v := c.virtualAt(i.VpcId, private); v != nil {
 		e := c.eipOf[eipKey{resource: v.HaVipId}]
@@ -158,6 +164,14 @@ func (c *Cloud) byAddress(a netip.Addr, text string) public {
 func (c *Cloud) byEIP(e *EIP) public {
 	return public{addr: addrOf(e.IpAddress), text: "EIP " + e.AllocationId, fault: e.fault()}
 }
+
+// cutThrough says that an interface has the EIP in place of its private address
+// (EIP, Associate an EIP with an ENI: cut-through mode).
+func (e *EIP) cutThrough() bool { return same(e.Mode, "BINDED") }
+
+// visible says that an interface has the EIP itself: in place of its private address, or
+// beside it (multi-EIP-to-ENI mode). Nothing is translated.
+func (e *EIP) visible() bool { return e.cutThrough() || same(e.Mode, "MULTI_BINDED") }
 
 // fault says why an EIP carries nothing: it is not bound, or locked.
 func (e *EIP) fault() *verdict.Finding {

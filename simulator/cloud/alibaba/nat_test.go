@@ -14,6 +14,9 @@ const (
 	pageEIP  = "VPC API, DescribeEipAddresses"
 	pageNAT  = "VPC API, DescribeNatGateways"
 
+	pageVisible    = "EIP, Associate an EIP with an ENI"
+	pagePrivateNAT = "NAT Gateway, VPC NAT gateways"
+
 	pageHaVip   = "VPC, High-availability virtual IP addresses (HaVips)"
 	pageIPv6    = "IPv6 Gateway, What is an IPv6 gateway?"
 	pageIPv4    = "VPC, IPv4 gateway"
@@ -55,6 +58,13 @@ func gateway(t *testing.T) *Facts {
 
 func eip(addr, typ, id string) EIP {
 	return EIP{AllocationId: "eip-" + addr, IpAddress: addr, Status: "InUse", BusinessStatus: "Normal", InstanceType: typ, InstanceId: id, Bandwidth: "5"}
+}
+
+// visible is an EIP that interface eni-a has itself.
+func visible(addr, mode string) EIP {
+	e := eip(addr, "NetworkInterface", "eni-a")
+	e.Mode = mode
+	return e
 }
 
 func snat(source, ip string) SNATEntry {
@@ -150,6 +160,30 @@ func TestPublicAddresses(t *testing.T) {
 			e.PrivateIpAddress = "10.0.0.11"
 			f.EIPs = append(f.EIPs, e)
 		}, out, "CloudNoSNAT"}, // that of another address
+		// An EIP that the interface has itself: nothing is translated.
+		{pageVisible, func(f *Facts) { f.EIPs = append(f.EIPs, visible("47.0.0.9", "BINDED")) }, "tcp 47.0.0.9 8.8.8.8:443", as + "9:45678 -> 8.8.8.8:443"},
+		{pageVisible, func(f *Facts) { f.EIPs = append(f.EIPs, visible("47.0.0.9", "BINDED")) }, in("47.0.0.9:80"), "to eni-a 203.0.113.9:45678 -> 47.0.0.9:80"},
+		{pageVisible, func(f *Facts) { f.EIPs = append(f.EIPs, visible("47.0.0.9", "BINDED")) }, out, "CloudNoSNAT"}, // its private address
+		{pageVisible, func(f *Facts) {
+			f.EIPs = append(f.EIPs, visible("47.0.0.9", "BINDED"))
+			f.NetworkACLs, f.VSwitches[0].NetworkAclId = []NetworkACL{{NetworkAclId: "nacl-1"}}, "nacl-1"
+		}, in("47.0.0.9:80"), "to eni-a "}, // no ACL sees it
+		{pageVisible, func(f *Facts) {
+			f.EIPs = append(f.EIPs, visible("47.0.0.8", "MULTI_BINDED"), visible("47.0.0.9", "MULTI_BINDED"))
+		}, "tcp 47.0.0.9 8.8.8.8:443", as + "9:"},
+		{pageVisible, func(f *Facts) {
+			f.EIPs = append(f.EIPs, visible("47.0.0.8", "MULTI_BINDED"), visible("47.0.0.9", "MULTI_BINDED"))
+		}, in("47.0.0.9:80"), "to eni-a 203.0.113.9:45678 -> 47.0.0.9:80"},
+		{pageVisible, func(f *Facts) {
+			f.EIPs = append(f.EIPs, visible("47.0.0.9", "MULTI_BINDED"))
+			f.NetworkACLs, f.VSwitches[0].NetworkAclId = []NetworkACL{{NetworkAclId: "nacl-1"}}, "nacl-1"
+		}, in("47.0.0.9:80"), "CloudNetworkACLDeny: network ACL nacl-1 of vSwitch vsw-1"},
+		// A gateway between private networks is not to the Internet.
+		{pagePrivateNAT, func(f *Facts) { f.NATGateways[0].NetworkType = "intranet" }, out, "unknown UnmodelledRule: route entry rte-5: 0.0.0.0/0"},
+		{pagePrivateNAT, func(f *Facts) {
+			f.NATGateways[0].NetworkType = "intranet"
+			f.RouteEntries[4].DestinationCidrBlock = "192.168.0.0/16"
+		}, "tcp 10.0.0.1 192.168.0.1:443", "unknown UnmodelledRule: route entry rte-5: 192.168.0.0/16"},
 		{"ECS API, DescribeInstances", func(f *Facts) { f.Instances[0].PublicIpAddress.IpAddress = []string{"47.0.0.9"} }, out, as + "9:"},
 		{"ECS API, DescribeInstances", func(f *Facts) { f.Instances[0].EipAddress.IpAddress = "47.0.0.9" }, out, as + "9:"},
 		{"ECS API, DescribeNetworkInterfaces", func(f *Facts) {
@@ -308,6 +342,18 @@ func TestAnEIPAndARouteToAnInstanceAreBothPossible(t *testing.T) {
 		got := (&journey{c: Compile(f), doubtful: doubtful}).carry(t, "eni-a", "tcp 10.0.0.1 8.8.8.8:443", false)
 		if !strings.HasPrefix(got.text(), want) || len(got.doubts) != 1 {
 			t.Errorf("%s %v, want %s", got.text(), got.doubts, want)
+		}
+	}
+}
+
+// TCP port 25 is restricted by default, and no API tells whether it still is.
+func TestMailToTheInternetIsInDoubt(t *testing.T) {
+	f := gateway(t)
+	f.SNATEntries = []SNATEntry{snat("vsw-1", "47.0.0.1")}
+	c := Compile(f)
+	for packet, doubts := range map[string]int{"tcp 10.0.0.1 8.8.8.8:25": 1, "udp 10.0.0.1 8.8.8.8:25": 0, "tcp 10.0.0.1 8.8.8.8:465": 0, "tcp 10.0.0.1 10.0.1.2:25": 0} {
+		if got := (&journey{c: c}).carry(t, "eni-a", packet, false); len(got.doubts) != doubts {
+			t.Errorf("%s: %s, in doubt %q", packet, got.text(), got.doubts)
 		}
 	}
 }

@@ -37,13 +37,19 @@ func (c *Cloud) compileACLs() {
 	}
 }
 
-// aclAdmits is what the network ACL of an interface's vSwitch makes of a packet:
-// the first entry that matches decides, and remembers nothing. What stays in the
-// vSwitch does not meet it; the caller knows.
-func (c *Cloud) aclAdmits(i *Interface, d direction, p *netstack.Packet) filtered {
-	v := c.vswitches[i.VSwitchId]
+// aclExempt are the name servers and the metadata of instances, which network ACLs let
+// pass whatever their entries say (Network ACLs).
+var aclExempt = []netip.Prefix{
+	netip.MustParsePrefix("100.100.2.112/28"), netip.MustParsePrefix("100.100.2.128/28"), netip.MustParsePrefix("100.100.100.200/32"),
+}
+
+// aclAdmits is what the network ACL of a vSwitch makes of a packet: the first entry that
+// matches decides, and remembers nothing. What stays in the vSwitch does not meet it; the
+// caller knows.
+func (c *Cloud) aclAdmits(vswitch string, d direction, p *netstack.Packet) filtered {
+	v := c.vswitches[vswitch]
 	if v == nil {
-		return filtered{open: c.unread(describeVSwitches, i.VSwitchId, "vSwitch "+i.VSwitchId)}
+		return filtered{open: c.unread(describeVSwitches, vswitch, "vSwitch "+vswitch)}
 	}
 	if v.NetworkAclId == "" {
 		return filtered{pass: true}
@@ -53,6 +59,9 @@ func (c *Cloud) aclAdmits(i *Interface, d direction, p *netstack.Packet) filtere
 		return filtered{open: c.unread(describeNetworkACL, v.NetworkAclId, "network ACL "+v.NetworkAclId)}
 	}
 	peer := d.peer(p)
+	if within(aclExempt, peer) {
+		return filtered{pass: true, who: v.NetworkAclId, rule: "name servers and metadata always pass"}
+	}
 	var b ballot
 	for k := range acl.entries[d] {
 		e := &acl.entries[d][k]
