@@ -136,6 +136,13 @@ func (c *cloudFacts) read(nodes []alibaba.Node) <-chan struct{} {
 	return done
 }
 
+// configure takes what may change while the daemon runs.
+func (c *cloudFacts) configure(config *schedules.Config) {
+	if c != nil {
+		c.reader.SetKeep(config.SnapshotMaxAge)
+	}
+}
+
 // close ends what goes on, and waits for it.
 func (c *cloudFacts) close() {
 	if c != nil {

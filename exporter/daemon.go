@@ -379,6 +379,7 @@ func (d *Daemon) apply(config *schedules.Config) error {
 	}
 	d.config.Store(config)
 	d.network.maxAge.Store(int64(config.SnapshotMaxAge))
+	d.cloud.configure(config)
 	d.confirmation.configure(config.Confirm)
 	if d.live != nil {
 		d.live.configure(config.Collector)

@@ -27,7 +27,7 @@ const (
 	numbered                // PageNumber, PageSize, TotalCount
 	tokens                  // NextToken, MaxResults
 	tokensOne               // NextToken, MaxResult
-	aclPages                // Page, PageSize; nothing says how many there are
+	aclPages                // Page, PageSize, TotalAclEntry
 )
 
 // Kinds of facts, by how long they are good for.

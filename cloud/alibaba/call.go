@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -124,8 +125,13 @@ func (a *api) pages(ctx context.Context, act action, p parameters) ([][]byte, er
 			}
 			token = page.NextToken
 		case aclPages:
-			if len(page.AclEntrys.AclEntry) < act.size {
+			// It does not say how long its pages are.
+			items += len(page.AclEntrys.AclEntry)
+			switch {
+			case items >= int(page.TotalAclEntry):
 				return all, nil
+			case len(page.AclEntrys.AclEntry) == 0:
+				return nil, &APIError{Action: act.name, Code: codeMalformed, Detail: fmt.Sprintf("%d of %d were read", items, page.TotalAclEntry)}
 			}
 		case numbered:
 			// It may have been less than was asked for.
@@ -142,6 +148,7 @@ func (a *api) pages(ctx context.Context, act action, p parameters) ([][]byte, er
 type page struct {
 	NextToken            string
 	TotalCount, PageSize looseInt
+	TotalAclEntry        looseInt
 	AclEntrys            struct{ AclEntry []json.RawMessage }
 	Code, Message        string
 	Success              *bool
@@ -165,11 +172,11 @@ func (a *api) call(ctx context.Context, act action, p parameters) ([]byte, *page
 	for try := 0; ; try++ {
 		answer, page, err := a.once(ctx, act, p)
 		if err == nil {
-			a.metrics.called(act.name, "")
+			a.metrics.called(act.name, nil)
 			return answer, page, nil
 		}
 		failed := fails(act.name, err)
-		a.metrics.called(act.name, failed.Code)
+		a.metrics.called(act.name, failed)
 		last := tries - 1
 		if failed.Code == codeTimeout || failed.expired() {
 			last = 1
@@ -185,17 +192,17 @@ func (a *api) once(ctx context.Context, act action, p parameters) ([]byte, *page
 	service, name, _ := strings.Cut(act.name, ".")
 	// Who waits for a turn of one product takes no slot from the others.
 	if err := a.limits[service].Wait(ctx); err != nil {
-		return nil, nil, &APIError{Action: act.name, Code: codeTimeout, Detail: "there was no time left to send the request"}
+		return nil, nil, &APIError{Action: act.name, Code: codeTimeout, Detail: "there was no time left to send the request", unsent: true}
 	}
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, nil, &APIError{Action: act.name, Code: codeTimeout, Detail: "no answer in time", unsent: true}
 	}
 	held, err := a.credentials.get(ctx)
 	if err != nil {
-		return nil, nil, &APIError{Action: act.name, Code: codeCredentials, Detail: plain(err.Error())}
+		return nil, nil, &APIError{Action: act.name, Code: codeCredentials, Detail: plain(err.Error()), unsent: true}
 	}
 	// The SDK's client is of one request: it is not for several goroutines at once.
 	// That it keeps nothing is why all of them share a transport.

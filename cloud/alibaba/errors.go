@@ -19,7 +19,8 @@ type APIError struct {
 	Action string // "ecs.DescribeInstances"
 	Code   string // of the API, as "Forbidden.RAM"; or Timeout, Unreachable, Malformed
 	Detail string
-	status int // of HTTP; 0 without an answer
+	status int  // of HTTP; 0 without an answer
+	unsent bool // there was no request
 }
 
 func (e *APIError) Error() string { return e.Action + ": " + e.reason() }

@@ -24,3 +24,6 @@ func (r *Reader) Exhaust(product string) {
 	r.api.limits[product] = rate.NewLimiter(rate.Every(time.Hour), 1)
 	r.api.limits[product].Allow()
 }
+
+// Endpoint is where a product answers.
+func (o *Options) Endpoint(product string) string { return o.endpoint(product).String() }

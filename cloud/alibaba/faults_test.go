@@ -3,9 +3,12 @@ package alibaba_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/plumbline-net/plumbline/cloud/alibaba"
 	"github.com/plumbline-net/plumbline/cloud/alibaba/alibabatest"
@@ -191,6 +194,7 @@ func TestAListThatIsNotWhole(t *testing.T) {
 		want   string
 	}{
 		{"vpc.DescribeVSwitches", alibabatest.Fault{Missing: true}, "Malformed: 1 of 2 were read"},
+		{"slb.DescribeAccessControlListAttribute", alibabatest.Fault{Missing: true}, "Malformed: 0 of 1 were read"},
 		{"ecs.DescribeSecurityGroups", alibabatest.Fault{Endless: true}, "Malformed: a page names itself as the next"},
 	} {
 		s := alibabatest.New(t, alibabatest.Small())
@@ -254,7 +258,12 @@ func TestWhatWasReadIsKept(t *testing.T) {
 	if _, oldest := r.Facts(); !oldest.Equal(read) {
 		t.Errorf("the oldest facts are of %s, want %s", oldest, read)
 	}
+	r.SetKeep(7 * time.Minute)
 	c.at = read.Add(6 * time.Minute)
+	if f := r.Fetch(t.Context(), nodes); f != first {
+		t.Errorf("after 6 minutes of 7: failed is %v", f.Failed)
+	}
+	r.SetKeep(0)
 	if f := r.Fetch(t.Context(), nodes); !strings.HasPrefix(f.Failed["ecs.DescribeSecurityGroupAttribute"], "Throttling.User") || len(f.GroupRules) > 0 {
 		t.Errorf("after 6 minutes: failed is %v", f.Failed)
 	}
@@ -329,4 +338,31 @@ func TestRequestsAreLimited(t *testing.T) {
 	if want := "Timeout: there was no time left to send the request"; f.Failed["slb.DescribeLoadBalancers"] != want || len(f.Failed) != 1 {
 		t.Errorf("failed is %v", f.Failed)
 	}
+	if n, want := len(s.Calls()), len(metric(t, r, "plumbline_cloud_calls_total", 1)); n == 0 || n != want {
+		t.Errorf("%d actions were called, and %d are counted", n, want)
+	}
+	failed := metric(t, r, "plumbline_cloud_call_failures_total", 1)
+	if len(failed) == 0 || slices.ContainsFunc(failed, func(action string) bool { return !strings.HasPrefix(action, "slb.") }) {
+		t.Errorf("failures are counted of %v", failed)
+	}
+}
+
+// metric are the actions of which a counter of a Reader is at least so much.
+func metric(t *testing.T, r *alibaba.Reader, name string, least float64) []string {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(r.Metrics())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && m.GetCounter().GetValue() >= least {
+				actions = append(actions, m.GetLabel()[0].GetValue())
+			}
+		}
+	}
+	return actions
 }

@@ -36,15 +36,17 @@ func newMetrics() *Metrics {
 // maxCodes bounds the series of codes, which the API invents.
 const maxCodes = 200
 
-// called counts a request, and with which code it failed, if it did.
-func (m *Metrics) called(action, code string) {
+// called counts a request, if one was sent, and with which code it failed, if it did.
+func (m *Metrics) called(action string, failed *APIError) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.calls[action]++
-	if code == "" {
+	if failed == nil || !failed.unsent {
+		m.calls[action]++
+	}
+	if failed == nil {
 		return
 	}
-	key := [2]string{action, code}
+	key := [2]string{action, failed.Code}
 	if _, known := m.failures[key]; !known && len(m.failures) >= maxCodes {
 		key[1] = "other"
 	}

@@ -38,7 +38,7 @@ type Options struct {
 	// half of it, and what seldom changes twice. DefaultMaxAge when zero.
 	MaxAge time.Duration
 	// Keep is how old facts may be that cannot be read again, before they are not known
-	// any more. DefaultKeep when zero.
+	// any more. DefaultKeep when zero; SetKeep changes it.
 	Keep time.Duration
 	// Timeout bounds one reading. DefaultTimeout when zero.
 	Timeout time.Duration
@@ -52,6 +52,8 @@ func (o *Options) endpoint(service string) *url.URL {
 		return u
 	case service == serviceMetadata:
 		return &url.URL{Scheme: "http", Host: "100.100.100.200"}
+	case service == "slb" && o.Region == "cn-hangzhou": // the only one that is not like the others (CLB API, Endpoints)
+		return &url.URL{Scheme: "https", Host: "slb.aliyuncs.com"}
 	}
 	return &url.URL{Scheme: "https", Host: service + "." + o.Region + ".aliyuncs.com"}
 }
@@ -152,6 +154,13 @@ func (r *Reader) Facts() (*alibaba.Facts, time.Time) {
 		}
 	}
 	return r.facts, oldest
+}
+
+// SetKeep changes how old facts may be that cannot be read again.
+func (r *Reader) SetKeep(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.options.Keep = cmp.Or(d, DefaultKeep)
 }
 
 // age is how old facts of a kind may be.

@@ -69,3 +69,21 @@ func TestEverythingIsRead(t *testing.T) {
 		t.Errorf("actions that were read: %s", d)
 	}
 }
+
+// TestEndpoints has what is published of each product (API, Endpoints).
+func TestEndpoints(t *testing.T) {
+	for _, c := range []struct{ region, product, want string }{
+		{"cn-hangzhou", "ecs", "https://ecs.cn-hangzhou.aliyuncs.com"},
+		{"cn-hangzhou", "vpc", "https://vpc.cn-hangzhou.aliyuncs.com"},
+		{"cn-hangzhou", "slb", "https://slb.aliyuncs.com"},
+		{"cn-beijing", "slb", "https://slb.cn-beijing.aliyuncs.com"},
+		{"cn-hangzhou", "nlb", "https://nlb.cn-hangzhou.aliyuncs.com"},
+		{"ap-southeast-1", "alb", "https://alb.ap-southeast-1.aliyuncs.com"},
+		{"cn-hangzhou", "sts", "https://sts.cn-hangzhou.aliyuncs.com"},
+		{"cn-hangzhou", "metadata", "http://100.100.100.200"},
+	} {
+		if got := (&alibaba.Options{Region: c.region}).Endpoint(c.product); got != c.want {
+			t.Errorf("%s in %s: %s, want %s", c.product, c.region, got, c.want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package alibabatest
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // version 1 of signatures has it
@@ -248,7 +249,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.pageSize > 0 {
 		switch a.page {
-		case byNumber:
+		case byNumber, byPage:
 			given["PageSize"] = strconv.Itoa(s.pageSize)
 		case byToken, byTokenN:
 			given[a.page] = strconv.Itoa(s.pageSize)
@@ -267,8 +268,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		answer["NextToken"] = "next-0"
 	}
 	if ok && fault.Missing {
-		if list, is := at(answer, a.at).([]any); is && len(list) > 0 {
-			put(answer, a.at, list[:len(list)-1])
+		where := cmp.Or(a.inside, a.at)
+		if list, is := at(answer, where).([]any); is && len(list) > 0 {
+			put(answer, where, list[:len(list)-1])
 		}
 	}
 	data, err := json.Marshal(answer)
