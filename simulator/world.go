@@ -4,22 +4,31 @@
 //
 // The package is pure: it does no input or output, reads no clock, starts no
 // goroutine, and keeps no state between calls. Compile turns a Snapshot into a
-// World once (Recompile with the help of an earlier one); Diagnose then answers any number of queries, concurrently.
+// World once (Recompile with the help of an earlier one); Diagnose then answers
+// any number of queries, concurrently.
 //
 // Errors: Compile fails on malformed rule sets, with file, line and token;
 // Diagnose fails on a malformed query only. Whatever is missing, stale or not
 // understood is part of the answer: a finding, and the verdict unknown where
 // it could decide.
 //
-// Read it in the order of a packet's journey: diagnose.go, resolve.go and names.go (names
-// to flows), path.go (the legs of a connection), ip.go (one namespace), hook.go
-// (its rules), ipvs.go (its load balancer), sender.go (sources that cannot be), socket.go (who takes the
-// packet), link.go, bridge.go, vlan.go, bond.go, macvlan.go, vxlan.go and
-// tunnel.go (from a device to the next namespace), cloud.go (through the network of a cloud), segment.go and neighbour.go
-// (who is there), icmp.go (errors on their way back), opaque.go (what is not seen
-// through), branch.go (where the kernel chooses, or the simulator cannot know),
-// astray.go and explain.go (what the objects of the cluster make of it), hostfacts.go
-// (what hosts say of themselves).
+// Read it in the order of a packet's journey:
+//
+//   - from a query to packets: diagnose.go, resolve.go and names.go (names to flows),
+//     entry.go (what comes from outside), path.go (the legs of a connection), tcp.go,
+//     sctp.go and sctp_reject.go (what is said in it);
+//   - one namespace: ip.go, hook.go (its rules), ipvs.go (its load balancer), existing.go
+//     (connections that it knew before), sender.go (sources that cannot be), vrf.go,
+//     mtu.go, xfrm.go, copies.go (TEE and dup), socket.go (who takes the packet);
+//   - from a device to the next namespace: link.go, filter.go and hook_link.go (traffic
+//     control, and rules that see frames), bridge.go, vlan.go, bond.go, macvlan.go,
+//     vxlan.go, tunnel.go, cloud.go (through the network of a cloud);
+//   - who is there: segment.go, neighbour.go, discovery.go, arp.go;
+//   - icmp.go (errors on their way back), opaque.go (what is not seen through), branch.go
+//     (where the kernel chooses, or the simulator cannot know);
+//   - what explains it: astray.go and explain.go (what the objects of the cluster make of
+//     it), expected.go (what its network plugin would have installed), hostfacts.go (what
+//     hosts say of themselves).
 package simulator
 
 import (

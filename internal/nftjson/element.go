@@ -327,7 +327,7 @@ func (w *writer) writeSetElements(d *decoder, s *set, shift int) {
 			e.key.shift(shift)
 		}
 		if len(s.data) == 0 {
-			w.element(d, s, e)
+			w.element(d, e)
 			continue
 		}
 		if s.flags&setMap != 0 && e.from.data == nil || s.flags&setObject != 0 && e.from.object == "" {
@@ -335,7 +335,7 @@ func (w *writer) writeSetElements(d *decoder, s *set, shift int) {
 		}
 		w.open('[')
 		w.comma()
-		w.element(d, s, e)
+		w.element(d, e)
 		w.comma()
 		w.mapped(d, s, e.from)
 		w.close(']')
@@ -343,7 +343,7 @@ func (w *writer) writeSetElements(d *decoder, s *set, shift int) {
 	w.close(']')
 }
 
-func (w *writer) element(d *decoder, s *set, e entry) {
+func (w *writer) element(d *decoder, e entry) {
 	key := func() {
 		if e.key == nil {
 			w.string("*")

@@ -13,7 +13,7 @@ type dependencies struct {
 // store remembers a match that names the protocol of the next layer. Types of
 // ICMP for an echo are remembered, but not left out
 // (payload_dependency_store).
-func (p *dependencies) store(f *finisher, s *statement, base int) {
+func (p *dependencies) store(s *statement, base int) {
 	if n := s.expr; n.left.kind == payloadLoad && n.right.kind == constant && n.right.bits == 8 {
 		t := uint8(n.right.value.low)
 		switch n.left.protocol {
@@ -175,7 +175,7 @@ func (f *finisher) keyMatch(n *node) {
 		f.dependency.drop(f, left.base)
 	}
 	if left.isKey {
-		f.dependency.store(f, f.current, left.base)
+		f.dependency.store(f.current, left.base)
 	}
 }
 

@@ -99,7 +99,7 @@ func (f *finisher) expand(s *statement) {
 		st := &statement{kind: matchStatement, expr: match}
 		f.imply(part)
 		if n.op == opEqual && part.isKey {
-			f.dependency.store(f, st, base)
+			f.dependency.store(st, base)
 		}
 		f.out = append(f.out, st)
 	}
@@ -304,7 +304,7 @@ func (f *finisher) expandInPlace(rel *node) {
 	}
 	f.imply(part)
 	if rel.op == opEqual && part.isKey {
-		f.dependency.store(f, s, part.base)
+		f.dependency.store(s, part.base)
 	}
 }
 

@@ -234,7 +234,7 @@ func (d *decoder) object(n *yaml.Node, inherited typeMeta) error {
 		return d.errorf(n.Line, "", "the object of kind %s has no apiVersion", meta.kind)
 	}
 	if element, isList := strings.CutSuffix(meta.kind, "List"); isList {
-		return d.list(n, items, typeMeta{meta.apiVersion, element})
+		return d.list(items, typeMeta{meta.apiVersion, element})
 	}
 	text, fields, err := d.json(n)
 	if err != nil {
@@ -243,7 +243,7 @@ func (d *decoder) object(n *yaml.Node, inherited typeMeta) error {
 	return d.typed(meta, n, text, fields)
 }
 
-func (d *decoder) list(n, items *yaml.Node, element typeMeta) error {
+func (d *decoder) list(items *yaml.Node, element typeMeta) error {
 	switch {
 	case items == nil || items.ShortTag() == "!!null":
 		return nil

@@ -21,14 +21,14 @@ const (
 func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 	key := n.str("key")
 	e := nftExpr{name: "meta " + key}
-	number := func(bits int, f func(x *traversal) (u128, tri)) (nftExpr, error) {
-		e.bits, e.get, e.hostOrder = bits, f, true
+	number := func(f func(x *traversal) (u128, tri)) (nftExpr, error) {
+		e.bits, e.get, e.hostOrder = 32, f, true
 		return e, nil
 	}
 	switch key {
 	case "mark":
 		e.key, e.mask = keyMark, ^uint32(0)
-		return number(32, func(x *traversal) (u128, tri) { return word(uint64(x.p.Mark)) })
+		return number(func(x *traversal) (u128, tri) { return word(uint64(x.p.Mark)) })
 	case "iifname", "iif", "oifname", "oif":
 		return ifaceExpr(key), nil
 	case "iiftype", "oiftype", "iifgroup", "oifgroup", "iifkind", "oifkind", "ibrname", "obrname":
@@ -59,7 +59,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.etherType())) }
 	case "length":
 		p.c.tellsSegmentsApart()
-		return number(32, func(x *traversal) (u128, tri) {
+		return number(func(x *traversal) (u128, tri) {
 			if x.st.ARP == nil && !lengthKnown(x.p) {
 				return u128{}, maybe
 			}
@@ -77,7 +77,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 			return word(uint64(x.packetKind()))
 		}
 	case "skuid":
-		return number(32, func(x *traversal) (u128, tri) {
+		return number(func(x *traversal) (u128, tri) {
 			switch {
 			case !x.st.Local:
 				return u128{}, no
@@ -88,7 +88,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		})
 	case "skgid", "cgroup":
 		// Of the socket that sent the packet, of which only the user is known.
-		return number(32, func(x *traversal) (u128, tri) {
+		return number(func(x *traversal) (u128, tri) {
 			if !x.st.Local {
 				return u128{}, no
 			}
@@ -96,7 +96,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		})
 	case "priority":
 		e.typ = nftClass
-		return number(32, func(x *traversal) (u128, tri) {
+		return number(func(x *traversal) (u128, tri) {
 			if x.p.TOS != 0 || x.st.prioritySet {
 				return u128{}, maybe // rt_tos2priority, or what a rule chose
 			}
@@ -104,7 +104,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		})
 	case "random":
 		e.random = &nftRandom{name: key, sides: 1 << 32}
-		return number(32, func(*traversal) (u128, tri) { return u128{}, maybe })
+		return number(func(*traversal) (u128, tri) { return u128{}, maybe })
 	case "ipsec", "secpath":
 		return p.withoutIPsec(e), nil
 	default:

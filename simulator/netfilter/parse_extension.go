@@ -48,11 +48,11 @@ func (o options) inverted() bool {
 	return slices.ContainsFunc(o, func(o option) bool { return o.invert })
 }
 
-// number reads the value of an option as a number of so many bits.
-func (o options) number(r *ruleParser, name string, size int, fallback uint64) (uint64, error) {
+// number reads the value of an option as a number of so many bits; 0 without the option.
+func (o options) number(r *ruleParser, name string, size int) (uint64, error) {
 	opt := o.get(name)
 	if opt == nil {
-		return fallback, nil
+		return 0, nil
 	}
 	n, err := strconv.ParseUint(opt.values[0], 0, size)
 	if err != nil {
@@ -272,11 +272,11 @@ func compileConnlabel(r *ruleParser, o options) (matcher, error) {
 }
 
 func compileCluster(r *ruleParser, o options) (matcher, error) {
-	total, err := o.number(r, "--cluster-total-nodes", 32, 0)
+	total, err := o.number(r, "--cluster-total-nodes", 32)
 	if err != nil {
 		return nil, err
 	}
-	seed, err := o.number(r, "--cluster-hash-seed", 32, 0)
+	seed, err := o.number(r, "--cluster-hash-seed", 32)
 	if err != nil {
 		return nil, err
 	}
@@ -284,11 +284,11 @@ func compileCluster(r *ruleParser, o options) (matcher, error) {
 	if total < 1 || total > 32 {
 		return nil, r.errorf("cluster", "the number of nodes is from 1 to 32")
 	}
-	node, err := o.number(r, "--cluster-local-node", 6, 0)
+	node, err := o.number(r, "--cluster-local-node", 6)
 	if err != nil {
 		return nil, err
 	}
-	mask, err := o.number(r, "--cluster-local-nodemask", 32, 0)
+	mask, err := o.number(r, "--cluster-local-nodemask", 32)
 	if err != nil {
 		return nil, err
 	}
