@@ -242,7 +242,11 @@ func compileHost(ns *netstack.Namespace, was *host, pool *netfilter.Pool) (*host
 	if h.balancer, err = ipvs.Parse(ns.IPVS.File, ns.IPVS.Data); err != nil {
 		return nil, err
 	}
-	if h.entries, err = netfilter.ParseConntrack(ns.Conntrack.File, ns.Conntrack.Data); err != nil {
+	connections, err := ns.Conntrack.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	if h.entries, err = netfilter.ParseConntrack(ns.Conntrack.File, connections); err != nil {
 		return nil, err
 	}
 	if h.opaque, err = compileOpaque(ns); err != nil {

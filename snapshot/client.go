@@ -125,7 +125,7 @@ func (c *Client) fetch(ctx context.Context, agent *url.URL, maxAge time.Duration
 	if err != nil {
 		return Fetched{}, err
 	}
-	t := &transfer{client: c, agent: agent, blobs: make(map[Hash][]byte)}
+	t := &transfer{client: c, agent: agent, blobs: make(map[Hash]*blob)}
 	if err := t.fetch(ctx, m); err != nil {
 		c.store.release(t.held())
 		return Fetched{}, err
@@ -151,7 +151,7 @@ type transfer struct {
 	agent  *url.URL
 
 	mu    sync.Mutex
-	blobs map[Hash][]byte // compressed; each is held in the store
+	blobs map[Hash]*blob // each is held in the store
 	count int
 	bytes int64
 }
@@ -162,9 +162,9 @@ func (t *transfer) fetch(ctx context.Context, m *Manifest) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(blobsAtOnce)
 	for hash, size := range m.hashes() {
-		if packed, ok := t.client.store.use(hash); ok {
+		if b, ok := t.client.store.use(hash); ok {
 			t.mu.Lock()
-			t.blobs[hash] = packed
+			t.blobs[hash] = b
 			t.mu.Unlock()
 			continue
 		}
@@ -211,10 +211,10 @@ func (t *transfer) blob(ctx context.Context, hash Hash, size int64) error {
 	if sum := Hash(sha256.Sum256(data)); sum != hash {
 		return fmt.Errorf("the content is another one: %s", sum)
 	}
-	t.client.store.add(hash, packed)
+	b := t.client.store.add(hash, &blob{packed: packed, size: size, packer: t.client.packer})
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.blobs[hash] = packed
+	t.blobs[hash] = b
 	t.count++
 	t.bytes += int64(len(packed))
 	return nil
@@ -247,15 +247,20 @@ func (t *transfer) namespaces(m *Manifest, before *State) ([]*netstack.Namespace
 func (t *transfer) namespace(name string, files Files) (*netstack.Namespace, error) {
 	dir := path.Join("netns", url.PathEscape(name))
 	unpacked := make(map[string][]byte, len(files))
+	packed := make(map[string]*blob)
 	for file, e := range files {
-		data, err := t.client.packer.unpack(t.blobs[e.SHA256], e.Size)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
+		b := t.blobs[e.SHA256]
 		if file != infoFile {
 			file = path.Join(dir, file)
 		}
-		unpacked[file] = data
+		if e.Size >= largeText && staysPacked[path.Base(file)] {
+			unpacked[file], packed[file] = nil, b
+			continue
+		}
+		var err error
+		if unpacked[file], err = b.Unpack(); err != nil {
+			return nil, fmt.Errorf("%s: %w", path.Base(file), err)
+		}
 	}
 	snap, err := bundle.Decode(unpacked)
 	if err != nil {
@@ -264,5 +269,22 @@ func (t *transfer) namespace(name string, files Files) (*netstack.Namespace, err
 	if len(snap.Namespaces) != 1 || snap.Namespaces[0].Name != name {
 		return nil, errors.New("its files are not those of one namespace of that name")
 	}
-	return snap.Namespaces[0], nil
+	ns := snap.Namespaces[0]
+	for _, text := range ns.Packable() {
+		if b := packed[text.File]; b != nil {
+			text.Packed = b
+			delete(packed, text.File)
+		}
+	}
+	for file := range packed {
+		return nil, fmt.Errorf("%s: is of no part of the state", file)
+	}
+	return ns, nil
+}
+
+// staysPacked are files that are only looked at when they are compiled: those of
+// all nodes together are many times what the rest takes.
+var staysPacked = map[string]bool{
+	"iptables-save.txt": true, "ip6tables-save.txt": true, "iptables-save-legacy.txt": true, "ip6tables-save-legacy.txt": true,
+	"nft.json": true, "ipset-save.txt": true, "conntrack.txt": true,
 }

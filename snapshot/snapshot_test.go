@@ -18,8 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
+	"github.com/plumbline-net/plumbline/simulator/netfilter"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -316,5 +318,66 @@ func TestAgesAreNotRoundedUp(t *testing.T) {
 		if state = f.State; f.Taken.Before(began) {
 			t.Fatalf("state of %s is said to be of %s", began, f.Taken)
 		}
+	}
+}
+
+// TestLargeRulesStayPacked fetches rules of many lines from two nodes: they are compiled and
+// written as they were read, and their text is kept once, compressed.
+func TestLargeRulesStayPacked(t *testing.T) {
+	spec := proxyrules.Spec{Services: 500, Endpoints: 2}
+	snap := func(text string) *simulator.Snapshot {
+		s := sample(t)
+		ns := s.Namespaces[0]
+		ns.IPTables = []netstack.IPTablesDump{{
+			Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: netstack.Text{File: "iptables-save-legacy.txt", Data: []byte(text)},
+		}}
+		ns.SetPart(netstack.PartIPTables4Legacy, netstack.Status{State: netstack.StateOK})
+		return s
+	}
+	text := string(spec.IPTables())
+	c := newTestClient(t)
+	var states []*State
+	for _, node := range []string{"node-1", "node-2"} {
+		a := newAgent(t, node)
+		a.set(snap(text))
+		states = append(states, fetch(t, c, a, nil).State)
+	}
+	legacy := func(s *State) netstack.Text {
+		all := s.Namespaces[0].IPTables
+		return all[slices.IndexFunc(all, func(d netstack.IPTablesDump) bool {
+			return d.Family == netstack.IPv4 && d.Backend == netstack.BackendLegacy
+		})].Text
+	}
+	one, other := legacy(states[0]), legacy(states[1])
+	if one.Data != nil || one.Packed == nil || one.Packed != other.Packed {
+		t.Errorf("the text of both nodes is kept as %T and %T, and %d bytes", one.Packed, other.Packed, len(one.Data))
+	}
+	want, err := bundle.Files(&simulator.Snapshot{Namespaces: timeless(snap(text))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := bundle.Files(&simulator.Snapshot{Namespaces: states[0].Namespaces})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	coverage := func(s *simulator.Snapshot) int {
+		rs, err := netfilter.Compile(s.Namespaces[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules, _ := rs.Coverage()
+		return rules
+	}
+	if want, got := coverage(snap(text)), coverage(&simulator.Snapshot{Namespaces: states[0].Namespaces}); got != want || got < 500 {
+		t.Errorf("%d rules, want %d", got, want)
+	}
+	// A part of the state that is malformed is found where it is compiled.
+	a := newAgent(t, "node-3")
+	a.set(snap(text + "*nat\n"))
+	if _, err := netfilter.Compile(fetch(t, c, a, nil).State.Namespaces[0]); err == nil || !strings.Contains(err.Error(), "table occurs twice") {
+		t.Errorf("a table that occurs twice: %v", err)
 	}
 }

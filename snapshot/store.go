@@ -8,17 +8,23 @@ import (
 // nodes have it. They are kept compressed. It is safe for concurrent use.
 type Store struct {
 	mu    sync.Mutex
-	blobs map[Hash]*stored
+	blobs map[Hash]*blob
 	size  int64
 }
 
-type stored struct {
+// blob is one that is kept. It implements netstack.Packed.
+type blob struct {
 	packed []byte
-	users  int
+	size   int64 // unpacked
+	packer packer
+	users  int // guarded by Store.mu
 }
 
+// Unpack returns the content.
+func (b *blob) Unpack() ([]byte, error) { return b.packer.unpack(b.packed, b.size) }
+
 // NewStore returns an empty store.
-func NewStore() *Store { return &Store{blobs: make(map[Hash]*stored)} }
+func NewStore() *Store { return &Store{blobs: make(map[Hash]*blob)} }
 
 // Len is the number of blobs, and Size what they take, compressed, in bytes.
 func (s *Store) Len() (blobs int, size int64) {
@@ -28,7 +34,7 @@ func (s *Store) Len() (blobs int, size int64) {
 }
 
 // use returns a blob that is there, and keeps it until it is released.
-func (s *Store) use(hash Hash) ([]byte, bool) {
+func (s *Store) use(hash Hash) (*blob, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.blobs[hash]
@@ -36,20 +42,21 @@ func (s *Store) use(hash Hash) ([]byte, bool) {
 		return nil, false
 	}
 	b.users++
-	return b.packed, true
+	return b, true
 }
 
-// add keeps a blob until it is released.
-func (s *Store) add(hash Hash, packed []byte) {
+// add keeps a blob until it is released, or the same that is there already.
+func (s *Store) add(hash Hash, fresh *blob) *blob {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.blobs[hash]
 	if !ok {
-		b = &stored{packed: packed}
+		b = fresh
 		s.blobs[hash] = b
-		s.size += int64(len(packed))
+		s.size += int64(len(b.packed))
 	}
 	b.users++
+	return b
 }
 
 // release gives back one use of each.

@@ -75,7 +75,7 @@ func (s *Spec) nat() *table {
 	t.rule("KUBE-POSTROUTING", "-m mark ! --mark 0x4000/0x4000 -j RETURN")
 	t.rule("KUBE-POSTROUTING", "-j MARK --set-xmark 0x4000/0x0")
 	t.rule("KUBE-POSTROUTING", `-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`)
-	for i := range s.Services {
+	for _, i := range s.order() {
 		s.natRules(t, i)
 	}
 	t.rule("KUBE-SERVICES", `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain"`+

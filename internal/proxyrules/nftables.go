@@ -231,7 +231,7 @@ func (s *Spec) nft() *nft {
 	w.chain("nodeport-endpoints-check")
 	nodePort[1] = vmap(concat(l4proto, dport), "no-endpoint-nodeports")
 	w.rule(nodePort...)
-	for i := range s.Services {
+	for _, i := range s.order() {
 		s.chains(w, i)
 	}
 	w.close()
@@ -242,7 +242,12 @@ func (s *Spec) nft() *nft {
 func (s *Spec) sets(w *nft) {
 	const serviceType, nodePortType = "ipv4_addr . inet_proto . inet_service", "inet_proto . inet_service"
 	var ips, services, nodePorts, idle []expr
-	for i := range s.Services + s.Idle {
+	order := s.order()
+	for n := range s.Services + s.Idle {
+		i := n
+		if n < s.Services {
+			i = order[n]
+		}
 		v := s.service(i)
 		ips = append(ips, expr{v.ip, strconv.Quote(v.ip)})
 		key := func(to expr) expr {

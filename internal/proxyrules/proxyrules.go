@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 )
@@ -27,6 +28,21 @@ type Spec struct {
 	Nodes []netip.Addr
 	// Backend places an endpoint; nil spreads them over PodCIDR.
 	Backend func(service, endpoint int) netip.Addr
+	// Order has another order of Services for each number, as each kube-proxy has its
+	// own; 0 is that of the Services.
+	Order uint64
+}
+
+// order is that in which rules for Services are written.
+func (s *Spec) order() []int {
+	order := make([]int, s.Services)
+	for i := range order {
+		order[i] = i
+	}
+	if s.Order != 0 {
+		rand.New(rand.NewPCG(s.Order, 0)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	}
+	return order
 }
 
 // Networks of the cluster, and the ports of all Services and endpoints.

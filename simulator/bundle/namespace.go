@@ -83,8 +83,8 @@ func raw(file string, part netstack.Part, text func(*netstack.Namespace) *netsta
 			*text(n) = s.whole()
 			return nil
 		},
-		write: func(n *netstack.Namespace) ([]byte, error) { return text(n).Data, nil },
-		has:   func(n *netstack.Namespace) bool { return len(text(n).Data) > 0 },
+		write: func(n *netstack.Namespace) ([]byte, error) { return text(n).Bytes() },
+		has:   func(n *netstack.Namespace) bool { return !text(n).Empty() },
 	}
 }
 
@@ -104,13 +104,13 @@ func (s *source) whole() netstack.Text {
 
 // iptables is the dump of one family and backend.
 func iptables(file string, part netstack.Part, family netstack.Family, backend netstack.Backend) format {
-	find := func(n *netstack.Namespace) []byte {
+	find := func(n *netstack.Namespace) *netstack.Text {
 		for i := range n.IPTables {
 			if d := &n.IPTables[i]; d.Family == family && d.Backend == backend {
-				return d.Data
+				return &d.Text
 			}
 		}
-		return nil
+		return &netstack.Text{}
 	}
 	return format{
 		file: file, part: part,
@@ -118,8 +118,8 @@ func iptables(file string, part netstack.Part, family netstack.Family, backend n
 			n.IPTables = append(n.IPTables, netstack.IPTablesDump{Family: family, Backend: backend, Text: s.whole()})
 			return nil
 		},
-		write: func(n *netstack.Namespace) ([]byte, error) { return find(n), nil },
-		has:   func(n *netstack.Namespace) bool { return len(find(n)) > 0 },
+		write: func(n *netstack.Namespace) ([]byte, error) { return find(n).Bytes() },
+		has:   func(n *netstack.Namespace) bool { return !find(n).Empty() },
 	}
 }
 

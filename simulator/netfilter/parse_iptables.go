@@ -86,20 +86,27 @@ func (p *iptablesParser) flush() {
 	p.pending, p.rule.jumps = p.pending[:0], p.rule.jumps[:0]
 }
 
-func newIPTablesParser(c *compiler, dump *netstack.IPTablesDump) *iptablesParser {
+func newIPTablesParser(c *compiler, dump *netstack.IPTablesDump) (*iptablesParser, error) {
+	data, err := dump.Bytes()
+	if err != nil {
+		return nil, err
+	}
 	p := &iptablesParser{
-		lineScanner: lineScanner{file: dump.File, text: string(dump.Data)},
+		lineScanner: lineScanner{file: dump.File, text: string(data)},
 		c:           c, family: dump.Family, backend: dump.Backend,
 		tables: make(map[string]bool), named: make(map[string]string),
 	}
 	p.rule.p = p
-	return p
+	return p, nil
 }
 
 func (p *iptablesParser) key() tableKey { return tableKey{p.family, p.backend, p.table} }
 
 func (c *compiler) iptables(dump *netstack.IPTablesDump) error {
-	p := newIPTablesParser(c, dump)
+	p, err := newIPTablesParser(c, dump)
+	if err != nil {
+		return err
+	}
 	for p.text != "" {
 		if err := p.parseNext(); err != nil {
 			return err

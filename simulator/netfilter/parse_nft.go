@@ -85,13 +85,14 @@ type notModelled string
 func (e notModelled) Error() string { return string(e) }
 
 func (c *compiler) nftables(text *netstack.Text) error {
-	if len(bytes.TrimSpace(text.Data)) == 0 {
-		return nil
+	data, err := text.Bytes()
+	if err != nil || len(bytes.TrimSpace(data)) == 0 {
+		return err
 	}
-	p := newNFTParser(c, text)
+	p := newNFTParser(c, text.File, data)
 	ok, err := p.stream()
 	if !ok {
-		p = newNFTParser(c, text)
+		p = newNFTParser(c, text.File, data)
 		err = p.tree()
 	}
 	if err != nil {
@@ -115,8 +116,8 @@ func (p *nftParser) resolve() error {
 	return p.finish()
 }
 
-func newNFTParser(c *compiler, text *netstack.Text) *nftParser {
-	return &nftParser{c: c, file: text.File, data: text.Data, text: string(text.Data), tables: make(map[[2]string]*nftTable)}
+func newNFTParser(c *compiler, file string, data []byte) *nftParser {
+	return &nftParser{c: c, file: file, data: data, text: string(data), tables: make(map[[2]string]*nftTable)}
 }
 
 // stream reads the objects one by one, as long as the JSON is such as nft writes

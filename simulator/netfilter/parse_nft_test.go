@@ -84,7 +84,7 @@ func TestMalformedNftIsRefusedByFileLineAndToken(t *testing.T) {
 // and lists its rules. It says false for JSON that is not read object by object.
 func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
 	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, owned: make(map[ownedTable]bool)}
-	p := newNFTParser(c, &netstack.Text{File: "f", Data: data})
+	p := newNFTParser(c, "f", data)
 	if tree {
 		ok, err = true, p.tree()
 	} else {

@@ -13,7 +13,10 @@ import (
 // that is not a dump is a *SyntaxError.
 func PrintIPTables(dump *netstack.IPTablesDump) ([]byte, error) {
 	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, pool: NewPool(), owned: make(map[ownedTable]bool)}
-	p := newIPTablesParser(c, dump)
+	p, err := newIPTablesParser(c, dump)
+	if err != nil {
+		return nil, err
+	}
 	p.rule.printer = &rulePrinter{}
 	var out strings.Builder
 	for p.next() {

@@ -34,7 +34,9 @@ func (rs *Ruleset) settle(ns *netstack.Namespace) {
 // sameRules says whether everything that is looked at in compiling is the same.
 // Dumps that nothing changed are often the same memory, which is seen at once.
 func sameRules(a, b *netstack.Namespace) bool {
-	sameText := func(a, b netstack.Text) bool { return a.File == b.File && bytes.Equal(a.Data, b.Data) }
+	sameText := func(a, b netstack.Text) bool {
+		return a.File == b.File && a.Packed == b.Packed && bytes.Equal(a.Data, b.Data)
+	}
 	helperA, _ := a.Sysctl(helperSysctl)
 	helperB, _ := b.Sysctl(helperSysctl)
 	return helperA == helperB &&

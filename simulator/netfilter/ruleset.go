@@ -202,8 +202,11 @@ func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, NewP
 func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
 	c := &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
 	c.rs.settle(ns)
-	var err error
-	if c.sets, err = parseIPSet(ns.IPSet.File, ns.IPSet.Data); err != nil {
+	sets, err := ns.IPSet.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	if c.sets, err = parseIPSet(ns.IPSet.File, sets); err != nil {
 		return nil, err
 	}
 	for i := range ns.IPTables {

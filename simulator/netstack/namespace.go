@@ -8,6 +8,7 @@
 package netstack
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -90,7 +91,40 @@ type Namespace struct {
 type Text struct {
 	File string // name for error messages
 	Data []byte
+	// Packed has the text of a large dump in its place, where that is not needed
+	// often: see Bytes.
+	Packed Packed
 }
+
+// Packed is a text that takes less memory than its bytes. It is a pointer: equal
+// ones are the same text.
+type Packed interface {
+	Unpack() ([]byte, error)
+}
+
+// Bytes is the text, wherever it is. That of most parts is in Data: see Packable.
+func (t *Text) Bytes() ([]byte, error) {
+	if t.Packed == nil {
+		return t.Data, nil
+	}
+	data, err := t.Packed.Unpack()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.File, err)
+	}
+	return data, nil
+}
+
+// Packable returns the texts that may be packed.
+func (n *Namespace) Packable() []*Text {
+	all := []*Text{&n.NFT, &n.IPSet, &n.Conntrack}
+	for i := range n.IPTables {
+		all = append(all, &n.IPTables[i].Text)
+	}
+	return all
+}
+
+// Empty says whether there is nothing.
+func (t *Text) Empty() bool { return len(t.Data) == 0 && t.Packed == nil }
 
 // IPTablesDump is the output of iptables-save for one family and backend.
 type IPTablesDump struct {
