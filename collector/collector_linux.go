@@ -185,7 +185,7 @@ func (c *Collector) readPart(ctx context.Context, source source, t *target) Resu
 	default:
 		result.Err = err
 		t.ns.SetPart(source.part, netstack.Status{State: netstack.StateFailed, Detail: err.Error()})
-		c.log.Warn("part of a network namespace could not be read", "namespace", t.ns.Name, "collector", source.part, "error", err)
+		c.log.Warn("part of a network namespace could not be read", "namespace", t.ns.Name, "collector", source.part, "err", err)
 	}
 	return result
 }

@@ -586,92 +586,123 @@ func (r *ruleParser) option(name string, invert bool) error {
 			}
 		}
 	}
+	if own, err := r.ownOption(name, invert); own || err != nil {
+		return err
+	}
+	return r.extensionOption(name, invert)
+}
+
+// ownOption reads an option that rules have without any extension, or says that this
+// is none.
+func (r *ruleParser) ownOption(name string, invert bool) (bool, error) {
 	switch name {
-	case "-s", "--source", "--src", "-d", "--destination", "--dst":
-		text, err := r.value(name)
-		if err != nil {
-			return err
-		}
-		m, ok := parseAddrMask(r.p.family, text)
-		if !ok {
-			return r.errorf(text, "invalid "+r.p.family.String()+" address or mask")
-		}
-		if m.mask == (u128{}) && !invert {
-			return nil
-		}
-		r.add(r.p.slabs.addrs.one(addrMatch{addrMask: m, src: name == "-s" || name == "--source" || name == "--src", invert: invert}))
-		return nil
-	case "-i", "--in-interface", "-o", "--out-interface":
-		text, err := r.value(name)
-		if err != nil {
-			return err
-		}
-		if text == "" || len(text) > 15 {
-			return r.errorf(text, "invalid interface name")
-		}
-		if text == "+" && !invert {
-			return nil
-		}
-		r.add(newIfaceMatch(text, name == "-i" || name == "--in-interface", invert))
-		return nil
+	case "-s", "--source", "--src":
+		return true, r.address(name, true, invert)
+	case "-d", "--destination", "--dst":
+		return true, r.address(name, false, invert)
+	case "-i", "--in-interface":
+		return true, r.iface(name, true, invert)
+	case "-o", "--out-interface":
+		return true, r.iface(name, false, invert)
 	case "-p", "--protocol", "--proto":
-		text, err := r.value(name)
-		if err != nil {
-			return err
-		}
-		proto, ok := parseProtocol(text)
-		if !ok && text != "all" {
-			return r.errorf(text, "unknown protocol")
-		}
-		if text == "all" || proto == 0 && r.p.family == netstack.IPv4 {
-			if invert {
-				r.add(never{})
-			}
-			return nil
-		}
-		r.protocol, r.hasProto = proto, !invert
-		r.add(r.protoMatch(proto, invert))
-		return nil
+		return true, r.proto(name, invert)
 	case "-f", "--fragment":
 		// Packets of a walk are whole: only "! -f" takes them.
 		if !invert {
 			r.add(never{})
 		}
-		return nil
+		return true, nil
 	case "-c", "--set-counters":
-		for range 2 {
-			text, err := r.value(name)
-			if err != nil {
-				return err
-			}
-			if !isDigits(text) {
-				return r.errorf(text, "invalid counter")
-			}
-		}
-		return nil
+		return true, r.counters(name)
 	case "-m", "--match":
 		if invert {
-			return r.errorf(name, "option cannot be negated")
+			return true, r.errorf(name, "option cannot be negated")
 		}
 		text, err := r.value(name)
-		if err != nil {
-			return err
+		if err == nil {
+			r.modules = append(r.modules, newModule(text))
 		}
-		r.modules = append(r.modules, newModule(text))
-		return nil
+		return true, err
 	case "-j", "--jump", "-g", "--goto":
 		if invert {
-			return r.errorf(name, "option cannot be negated")
+			return true, r.errorf(name, "option cannot be negated")
 		}
 		text, err := r.value(name)
 		if err != nil {
-			return err
+			return true, err
 		}
 		if r.action != nil || r.target != nil {
-			return r.errorf(text, "a rule has one target")
+			return true, r.errorf(text, "a rule has one target")
 		}
-		return r.jump(text, name == "-g" || name == "--goto")
+		return true, r.jump(text, name == "-g" || name == "--goto")
 	}
+	return false, nil
+}
+
+func (r *ruleParser) address(option string, src, invert bool) error {
+	text, err := r.value(option)
+	if err != nil {
+		return err
+	}
+	m, ok := parseAddrMask(r.p.family, text)
+	if !ok {
+		return r.errorf(text, "invalid "+r.p.family.String()+" address or mask")
+	}
+	if m.mask != (u128{}) || invert {
+		r.add(r.p.slabs.addrs.one(addrMatch{addrMask: m, src: src, invert: invert}))
+	}
+	return nil
+}
+
+func (r *ruleParser) iface(option string, in, invert bool) error {
+	text, err := r.value(option)
+	if err != nil {
+		return err
+	}
+	if text == "" || len(text) > 15 {
+		return r.errorf(text, "invalid interface name")
+	}
+	if text != "+" || invert {
+		r.add(newIfaceMatch(text, in, invert))
+	}
+	return nil
+}
+
+func (r *ruleParser) proto(option string, invert bool) error {
+	text, err := r.value(option)
+	if err != nil {
+		return err
+	}
+	proto, ok := parseProtocol(text)
+	if !ok && text != "all" {
+		return r.errorf(text, "unknown protocol")
+	}
+	if text == "all" || proto == 0 && r.p.family == netstack.IPv4 {
+		if invert {
+			r.add(never{})
+		}
+		return nil
+	}
+	r.protocol, r.hasProto = proto, !invert
+	r.add(r.protoMatch(proto, invert))
+	return nil
+}
+
+func (r *ruleParser) counters(option string) error {
+	for range 2 {
+		text, err := r.value(option)
+		if err != nil {
+			return err
+		}
+		if !isDigits(text) {
+			return r.errorf(text, "invalid counter")
+		}
+	}
+	return nil
+}
+
+// extensionOption gives an option to the extension of the rule that knows it.
+func (r *ruleParser) extensionOption(name string, invert bool) error {
 	if r.target != nil {
 		r.took = ofTarget
 		if ok, err := r.target.option(r, name, invert); ok || err != nil {
