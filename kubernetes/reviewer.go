@@ -13,6 +13,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -23,9 +24,11 @@ import (
 // ErrUnauthenticated says that the API server does not know whose a token is.
 var ErrUnauthenticated = errors.New("the token is not valid")
 
-// How long an answer of the API server is believed, and how many are kept.
+// How long an answer of the API server is believed, also while it cannot be asked, and
+// how many are kept.
 const (
 	reviewAge  = 10 * time.Second
+	awayAge    = 5 * time.Minute // as a kubelet believes them: authorization.webhook.cacheAuthorizedTTL
 	maxReviews = 4096
 )
 
@@ -45,9 +48,10 @@ type Reviewer struct {
 }
 
 type review struct {
-	at      time.Time
-	user    *User // of a TokenReview
-	allowed bool  // of a SubjectAccessReview
+	at      time.Time // of the answer
+	until   time.Time // nobody is asked again
+	user    *User     // of a TokenReview
+	allowed bool      // of a SubjectAccessReview
 }
 
 // User is who bears a token.
@@ -161,17 +165,34 @@ func (r *Reviewer) post(ctx context.Context, object any, path ...string) error {
 	text, err := r.rest.Post().AbsPath(path...).SetHeader("Content-Type", runtime.ContentTypeJSON).
 		SetHeader("Accept", runtime.ContentTypeJSON).Body(body).Do(ctx).Raw()
 	if err != nil {
+		away := ctx.Err() == nil && isAway(err)
 		var refusal metav1.Status
 		if json.Unmarshal(text, &refusal) == nil && refusal.Message != "" {
-			return errors.New(refusal.Message)
+			err = errors.New(refusal.Message)
+		}
+		if away {
+			err = awayError{err}
 		}
 		return err
 	}
 	return json.Unmarshal(text, object)
 }
 
-// remember returns what was answered to a question a moment ago, or asks. Tokens
-// are kept as hashes only.
+// awayError says that the API server could not be asked, whoever wants to know.
+type awayError struct{ error }
+
+func isAway(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	code := status.Status().Code
+	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
+}
+
+// remember returns what was answered to a question a moment ago, or asks. If the API
+// server is away, its last answer holds, for nobody can take back meanwhile what it
+// allows. Tokens are kept as hashes only.
 func (r *Reviewer) remember(question []any, ask func() (review, error)) (review, error) {
 	text, err := json.Marshal(question)
 	if err != nil {
@@ -182,14 +203,26 @@ func (r *Reviewer) remember(question []any, ask func() (review, error)) (review,
 	r.mu.Lock()
 	known, ok := r.reviews[key]
 	r.mu.Unlock()
-	if ok && now.Sub(known.at) < reviewAge {
+	if ok && now.Before(known.until) {
 		return known, nil
 	}
 	answer, err := ask()
-	if err != nil {
+	switch {
+	case err == nil:
+		answer.at, answer.until = now, now.Add(reviewAge)
+	case ok && errors.As(err, new(awayError)):
+		end := known.at.Add(awayAge)
+		now = time.Now() // to find out may have taken long
+		if !now.Before(end) {
+			return review{}, err
+		}
+		answer = known
+		if answer.until = now.Add(reviewAge); answer.until.After(end) {
+			answer.until = end
+		}
+	default:
 		return review{}, err // never a decision
 	}
-	answer.at = now
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.reviews) >= maxReviews {

@@ -186,6 +186,9 @@ func TestAnAgentIsKilledWhileItSends(t *testing.T) {
 		t.Fatalf("%d of %d bytes of a blob had arrived", broken.read, size)
 	}
 	c.check("later", half)
+	if _, body := c.get("/metrics"); !strings.Contains(body, `plumbline_agent_up{node="node-1"} 1`) || !strings.Contains(body, `plumbline_agent_up{node="node-2"} 0`) {
+		t.Error("plumbline_agent_up does not tell which agent is gone")
+	}
 	replace()
 	c.check("with another agent", whole)
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -99,6 +100,7 @@ func TestTheAPIServerDecidesWhoMayAsk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: an agent collects this host")
 	}
+	t.Parallel()
 	s := start(t)
 	for _, namespace := range []string{"shop", "bank", "plumbline"} {
 		s.create("namespaces", "{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+"}}")
@@ -201,8 +203,25 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 		}
 	}
 
-	// Without the API server nobody gets in; what was decided a moment ago may hold.
+	// Without the API server nobody new gets in. What it said last holds, of the controller at its agent, too.
 	s.down()
+	down := time.Now()
+	s.await("the API server has been away for longer than its answers are believed otherwise", func(context.Context) error {
+		status, body := request(t, "GET", controller+ask+"ns:node-1/host&to=127.0.0.1", operator) // which collects
+		if status == http.StatusOK {
+			status, body = request(t, "GET", controller+"/metrics", operator)
+		}
+		if status != http.StatusOK || !strings.Contains(body, `plumbline_agent_up{node="node-1"} 1`) {
+			t.Fatalf("%s after it went: %d %.300s", time.Since(down), status, body)
+		}
+		if status, body := request(t, "GET", controller+"/api/v1/reports", developer); status != http.StatusForbidden {
+			t.Fatalf("who was refused before: %d %.300s", status, body)
+		}
+		if time.Since(down) < 15*time.Second {
+			return errors.New("it has not")
+		}
+		return nil
+	})
 	if status, body := request(t, "GET", controller+"/metrics", "one that nobody has asked about yet"); status != http.StatusServiceUnavailable {
 		t.Errorf("without the API server: %d %s", status, body)
 	}
