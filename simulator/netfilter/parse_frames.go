@@ -89,9 +89,9 @@ func (p *frameParser) parseLine() error {
 	case line == "COMMIT": // which these tools need not write
 		return p.endTable()
 	case line[0] == ':':
-		return p.declareChain(line)
+		return p.declareChain()
 	}
-	return p.parseRule(line)
+	return p.parseRule()
 }
 
 func (p *frameParser) beginTable(name string) error {
@@ -122,27 +122,17 @@ func (t frameTable) builtin(name string) (frameHook, bool) {
 }
 
 // declareChain reads ":NAME POLICY".
-func (p *frameParser) declareChain(line string) error {
-	fields, err := p.fields()
+func (p *frameParser) declareChain() error {
+	name, policy, err := p.declaration()
 	if err != nil {
 		return err
 	}
-	name := fields[0][1:]
-	switch {
-	case name == "":
-		return p.errorf(line, "chain has no name")
-	case len(fields) < 2:
-		return p.errorf(line, "chain has no policy")
-	case len(fields) > 3:
-		return p.errorf(fields[3], "unexpected text after the chain's counters")
-	case len(fields) == 3 && !validCounters(fields[2]):
-		return p.errorf(fields[2], "invalid counters")
-	case p.chains[name] != nil:
+	if p.chains[name] != nil {
 		return p.errorf(name, "chain declared twice")
 	}
 	ch := &chain{family: p.family, backend: netstack.BackendLegacy, table: p.table, name: name}
 	_, ch.base = p.kind.builtin(name)
-	switch policy := fields[1]; {
+	switch {
 	case policy == "ACCEPT" && ch.base, (policy == "-" || policy == "RETURN") && !ch.base:
 	case policy == "DROP" && ch.base && p.table == "broute":
 		p.ends[ch] = rule{body: &body{steps: []step{{action: newUnknownAction("target DROP of BROUTING")}}, text: policy}}
@@ -179,29 +169,16 @@ func standardTarget(name string) *verdictAction {
 }
 
 // parseRule reads "[packets:bytes] -A CHAIN …".
-func (p *frameParser) parseRule(line string) error {
-	tokens, err := p.fields()
+func (p *frameParser) parseRule() error {
+	name, tokens, line, err := p.addition("-A")
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(tokens[0], "[") {
-		if !validCounters(tokens[0]) {
-			return p.errorf(tokens[0], "invalid counters")
-		}
-		line = strings.TrimSpace(line[len(tokens[0]):])
-		tokens = tokens[1:]
-	}
-	if len(tokens) == 0 || tokens[0] != "-A" {
-		return p.errorf(firstWord(line), "expected -A CHAIN")
-	}
-	if len(tokens) == 1 {
-		return p.errorf(tokens[0], "option needs a value")
-	}
-	ch := p.chains[tokens[1]]
+	ch := p.chains[name]
 	if ch == nil {
-		return p.errorf(tokens[1], "chain is not declared")
+		return p.errorf(name, "chain is not declared")
 	}
-	p.tokens, p.matches, p.target, p.unmodelled = tokens[2:], nil, nil, false
+	p.tokens, p.matches, p.target, p.unmodelled = tokens, nil, nil, false
 	for len(p.tokens) > 0 {
 		if err := p.parseOption(); err != nil {
 			return err

@@ -140,18 +140,11 @@ func (p *iptablesParser) parseLine() error {
 	case line == "COMMIT":
 		return p.commit()
 	case line[0] == ':':
-		return p.declareChain(line)
+		return p.declareChain()
 	case line[0] == '*':
 		return p.errorf(line, "table "+p.table+" has no COMMIT")
 	}
-	return p.parseRule(line)
-}
-
-func firstWord(line string) string {
-	if i := strings.IndexAny(line, " \t"); i >= 0 {
-		return line[:i]
-	}
-	return line
+	return p.parseRule()
 }
 
 func (p *iptablesParser) beginTable(name string) error {
@@ -174,30 +167,17 @@ func (p *iptablesParser) beginTable(name string) error {
 }
 
 // declareChain reads ":NAME POLICY [packets:bytes]".
-func (p *iptablesParser) declareChain(line string) error {
-	fields, err := p.fields()
+func (p *iptablesParser) declareChain() error {
+	name, policy, err := p.declaration()
 	if err != nil {
 		return err
-	}
-	name := fields[0][1:]
-	if name == "" {
-		return p.errorf(line, "chain has no name")
-	}
-	if len(fields) < 2 {
-		return p.errorf(line, "chain has no policy")
-	}
-	if len(fields) > 3 {
-		return p.errorf(fields[3], "unexpected text after the chain's counters")
-	}
-	if len(fields) == 3 && !validCounters(fields[2]) {
-		return p.errorf(fields[2], "invalid counters")
 	}
 	if p.chains[name] != nil {
 		return p.errorf(name, "chain declared twice")
 	}
 	ch := p.drafts.one(draft{name: name})
 	_, ch.base = p.kind.builtin(name)
-	switch policy := fields[1]; {
+	switch {
 	case policy == "-" && !ch.base:
 	case policy == "ACCEPT" && ch.base:
 	case policy == "DROP" && ch.base:
@@ -212,54 +192,16 @@ func (p *iptablesParser) declareChain(line string) error {
 	return nil
 }
 
-// validCounters accepts "[12:3456]".
-func validCounters(text string) bool {
-	inner, ok := strings.CutPrefix(text, "[")
-	if !ok {
-		return false
-	}
-	if inner, ok = strings.CutSuffix(inner, "]"); !ok {
-		return false
-	}
-	packets, bytes, ok := strings.Cut(inner, ":")
-	return ok && isDigits(packets) && isDigits(bytes)
-}
-
-func isDigits(text string) bool {
-	if text == "" {
-		return false
-	}
-	for i := range len(text) {
-		if text[i] < '0' || text[i] > '9' {
-			return false
-		}
-	}
-	return true
-}
-
 // parseRule reads "[packets:bytes] -A CHAIN …".
-func (p *iptablesParser) parseRule(line string) error {
-	tokens, err := p.fields()
+func (p *iptablesParser) parseRule() error {
+	name, tokens, line, err := p.addition("--append")
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(tokens[0], "[") {
-		if !validCounters(tokens[0]) {
-			return p.errorf(tokens[0], "invalid counters")
-		}
-		line = strings.TrimSpace(line[len(tokens[0]):])
-		tokens = tokens[1:]
-	}
-	if len(tokens) == 0 || tokens[0] != "-A" && tokens[0] != "--append" {
-		return p.errorf(firstWord(line), "expected -A CHAIN")
-	}
-	if len(tokens) == 1 {
-		return p.errorf(tokens[0], "option needs a value")
-	}
 	ch := p.current
-	if ch == nil || ch.name != tokens[1] {
-		if ch = p.chains[tokens[1]]; ch == nil {
-			return p.errorf(tokens[1], "chain is not declared")
+	if ch == nil || ch.name != name {
+		if ch = p.chains[name]; ch == nil {
+			return p.errorf(name, "chain is not declared")
 		}
 		p.flush()
 		p.current = ch
@@ -269,10 +211,10 @@ func (p *iptablesParser) parseRule(line string) error {
 			return err
 		}
 		ch.text = ""
-		return p.parseRule(p.cur)
+		return p.parseRule()
 	}
 	p.c.local = false
-	steps, err := p.rule.parse(tokens[2:])
+	steps, err := p.rule.parse(tokens)
 	if err != nil {
 		return err
 	}
@@ -745,17 +687,8 @@ func (r *ruleParser) jump(name string, isGoto bool) error {
 			r.targets = append(r.targets, name)
 		}
 		switch name {
-		case "ACCEPT":
-			r.action = &verdictAction{kind: outAccept, text: "accept"}
-			return nil
-		case "DROP":
-			r.action = &verdictAction{kind: outDrop, text: "drop"}
-			return nil
-		case "RETURN":
-			r.action = &verdictAction{kind: outReturn, text: "return"}
-			return nil
-		case "QUEUE":
-			r.action = &verdictAction{kind: outQueue, text: "queue"}
+		case "ACCEPT", "DROP", "RETURN", "QUEUE":
+			r.action = standardTarget(name)
 			return nil
 		}
 		if t := newTarget(name); t != nil {
