@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 )
 
 var (
@@ -215,21 +217,13 @@ func BenchmarkMemory(b *testing.B) {
 		b.Run(kind, func(b *testing.B) {
 			for b.Loop() {
 				w := idle(b)
-				before := heap()
+				before := heapsize.Live()
 				for i := range count {
 					must(b, fill[kind](w, i))
 				}
-				b.ReportMetric(float64(heap()-before)/count, "heap-B/object")
+				b.ReportMetric(float64(heapsize.Live()-before)/count, "heap-B/object")
 				runtime.KeepAlive(w)
 			}
 		})
 	}
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -226,11 +227,11 @@ func TestALargeCluster(t *testing.T) {
 func BenchmarkLargeCluster(b *testing.B) {
 	for _, nodes := range []int{250, 500, 1000} {
 		l := large{nodes}
-		empty := heap()
+		empty := heapsize.Live()
 		s := l.snapshot()
-		snapshot := heap() - empty
+		snapshot := heapsize.Live() - empty
 		w := compileWorld(b, s)
-		world := heap() - empty
+		world := heapsize.Live() - empty
 		for _, to := range []string{"pods", "services"} {
 			b.Run(fmt.Sprintf("nodes=%d/to=%s", nodes, to), func(b *testing.B) {
 				paths := l.paths(to == "services")
@@ -247,9 +248,9 @@ func BenchmarkLargeCluster(b *testing.B) {
 					}
 				}
 				stop()
-				all, number := heap(), len(reports)
+				all, number := heapsize.Live(), len(reports)
 				clear(reports)
-				b.ReportMetric(float64(all-heap())/float64(number), "kept-B/path")
+				b.ReportMetric(float64(all-heapsize.Live())/float64(number), "kept-B/path")
 				b.ReportMetric(float64(snapshot)/1e6, "snapshot-MB")
 				b.ReportMetric(float64(world)/1e6, "world-MB")
 				runtime.KeepAlive(reports) // and w and s
@@ -257,12 +258,4 @@ func BenchmarkLargeCluster(b *testing.B) {
 		}
 		runtime.KeepAlive(s)
 	}
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

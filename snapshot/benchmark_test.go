@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -49,9 +50,9 @@ func benchmarkNodes(b *testing.B, mode string, spec proxyrules.Spec) {
 		}
 		all, world = next, compiled
 	}
-	empty := heap()
+	empty := heapsize.Live()
 	add()
-	first := heap()
+	first := heapsize.Live()
 	stop := cputime.Measure(b)
 	for b.Loop() {
 		add()
@@ -59,7 +60,7 @@ func benchmarkNodes(b *testing.B, mode string, spec proxyrules.Spec) {
 	stop()
 	b.ReportMetric(float64(first-empty), "B/first-node")
 	more := float64(len(all.Namespaces) - 1)
-	b.ReportMetric(float64(heap()-first)/more, "B/node")
+	b.ReportMetric(float64(heapsize.Live()-first)/more, "B/node")
 	_, size := store.Len()
 	b.ReportMetric(float64(size)/(more+1), "packed-B/node")
 	runtime.KeepAlive(world)
@@ -104,12 +105,4 @@ func numbered(data []byte, first int) []byte {
 		out.Write(part)
 	}
 	return out.Bytes()
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

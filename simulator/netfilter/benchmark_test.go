@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -105,25 +106,17 @@ func BenchmarkNodes(b *testing.B) {
 				rs.ns = nil
 				nodes = append(nodes, rs)
 			}
-			empty := heapAlloc()
+			empty := heapsize.Live()
 			node()
-			first := heapAlloc()
+			first := heapsize.Live()
 			stop := cputime.Measure(b)
 			for b.Loop() {
 				node()
 			}
 			stop()
 			b.ReportMetric(float64(first-empty), "B/first-node")
-			b.ReportMetric(float64(heapAlloc()-first)/float64(len(nodes)-1), "B/node")
+			b.ReportMetric(float64(heapsize.Live()-first)/float64(len(nodes)-1), "B/node")
 			runtime.KeepAlive(nodes)
 		})
 	}
-}
-
-func heapAlloc() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 )
 
@@ -40,7 +41,7 @@ func (s *apiServer) measure(b *testing.B, nodes int) {
 	var synced, compiled, state time.Duration
 	var held, index int64
 	for b.Loop() {
-		before := heap()
+		before := heapsize.Live()
 		began := time.Now()
 		w, stop := watch(b, s.config(adminToken))
 		ctx, cancel := context.WithTimeout(b.Context(), patience)
@@ -49,16 +50,16 @@ func (s *apiServer) measure(b *testing.B, nodes int) {
 		}
 		cancel()
 		synced = time.Since(began)
-		held = heap() - before
+		held = heapsize.Live() - before
 		objects := w.State().Objects
 		if len(objects.Pods) < 20*nodes || len(objects.Services) < 2*nodes || len(objects.NetworkPolicies) < 2*nodes {
 			b.Fatalf("%d pods, %d services, %d policies", len(objects.Pods), len(objects.Services), len(objects.NetworkPolicies))
 		}
-		before = heap()
+		before = heapsize.Live()
 		began = time.Now()
 		x := cluster.Compile(&objects)
 		compiled = time.Since(began)
-		index = heap() - before
+		index = heapsize.Live() - before
 		runtime.KeepAlive(x)
 
 		// One change after a state was handed out: the store of the nodes is cloned.
@@ -79,14 +80,6 @@ func (s *apiServer) measure(b *testing.B, nodes int) {
 	b.ReportMetric(float64(index)/1e6, "index-MB")
 	b.ReportMetric(state.Seconds()*1e3, "change-ms")
 	b.ReportMetric(peak(), "peak-rss-MB")
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // peak is the most memory that this process, filling and watching, ever had.
