@@ -146,18 +146,21 @@ type Permission struct {
 	Direction           string // ingress, egress
 	Policy              string // Accept, Drop
 	Priority            number // 1 to 100, 1 first
-	IpProtocol          string // TCP, UDP, ICMP, ICMPv6, GRE, ALL
+	IpProtocol          string // TCP, UDP, ICMP, ICMPv6, GRE, ALL, or a number
 	PortRange           string // of the destination, "80/80"; "-1/-1": all
 	SourcePortRange     string
-	NicType             string // intranet in a VPC
-	SourceCidrIp        string
-	Ipv6SourceCidrIp    string
-	SourceGroupId       string
-	SourcePrefixListId  string
-	DestCidrIp          string
-	Ipv6DestCidrIp      string
-	DestGroupId         string
-	DestPrefixListId    string
+	// Port lists, in place of ranges.
+	PortRangeListId       string `json:",omitempty"`
+	SourcePortRangeListId string `json:",omitempty"`
+	NicType               string // intranet in a VPC
+	SourceCidrIp          string
+	Ipv6SourceCidrIp      string
+	SourceGroupId         string
+	SourcePrefixListId    string
+	DestCidrIp            string
+	Ipv6DestCidrIp        string
+	DestGroupId           string
+	DestPrefixListId      string
 }
 
 // PrefixList is one of DescribePrefixListAttributes.

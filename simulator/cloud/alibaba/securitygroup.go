@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -364,8 +365,15 @@ func (c *Cloud) matches(r *rule, vpc string, p *netstack.Packet) (ternary, *verd
 	if !protocol {
 		return no, nil
 	}
-	if hasPorts(r.IpProtocol) && !(r.ports.holds(p.DstPort) && r.sources.holds(p.SrcPort)) {
+	list := r.PortRangeListId + r.SourcePortRangeListId
+	switch {
+	case !hasPorts(r.IpProtocol):
+	case !r.ports.holds(p.DstPort) || !r.sources.holds(p.SrcPort):
 		return no, nil
+	case list == "" && r.PortRange == "":
+		list = "no range of ports"
+	case list != "":
+		list = "port list " + list
 	}
 	if r.from.anything && r.to.anything {
 		return perhaps, c.unmodelled(r, "no source and no destination")
@@ -376,6 +384,9 @@ func (c *Cloud) matches(r *rule, vpc string, p *netstack.Packet) (ternary, *verd
 		why = whyTo
 	}
 	result := and(from, to)
+	if result != no && list != "" {
+		return perhaps, c.unmodelled(r, list)
+	}
 	if result != no && r.NicType != "" && !same(r.NicType, "intranet") {
 		return perhaps, c.unmodelled(r, "network type "+r.NicType)
 	}
@@ -445,13 +456,16 @@ func protocolMatches(name string, p *netstack.Packet) (match, known bool) {
 	case "GRE":
 		return p.Protocol == protoGRE, true
 	}
-	return false, false
+	n, err := strconv.ParseUint(name, 10, 8)
+	return err == nil && netstack.Protocol(n) == p.Protocol, err == nil
 }
 
 const protoGRE netstack.Protocol = 47
 
 // hasPorts says whether ranges of ports mean anything in rules of a protocol.
-func hasPorts(name string) bool { return same(name, "TCP") || same(name, "UDP") }
+func hasPorts(name string) bool {
+	return same(name, "TCP") || same(name, "UDP") || name == "6" || name == "17"
+}
 
 // name identifies a rule: old ones have no id.
 func (r *rule) name() string {

@@ -23,6 +23,9 @@ func permissionOf(t *testing.T, text string) Permission {
 		t.Fatal(err)
 	}
 	p := Permission{Direction: f[0], Policy: f[1], Priority: number(priority), IpProtocol: f[3], PortRange: f[4], NicType: "intranet"}
+	if p.PortRange == "none" {
+		p.PortRange = ""
+	}
 	for _, word := range f[5:] {
 		key, value, named := strings.Cut(word, "=")
 		if !named {
@@ -35,6 +38,10 @@ func permissionOf(t *testing.T, text string) Permission {
 		switch {
 		case key == "sport":
 			p.SourcePortRange = value
+		case key == "ports":
+			p.PortRangeListId = value
+		case key == "sports":
+			p.SourcePortRangeListId = value
 		case key == "nic":
 			p.NicType = value
 		case strings.HasPrefix(value, "sg-") && source:
@@ -134,6 +141,7 @@ const (
 	pageInner   = "ECS API, ModifySecurityGroupPolicy"
 	pageIngress = "ECS API, AuthorizeSecurityGroup"
 	pageEgress  = "ECS API, AuthorizeSecurityGroupEgress"
+	pagePorts   = "ECS API, CreatePortRangeList"
 	pageUnknown = "what is not understood is not known"
 )
 
@@ -258,6 +266,15 @@ func TestSecurityGroups(t *testing.T) {
 		{pageUnknown, "basic", "ingress Drop 1 AH -1/-1 0.0.0.0/0; ingress Accept 2 TCP 80/80 0.0.0.0/0", in, open, "AH"},
 		{pageUnknown, "basic", "ingress Reject 1 TCP 80/80 0.0.0.0/0; ingress Accept 2 TCP 80/80 0.0.0.0/0", in, open, "Reject"},
 		{pageUnknown, "basic", "ingress Accept 1 TCP 80/80", in, open, "no source"},
+		{pagePorts, "basic", "ingress Accept 1 TCP -1/-1 0.0.0.0/0 ports=prl-1", in, open, "port list prl-1"},
+		{pagePorts, "basic", "ingress Accept 1 TCP 80/80 0.0.0.0/0 sports=prl-1", in, open, "port list prl-1"},
+		{pagePorts, "basic", "ingress Accept 1 TCP -1/-1 10.9.0.0/16 ports=prl-1", in, deny, "by default"},
+		{pagePorts, "basic", "ingress Accept 1 TCP none 0.0.0.0/0", in, open, "no range of ports"},
+		{pagePorts, "basic", "ingress Accept 1 ALL none 0.0.0.0/0", in, accept, "ALL"},
+		{pagePorts, "basic", "ingress Accept 1 6 80/80 0.0.0.0/0", in, accept, "6 80/80"}, // a protocol by number
+		{pagePorts, "basic", "ingress Accept 1 6 81/81 0.0.0.0/0", in, deny, "by default"},
+		{pagePorts, "basic", "ingress Accept 1 17 80/80 0.0.0.0/0", in, deny, "by default"},
+		{pagePorts, "basic", "ingress Accept 1 132 -1/-1 0.0.0.0/0", "sctp 10.0.0.9 10.0.0.1:80", accept, "132"},
 		{pageUnknown, "basic", "ingress Accept 1 TCP 80/80 0.0.0.0/0 nic=internet", in, open, "network type internet"},
 	}
 	if len(rows) < 60 {
