@@ -78,6 +78,30 @@ func TestTheAPIIsSilent(t *testing.T) {
 	}
 }
 
+// TestWhatIsSilentKeepsNothingElseFromBeingRead has actions not answer in turn, but those that
+// tell what else to ask for: all others are called before it is tried again.
+func TestWhatIsSilentKeepsNothingElseFromBeingRead(t *testing.T) {
+	for action, resources := range map[string]int{
+		"vpc.DescribeSnatTableEntries": 1, "vpc.DescribeForwardTableEntries": 1, "slb.DescribeLoadBalancerAttribute": 2, "slb.DescribeHealthStatus": 2,
+		"alb.GetListenerHealthStatus": 1, "alb.ListAclEntries": 1, "nlb.GetListenerHealthStatus": 1,
+	} {
+		s := alibabatest.New(t, alibabatest.Small())
+		s.Fail(action, alibabatest.Silent)
+		r, _ := quick(t, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan *model.Facts)
+		go func() { done <- r.Fetch(ctx, nodes) }()
+		for len(s.Calls()) < len(alibaba.Actions()) && s.Calls()[action] <= resources {
+			time.Sleep(time.Millisecond)
+		}
+		if calls := s.Calls(); len(calls) < len(alibaba.Actions()) {
+			t.Errorf("%s: only %d actions were called", action, len(calls))
+		}
+		cancel()
+		<-done
+	}
+}
+
 func TestReadingEndsWithItsContext(t *testing.T) {
 	s := alibabatest.New(t, alibabatest.Small())
 	s.Fail("ecs.DescribeInstances", alibabatest.Silent)

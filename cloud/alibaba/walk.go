@@ -157,10 +157,8 @@ func (w *walk) vpc(id string) {
 		for _, g := range w.get(describeNATGateways, "", in).NATGateways {
 			gateways = append(gateways, g.NatGatewayId)
 		}
-		w.each(gateways, func(id string) {
-			w.get(describeSNATEntries, "", parameters{"NatGatewayId": id})
-			w.get(describeForwardEntries, "", parameters{"NatGatewayId": id})
-		})
+		w.each(gateways, func(id string) { w.get(describeSNATEntries, "", parameters{"NatGatewayId": id}) })
+		w.each(gateways, func(id string) { w.get(describeForwardEntries, "", parameters{"NatGatewayId": id}) })
 	})
 	w.also(func() {
 		w.balancers(w.get(describeBalancers, "", parameters{"VpcId": id, "AddressType": "intranet"}))
@@ -187,11 +185,9 @@ func (w *walk) balancers(f *alibaba.Facts) {
 	for _, b := range f.LoadBalancers {
 		ids = append(ids, b.LoadBalancerId)
 	}
-	w.each(ids, func(id string) {
-		w.get(describeBalancer, "", parameters{"LoadBalancerId": id})
-		// The answer does not say of which it is.
-		w.get(describeHealth, id, parameters{"LoadBalancerId": id})
-	})
+	w.each(ids, func(id string) { w.get(describeBalancer, "", parameters{"LoadBalancerId": id}) })
+	// The answer does not say of which it is.
+	w.each(ids, func(id string) { w.get(describeHealth, id, parameters{"LoadBalancerId": id}) })
 	slices.Sort(ids)
 	for part := range slices.Chunk(ids, balancersAtOnce) {
 		w.also(func() {
@@ -225,12 +221,10 @@ func (w *walk) zoned(z *zoned, vpcs []string, of func(*alibaba.Facts) *alibaba.B
 				for _, l := range of(w.get(z.listeners, "", parameters{}.repeated("LoadBalancerIds", part))).Listeners {
 					listeners = append(listeners, l.ListenerId)
 				}
-				w.each(listeners, func(id string) {
-					w.get(z.health, "", parameters{"ListenerId": id})
-					if z == &alb {
-						w.albAccess(id)
-					}
-				})
+				w.each(listeners, func(id string) { w.get(z.health, "", parameters{"ListenerId": id}) })
+				if z == &alb {
+					w.each(listeners, w.albAccess)
+				}
 			})
 		}
 	})

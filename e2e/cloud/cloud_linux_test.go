@@ -96,6 +96,7 @@ func TestTheCloudDecides(t *testing.T) {
 	t.Run("served", func(t *testing.T) { serves(t, w) })
 	t.Run("confirmed", func(t *testing.T) { confirms(t, w) })
 	t.Run("by a controller", func(t *testing.T) { controls(t, w) })
+	t.Run("with an API that fails", func(t *testing.T) { suffers(t, w) })
 	t.Run("told", func(t *testing.T) { tells(t, w) })
 	for _, f := range apiFaults {
 		t.Run("API: "+f.name, func(t *testing.T) {

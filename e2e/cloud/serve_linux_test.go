@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,13 @@ type daemon struct {
 
 func serve(t *testing.T, w *world, schedules []question) *daemon {
 	t.Helper()
-	config := w.cloudConfig() + fmt.Sprintf(`
+	return serveWith(t, w, "maxAge: 1s, timeout: 5s", schedules)
+}
+
+// serveWith is serve with settings of how the cloud is read.
+func serveWith(t *testing.T, w *world, settings string, schedules []question) *daemon {
+	t.Helper()
+	config := w.cloudConfig(settings) + fmt.Sprintf(`
 probes: {enabled: false}
 collector: {namespaces: ["%[1]s-node-*", "%[1]s-shop-*"], manifests: %[2]q, maxAge: 1s}
 schedules:
@@ -53,8 +60,8 @@ schedules:
 }
 
 // cloudConfig is the part of a configuration that names the cloud.
-func (w *world) cloudConfig() string {
-	return fmt.Sprintf("cloud: {provider: alibaba, region: cn-test, credentials: environment, maxAge: 1s, timeout: 5s, endpoints: {ecs: %[1]q, vpc: %[1]q, slb: %[1]q, nlb: %[1]q, alb: %[1]q}}\n", w.URL())
+func (w *world) cloudConfig(settings string) string {
+	return fmt.Sprintf("cloud: {provider: alibaba, region: cn-test, credentials: environment, %s, endpoints: {ecs: %[2]q, vpc: %[2]q, slb: %[2]q, nlb: %[2]q, alb: %[2]q}}\n", settings, w.URL())
 }
 
 // start runs a daemon of a role until the test ends.
@@ -257,7 +264,7 @@ func confirms(t *testing.T, w *world) {
 
 // controls has agents on the nodes, which know of no cloud, and a controller that does.
 func controls(t *testing.T, w *world) {
-	config := w.cloudConfig() + fmt.Sprintf("collector: {manifests: %q, maxAge: 1s}\ncontroller:\n  agents:\n", w.lab.ClusterDir())
+	config := w.cloudConfig("maxAge: 1s, timeout: 5s") + fmt.Sprintf("collector: {manifests: %q, maxAge: 1s}\ncontroller:\n  agents:\n", w.lab.ClusterDir())
 	for node, pods := range map[string][]string{"node-1": {"web-0", "api-0"}, "node-2": {"api-1", "db-0", "eni-0"}} {
 		names := []string{prefix + "-" + node}
 		for _, p := range pods {
@@ -304,6 +311,46 @@ func unpacked(t *testing.T, archive string) string {
 		t.Errorf("the bundle has nothing of the cloud, %v", err)
 	}
 	return string(text)
+}
+
+// suffers has a daemon whose API fails in every other way than by refusing, each time for another
+// action: each question that one of them could decide is not known, and all else is.
+func suffers(t *testing.T, w *world) {
+	faults := []struct {
+		action string
+		fault  alibabatest.Fault
+		asked  question
+		what   string
+	}{
+		{"slb.DescribeVServerGroupAttribute", alibabatest.Throttled, internetToSvc, "Throttling.User"},
+		{"nlb.ListLoadBalancers", alibabatest.Broken, internetToNLB, "ServiceUnavailable"},
+		{"vpc.DescribeSnatTableEntries", alibabatest.Silent, podToInternet, "Timeout"},
+		{"alb.GetListenerHealthStatus", alibabatest.Fault{Truncate: true}, internetToALB, "Malformed"},
+		{"vpc.DescribeForwardTableEntries", alibabatest.Fault{Cut: true}, internetToDNAT, "Unreachable"},
+	}
+	for _, f := range faults {
+		w.Fail(f.action, f.fault)
+	}
+	defer w.Heal()
+	// What is silent takes the whole time of a reading, and is asked again after a fourth of maxAge.
+	d := serveWith(t, w, "maxAge: 20s, timeout: 4s", nil)
+	for _, f := range faults {
+		d.expects(t, []expectation{{f.asked, verdict.Unknown, verdict.CloudAPIFailed, f.action + " failed (" + f.what, ""}})
+		r, _, err := d.ask(f.asked, false)
+		if grant := "Grant " + strings.Replace(f.action, ".", ":", 1); err != nil || len(r.Reasons) == 0 || !strings.HasPrefix(r.Reasons[0].Remedy, grant) {
+			t.Errorf("%s: %v, %+v", grant, err, r)
+		}
+	}
+	for _, q := range []question{nodeToNode, podToPod, ownPodToPod, inNode, eipToInternet, internetToNode, internetToPod} {
+		d.expects(t, []expectation{{question: q, verdict: verdict.Reachable, reason: reasonOf(q)}})
+	}
+	w.Heal()
+	d.expects(t, healthy)
+}
+
+// reasonOf is what is said of a question while the cloud is as it should be.
+func reasonOf(q question) verdict.Code {
+	return healthy[slices.IndexFunc(healthy, func(e expectation) bool { return e.question == q })].reason
 }
 
 // tells has a daemon of which an action is refused: only what that could decide is not
