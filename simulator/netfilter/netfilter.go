@@ -178,7 +178,7 @@ type FIBQuery struct {
 // belong to one goroutine. The zero value has none.
 type Texts struct {
 	reader  fastJSON // of rules of nftables
-	rules   map[*body]string
+	rules   map[located]string
 	actions map[*verdictAction]string
 	packet  string // of a packet that looked like shown
 	shown   appearance

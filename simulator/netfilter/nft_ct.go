@@ -108,6 +108,7 @@ func (p *nftParser) ctField(e *nftExpr, key, dir string) (ctGetter, error) {
 		return func(_ *traversal, c *Conn) (u128, tri) { return c.labels, yes }, nil
 	case "helper":
 		e.typ = nftText
+		p.c.local = true
 		if v, _ := p.c.ns.Sysctl(helperSysctl); v != 0 {
 			return unknown, nil // the kernel assigns them by port
 		}

@@ -126,7 +126,7 @@ func (b *nftRuleBuilder) updateSet(kind string, n *jsonNode) error {
 	if elem == nil {
 		return b.p.errorf(n, "%s statement has no element", kind)
 	}
-	s := b.table.sets[name]
+	s := b.p.namedSet(b.table, name)
 	if s == nil {
 		return b.p.errorf(n, "set is not declared")
 	}

@@ -30,7 +30,7 @@ func (l *nftLookup) find(x *traversal) (int, tri) {
 // setOf returns the set that stands on the right: named, or written out.
 func (p *nftParser) setOf(n *jsonNode, k *nftKeyExpr, isMap bool, dataType string) (*nftSet, error) {
 	if name, ok := strings.CutPrefix(n.text, "@"); n.kind == jsonString && ok {
-		s := p.table.sets[name]
+		s := p.namedSet(p.table, name)
 		if s == nil {
 			return nil, p.errorf(n, "set is not declared")
 		}
@@ -90,6 +90,14 @@ func (a *vmapAction) appendTargets(list []*chain) []*chain {
 		}
 	}
 	return list
+}
+
+func (a *vmapAction) retarget(to func(*chain) *chain) {
+	for _, d := range a.set.data {
+		if d.verdict != nil {
+			d.verdict.retarget(to)
+		}
+	}
 }
 
 func (b *nftRuleBuilder) vmap(n *jsonNode) error {

@@ -117,7 +117,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 // transformed; of the others nothing is known.
 func (p *nftParser) withoutIPsec(e nftExpr) nftExpr {
 	known := yes
-	if len(p.c.ns.XFRM.Data) > 0 {
+	if p.c.transforms() {
 		known = maybe
 	}
 	e.get = func(*traversal) (u128, tri) { return u128{}, known }
@@ -128,7 +128,7 @@ func (p *nftParser) withoutIPsec(e nftExpr) nftExpr {
 // the rule breaks off (nft_xfrm).
 func (p *nftParser) ipsec(n *jsonNode) (nftExpr, error) {
 	e := nftExpr{name: "ipsec " + n.str("key")}
-	if len(p.c.ns.XFRM.Data) > 0 {
+	if p.c.transforms() {
 		return e, notModelled(e.name)
 	}
 	e.get = func(*traversal) (u128, tri) { return u128{}, no }

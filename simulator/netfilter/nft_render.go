@@ -1,10 +1,13 @@
 package netfilter
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // renderRule writes a rule for people, close to what nft prints, with the
-// handle by which nft deletes it.
-func renderRule(n *jsonNode) string {
+// handle by which nft deletes it; that of the JSON where handle is 0.
+func renderRule(n *jsonNode, handle uint32) string {
 	var b strings.Builder
 	b.Grow(128)
 	if expr := n.get("expr"); expr != nil {
@@ -18,7 +21,9 @@ func renderRule(n *jsonNode) string {
 	if c := n.str("comment"); c != "" {
 		b.WriteString(` comment "` + c + `"`)
 	}
-	if h := n.get("handle"); h != nil {
+	if h := n.get("handle"); handle != 0 {
+		b.WriteString(" # handle " + strconv.FormatUint(uint64(handle), 10))
+	} else if h != nil {
 		b.WriteString(" # handle " + h.text)
 	}
 	return b.String()

@@ -77,6 +77,7 @@ func (b *nftRuleBuilder) compile(kind string, n *jsonNode) error {
 		return nil
 	case "ct helper":
 		p.needTracking()
+		p.c.local = true
 		b.act(&setHelper{b.table.helpers[n.text]})
 		return nil
 	case "limit", "quota", "ct count", "connlimit":

@@ -319,6 +319,7 @@ var noSuchDevice = u128{^uint64(0), ^uint64(0)}
 // indexSpan reads an index: the name of the device that has it, or its number
 // if none has.
 func (p *nftParser) indexSpan(n *jsonNode) (nftSpan, error) {
+	p.c.local = true
 	index, err := strconv.Atoi(n.text)
 	if err != nil || p.c.rs.links[n.text] != nil {
 		return p.ifaceSpan(n)

@@ -335,6 +335,14 @@ func sortChains[C sortable[C]](chains []C) (order []C, loop C) {
 // chainTargets is an action that may enter chains.
 type chainTargets interface {
 	appendTargets(list []*chain) []*chain
+	// retarget has the action enter others in their place.
+	retarget(to func(*chain) *chain)
+}
+
+func (a *verdictAction) retarget(to func(*chain) *chain) {
+	if a.chain != nil {
+		a.chain = to(a.chain)
+	}
 }
 
 func (a *verdictAction) appendTargets(list []*chain) []*chain {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -18,6 +20,7 @@ type nftTable struct {
 	chains map[string]*chain
 	order  []*chain
 	sets   map[string]*nftSet
+	local  map[*chain]bool // chains with rules that mean something else in other namespaces
 	// helpers are the types of its objects of kind "ct helper".
 	helpers map[string]string
 }
@@ -32,6 +35,13 @@ func (t *nftTable) families() []netstack.Family {
 		return nil
 	}
 	return []netstack.Family{netstack.IPv4, netstack.IPv6}
+}
+
+// nftRuleAt is the place of a rule, up to its end, and of its handle in it; ends are
+// 0 where they are not known.
+type nftRuleAt struct {
+	place, end             int
+	handleStart, handleEnd int
 }
 
 type nftBase struct {
@@ -57,13 +67,17 @@ type nftParser struct {
 	object jsonNode // that was read last
 	// sets and rules are where objects are that refer to others: sets and maps to
 	// chains, rules to both, which are known once all objects have been seen.
-	sets, rules []int
-	tables      map[[2]string]*nftTable
-	order       []*nftTable
-	bases       []nftBase
-	age         int // of the base chain last seen
-	// table and tracking belong to the rule being compiled.
+	sets   []int
+	rules  []nftRuleAt
+	tables map[[2]string]*nftTable
+	order  []*nftTable
+	bases  []nftBase
+	age    int // of the base chain last seen
+	// table is that of the rule being compiled.
 	table *nftTable
+	// handles are those of rules, by chain; nil of rules that are shown as they are.
+	handles map[*chain][]uint32
+	texts   strings.Builder // of a chain's rules
 	// bits is the width of the expression whose values are read; 0 when it does
 	// not matter.
 	bits int
@@ -109,7 +123,7 @@ func (p *nftParser) resolve() error {
 		}
 	}
 	for _, at := range p.rules {
-		if err := p.rule(p.at(at).only()); err != nil {
+		if err := p.ruleAt(at); err != nil {
 			return err
 		}
 	}
@@ -117,7 +131,7 @@ func (p *nftParser) resolve() error {
 }
 
 func newNFTParser(c *compiler, file string, data []byte) *nftParser {
-	return &nftParser{c: c, file: file, data: data, text: string(data), tables: make(map[[2]string]*nftTable)}
+	return &nftParser{c: c, file: file, data: data, text: string(data), tables: make(map[[2]string]*nftTable), handles: make(map[*chain][]uint32)}
 }
 
 // stream reads the objects one by one, as long as the JSON is such as nft writes
@@ -198,11 +212,18 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 	}
 	switch kind {
 	case "rule":
-		p.rules = append(p.rules, place)
+		at := nftRuleAt{place: place}
+		if p.list == nil {
+			at.end = p.reader.at
+			if h := n.get("handle"); h != nil && h.kind == jsonNumber {
+				at.handleStart, at.handleEnd = int(h.end)-len(h.text), int(h.end)
+			}
+		}
+		p.rules = append(p.rules, at)
 	case "table":
 		t := &nftTable{
-			family: n.str("family"), name: n.str("name"),
-			chains: make(map[string]*chain), sets: make(map[string]*nftSet), helpers: make(map[string]string),
+			family: strings.Clone(n.str("family")), name: strings.Clone(n.str("name")),
+			chains: make(map[string]*chain), sets: make(map[string]*nftSet), local: make(map[*chain]bool), helpers: make(map[string]string),
 		}
 		if t.family == "" || t.name == "" {
 			return p.errorf(n, "table has no family or name")
@@ -251,14 +272,14 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 		if err != nil || t.skip {
 			return err
 		}
-		t.helpers[n.str("name")] = n.str("type")
+		t.helpers[n.str("name")] = strings.Clone(n.str("type"))
 	}
 	return nil
 }
 
 func (p *nftParser) set(t *nftTable, kind string, n *jsonNode) error {
 	p.table = t
-	s := newNFTSet(n.str("name"))
+	s := newNFTSet(strings.Clone(n.str("name")))
 	if s.name == "" {
 		return p.errorf(n, "%s has no name", kind)
 	}
@@ -273,7 +294,7 @@ var nftHooks = map[string]Hook{
 }
 
 func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
-	name := n.str("name")
+	name := strings.Clone(n.str("name")) // which does not keep the whole dump
 	if name == "" {
 		return p.errorf(n, "chain has no name")
 	}
@@ -314,7 +335,7 @@ func (p *nftParser) elements(kind string, n *jsonNode, _ bool) error {
 	p.table = t
 	s := t.sets[n.str("name")]
 	if kind == "map" {
-		s.dataType = n.str("map")
+		s.dataType = strings.Clone(n.str("map"))
 		s.isMap = true
 	}
 	if err := p.fillSet(s, n.get("elem")); err != nil {
@@ -326,7 +347,37 @@ func (p *nftParser) elements(kind string, n *jsonNode, _ bool) error {
 	return nil
 }
 
-func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
+// ruleAt compiles a rule from a copy of its text, which does not keep the whole dump.
+// The copy is without the handle, which is another one on each node.
+func (p *nftParser) ruleAt(at nftRuleAt) error {
+	if at.end == 0 {
+		_, n, _ := p.at(at.place).only()
+		return p.rule(n, p.text[n.end-1:], 0)
+	}
+	text, handle := p.text[at.place:at.end], uint64(0)
+	if at.handleEnd > 0 {
+		if h, err := strconv.ParseUint(p.text[at.handleStart:at.handleEnd], 10, 32); err == nil && h > 0 {
+			handle = h
+			text = p.text[at.place:at.handleStart] + "0" + p.text[at.handleEnd:at.end]
+		}
+	}
+	if handle == 0 {
+		text = strings.Clone(text)
+	}
+	p.reader.reset(text, 0)
+	var ok bool
+	if p.object, ok = p.reader.value(2); ok {
+		_, n, _ := p.object.only()
+		if err := p.rule(n, text[n.end-1:], uint32(handle)); err == nil {
+			return nil
+		}
+	}
+	// What is wrong is told by its place in the dump.
+	_, n, _ := p.at(at.place).only()
+	return p.rule(n, p.text[n.end-1:], 0)
+}
+
+func (p *nftParser) rule(n *jsonNode, text string, handle uint32) error {
 	t, err := p.find(n)
 	if err != nil || t.skip {
 		return err
@@ -335,13 +386,12 @@ func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
 	if ch == nil {
 		return p.errorf(n, "chain %s is not declared", n.str("chain"))
 	}
-	p.c.rs.rules++
 	expr := n.get("expr")
 	if expr == nil || expr.kind != jsonArray {
 		return p.errorf(n, "rule has no list of expressions")
 	}
-	r := rule{body: &body{json: p.text[n.end-1:]}, number: len(ch.rules) + 1}
-	p.table = t
+	r := rule{body: &body{json: text}, number: len(ch.rules) + 1}
+	p.table, p.c.local = t, false
 	b := &nftRuleBuilder{p: p, table: t}
 	for i := range expr.list {
 		if err := b.statement(&expr.list[i]); err != nil {
@@ -349,22 +399,84 @@ func (p *nftParser) rule(_ string, n *jsonNode, _ bool) error {
 		}
 	}
 	r.steps = b.done()
+	p.c.rs.rules++
 	if b.unmodelled {
 		p.c.rs.unmodelled++
 	}
 	ch.rules = append(ch.rules, r)
+	p.handles[ch] = append(p.handles[ch], handle)
+	if p.c.local || p.list != nil {
+		t.local[ch] = true
+	}
 	return nil
+}
+
+// namedSet returns a set of the table, which other namespaces do not have.
+func (p *nftParser) namedSet(t *nftTable, name string) *nftSet {
+	p.c.local = true
+	return t.sets[name]
+}
+
+// share makes the chains of a table those of the pool, as far as it has them. They come after
+// those that they lead to.
+func (p *nftParser) share(t *nftTable, order []*chain) {
+	key := tableKey{table: t.family + " " + t.name}
+	same := make(map[*chain]*chain, len(order))
+	to := func(c *chain) *chain {
+		if s := same[c]; s != nil {
+			return s
+		}
+		return c
+	}
+	var mine, its []*chain
+	for _, ch := range order {
+		for i := range ch.rules {
+			for _, s := range ch.rules[i].steps {
+				if a, ok := s.action.(chainTargets); ok {
+					a.retarget(to)
+				}
+			}
+		}
+		handles := p.handles[ch]
+		if !ch.base && !t.local[ch] {
+			p.texts.Reset()
+			p.texts.WriteString(ch.name)
+			for i := range ch.rules {
+				p.texts.WriteByte('\n')
+				p.texts.WriteString(ch.rules[i].json)
+			}
+			text := p.texts.String()
+			mine = ch.appendTargets(mine[:0])
+			if c := p.c.pool.find(key, text, func(c *shared) bool {
+				its = c.appendTargets(its[:0])
+				return slices.Equal(mine, its)
+			}); c != nil {
+				same[ch] = &c.chain
+			} else {
+				c := &shared{chain: *ch, key: key, text: text}
+				c.buildIndex()
+				p.c.pool.add(c)
+				same[ch] = &c.chain
+			}
+			ch = same[ch]
+		} else {
+			ch.buildIndex()
+		}
+		p.c.rs.handles.add(ch, handles)
+	}
+	for i, ch := range t.order {
+		t.order[i] = to(ch)
+	}
 }
 
 // finish checks for loops and hangs the base chains at their hooks.
 func (p *nftParser) finish() error {
 	for _, t := range p.order {
-		if _, loop := sortChains(t.order); loop != nil {
+		order, loop := sortChains(t.order)
+		if loop != nil {
 			return &SyntaxError{File: p.file, Token: loop.name, Msg: "chains of table " + t.name + " form a loop through this one"}
 		}
-		for _, ch := range t.order {
-			ch.buildIndex()
-		}
+		p.share(t, order)
 	}
 	for _, b := range slices.Backward(p.bases) {
 		if b.table.dormant {

@@ -83,7 +83,7 @@ func TestMalformedNftIsRefusedByFileLineAndToken(t *testing.T) {
 // readNFT compiles a rule set object by object, or from the tree of all of them,
 // and lists its rules. It says false for JSON that is not read object by object.
 func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
-	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, owned: make(map[ownedTable]bool)}
+	c := newCompiler(&netstack.Namespace{}, NewPool())
 	p := newNFTParser(c, "f", data)
 	if tree {
 		ok, err = true, p.tree()
@@ -104,7 +104,7 @@ func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
 		slices.Sort(list)
 		for _, c := range t.order {
 			for i := range c.rules {
-				list = append(list, fmt.Sprint(c.ref(&c.rules[i], c.rules[i].String()), len(c.rules[i].steps)))
+				list = append(list, fmt.Sprint(c.ref(&c.rules[i], located{p.c.rs, c, &c.rules[i]}.String()), len(c.rules[i].steps)))
 			}
 		}
 	}

@@ -58,10 +58,11 @@ func (x *traversal) ref() Rule { return x.chain.ref(x.rule, x.text()) }
 
 // text is the rule as the tool prints it.
 func (x *traversal) text() string {
+	p := located{x.rs, x.chain, x.rule}
 	if x.rule.json == "" || x.st.Texts == nil {
-		return x.rule.String()
+		return p.String()
 	}
-	return keep(&x.st.Texts.rules, x.rule.body, x.st.Texts.render)
+	return keep(&x.st.Texts.rules, p, x.st.Texts.render)
 }
 
 // Run passes the packet through one hook. It changes st: the packet, its

@@ -1,11 +1,14 @@
 package netfilter
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -61,17 +64,20 @@ func describe(rs *Ruleset) string {
 		fmt.Fprintf(&b, "%d %s %s %s/%s base %t %d %s %d %d\n", numbers[c], c.family, c.backend, c.table, c.name, c.base, c.policy, c.stage, c.priority, c.age)
 		for i := range c.rules {
 			r := &c.rules[i]
-			fmt.Fprintf(&b, "  %d %s", r.number, r)
+			fmt.Fprintf(&b, "  %d %s", r.number, located{rs, c, r})
 			for _, s := range r.steps {
 				for _, m := range s.matches {
-					fmt.Fprintf(&b, " %T %v", m, m)
+					fmt.Fprintf(&b, " %T", m)
+					if r.json == "" { // others hold functions
+						fmt.Fprintf(&b, " %v", m)
+					}
 				}
 				fmt.Fprintf(&b, " %T", s.action)
 				if t, ok := s.action.(chainTargets); ok {
 					for _, target := range t.appendTargets(nil) {
 						fmt.Fprintf(&b, " to %d %s", numbers[target], target.name)
 					}
-				} else {
+				} else if r.json == "" {
 					fmt.Fprintf(&b, " %+v", s.action)
 				}
 			}
@@ -125,29 +131,42 @@ func TestWhatRuleSetsShareIsWhatEachWouldHave(t *testing.T) {
 				node[i] = strings.Replace(node[i], "--to-destination 10.", "--to-destination 11.", 1)
 			}
 		}
-		ns := dump(netstack.IPv4, netstack.BackendNFT, strings.Join(node, ""))
-		alone, err := Compile(ns)
-		shared, sharedErr := Recompile(ns, nil, pool)
-		if err != nil || sharedErr != nil {
-			if refused++; !reflect.DeepEqual(err, sharedErr) {
-				t.Fatalf("alone: %v; with others: %v", err, sharedErr)
-			}
-			continue
+		if rs := compileBoth(t, pool, dump(netstack.IPv4, netstack.BackendNFT, strings.Join(node, ""))); rs != nil {
+			kept = append(kept, rs)
+		} else {
+			refused++
 		}
-		if got, want := describe(shared), describe(alone); got != want {
-			gotLines, wantLines := strings.Split(got, "\n"), strings.Split(want, "\n")
-			for i := range gotLines {
-				if i >= len(wantLines) || gotLines[i] != wantLines[i] {
-					t.Fatalf("line %d:\n%s\nalone:\n%s", i, gotLines[i], wantLines[min(i, len(wantLines)-1)])
-				}
-			}
-		}
-		kept = append(kept, shared)
 	}
+	checkSharing(t, kept, refused)
+}
+
+// compileBoth compiles rules alone and with what a pool has, and compares. It returns nil for
+// those that are refused.
+func compileBoth(t *testing.T, pool *Pool, ns *netstack.Namespace) *Ruleset {
+	t.Helper()
+	alone, err := Compile(ns)
+	shared, sharedErr := Recompile(ns, nil, pool)
+	if err != nil || sharedErr != nil {
+		if !reflect.DeepEqual(err, sharedErr) {
+			t.Fatalf("alone: %v; with others: %v", err, sharedErr)
+		}
+		return nil
+	}
+	got, want := strings.Split(describe(shared), "\n"), strings.Split(describe(alone), "\n")
+	for i := range got {
+		if i >= len(want) || got[i] != want[i] {
+			t.Fatalf("line %d:\n%s\nalone:\n%s", i, got[i], want[min(i, len(want)-1)])
+		}
+	}
+	return shared
+}
+
+// checkSharing makes sure that most rule sets can be compiled, and have most chains in common.
+func checkSharing(t *testing.T, kept []*Ruleset, refused int) {
+	t.Helper()
 	if len(kept) < 75 || refused < 5 {
 		t.Errorf("%d rule sets, and %d that are refused: too few", len(kept), refused)
 	}
-	// They have most chains in common.
 	chains := make(map[*chain]bool)
 	total := 0
 	for _, rs := range kept {
@@ -155,6 +174,87 @@ func TestWhatRuleSetsShareIsWhatEachWouldHave(t *testing.T) {
 	}
 	if len(chains) > total/10 {
 		t.Errorf("%d chains are %d different ones", total, len(chains))
+	}
+}
+
+// TestWhatRuleSetsOfNftShareIsWhatEachWouldHave is the same for nftables, where each node has handles
+// of its own.
+func TestWhatRuleSetsOfNftShareIsWhatEachWouldHave(t *testing.T) {
+	spec := proxyrules.Spec{Services: 60, Endpoints: 3, NodePortEvery: 7, Idle: 2, Nodes: []netip.Addr{addr("192.168.1.1")}}
+	var ruleset struct {
+		Objects []json.RawMessage `json:"nftables"`
+	}
+	if err := json.Unmarshal(spec.NFTablesJSON(), &ruleset); err != nil {
+		t.Fatal(err)
+	}
+	const rulePrefix, handle = `{"rule":`, `"handle":0`
+	target := regexp.MustCompile(`"target":"[^"]*"`)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	pool := NewPool()
+	var kept []*Ruleset
+	refused := 0
+	for n := range 120 {
+		var objects []string
+		for i, o := range ruleset.Objects {
+			objects = append(objects, strings.Replace(string(o), handle, fmt.Sprintf(`"handle":%d`, 10*n+i+1), 1))
+		}
+		for range rnd.IntN(6) {
+			i, j := rnd.IntN(len(objects)), rnd.IntN(len(objects))
+			if !strings.HasPrefix(objects[i], rulePrefix) || !strings.HasPrefix(objects[j], rulePrefix) {
+				continue
+			}
+			switch rnd.IntN(6) {
+			case 0:
+				objects[i], objects[j] = objects[j], objects[i]
+			case 1:
+				objects = slices.Delete(objects, i, i+1)
+			case 2:
+				objects = slices.Insert(objects, i, objects[i])
+			case 3:
+				if to := target.FindString(objects[j]); to != "" {
+					objects[i] = target.ReplaceAllString(objects[i], to)
+				}
+			case 4:
+				objects[i] = strings.Replace(objects[i], `"target":"`, `"target":"no-`, 1)
+			case 5:
+				objects[i] = strings.Replace(objects[i], `"addr":"10.`, `"addr":"11.`, 1)
+			}
+		}
+		data := `{"nftables":[` + strings.Join(objects, ",\n") + `]}`
+		if rs := compileBoth(t, pool, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(data)}}); rs != nil {
+			kept = append(kept, rs)
+		} else {
+			refused++
+		}
+	}
+	checkSharing(t, kept, refused)
+}
+
+// TestEachNodeHasItsOwnHandles names the rule of each node with the handle that it has there.
+func TestEachNodeHasItsOwnHandles(t *testing.T) {
+	pool := NewPool()
+	var texts Texts
+	var chains []*chain
+	for _, handle := range []int{7, 8, 4294967296, 7} {
+		rs := compileIn(t, pool, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: fmt.Appendf(nil, `{"nftables": [{"table": {"family": "inet", "name": "t", "handle": 1}},
+{"chain": {"family": "inet", "table": "t", "name": "deep", "handle": %[1]d1}},
+{"chain": {"family": "inet", "table": "t", "name": "f", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"rule": {"family": "inet", "table": "t", "chain": "f", "handle": 3, "expr": [{"jump": {"target": "deep"}}]}},
+{"rule": {"family": "inet", "table": "t", "chain": "deep", "handle": 9, "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 81}}, {"drop": null}]}},
+{"rule": {"family": "inet", "table": "t", "chain": "deep", "handle": %[1]d, "expr": [{"counter": {"packets": 0, "bytes": 0}}, {"drop": null}]}}]}`, handle)}})
+		st := State{Packet: packet(), In: "veth0", Out: "eth0", Conntrack: NewConntrack(), Texts: &texts}
+		res := rs.Run(netstack.IPv4, Forward, &st, &fakeEnv{})
+		if got, want := res.Rule.String(), fmt.Sprintf("t/deep rule 2: counter drop # handle %d", handle); res.Action != Drop || got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		eachChain(rs, func(c *chain) {
+			if c.name == "deep" {
+				chains = append(chains, c)
+			}
+		})
+	}
+	if chains[0] != chains[1] || chains[0] != chains[3] {
+		t.Error("handles keep nodes from sharing a chain")
 	}
 }
 
@@ -181,7 +281,7 @@ func TestRulesOfLongChainsAreShared(t *testing.T) {
 	}
 	for body := range a {
 		if b[body] == 0 {
-			t.Fatalf("not shared: %s", body)
+			t.Fatalf("not shared: %s", body.text)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // of iptables-save, matches by name, values quoted where they need it. Text
 // that is not a dump is a *SyntaxError.
 func PrintIPTables(dump *netstack.IPTablesDump) ([]byte, error) {
-	c := &compiler{rs: &Ruleset{}, ns: &netstack.Namespace{}, pool: NewPool(), owned: make(map[ownedTable]bool)}
+	c := newCompiler(&netstack.Namespace{}, NewPool())
 	p, err := newIPTablesParser(c, dump)
 	if err != nil {
 		return nil, err

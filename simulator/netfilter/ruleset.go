@@ -16,6 +16,7 @@ type Ruleset struct {
 	ct        ctSettings
 	sets      map[string]*ipset
 	linkLayer linkLayer
+	handles   handles // of rules of nftables
 	// links are the namespace's devices by name; nil when they are not known.
 	links map[string]*netstack.Link
 	ns    *netstack.Namespace // what it was compiled from
@@ -147,23 +148,55 @@ type body struct {
 	json  string // of nftables: the dump from the rule's object on
 }
 
+// located is a rule of a rule set.
+type located struct {
+	rs *Ruleset
+	*chain
+	*rule
+}
+
 // String is the rule as the tool prints it. That of nftables is made when it is
 // asked for: it takes longer than to evaluate the rule.
-func (b *body) String() string {
-	if b.json == "" {
-		return b.text
+func (p located) String() string {
+	if p.rule.json == "" {
+		return p.rule.text
 	}
-	return new(Texts).render(b)
+	return new(Texts).render(p)
 }
 
 // render reads a rule of nftables again, and writes it for people.
-func (t *Texts) render(b *body) string {
+func (t *Texts) render(p located) string {
+	b := p.rule
 	t.reader.reset(b.json, 0)
 	n, ok := t.reader.value(0)
 	if !ok {
 		n, _ = parseJSONCarefully("", firstJSON(b.json))
 	}
-	return renderRule(&n)
+	return renderRule(&n, p.rs.handles.of(p.chain, p.rule.number))
+}
+
+// handles are what the kernel calls rules of nftables, which is another number on each
+// node, where all else may be the same.
+type handles struct {
+	first map[*chain]int32
+	all   []uint32
+}
+
+func (h *handles) add(c *chain, list []uint32) {
+	if h.first == nil {
+		h.first = make(map[*chain]int32)
+	}
+	h.first[c] = int32(len(h.all))
+	h.all = append(h.all, list...)
+}
+
+// of returns the handle of a rule; 0 for one whose text tells it.
+func (h *handles) of(c *chain, number int) uint32 {
+	first, ok := h.first[c]
+	if !ok || number == 0 {
+		return 0
+	}
+	return h.all[int(first)+number-1]
 }
 
 // step does its action when all its matches hold; when one does not, the rule
@@ -199,8 +232,12 @@ type ownedTable struct {
 // family and backend, nftables and ipset.
 func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, NewPool()) }
 
+func newCompiler(ns *netstack.Namespace, pool *Pool) *compiler {
+	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
+}
+
 func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
-	c := &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
+	c := newCompiler(ns, pool)
 	c.rs.settle(ns)
 	sets, err := ns.IPSet.Bytes()
 	if err != nil {
