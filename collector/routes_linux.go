@@ -57,16 +57,6 @@ var routeTypes = map[uint8]netstack.RouteType{
 	unix.RTN_NAT:         netstack.RouteNAT,
 }
 
-// dropping says whether routes of that type lead nowhere. IPv6 gives them lo
-// as a device, IPv4 none.
-func dropping(t netstack.RouteType) bool {
-	switch t {
-	case netstack.RouteBlackhole, netstack.RouteUnreachable, netstack.RouteProhibit, netstack.RouteThrow:
-		return true
-	}
-	return false
-}
-
 // encaps are the names of LWTUNNEL_ENCAP_*, as ip(8) prints them.
 var encaps = [...]string{"", "mpls", "ip", "ila", "ip6", "seg6", "bpf", "seg6local", "rpl", "ioam6", "xfrm"}
 
@@ -143,7 +133,7 @@ func (t *target) decodeRoute(family netstack.Family, body []byte) (r netstack.Ro
 	if r.Type, ok = routeTypes[body[7]]; !ok {
 		return r, false, fmt.Errorf("route to %s in table %d has type %d, which is not modelled", r.Dst, r.Table, body[7])
 	}
-	if dropping(r.Type) {
+	if r.Type.Dropping() {
 		r.NextHops = nil
 	} else if single && len(r.NextHops) == 0 {
 		hop.Dev = t.device(oif)

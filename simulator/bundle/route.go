@@ -135,9 +135,8 @@ func (r *routeReader) route(v *value) netstack.Route {
 		}
 		route.MTULocked = route.MTULocked || r.hasText(m, "lock", "mtu")
 	})
-	switch route.Type {
-	case netstack.RouteBlackhole, netstack.RouteUnreachable, netstack.RouteProhibit, netstack.RouteThrow:
-		return route // IPv6 gives these a device, which is not used
+	if route.Type.Dropping() {
+		return route // without the device that IPv6 gives it, which is not used
 	}
 	r.each(v, "nexthops", func(hop *value) {
 		if !leads(hop) {

@@ -51,7 +51,7 @@ func (f *FIB) useIPv4(r *netstack.Route, q *query) (Result, bool) {
 		return Result{Type: r.Type, Route: r, Unknown: unknown}, true
 	case blackhole:
 		return Result{Type: netstack.RouteBlackhole, Route: r}, true
-	case dropping(r.Type):
+	case r.Type.Dropping():
 		return Result{Type: r.Type, Route: r}, true
 	}
 	usable := f.usableHops(0, hops, q.OIF)
@@ -108,18 +108,10 @@ func (f *FIB) isOwn(gateway netip.Addr, dev string, table uint32) bool {
 	if table != netstack.TableMain {
 		res = f.lookupTable(0, table, &q)
 	}
-	if res.Route == nil || dropping(res.Type) {
+	if res.Route == nil || res.Type.Dropping() {
 		res = f.find(0, &q)
 	}
 	return res.Type == netstack.RouteLocal
-}
-
-func dropping(t netstack.RouteType) bool {
-	switch t {
-	case netstack.RouteBlackhole, netstack.RouteUnreachable, netstack.RouteProhibit, netstack.RouteThrow:
-		return true
-	}
-	return false
 }
 
 // usableHops leaves out what is dead or, where that is ignored, has no carrier.
@@ -173,7 +165,7 @@ func (f *FIB) bestIPv6(routes []*netstack.Route, q *query, reachable bool) (best
 			return Result{Type: r.Type, Route: r, Unknown: unknown}, true
 		case blackhole:
 			return Result{Type: netstack.RouteBlackhole, Route: r}, true
-		case dropping(r.Type):
+		case r.Type.Dropping():
 			hops = []netstack.NextHop{{Dev: "lo"}} // which is where the kernel puts it
 		}
 		usable := f.usableHops(1, hops, q.OIF)
@@ -200,7 +192,7 @@ func (f *FIB) bestIPv6(routes []*netstack.Route, q *query, reachable bool) (best
 	if !ok {
 		return Result{}, false
 	}
-	if dropping(best.Type) {
+	if best.Type.Dropping() {
 		best.NextHops, best.all = nil, nil
 		return best, true
 	}
@@ -218,7 +210,7 @@ func (f *FIB) matchDevice(routes []*netstack.Route, q *query) (Result, bool) {
 		if unknown != "" {
 			return Result{Type: r.Type, Route: r, Unknown: unknown}, true
 		}
-		if dropping(r.Type) {
+		if r.Type.Dropping() {
 			hops = []netstack.NextHop{{Dev: "lo"}}
 		}
 		if at := slices.IndexFunc(hops, leads); at >= 0 {
@@ -232,7 +224,7 @@ func (f *FIB) matchDevice(routes []*netstack.Route, q *query) (Result, bool) {
 		return Result{}, false
 	case blackhole:
 		return Result{Type: netstack.RouteBlackhole, Route: first}, true
-	case dropping(first.Type):
+	case first.Type.Dropping():
 		return Result{Type: first.Type, Route: first}, true
 	case len(hops) == 0 || hops[0].Dead:
 		return Result{}, false

@@ -24,6 +24,16 @@ const (
 	RouteNAT         RouteType = "nat"
 )
 
+// Dropping says whether routes of the type lead nowhere. IPv6 gives them lo as a device,
+// IPv4 none.
+func (t RouteType) Dropping() bool {
+	switch t {
+	case RouteBlackhole, RouteUnreachable, RouteProhibit, RouteThrow:
+		return true
+	}
+	return false
+}
+
 // Well-known tables.
 const (
 	TableDefault uint32 = 253
