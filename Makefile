@@ -75,7 +75,8 @@ judge: ## random worlds, judged by the kernel (N=packets, SEED=n, FEATURES=match
 	@$(GO) test -c -o bin/judge ./e2e/judge
 	@cd e2e/judge && ../../bin/judge -test.run '^Test(Judge|Lookups|FlowsSpreadAsTheKernelSpreadsThem)$$' -test.timeout 0 -n $(N) -lookups $(LOOKUPS) -seed $(SEED) -features '$(FEATURES)' \
 		-log ../../bin/judge.log -save ../../bin/disagreements $(JUDGEFLAGS)
-	$(GO) test -count=1 -run TestSetsHoldWhatTheKernelSaysTheyHold ./simulator/netfilter -args -set-tests 100000
+	@$(GO) test -count=1 -v -run TestSetsHoldWhatTheKernelSaysTheyHold ./simulator/netfilter -args -set-tests 100000 >bin/judge-sets.out; status=$$?; cat bin/judge-sets.out; \
+	{ printf '\n100000 look-ups in sets\n'; sed -n 's/^ *judge_sets_linux_test.go:[0-9]*: //p' bin/judge-sets.out | sort; } >>bin/judge.log; exit $$status
 
 .PHONY: judge-vm
 judge-vm: ## the same on Debian's kernel, in a virtual machine, for what few other kernels have (N=packets, SEED=n); the report is bin/judge-vm.log

@@ -36,6 +36,12 @@ func drawLookups(seed, index uint64) (*lookupGenerator, []string) {
 		for range 1 + g.IntN(14) {
 			g.rule(g.IntN(2) == 0)
 		}
+		if g.chance(30) {
+			// Jumps over the rules above, of which most do not decide.
+			family := g.pick("", "-6 ")
+			g.add("%srule add fwmark 0x10/0x10 pref 7 goto 125", family)
+			g.add("%srule add pref 125 nop", family)
+		}
 	}
 	return g, g.setup
 }

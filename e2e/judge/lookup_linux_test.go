@@ -4,13 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
+	"io"
 	"math"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -30,26 +29,44 @@ const lookupsInWorld = 1000
 // worlds of rules, routes, nexthop objects and addresses.
 func TestLookups(t *testing.T) {
 	needRoot(t)
-	kinds := make(map[string]int)
-	unknown, worlds := 0, 0
+	kinds, decided := make(map[string]int), coverage{}
+	judged, unknown, wrong, worlds := 0, 0, 0, 0
 	for index := *lookupFrom; index < *lookupFrom+uint64(*lookups/lookupsInWorld); index++ {
 		g, setup := drawLookups(*seed, index)
 		w := &lookupWorld{Name: fmt.Sprintf("pljl%d-%d", os.Getpid(), index), Setup: setup}
-		if !judgeLookups(t, w, g, index, kinds) {
+		n := judgeLookups(t, w, g, index, kinds, decided)
+		if wrong += n; n > 0 {
 			worlds++
 		}
 		if worlds == 5 {
 			break
 		}
 	}
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		t.Logf("%7d %s", kinds[kind], kind)
+	for kind, n := range kinds {
+		judged += n
 		if strings.Contains(kind, "unknown") {
-			unknown += kinds[kind]
+			unknown += n
 		}
 	}
-	if unknown*100 > *lookups {
-		t.Errorf("%d of %d look-ups are unknown", unknown, *lookups)
+	report := func(w io.Writer) {
+		decided.printLookups(w, kinds)
+		fmt.Fprintf(w, "\n%d look-ups of routes, seed %d: %d disagreed, %d unknown\n", judged, *seed, wrong, unknown)
+	}
+	report(os.Stdout)
+	if *logFile != "" {
+		f, err := os.OpenFile(*logFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644) // after the report of TestJudge
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fmt.Fprintln(f)
+		report(f)
+	}
+	if unknown*100 > judged {
+		t.Errorf("%d of %d look-ups are unknown", unknown, judged)
+	}
+	if seldom := decided.seldomInLookups(); judged >= 200000 && len(seldom) > 0 {
+		t.Errorf("decided less than %d look-ups: %s", enough, strings.Join(seldom, ", "))
 	}
 }
 
@@ -161,15 +178,15 @@ func TestLookupRegressions(t *testing.T) {
 	}
 }
 
-// judgeLookups judges one world, and says whether the simulator was right. One
+// judgeLookups judges one world, counts what decided, and says how often the simulator was wrong. One
 // disagreement of a world is saved, if there is a place for it.
-func judgeLookups(t *testing.T, w *lookupWorld, g *lookupGenerator, index uint64, kinds map[string]int) bool {
+func judgeLookups(t *testing.T, w *lookupWorld, g *lookupGenerator, index uint64, kinds map[string]int, decided coverage) int {
 	t.Helper()
 	defer w.close()
 	if err := w.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wrong := 0
+	wrong, without := 0, lookupsWithout(w.state)
 	for range lookupsInWorld {
 		k := g.key()
 		for !w.sends(&k) {
@@ -185,6 +202,7 @@ func judgeLookups(t *testing.T, w *lookupWorld, g *lookupGenerator, index uint64
 		}
 		kind, _, _ := strings.Cut(kernel, " table")
 		kinds[family+kind]++
+		decided.countLookup(k, simulate(w.fib, k), without, text == "")
 		if text == "" {
 			continue
 		}
@@ -199,7 +217,7 @@ func judgeLookups(t *testing.T, w *lookupWorld, g *lookupGenerator, index uint64
 	if wrong > 0 && *describe {
 		t.Logf("world %d:\n%s", index, strings.Join(w.Setup, "\n"))
 	}
-	return wrong == 0
+	return wrong
 }
 
 func saveLookup(t *testing.T, c *lookupCase, name string) {

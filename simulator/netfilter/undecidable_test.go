@@ -58,6 +58,29 @@ func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
 	}
 }
 
+// TestWhatNoDumpShowsOfASenderIsAskedAboutByName has packets that a socket of this host sends: the groups of its process are
+// in no dump, but what is known of it may decide before.
+func TestWhatNoDumpShowsOfASenderIsAskedAboutByName(t *testing.T) {
+	uid := uint32(1000)
+	for _, c := range []struct{ match, asked string }{
+		{"-m owner --gid-owner 7", "match owner"},
+		{"-m owner ! --gid-owner 7", "match owner"},
+		{"-m owner --uid-owner 1000 --gid-owner 7", "match owner"},
+		{"-m owner --uid-owner 1001 --gid-owner 7", ""},
+		{"-m cgroup --path x", "match cgroup"},
+		{"-m cgroup ! --cgroup 5", "match cgroup"},
+		{"-p udp -m cgroup --path x", ""},
+	} {
+		env := &fakeEnv{}
+		rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:OUTPUT ACCEPT\n-A OUTPUT "+c.match+" -j DROP\nCOMMIT\n"))
+		p := packet(func(p *netstack.Packet) { p.UID = &uid })
+		rs.Run(netstack.IPv4, Output, &State{Packet: p, Out: "eth1", Local: true}, env)
+		if asked := strings.Join(env.asked, ";"); asked != c.asked {
+			t.Errorf("%s: asked about %q, want %q", c.match, asked, c.asked)
+		}
+	}
+}
+
 func TestOptionsOfTargetsAreChecked(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
 		{"-j LOG --log-prefxi x", `f:3: unknown option at "--log-prefxi"`},
