@@ -42,7 +42,11 @@ func (s *server) reloadConfig(c echo.Context) error {
 }
 
 func (s *server) diagnoseGet(c echo.Context) error {
-	q, err := queryOf(c.QueryParams())
+	parameters, err := url.ParseQuery(c.QueryString())
+	if err != nil {
+		return fail(http.StatusBadRequest, "bad-query", "%v", err)
+	}
+	q, err := queryOf(parameters)
 	if err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
 	}

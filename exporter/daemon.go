@@ -219,6 +219,9 @@ func (d *Daemon) source(config *schedules.Config) (collectFunc, error) {
 	options := &d.options
 	switch {
 	case options.Bundle != "":
+		if _, err := bundle.Read(options.Bundle); err != nil {
+			return nil, err
+		}
 		return func(context.Context, time.Duration) (*simulator.Snapshot, error) { return bundle.Read(options.Bundle) }, nil
 	case options.Role == RoleController:
 		fleet, err := newFleet(config.Controller, d.log)

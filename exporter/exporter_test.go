@@ -126,6 +126,15 @@ func TestRefusalsAreJSONWithTheRightStatus(t *testing.T) {
 		"an unknown field": {
 			request{method: "POST", target: "/api/v1/diagnose", body: `{"form":"10.0.0.1"}`}, 400, "bad-query", `query: json: unknown field "form"`,
 		},
+		"a field of another type": {
+			request{method: "POST", target: "/api/v1/diagnose", body: `{"from":1}`}, 400, "bad-query", "query: from: number: expected a string",
+		},
+		"no body": {
+			request{method: "POST", target: "/api/v1/diagnose"}, 400, "bad-query", "query: is empty: expected a JSON object",
+		},
+		"a query string that is none": {
+			request{method: "GET", target: "/api/v1/diagnose?from=10.0.0.1&to=10.0.0.2&port=80&from=%zz"}, 400, "bad-query", `invalid URL escape "%zz"`,
+		},
 		"a body that is too large": {
 			request{method: "POST", target: "/api/v1/diagnose", body: strings.Repeat(" ", 65<<10)}, 413, "too-large", "the body is larger than 64KiB",
 		},

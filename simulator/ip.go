@@ -490,15 +490,15 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 	at := h.where("")
 	switch res.Type {
 	case netstack.RouteBlackhole:
-		return verdict.NewFinding(verdict.RouteBlackhole, at, evidence(res), describeRoute(res)), dropped, errInvalid
+		return verdict.NewFindingf(verdict.RouteBlackhole, at, evidence(res), "route %s is of type blackhole on %s", describeRoute(res), h), dropped, errInvalid
 	case netstack.RouteUnreachable:
 		code := errHost
 		if res.Route == nil {
 			code = errNet // of rules: fib4_rule_action, fib6_rule_action
 		}
-		return verdict.NewFinding(verdict.RouteUnreachable, at, evidence(res), describeRoute(res)), dropped, code
+		return verdict.NewFindingf(verdict.RouteUnreachable, at, evidence(res), "route %s is of type unreachable on %s", describeRoute(res), h), dropped, code
 	case netstack.RouteProhibit:
-		return verdict.NewFinding(verdict.RouteProhibit, at, evidence(res), describeRoute(res)), dropped, errProhibited
+		return verdict.NewFindingf(verdict.RouteProhibit, at, evidence(res), "route %s is of type prohibit on %s", describeRoute(res), h), dropped, errProhibited
 	}
 	return verdict.NewFindingf(verdict.NoRoute, at, []string{"no rule leads to a table with a route to " + l.packet.Dst.String()},
 		"no route to host %s on %s", l.packet.Dst, h), dropped, errNet

@@ -40,6 +40,12 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 			if output == "" {
 				return usageError("collect: where to? give --output DIR or --output FILE.tar.zst")
 			}
+			if err := refuseEmpty(cmd, "config", "queries", "manifests", "kubeconfig"); err != nil {
+				return err
+			}
+			if err := bundle.CheckOutput(output); err != nil {
+				return usageError("collect: %w", err)
+			}
 			if err := collector.ValidateGlobs(options.Namespaces); err != nil {
 				return usageError("collect: %w", err)
 			}
@@ -73,6 +79,9 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 				return usageError("collect: %w", err)
 			case err != nil:
 				return fmt.Errorf("collect: %w", err)
+			}
+			if len(options.Namespaces) > 0 && len(snapshot.Namespaces) == 0 {
+				return usageError("collect: --namespaces: this host has no network namespace whose name matches %s", strings.Join(options.Namespaces, " or "))
 			}
 			if err := recordNames(cmd.Context(), c, snapshot, asked); err != nil {
 				return fmt.Errorf("collect: %w", err)

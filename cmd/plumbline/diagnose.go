@@ -80,10 +80,10 @@ Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
 	f := cmd.Flags()
 	f.StringVar(&o.query.From, "from", "", "where the packet comes from")
 	f.StringVar(&o.query.To, "to", "", "where it goes to")
-	f.Uint16Var(&o.query.Port, "port", 0, "destination port; none for icmp")
+	f.Uint16Var(&o.query.Port, "port", 0, "destination port, 1 to 65535; none for icmp")
 	f.StringVar(&o.protocol, "protocol", "tcp", "tcp, udp, sctp or icmp")
-	f.Uint16Var(&o.query.SourcePort, "source-port", 0, "source port (default: an ephemeral one)")
-	f.Uint32Var(&o.query.Mark, "mark", 0, "firewall mark that the packet starts with")
+	f.Uint16Var(&o.query.SourcePort, "source-port", 0, "source port, 1 to 65535 (default: an ephemeral one)")
+	f.Uint32Var(&o.query.Mark, "mark", 0, "firewall mark that the packet starts with, such as 16 or 0x10")
 	f.Int64Var(&o.uid, "uid", -1, "user id of the sending process (default: not known)")
 	f.Uint8Var(&o.query.DSCP, "dscp", 0, "DSCP, 0 to 63")
 	f.IntVar(&o.icmpType, "icmp-type", -1, "ICMP type (default: echo request)")
@@ -95,9 +95,9 @@ Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
 	f.StringVar(&o.server, "server", "", "URL of a plumbline server that answers")
 	f.StringVar(&o.queries, "queries", "", "file with one JSON query a line; - for standard input")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
-	f.StringVar(&o.manifests, "manifests", "", "directory of Kubernetes manifests that name pods and services (live state only)")
+	f.StringVar(&o.manifests, "manifests", "", "directory of Kubernetes manifests that name pods and services")
 	addAccessFlags(f, &o.access)
-	f.StringSliceVar(&o.namespaces, "namespaces", nil, "globs of network namespaces to look at (live state only; default: all)")
+	f.StringSliceVar(&o.namespaces, "namespaces", nil, "globs of network namespaces of this host to look at (default: all)")
 	return cmd
 }
 
@@ -108,8 +108,18 @@ func (o *diagnoseOptions) run(cmd *cobra.Command) error {
 	if o.output != "text" && o.output != "json" {
 		return usageError("--output: %q is not text or json", o.output)
 	}
+	if err := refuseEmpty(cmd, "bundle", "server", "queries", "manifests", "kubeconfig"); err != nil {
+		return err
+	}
 	if o.bundle != "" && o.server != "" {
 		return usageError("--bundle and --server exclude each other")
+	}
+	for _, elsewhere := range []string{"bundle", "server"} {
+		for _, live := range []string{"namespaces", "manifests", "kubeconfig", "in-cluster"} {
+			if cmd.Flags().Changed(elsewhere) && cmd.Flags().Changed(live) {
+				return usageError("--%s is for the state of this host: --%s has all that it answers from", live, elsewhere)
+			}
+		}
 	}
 	if o.bundle != "" && o.query.Confirm {
 		return usageError("--confirm sends packets, and a bundle is somewhere else")

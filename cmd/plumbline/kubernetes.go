@@ -18,8 +18,8 @@ const apiTimeout = time.Minute
 
 // addAccessFlags adds the flags that say which API server to ask.
 func addAccessFlags(flags *pflag.FlagSet, access *kubernetes.Access) {
-	flags.StringVar(&access.Kubeconfig, "kubeconfig", "", "read the Kubernetes objects from the API server that this file names (live state only)")
-	flags.BoolVar(&access.InCluster, "in-cluster", false, "read them with the service account of the pod that this runs in (live state only)")
+	flags.StringVar(&access.Kubeconfig, "kubeconfig", "", "read the Kubernetes objects from the API server that this file names")
+	flags.BoolVar(&access.InCluster, "in-cluster", false, "read the Kubernetes objects with the service account of the pod that this runs in")
 }
 
 // withCluster completes the options with the objects of a cluster, read once.

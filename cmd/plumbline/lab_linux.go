@@ -196,7 +196,7 @@ func openLab(prefix string) (*lab.Lab, error) {
 // labError marks what the user can put right by another command line.
 func labError(err error) error {
 	unknown := new(lab.UnknownFaultError)
-	if errors.As(err, &unknown) || errors.Is(err, lab.ErrExists) || errors.Is(err, lab.ErrNotUp) || errors.Is(err, lab.ErrNotRoot) {
+	if errors.As(err, &unknown) || errors.Is(err, lab.ErrExists) || errors.Is(err, lab.ErrPrefix) || errors.Is(err, lab.ErrNotUp) || errors.Is(err, lab.ErrNotRoot) {
 		return &exitError{code: statusUsage, err: err}
 	}
 	return err

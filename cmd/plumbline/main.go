@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit statuses that are the same for every subcommand; a subcommand may add its own.
@@ -110,8 +112,43 @@ func newRootCommand() *cobra.Command {
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(flagError)
 	for _, newCommand := range commands {
 		root.AddCommand(newCommand())
 	}
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = func(_ *cobra.Command, args []string) error {
+			if c, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+				return usageError("no help for %q: see %s --help", strings.Join(args, " "), c.CommandPath())
+			}
+			return nil
+		}
+	}
 	return root
+}
+
+// flagError says what is wrong with a flag in the words of its help, and where the help is.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &invalid) && errors.As(err, &number) {
+		flag := invalid.GetFlag()
+		if flag.Value.Type() == "bool" {
+			return usageError("--%s: %q is not true or false", flag.Name, invalid.GetValue())
+		}
+		return usageError("--%s: %q is not a %s", flag.Name, invalid.GetValue(), flag.Usage)
+	}
+	return usageError("%w: see %s --help", err, cmd.CommandPath())
+}
+
+// refuseEmpty refuses flags that name something and are empty, as a variable of a script is that nobody has set:
+// without them a command would look elsewhere.
+func refuseEmpty(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return usageError("--%s: is empty", name)
+		}
+	}
+	return nil
 }

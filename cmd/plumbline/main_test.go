@@ -53,9 +53,9 @@ func TestWrongUsageIsOneLineAndStatusTwo(t *testing.T) {
 	}{
 		{[]string{"frobnicate"}, `plumbline: unknown command "frobnicate": see plumbline --help`},
 		{[]string{"version", "now"}, `plumbline: unknown command "now" for "plumbline version"`},
-		{[]string{"--colour"}, "plumbline: unknown flag: --colour"},
-		{[]string{"collect", "-o", "/nonexistent/x", "--manifests", "/", "--in-cluster"}, "plumbline: collect: --manifests and --kubeconfig or --in-cluster exclude each other"},
-		{[]string{"collect", "-o", "/nonexistent/x", "--kubeconfig", "/nonexistent"}, "plumbline: collect: kubernetes: kubeconfig /nonexistent: stat /nonexistent: no such file or directory"},
+		{[]string{"--colour"}, "plumbline: unknown flag: --colour: see plumbline --help"},
+		{[]string{"collect", "-o", "/tmp/never-written", "--manifests", "/", "--in-cluster"}, "plumbline: collect: --manifests and --kubeconfig or --in-cluster exclude each other"},
+		{[]string{"collect", "-o", "/tmp/never-written", "--kubeconfig", "/nonexistent"}, "plumbline: collect: kubernetes: kubeconfig /nonexistent: stat /nonexistent: no such file or directory"},
 		{[]string{"diagnose", "--from", "node:a", "--to", "node:b", "--port", "1", "--kubeconfig", "/nonexistent"}, "plumbline: kubernetes: kubeconfig /nonexistent: stat /nonexistent: no such file or directory"},
 	} {
 		code, stdout, stderr := plumbline(t, c.args...)

@@ -24,11 +24,13 @@ func newServeCommand() *cobra.Command {
 The configuration is read again on SIGHUP, on POST /-/reload and when its file changes; if it is bad, the old one is
 kept. Without a configuration there are no schedules, and questions are answered all the same.
 
-Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address that cannot be listened on.`
+Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration, an unreadable bundle or an address that cannot be
+listened on.`
 	cmd.Example = `  plumbline serve --config plumbline.yaml
   plumbline serve --config plumbline.yaml --web.listen-address :9810 --web.config.file web.yaml
   plumbline serve --bundle examples/lab.tar.zst`
 	cmd.Flags().StringVar(&options.Bundle, "bundle", "", "directory or archive to answer from, instead of the state of this host")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return refuseEmpty(cmd, "bundle") }
 	return cmd
 }
 
@@ -101,6 +103,11 @@ func daemonCommand(options *exporter.Options, listen string, run func(*cobra.Com
 				return err
 			}
 			options.Log = slog.New(handler)
+			if !cmd.Hidden { // what an agent starts is given all of its flags
+				if err := refuseEmpty(cmd, "config", "web.config.file"); err != nil {
+					return err
+				}
+			}
 			return run(cmd, *options)
 		},
 	}

@@ -7,6 +7,8 @@ import (
 )
 
 var (
+	// ErrPrefix means that the lab could not be called so.
+	ErrPrefix = errors.New("lab prefix is not a DNS label")
 	// ErrExists means that the lab is up, or that a crashed one has left something behind.
 	ErrExists = errors.New("lab exists")
 	// ErrNotUp means that there is no lab of that prefix.

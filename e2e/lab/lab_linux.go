@@ -36,7 +36,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Prefix = DefaultPrefix
 	}
 	if !dnsLabel.MatchString(o.Prefix) {
-		return o, fmt.Errorf("lab prefix %q is not a DNS label", o.Prefix)
+		return o, fmt.Errorf("%w: %q", ErrPrefix, o.Prefix)
 	}
 	if o.Spec == nil {
 		s, err := DefaultSpec()

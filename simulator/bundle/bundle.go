@@ -126,6 +126,14 @@ func Write(path string, snap *simulator.Snapshot) error {
 	return nil
 }
 
+// CheckOutput says what would keep Write from writing to this path: collecting may take minutes.
+func CheckOutput(path string) error {
+	if err := checkPath(path); err != nil {
+		return fmt.Errorf("bundle %s: %w", path, err)
+	}
+	return nil
+}
+
 // WriteArchive writes a bundle as a tar compressed with zstd.
 func WriteArchive(w io.Writer, snap *simulator.Snapshot) error {
 	files, err := encodeSnapshot(snap)

@@ -270,26 +270,56 @@ const (
 
 // storePath writes the files to an archive or a directory, by the path's name.
 func storePath(name string, files map[string][]byte, modified time.Time) error {
-	base := strings.ToLower(filepath.Base(name))
-	for _, suffix := range []struct {
-		text string
-		compression
-	}{{".tar", compressNone}, {".tar.gz", compressGzip}, {".tgz", compressGzip}, {".tar.zst", compressZstd}, {".tzst", compressZstd}} {
-		if strings.HasSuffix(base, suffix.text) {
-			return storeFile(name, suffix.compression, files, modified)
-		}
+	if err := checkPath(name); err != nil {
+		return err
 	}
-	switch filepath.Ext(base) {
-	case ".gz", ".zst", ".xz", ".bz2", ".zip":
-		return fmt.Errorf("archives are .tar, .tar.gz or .tar.zst, not %s", filepath.Ext(base))
+	if c, ok := archiveOf(name); ok {
+		return storeFile(name, c, files, modified)
 	}
 	return storeDir(name, files)
 }
 
-func storeFile(name string, c compression, files map[string][]byte, modified time.Time) (err error) {
-	if info, err := os.Lstat(name); err == nil && info.IsDir() {
-		return errors.New("is a directory: refusing to overwrite it")
+// archiveOf says how an archive of this name is compressed. What has no such name is a directory.
+func archiveOf(name string) (compression, bool) {
+	for _, suffix := range []struct {
+		text string
+		compression
+	}{{".tar", compressNone}, {".tar.gz", compressGzip}, {".tgz", compressGzip}, {".tar.zst", compressZstd}, {".tzst", compressZstd}} {
+		if strings.HasSuffix(strings.ToLower(filepath.Base(name)), suffix.text) {
+			return suffix.compression, true
+		}
 	}
+	return 0, false
+}
+
+// checkPath says why nothing can be stored under this name.
+func checkPath(name string) error {
+	if parent, err := os.Stat(filepath.Dir(filepath.Clean(name))); err != nil {
+		return bare(err)
+	} else if !parent.IsDir() {
+		return fmt.Errorf("%s is not a directory", filepath.Dir(filepath.Clean(name)))
+	}
+	if _, ok := archiveOf(name); ok {
+		if info, err := os.Lstat(name); err == nil && info.IsDir() {
+			return errors.New("is a directory: refusing to overwrite it")
+		}
+		return nil
+	}
+	switch extension := strings.ToLower(filepath.Ext(filepath.Clean(name))); extension {
+	case ".gz", ".zst", ".xz", ".bz2", ".zip":
+		return fmt.Errorf("archives are .tar, .tar.gz or .tar.zst, not %s", extension)
+	}
+	entries, err := os.ReadDir(name)
+	switch {
+	case err == nil && len(entries) > 0:
+		return errors.New("the directory is not empty: refusing to overwrite it")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return bare(err)
+	}
+	return nil
+}
+
+func storeFile(name string, c compression, files map[string][]byte, modified time.Time) (err error) {
 	// CreateTemp makes the file readable by its owner alone: a bundle tells
 	// more about a cluster than others on the host need to know.
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".tmp-*")
@@ -357,11 +387,6 @@ func (nopCloser) Close() error { return nil }
 
 func storeDir(name string, files map[string][]byte) (err error) {
 	name = filepath.Clean(name)
-	if entries, err := os.ReadDir(name); err == nil && len(entries) > 0 {
-		return errors.New("the directory is not empty: refusing to overwrite it")
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return bare(err)
-	}
 	temp, err := os.MkdirTemp(filepath.Dir(name), "."+filepath.Base(name)+".tmp-*")
 	if err != nil {
 		return bare(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"reflect"
 	"strings"
 )
 
@@ -65,12 +66,41 @@ func DecodeQuery(line []byte) (Query, error) {
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&q); err != nil {
-		return Query{}, fmt.Errorf("query: %w", err)
+		return Query{}, fmt.Errorf("query: %w", plainly(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Query{}, errors.New("query: text after the JSON object")
 	}
 	return q, nil
+}
+
+// plainly puts errors of the JSON decoder into the words of who writes JSON, not Go.
+func plainly(err error) error {
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("is empty: expected a JSON object")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the JSON ends too early")
+	case errors.As(err, &mismatch) && mismatch.Field == "":
+		return fmt.Errorf("is a JSON %s: expected an object", mismatch.Value)
+	case errors.As(err, &mismatch):
+		expected := mismatch.Type.Kind().String()
+		switch mismatch.Type.Kind() {
+		case reflect.Bool:
+			expected = "true or false"
+		case reflect.Struct:
+			expected = "an object"
+		case reflect.String:
+			expected = "a string"
+		case reflect.Int:
+			expected = "a whole number"
+		case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+			expected = fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<mismatch.Type.Bits()-1)
+		}
+		return fmt.Errorf("%s: %s: expected %s", mismatch.Field, mismatch.Value, expected)
+	}
+	return err
 }
 
 // Validate reports the first syntactic fault. It does not look names up: a name
@@ -81,6 +111,9 @@ func (q *Query) Validate() error {
 	}
 	if _, err := ParseEndpoint(q.To); err != nil {
 		return fmt.Errorf("to: %w", err)
+	}
+	if q.Protocol == "" {
+		return errors.New("protocol: missing; expected tcp, udp, sctp or icmp")
 	}
 	if !q.Protocol.Valid() {
 		return fmt.Errorf("protocol: %q is not one of tcp, udp, sctp, icmp", q.Protocol)
