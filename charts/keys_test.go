@@ -65,17 +65,22 @@ func flat(below string, value any, into map[string]any) {
 	}
 }
 
-// schemaOfConfig says what the chart's schema allows in the configuration, by key.
-func schemaOfConfig(t *testing.T) map[string]map[string]any {
+// schemaOfValues is the chart's schema.
+func schemaOfValues(t *testing.T) (schema map[string]any) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(chart.Dir(), "values.schema.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var schema map[string]any
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// schemaOfConfig says what the chart's schema allows in the configuration, by key.
+func schemaOfConfig(t *testing.T) map[string]map[string]any {
+	t.Helper()
 	all := map[string]map[string]any{}
 	var walk func(at string, of map[string]any)
 	walk = func(at string, of map[string]any) {
@@ -91,7 +96,7 @@ func schemaOfConfig(t *testing.T) map[string]map[string]any {
 			walk(strings.TrimPrefix(at+"."+key, "."), below.(map[string]any))
 		}
 	}
-	values := schema["properties"].(map[string]any)
+	values := schemaOfValues(t)["properties"].(map[string]any)
 	walk("", values["config"].(map[string]any))
 	walk("schedules", values["schedules"].(map[string]any))
 	return all

@@ -33,12 +33,12 @@ type agent struct {
 }
 
 // startAgent starts one, and waits until it listens.
-func startAgent(t *testing.T, args ...string) *agent {
+func startAgent(t *testing.T) *agent {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: an agent has privileges to give up")
 	}
-	a, err := tryAgent(t, nil, args...)
+	a, err := tryAgent(t, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
