@@ -83,3 +83,14 @@ func TestSegmentsOfAConnectionAreAskedAboutOnce(t *testing.T) {
 		t.Errorf("%s over %d paths: %v", r.Verdict, len(r.Paths), r.Reasons)
 	}
 }
+
+// TestTheRuleThatSetTheHopLimitIsNamed where a packet has none left.
+func TestTheRuleThatSetTheHopLimitIsNamed(t *testing.T) {
+	s := routedCluster("iptables", 1)
+	s.Namespaces[0].IPTables[0].Data = []byte("*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j TTL --ttl-set 1\nCOMMIT\n")
+	r := diagnose(t, compileWorld(t, s), tcp("pod:"+podName(0), "pod:"+podName(1), 8080))
+	const rule = "-A PREROUTING -p tcp -j TTL --ttl-set 1"
+	if r.Reason() != verdict.TTLExpired || !slices.Contains(r.Reasons[0].Evidence, rule) || !strings.Contains(r.Reasons[0].Remedy, rule) {
+		t.Errorf("%s: %+v", r.Verdict, r.Reasons)
+	}
+}

@@ -102,7 +102,7 @@ func (l *leg) divert(res netfilter.Result, dev string) end {
 	l.hop().Out = link.Name
 	if res.Gateway.IsValid() {
 		if l.packet.TTL <= 1 {
-			return l.drop(verdict.NewFindingf(verdict.TTLExpired, l.host.where(dev), []string{l.packet.String()}, "hop limit reached at %s", l.host))
+			return l.drop(l.expired(dev))
 		}
 		l.packet.TTL--
 		return l.transmit(link, res.Gateway)

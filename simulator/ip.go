@@ -688,6 +688,20 @@ func (l *leg) forwarding(dev string) bool {
 	return v != 0 || force != 0
 }
 
+// expired says that the hop limit ends here, and which rule has set it, if one has.
+func (l *leg) expired(dev string) verdict.Finding {
+	f := verdict.NewFindingf(verdict.TTLExpired, l.host.where(dev), []string{l.packet.String()}, "hop limit reached at %s", l.host)
+	for i := range l.hops {
+		for _, s := range l.hops[i].Steps {
+			if s.Action == netfilter.ActionSetTTL {
+				f.Evidence = append(f.Evidence, s.Rule)
+				f.Remedy = "Look at the rule that sets the TTL: " + s.Rule
+			}
+		}
+	}
+	return f
+}
+
 // forwardingKey is the setting by which packets from the device are forwarded.
 func (l *leg) forwardingKey(dev string) string {
 	if l.packet.Family() == netstack.IPv6 {
@@ -698,7 +712,7 @@ func (l *leg) forwardingKey(dev string) string {
 
 // forward passes the packet on: ip_forward, ip6_forward.
 func (l *leg) forward(in *netstack.Link) end {
-	h, p := l.host, &l.packet
+	p := &l.packet
 	if l.state.Proxied != nil {
 		return l.unproxied(in.Name)
 	}
@@ -709,7 +723,7 @@ func (l *leg) forward(in *netstack.Link) end {
 		return e
 	}
 	if p.TTL <= 1 {
-		f := verdict.NewFindingf(verdict.TTLExpired, h.where(in.Name), []string{p.String()}, "hop limit reached at %s", h)
+		f := l.expired(in.Name)
 		if l.loop != nil {
 			f = *l.loop
 		}

@@ -256,12 +256,12 @@ func (l *leg) tunnelBalanced(c *ipvs.Conn) end {
 
 // hopBalanced is decrement_ttl.
 func (l *leg) hopBalanced(in string) (end, bool) {
-	h, p := l.host, &l.packet
+	p := &l.packet
 	if p.TTL > 1 {
 		p.TTL--
 		return end{}, false
 	}
-	f := verdict.NewFindingf(verdict.TTLExpired, h.where(in), []string{p.String()}, "hop limit reached at %s", h)
+	f := l.expired(in)
 	if p.Family() == netstack.IPv6 {
 		return l.dropTelling(f, icmp6TimeExceeded, 0), true
 	}

@@ -256,6 +256,9 @@ const (
 	ttlDec
 )
 
+// ActionSetTTL is what steps say of a rule that has set the hop limit.
+const ActionSetTTL = "set TTL"
+
 // setTTL is TTL and HL.
 type setTTL struct {
 	op    ttlOp
@@ -271,6 +274,6 @@ func (a *setTTL) do(x *traversal) outcome {
 	case ttlDec:
 		x.p.TTL = uint8(max(int(x.p.TTL)-int(a.value), 0))
 	}
-	x.traceRule("set TTL", true)
+	x.traceRule(ActionSetTTL, true)
 	return outcome{}
 }
