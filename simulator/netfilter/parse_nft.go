@@ -453,6 +453,12 @@ func (p *nftParser) share(t *nftTable, order []*chain) {
 			}); c != nil {
 				same[ch] = &c.chain
 			} else {
+				at := len(ch.name)
+				for i := range ch.rules { // which need no text beside the chain's
+					b := ch.rules[i].body
+					b.json = text[at+1 : at+1+len(b.json)]
+					at += 1 + len(b.json)
+				}
 				c := &shared{chain: *ch, key: key, text: text}
 				c.buildIndex()
 				p.c.pool.add(c)
