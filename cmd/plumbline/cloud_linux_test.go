@@ -79,7 +79,7 @@ func TestCollectReadsTheCloud(t *testing.T) {
 
 	stderr.Reset()
 	bad := file("bad.yaml", "cloud:\n  provider: alibaba\n")
-	if code := run(t.Context(), []string{"collect", "--config", bad, "-o", output}, &stdout, &stderr); code != statusUsage || !strings.Contains(stderr.String(), "bad.yaml:2: cloud: needs a region") {
+	if code := run(t.Context(), []string{"collect", "--config", bad, "-o", output + "2"}, &stdout, &stderr); code != statusUsage || !strings.Contains(stderr.String(), "bad.yaml:2: cloud: needs a region") {
 		t.Errorf("status %d: %s", code, &stderr)
 	}
 }

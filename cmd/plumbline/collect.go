@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ import (
 )
 
 func newCollectCommand() *cobra.Command {
-	var output, queries, configFile string
+	var output, queries, configFile, server string
 	var options collector.Options
 	var access kubernetes.Access
 	cmd := &cobra.Command{
@@ -34,17 +35,35 @@ func newCollectCommand() *cobra.Command {
 		Long: `Write the network state of this host to a bundle: every network namespace with its interfaces, routes,
 rules, sockets and sysctls, in the formats of the standard tools. It changes nothing on the host.
 Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. What name servers say about names that
---queries ask about is kept in it.`,
+--queries ask about is kept in it.
+
+With --server, the bundle is of the state that this server judges at present, such as a controller's of its cluster.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output == "" {
 				return usageError("collect: where to? give --output DIR or --output FILE.tar.zst")
 			}
-			if err := refuseEmpty(cmd, "config", "queries", "manifests", "kubeconfig"); err != nil {
+			if err := refuseEmpty(cmd, "server", "config", "queries", "manifests", "kubeconfig"); err != nil {
 				return err
 			}
 			if err := bundle.CheckOutput(output); err != nil {
 				return usageError("collect: %w", err)
+			}
+			if server != "" {
+				for _, here := range []string{"config", "queries", "manifests", "kubeconfig", "in-cluster", "namespaces"} {
+					if cmd.Flags().Changed(here) {
+						return usageError("--%s is for the state of this host: --server has its own", here)
+					}
+				}
+				snapshot, err := collectFrom(cmd.Context(), server)
+				if err != nil {
+					return usageError("collect: %w", err)
+				}
+				if err := bundle.Write(output, snapshot); err != nil {
+					return fmt.Errorf("collect: %w", err)
+				}
+				summarize(cmd.OutOrStdout(), output, snapshot)
+				return nil
 			}
 			if err := collector.ValidateGlobs(options.Namespaces); err != nil {
 				return usageError("collect: %w", err)
@@ -96,12 +115,35 @@ Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. W
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "", "directory to write to, or an archive ending in .tar, .tar.gz or .tar.zst")
+	flags.StringVar(&server, "server", "", "URL of a plumbline server whose state is written instead")
 	flags.StringVar(&queries, "queries", "", "file with one JSON query a line (- for standard input): names that they ask about are asked for, and the answers kept")
 	flags.StringVar(&configFile, "config", "", "configuration file whose cloud is read, too (docs/configuration.md)")
 	flags.StringVar(&options.ManifestDir, "manifests", "", "directory of Kubernetes manifests, to tell pods and nodes by")
 	addAccessFlags(flags, &access)
 	flags.StringSliceVar(&options.Namespaces, "namespaces", nil, "only the network namespaces whose names match these patterns")
 	return cmd
+}
+
+// collectFrom asks a server for the state that it judges.
+func collectFrom(ctx context.Context, server string) (*simulator.Snapshot, error) {
+	base, err := serverURL(server)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("api/v1/bundle").String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: serverTimeout}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := refusal(resp); err != nil {
+		return nil, err
+	}
+	return bundle.ReadArchive(resp.Body)
 }
 
 // readQueries reads a file of queries; none from no file.

@@ -244,9 +244,9 @@ func (o *diagnoseOptions) live(ctx context.Context) (answerer, error) {
 
 // remote asks a server.
 func (o *diagnoseOptions) remote() (answerer, error) {
-	base, err := url.Parse(o.server)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, fmt.Errorf("--server: %q is not a URL such as http://127.0.0.1:9810", o.server)
+	base, err := serverURL(o.server)
+	if err != nil {
+		return nil, err
 	}
 	target := base.JoinPath("api/v1/diagnose").String()
 	client := &http.Client{Timeout: serverTimeout}
@@ -269,21 +269,38 @@ func (o *diagnoseOptions) remote() (answerer, error) {
 	}, nil
 }
 
-func decodeAnswer(resp *http.Response) (*verdict.Report, error) {
+// serverURL reads the flag --server.
+func serverURL(server string) (*url.URL, error) {
+	base, err := url.Parse(server)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("--server: %q is not a URL such as http://127.0.0.1:9810", server)
+	}
+	return base, nil
+}
+
+// refusal is the error that a server answers, or nil.
+func refusal(resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	var answer struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
 	body := io.LimitReader(resp.Body, maxServerAnswer)
-	if resp.StatusCode != http.StatusOK {
-		var refusal struct {
-			Error struct {
-				Message string `json:"message"`
-			} `json:"error"`
-		}
-		if err := json.NewDecoder(body).Decode(&refusal); err != nil || refusal.Error.Message == "" {
-			return nil, fmt.Errorf("server: %s", resp.Status)
-		}
-		return nil, fmt.Errorf("server: %s", refusal.Error.Message)
+	if err := json.NewDecoder(body).Decode(&answer); err != nil || answer.Error.Message == "" {
+		return fmt.Errorf("server: %s", resp.Status)
+	}
+	return fmt.Errorf("server: %s", answer.Error.Message)
+}
+
+func decodeAnswer(resp *http.Response) (*verdict.Report, error) {
+	if err := refusal(resp); err != nil {
+		return nil, err
 	}
 	var r verdict.Report
-	if err := json.NewDecoder(body).Decode(&r); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxServerAnswer)).Decode(&r); err != nil {
 		return nil, fmt.Errorf("server: unreadable answer: %w", err)
 	}
 	return &r, nil
