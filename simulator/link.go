@@ -155,7 +155,7 @@ func (l *leg) cross(out fabric.Port) end {
 		return l.undecided(located(*f, l.host.where(out.Link.Name)))
 	}
 	for _, p := range wire {
-		if !l.leads(out, p) {
+		if p.NS == out.NS || !l.leads(out, p) {
 			continue
 		}
 		l.open(verdict.Hop{Kind: verdict.HopWire, In: out.Link.Name, Out: p.Link.Name})

@@ -305,7 +305,9 @@ func (s *search) cross(out fabric.Port, to way) {
 			return
 		}
 		for _, p := range wire {
-			s.receive(p, to)
+			if p.NS != out.NS {
+				s.receive(p, to)
+			}
 		}
 	}
 }

@@ -5,7 +5,9 @@
 package fabric
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -26,7 +28,7 @@ type Fabric struct {
 	slaves  map[*netstack.Link][]Port // bridge, bond or VRF -> its ports
 	lowers  map[*netstack.Link]Port   // VLAN, macvlan, ipvlan -> the device it is on
 	uppers  map[*netstack.Link][]Port // and the other way round
-	wires   map[*netstack.Link][]Port // uplink -> the other uplinks on its wire
+	wires   map[*netstack.Link][]Port // uplink -> the uplinks on its wire
 	byName  map[string]*netstack.Namespace
 }
 
@@ -125,31 +127,48 @@ func (f *Fabric) joinMaster(ns *netstack.Namespace, l *netstack.Link) {
 }
 
 // joinWires puts the uplinks that share a subnet on one wire: what lies between
-// the hosts was not collected, and is taken for a switch.
+// the hosts was not collected, and is taken for a switch. In a cluster most uplinks are in the same
+// subnets: those have one list.
 func (f *Fabric) joinWires(namespaces []*netstack.Namespace) {
-	type uplink struct {
-		Port
+	type group struct {
 		prefixes []netip.Prefix
+		uplinks  []int
 	}
-	var uplinks []uplink
+	var uplinks []Port
+	var groups []*group
+	bySubnets := make(map[string]*group)
 	for _, ns := range namespaces {
 		for i := range ns.Links {
 			l := &ns.Links[i]
 			if !f.uplink(l) {
 				continue
 			}
-			u := uplink{Port: Port{ns, l}}
-			f.subnets(u.Port, &u.prefixes, 0)
-			uplinks = append(uplinks, u)
-			f.wires[l] = []Port{}
+			var prefixes []netip.Prefix
+			f.subnets(Port{ns, l}, &prefixes, 0)
+			key := fmt.Sprint(prefixes)
+			g := bySubnets[key]
+			if g == nil {
+				g = &group{prefixes: prefixes}
+				bySubnets[key], groups = g, append(groups, g)
+			}
+			g.uplinks = append(g.uplinks, len(uplinks))
+			uplinks = append(uplinks, Port{ns, l})
 		}
 	}
-	for i, a := range uplinks {
-		for _, b := range uplinks[i+1:] {
-			if a.NS != b.NS && overlap(a.prefixes, b.prefixes) {
-				f.wires[a.Link] = append(f.wires[a.Link], b.Port)
-				f.wires[b.Link] = append(f.wires[b.Link], a.Port)
+	for _, g := range groups {
+		var on []int
+		for _, other := range groups {
+			if overlap(g.prefixes, other.prefixes) {
+				on = append(on, other.uplinks...)
 			}
+		}
+		slices.Sort(on)
+		wire := make([]Port, len(on))
+		for i, u := range on {
+			wire[i] = uplinks[u]
+		}
+		for _, u := range g.uplinks {
+			f.wires[uplinks[u].Link] = wire
 		}
 	}
 }
@@ -234,8 +253,8 @@ func (f *Fabric) Lower(l *netstack.Link) (Port, bool) {
 // Uppers returns the VLANs, macvlans and ipvlans on a device.
 func (f *Fabric) Uppers(l *netstack.Link) []Port { return f.uppers[l] }
 
-// Wire returns the uplinks at the other end of an uplink's wire. It says false
-// when the interface is no uplink.
+// Wire returns the uplinks on an uplink's wire; those of its own namespace, itself
+// among them, are not at the other end. It says false when the interface is no uplink.
 func (f *Fabric) Wire(l *netstack.Link) ([]Port, bool) {
 	w, ok := f.wires[l]
 	return w, ok
