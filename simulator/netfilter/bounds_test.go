@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -152,6 +154,40 @@ func TestRangesOfConcatenationsAreFound(t *testing.T) {
 			}
 			if got := s.lookup(&key); got != want {
 				t.Fatalf("%d . %d is in element %d, not %d", a, b, got, want)
+			}
+		}
+	}
+}
+
+// TestTenThousandServicesAllocateLittle holds what rules of kube-proxy cost in memory to what docs/performance.md promises:
+// when they are read, and for a packet to the last Service, however many there are.
+func TestTenThousandServicesAllocateLittle(t *testing.T) {
+	var before, after runtime.MemStats
+	ns := proxied("iptables", 10_000)
+	runtime.ReadMemStats(&before)
+	mustCompile(t, ns)
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / 1e6; n > 100 {
+		t.Errorf("%d MB to read %d MB of rules", n, len(ns.IPTables[0].Data)/1e6)
+	}
+	for _, mode := range []string{"iptables", "nftables"} {
+		for _, n := range []int{100, 10_000} {
+			rs := mustCompile(t, proxied(mode, n))
+			env := &fakeEnv{addrs: map[string]string{"eth0": "192.168.0.1"}}
+			var st State
+			pieces := testing.AllocsPerRun(100, func() {
+				p := netstack.Packet{
+					Src: proxyrules.PodCIDR.Addr().Next(), Dst: services(n).ClusterIP(n - 1), Protocol: netstack.ProtoTCP,
+					SrcPort: 40000, DstPort: proxyrules.ServicePort, TCPFlags: netstack.SYN, Length: 60, TTL: 64, MSS: 1460,
+				}
+				st.Conntrack = NewConntrack()
+				toLastService(t, rs, env, &p, &st)
+			})
+			if pieces > 6 {
+				t.Errorf("%s, %d Services: a packet allocates %v pieces", mode, n, pieces)
+			}
+			if st.run.steps > 20 {
+				t.Errorf("%s, %d Services: a packet meets %d rules", mode, n, st.run.steps)
 			}
 		}
 	}

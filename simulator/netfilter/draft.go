@@ -168,21 +168,28 @@ func (p *iptablesParser) build(d *draft) error {
 	for i, j := range d.jumps {
 		j.action.chain = d.targets[i].chain
 	}
-	c := chain{
-		family: familyName(p.family), backend: p.backend, table: p.table, name: strings.Clone(d.name),
+	name := d.name // of the dump, which is not kept
+	if at := strings.Index(d.text, name); at >= 0 {
+		name = d.text[at : at+len(name)]
+	} else {
+		name = strings.Clone(name)
+	}
+	made := chain{
+		family: familyName(p.family), backend: p.backend, table: p.table, name: name,
 		base: d.base, policy: d.policy, rules: d.rules,
 	}
-	switch {
-	case d.text != "":
-		c := &shared{chain: c, key: p.key(), text: d.text, effects: d.effects, targets: d.names}
+	if d.text != "" {
+		c := &shared{chain: made, key: p.key(), text: d.text, effects: d.effects, targets: d.names}
 		pool.add(c)
 		d.chain = &c.chain
-	case len(c.rules) >= longChain && !d.local:
-		if d.chain = pool.shareLong(p.key(), &c); d.chain != &c {
-			return nil
+	} else {
+		c := new(chain)
+		*c, d.chain = made, c
+		if len(c.rules) >= longChain && !d.local {
+			if d.chain = pool.shareLong(p.key(), c); d.chain != c {
+				return nil
+			}
 		}
-	default:
-		d.chain = &c
 	}
 	d.chain.buildIndex()
 	return nil
