@@ -23,6 +23,20 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
+func TestCollectMakesNoBundleOfNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to read network namespaces")
+	}
+	output := filepath.Join(t.TempDir(), "bundle.tar.zst")
+	code, stdout, stderr := plumbline(t, "collect", "--namespaces", "plnone-*", "-o", output)
+	if want := "plumbline: collect: --namespaces: this host has no network namespace whose name matches plnone-*\n"; code != statusUsage || stderr != want || stdout != "" {
+		t.Errorf("got status %d, %q, %q; want status 2 and %q", code, stderr, stdout, want)
+	}
+	if _, err := os.Stat(output); !os.IsNotExist(err) {
+		t.Errorf("the bundle is there: %v", err)
+	}
+}
+
 func TestCollectRefusesWrongUsage(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string

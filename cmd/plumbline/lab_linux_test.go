@@ -97,3 +97,13 @@ func TestLabExecRunsInsideTheNamespaceWithoutAShell(t *testing.T) {
 		t.Errorf("got %q (%v), want the argument as it was given", out, err)
 	}
 }
+
+func TestLabRefusesAPrefixThatNamesCannotBear(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: without it that is refused first")
+	}
+	code, _, stderr := plumbline(t, "lab", "up", "--prefix", "a b")
+	if want := "plumbline: lab prefix is not a DNS label: \"a b\"\n"; code != statusUsage || stderr != want {
+		t.Errorf("got status %d, %q, want status %d, %q", code, stderr, statusUsage, want)
+	}
+}

@@ -124,7 +124,8 @@ func (t *textWriter) hops(hops []Hop) {
 		if name == "" {
 			name = string(h.Kind)
 		}
-		t.printf("  %s %-24s %-6s %s\n", mark, name, h.Kind, between(h.In, h.Out))
+		line := fmt.Sprintf("  %s %-24s %-6s %s", mark, name, h.Kind, between(h.In, h.Out))
+		t.printf("%s\n", strings.TrimRight(line, " "))
 		for _, s := range h.Steps {
 			if s.Packet != "" {
 				t.printf("      %s: %s\n", s.Stage, s.Packet)

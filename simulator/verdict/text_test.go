@@ -82,3 +82,19 @@ func TestText(t *testing.T) {
 		})
 	}
 }
+
+func TestTextHasNoSpaceAtTheEndOfLines(t *testing.T) {
+	var text strings.Builder
+	r := verdict.Report{Verdict: verdict.Reachable, Policy: verdict.Policy{Verdict: verdict.PolicyNone}, Paths: []verdict.Path{{Verdict: verdict.Reachable, Outcome: verdict.OutcomeEstablished, Hops: []verdict.Hop{{Namespace: "node-1", Kind: verdict.HopNode}}}}}
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "node-1 ") {
+		t.Errorf("no hop in %q", &text)
+	}
+	for line := range strings.Lines(text.String()) {
+		if strings.HasSuffix(line, " \n") {
+			t.Errorf("%q ends with a space", line)
+		}
+	}
+}
