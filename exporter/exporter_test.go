@@ -74,6 +74,27 @@ func ask(t *testing.T, d *Daemon, method, target, body string, headers ...string
 	return w
 }
 
+func TestWhatIsReadMayBeAskedForByHead(t *testing.T) {
+	d, _ := newDaemon(t, Options{Bundle: sample})
+	server := httptest.NewServer(d.http.Handler)
+	defer server.Close()
+	for _, path := range []string{"/", "/metrics", "/openapi.json", "/-/healthy"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, server.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || len(body) > 0 || resp.Header.Get("Content-Type") == "" {
+			t.Errorf("HEAD %s: %d, %q, %v, %v", path, resp.StatusCode, body, resp.Header, err)
+		}
+	}
+}
+
 func TestRefusalsAreJSONWithTheRightStatus(t *testing.T) {
 	d, _ := newDaemon(t, Options{Bundle: sample})
 	type request struct {

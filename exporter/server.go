@@ -70,8 +70,8 @@ type server struct {
 func (s *server) handler() *echo.Echo {
 	e := s.base(s.ready, s.reloadConfig, s.scrape())
 	reports := func(next echo.HandlerFunc) echo.HandlerFunc { return s.only(onResource("list", "reports", ""), next) }
-	e.GET("/", reports(s.page))
-	e.GET("/openapi.json", s.openAPI)
+	e.Match(getOrHead, "/", reports(s.page))
+	e.Match(getOrHead, "/openapi.json", s.openAPI)
 	e.GET("/api/v1/diagnose", s.diagnoseGet)
 	e.POST("/api/v1/diagnose", s.diagnosePost)
 	e.GET("/api/v1/reports", reports(s.reports))
@@ -101,7 +101,7 @@ func (s *server) privileged(state, probes http.Handler) *echo.Echo {
 	e.POST(confirm.ProbePath, echo.WrapHandler(probes))
 	e.Match(getOrHead, "/-/ready", s.ready)
 	e.POST("/-/reload", s.reloadConfig)
-	e.GET("/metrics", s.scrape())
+	e.Match(getOrHead, "/metrics", s.scrape())
 	return e
 }
 
@@ -115,7 +115,7 @@ func (s *server) base(ready, reload, metrics echo.HandlerFunc) *echo.Echo {
 	e.Match(getOrHead, "/-/ready", ready)
 	e.POST("/-/reload", s.only(onPath("post", "/-/reload"), reload))
 	if s.config().Web.MetricsListenAddress == "" {
-		e.GET("/metrics", s.only(onPath("get", "/metrics"), metrics))
+		e.Match(getOrHead, "/metrics", s.only(onPath("get", "/metrics"), metrics))
 	}
 	return e
 }
@@ -125,7 +125,7 @@ func (s *server) metricsHandler(metrics echo.HandlerFunc) *echo.Echo {
 	e := s.bare()
 	e.Use(s.checkHost, s.protect)
 	e.Match(getOrHead, "/-/healthy", s.healthy)
-	e.GET("/metrics", metrics)
+	e.Match(getOrHead, "/metrics", metrics)
 	return e
 }
 
