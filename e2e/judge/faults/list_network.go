@@ -25,8 +25,8 @@ var routeFaults = []fault{
 	},
 	{
 		"a blackhole route answers like an unreachable one", "simulator/ip.go",
-		"return verdict.NewFinding(verdict.RouteBlackhole, at, evidence(res), describeRoute(res)), dropped, errInvalid",
-		"return verdict.NewFinding(verdict.RouteBlackhole, at, evidence(res), describeRoute(res)), dropped, errHost",
+		"evidence(res), \"route %s is of type blackhole on %s\", describeRoute(res), h), dropped, errInvalid",
+		"evidence(res), \"route %s is of type blackhole on %s\", describeRoute(res), h), dropped, errHost",
 	},
 	{
 		"rp_filter of \"all\" is ignored", "simulator/sender.go",
