@@ -99,7 +99,8 @@ With --server, the bundle is of the state that this server judges at present, su
 			case err != nil:
 				return fmt.Errorf("collect: %w", err)
 			}
-			if len(options.Namespaces) > 0 && len(snapshot.Namespaces) == 0 {
+			// An API server's objects alone are worth a bundle.
+			if len(options.Namespaces) > 0 && len(snapshot.Namespaces) == 0 && !access.Given() {
 				return usageError("collect: --namespaces: this host has no network namespace whose name matches %s", strings.Join(options.Namespaces, " or "))
 			}
 			if err := recordNames(cmd.Context(), c, snapshot, asked); err != nil {
