@@ -180,6 +180,9 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if e.notice.kind == noticeNone {
 		return false, nil, nil
 	}
+	if e.notice.doubt != nil {
+		return false, e.notice.doubt, nil
+	}
 	if e.notice.originated {
 		return true, nil, nil
 	}

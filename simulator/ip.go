@@ -183,12 +183,13 @@ type end struct {
 // notice is what the kernel that ended a packet tells its sender.
 type notice struct {
 	kind       noticeKind
-	typ, code  uint8 // of the ICMP error
-	tos        uint8 // of a reset: tcp_v4_send_reset copies that of what it answers
-	mtu        int   // bytes, with "fragmentation needed" and "packet too big"
-	originated bool  // the packet never left the host that made it
-	errno      errno // with noticeErrno
-	late       bool  // only once the kernel has waited for a neighbour
+	typ, code  uint8            // of the ICMP error
+	tos        uint8            // of a reset: tcp_v4_send_reset copies that of what it answers
+	mtu        int              // bytes, with "fragmentation needed" and "packet too big"
+	originated bool             // the packet never left the host that made it
+	errno      errno            // with noticeErrno
+	late       bool             // only once the kernel has waited for a neighbour
+	doubt      *verdict.Finding // why it cannot be known whether anything is told
 	// port is where what br_netfilter saw, or a chain of a device or a bridge, is
 	// thrown back: see throwBack. Thrown back by a chain, it is not routed.
 	port              string

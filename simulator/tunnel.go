@@ -106,7 +106,14 @@ func (l *leg) travel(by fabric.Port, under *host, outer netstack.Packet, via str
 	inner := l.finish(dropped, *e.finding)
 	inner.host = l.w.hosts[by.NS]
 	noRoute := by.Link.Kind == "sit" && l.packet.Family() == netstack.IPv6 && e.notice.kind == noticeErrno && e.notice.errno != errPermission // ipip6_tunnel_xmit, tx_error_icmp
-	if noRoute || told && e.notice.kind == noticeICMP && e.notice.mtu == 0 && tunnelFails(by.Link, l.packet.Family(), e.notice) {
+	fails := told && e.notice.kind == noticeICMP && e.notice.mtu == 0 && tunnelFails(by.Link, e.notice)
+	switch {
+	case fails && tunnelFamily(by.Link) == netstack.IPv4 && (l.packet.Protocol != netstack.ProtoTCP || l.packet.Family() == netstack.IPv6):
+		// Its sender does not try again, or never makes the tunnel fail: others may have, shortly before.
+		f := verdict.NewFindingf(verdict.UnmodelledRule, inner.host.where(by.Link.Name), linkEvidence(by.Link),
+			"whether tunnel %s of %s fails packets because it was told of an error about an earlier one, which nothing shows", by.Link.Name, inner.host)
+		inner.notice = notice{kind: noticeICMP, doubt: &f}
+	case noRoute || fails:
 		inner.notice = notice{kind: noticeICMP, originated: l.origin == inner.host}
 		inner.notice.typ, inner.notice.code = unreachable(l.packet.Family(), errHost)
 	}
@@ -122,17 +129,17 @@ func (l *leg) room(mtu int) int {
 	return mtu
 }
 
-// tunnelFails says whether a tunnel that is told of an error fails its next packets, as a link that is down: ipip_err,
-// ipgre_err; an ip6tnl tells at once (ip6ip6_err). For IPv6 in IPv4 the error goes to the sender of the packet inside, from
-// an IPv4-mapped address, from which nobody takes anything (ipip6_err, ip6_err_gen_icmpv6_unreach, ip6_rcv_core); a sit takes
-// all that it carries for that.
-func tunnelFails(link *netstack.Link, inside netstack.Family, n notice) bool {
+// tunnelFails says whether a tunnel that is told of an error fails its next packets for half a minute, as a link that is
+// down: ipip_err, ipgre_err, IPTUNNEL_ERR_TIMEO; an ip6tnl tells at once (ip6ip6_err). About IPv6 in IPv4 the error goes to
+// the sender of the packet inside, from an IPv4-mapped address, from which nobody takes anything (ipip6_err,
+// ip6_err_gen_icmpv6_unreach, ip6_rcv_core); a sit takes all that it carries for that.
+func tunnelFails(link *netstack.Link, n notice) bool {
 	switch {
 	case !isRoutedTunnel(link.Kind), link.Tunnel == nil:
 		return false
 	case tunnelFamily(link) == netstack.IPv6:
 		return true
-	case inside == netstack.IPv6, link.Kind == "sit", !link.Tunnel.Remote.IsValid():
+	case link.Kind == "sit", !link.Tunnel.Remote.IsValid():
 		return false
 	case n.typ == icmpTimeExceeded:
 		return link.Tunnel.TTL != 0

@@ -156,6 +156,14 @@ func (s *scenario) agree(t *testing.T, name, proto string, fate lab.Fate, report
 		}
 		return
 	}
+	if s.again && proto != "tcp" && path.Outcome == verdict.OutcomeUnknown {
+		// The second one hears what the first has taught the tunnel: which of them is asked about, is not known.
+		against.FirstReason(t, name, path, reason)
+		if path.Verdict != verdict.Unreachable || fate.Outcome != string(verdict.OutcomeHostUnreachable) {
+			t.Errorf("%s: simulated %s; the kernel made it %s: %v", name, path.Verdict, fate.Outcome, path.Findings)
+		}
+		return
+	}
 	against.Agree(t, name, proto, fate, path, reason)
 }
 
