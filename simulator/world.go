@@ -140,7 +140,7 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 		names:    resolver.AnswersOf(s.Names),
 		pool:     previous.pool,
 	}
-	if w.pool == nil {
+	if w.pool == nil && severalNodes(s.Namespaces) {
 		w.pool = netfilter.NewPool()
 	}
 	if w.cluster == nil || !s.Cluster.Same(&previous.snapshot.Cluster) {
@@ -200,6 +200,17 @@ func Recompile(s *Snapshot, previous *World) (*World, error) {
 	}
 	w.compileCloud(previous)
 	return w, nil
+}
+
+// severalNodes says whether there are rules that nodes may have in common: to look for them takes time and memory.
+func severalNodes(list []*netstack.Namespace) bool {
+	nodes := 0
+	for _, ns := range list {
+		if ns.Kind == netstack.KindNode {
+			nodes++
+		}
+	}
+	return nodes > 1
 }
 
 // compileHost compiles a namespace; was is an earlier state of it, or nil. Rules that

@@ -26,6 +26,10 @@ func (d *draft) appendTargets(list []*draft) []*draft { return append(list, d.ta
 
 // parseNext reads the next line, or the rules of one chain that come next.
 func (p *iptablesParser) parseNext() error {
+	if p.c.pool == nil {
+		p.next()
+		return p.parseLine()
+	}
 	text, lines := p.block()
 	if lines == 0 || p.table == "" {
 		p.next()
@@ -152,10 +156,10 @@ func (p *iptablesParser) resolve(d *draft) *SyntaxError {
 // build makes the chain, or takes an equal one from the pool. Those that it leads to are
 // made.
 func (p *iptablesParser) build(d *draft) error {
-	if !d.base && d.text == "" && d.rules == nil {
+	pool := p.c.pool
+	if pool != nil && !d.base && d.text == "" && d.rules == nil {
 		d.text = "# " + d.name // a chain without rules
 	}
-	pool := p.c.pool
 	if d.text != "" {
 		if c := pool.find(p.key(), d.text, func(c *shared) bool { return c.leadsTo(d.targets) }); c != nil {
 			d.chain = &c.chain
@@ -185,7 +189,7 @@ func (p *iptablesParser) build(d *draft) error {
 	} else {
 		c := new(chain)
 		*c, d.chain = made, c
-		if len(c.rules) >= longChain && !d.local {
+		if pool != nil && len(c.rules) >= longChain && !d.local {
 			if d.chain = pool.shareLong(p.key(), c); d.chain != c {
 				return nil
 			}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -93,8 +92,7 @@ func newIPTablesParser(c *compiler, dump *netstack.IPTablesDump) (*iptablesParse
 		return nil, err
 	}
 	p := &iptablesParser{
-		// Nobody writes to a dump, and what is kept of this one is copied.
-		lineScanner: lineScanner{file: dump.File, text: unsafe.String(unsafe.SliceData(data), len(data))},
+		lineScanner: lineScanner{file: dump.File, text: string(data)},
 		c:           c, family: dump.Family, backend: dump.Backend,
 		tables: make(map[string]bool), named: make(map[string]string),
 	}

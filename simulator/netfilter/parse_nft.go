@@ -438,7 +438,7 @@ func (p *nftParser) share(t *nftTable, order []*chain) {
 			}
 		}
 		handles := p.handles[ch]
-		if !ch.base && !t.local[ch] {
+		if p.c.pool != nil && !ch.base && !t.local[ch] {
 			p.texts.Reset()
 			p.texts.WriteString(ch.name)
 			for i := range ch.rules {

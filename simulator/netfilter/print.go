@@ -12,7 +12,7 @@ import (
 // of iptables-save, matches by name, values quoted where they need it. Text
 // that is not a dump is a *SyntaxError.
 func PrintIPTables(dump *netstack.IPTablesDump) ([]byte, error) {
-	c := newCompiler(&netstack.Namespace{}, NewPool())
+	c := newCompiler(&netstack.Namespace{}, nil)
 	p, err := newIPTablesParser(c, dump)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 // after those that it refers to, on a line of its own. What nft lists but does
 // not read, as the matches of iptables-nft, is written as it was.
 func PrintNFT(text netstack.Text) ([]byte, error) {
-	c := newCompiler(&netstack.Namespace{}, NewPool())
+	c := newCompiler(&netstack.Namespace{}, nil)
 	if err := c.nftables(&text); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 // Recompile is Compile, which was has done for an earlier state of the
 // namespace: rules that did not change since are not compiled again. A nil was
 // stands for no such state. What the rule set has in common with others of the
-// pool, they share.
+// pool, they share; a nil pool shares nothing.
 func Recompile(ns *netstack.Namespace, was *Ruleset, pool *Pool) (*Ruleset, error) {
 	if was == nil || !sameRules(ns, was.ns) {
 		return compile(ns, pool)

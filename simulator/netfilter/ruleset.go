@@ -230,7 +230,7 @@ type ownedTable struct {
 
 // Compile builds the rule set of a namespace from its dumps: iptables of each
 // family and backend, nftables and ipset.
-func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, NewPool()) }
+func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, nil) }
 
 func newCompiler(ns *netstack.Namespace, pool *Pool) *compiler {
 	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
@@ -264,7 +264,9 @@ func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
 	c.rs.linkLayer.order()
 	c.age()
 	c.finish()
-	pool.sweep()
+	if pool != nil {
+		pool.sweep()
+	}
 	return c.rs, nil
 }
 
