@@ -43,13 +43,10 @@ func build(t *testing.T) (program string) {
 	return program
 }
 
-// startProcess starts the agent of a node in the node's own network namespace, and waits until it listens.
-func (c *cluster) startProcess(t *testing.T, program, node string) *agentProcess {
+// startProcess starts the agent of a node in a network namespace, and waits until it listens. The agent may take that for
+// its host's, where it cannot look at process 1: it has to be none of the node's.
+func (c *cluster) startProcess(t *testing.T, program, node, ns string) *agentProcess {
 	t.Helper()
-	ns, err := c.Netns(lab.NodeEndpoint(node))
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := filepath.Join(t.TempDir(), "plumbline.yaml")
 	text := fmt.Sprintf("node: %s\nprobes: {enabled: false}\ncollector: {namespaces: [%s], maxAge: 0s}\n", node, strings.Join(names(t, c.Lab, node), ", "))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -145,8 +142,8 @@ func bulk() string {
 // a large blob to send when it is killed.
 func TestAnAgentIsKilledWhileItSends(t *testing.T) {
 	c := startCluster(t, "")
-	node := lab.NodeEndpoint("node-2")
-	ns, err := c.Netns(node)
+	between := lab.Endpoint{Kind: "fabric"}
+	ns, err := c.Netns(between)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,14 +151,21 @@ func TestAnAgentIsKilledWhileItSends(t *testing.T) {
 	if err := os.WriteFile(rules, []byte(bulk()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, argv := range [][]string{{"sysctl", "-q", "net.ipv4.tcp_wmem=4096 4096 4096"}, {"nft", "-f", rules}} {
-		if out, err := c.Output(t.Context(), node, argv...); err != nil {
+	for _, o := range []struct {
+		at   lab.Endpoint
+		argv []string
+	}{
+		{between, []string{"sysctl", "-q", "net.ipv4.tcp_wmem=4096 4096 4096"}},
+		{between, []string{"ip", "link", "set", "lo", "up"}},
+		{lab.NodeEndpoint("node-2"), []string{"nft", "-f", rules}},
+	} {
+		if out, err := c.Output(t.Context(), o.at, o.argv...); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
 	program, front := build(t), c.agents["node-2"]
 	replace := func() *agentProcess {
-		a := c.startProcess(t, program, "node-2")
+		a := c.startProcess(t, program, "node-2", ns)
 		front.transport.CloseIdleConnections()
 		front.agent.Store(a.url)
 		return a
