@@ -89,6 +89,10 @@ judge-faults: ## mistakes put into the simulator one by one, each of which the j
 	@hack/deps.sh test
 	@$(GO) run ./e2e/judge/faults -run '$(RUN)' -seed $(SEED) $(FAULTSFLAGS)
 
+.PHONY: fuzz
+fuzz: ## every fuzzer for FUZZTIME (default 10m); what it finds is kept in testdata (RUN=regexp)
+	@FUZZTIME='$(FUZZTIME)' RUN='$(RUN)' hack/fuzz.sh
+
 .PHONY: clean
 clean:
 	rm -rf bin
