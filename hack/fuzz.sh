@@ -26,5 +26,5 @@ fuzz() {
 export -f fuzz
 
 mkdir -p bin/fuzz
-git grep -e '^func Fuzz' -- '*_test.go' | sed -n 's,^\(.*\)/[^/]*:func \(Fuzz[A-Za-z0-9]*\)(.*,\1 \2,p' | grep -e "${RUN:-.}" |
-	xargs -P "$(nproc)" -L 1 bash -c 'fuzz "$0" "$1"'
+git grep -e '^func Fuzz' -- '*_test.go' | sed -n 's,^\(.*\)/[^/]*:func \(Fuzz[A-Za-z0-9]*\)(.*,\1 \2,p' | grep -E -e "${RUN:-.}" |
+	xargs -r -P "$(nproc)" -L 1 bash -c 'fuzz "$0" "$1"'
