@@ -489,21 +489,30 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 			"the route to %s depends on %s, which is not modelled", l.packet.Dst, res.Unknown), undecided, errNet
 	}
 	at := h.where("")
+	typed := func(code verdict.Code) verdict.Finding {
+		f := verdict.NewFindingf(code, at, evidence(res), "route %s is of type %s on %s", describeRoute(res), res.Type, h)
+		if res.Route == nil && res.Rule != nil {
+			f.Remedy = fmt.Sprintf("Remove the policy rule of priority %d, or find out what installed it (%s).", res.Rule.Priority, ipRuleShow[l.packet.Family()])
+		}
+		return f
+	}
 	switch res.Type {
 	case netstack.RouteBlackhole:
-		return verdict.NewFindingf(verdict.RouteBlackhole, at, evidence(res), "route %s is of type blackhole on %s", describeRoute(res), h), dropped, errInvalid
+		return typed(verdict.RouteBlackhole), dropped, errInvalid
 	case netstack.RouteUnreachable:
 		code := errHost
 		if res.Route == nil {
 			code = errNet // of rules: fib4_rule_action, fib6_rule_action
 		}
-		return verdict.NewFindingf(verdict.RouteUnreachable, at, evidence(res), "route %s is of type unreachable on %s", describeRoute(res), h), dropped, code
+		return typed(verdict.RouteUnreachable), dropped, code
 	case netstack.RouteProhibit:
-		return verdict.NewFindingf(verdict.RouteProhibit, at, evidence(res), "route %s is of type prohibit on %s", describeRoute(res), h), dropped, errProhibited
+		return typed(verdict.RouteProhibit), dropped, errProhibited
 	}
 	return verdict.NewFindingf(verdict.NoRoute, at, []string{"no rule leads to a table with a route to " + l.packet.Dst.String()},
 		"no route to host %s on %s", l.packet.Dst, h), dropped, errNet
 }
+
+var ipRuleShow = map[netstack.Family]string{netstack.IPv4: "ip rule show", netstack.IPv6: "ip -6 rule show"}
 
 // lookup finds the route of the packet, which came in by a device or was made here.
 func (l *leg) lookup(key fib.Key) fib.Result { return l.host.fib.LookupWay(key, l.way) }

@@ -25,8 +25,8 @@ var routeFaults = []fault{
 	},
 	{
 		"a blackhole route answers like an unreachable one", "simulator/ip.go",
-		"evidence(res), \"route %s is of type blackhole on %s\", describeRoute(res), h), dropped, errInvalid",
-		"evidence(res), \"route %s is of type blackhole on %s\", describeRoute(res), h), dropped, errHost",
+		"typed(verdict.RouteBlackhole), dropped, errInvalid",
+		"typed(verdict.RouteBlackhole), dropped, errHost",
 	},
 	{
 		"rp_filter of \"all\" is ignored", "simulator/sender.go",
