@@ -81,6 +81,7 @@ func TestWhatCannotBeResolvedIsUnknownAndSaysWhy(t *testing.T) {
 		{tcp("svc:shop/api", web, 80), verdict.EndpointUnresolved, "svc:shop/api: a service sends no packets; ask about one of its pods"},
 		{tcp("10.244.1.10", "fd00:10:244:2::20", 80), verdict.EndpointUnresolved, "10.244.1.10 and fd00:10:244:2::20 have no address of the same IP version"},
 		{tcp("203.0.113.9", web, 80), verdict.EndpointUnresolved, `no collected namespace has the address 203.0.113.9; say with "via" where its packets enter`},
+		{verdict.Query{From: web, To: "0.0.0.0", Port: 80, Protocol: verdict.SCTP}, verdict.EndpointUnresolved, "0.0.0.0 cannot be reached: SCTP connects to no unspecified address"},
 		{tcp("10.244.2.99", web, 80), verdict.SnapshotMissing, "10.244.2.99 lies in the pod range 10.244.2.0/24 of node node-2, but nothing collected has this address"},
 		{tcp("pod:shop/db-0", web, 8080), verdict.SnapshotMissing, `the network namespace of pod shop/db-0 on node "node-2" was not collected`},
 		{

@@ -178,6 +178,12 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		}
 		return nil, nil, nil, unresolvedf("%s cannot be reached: %s", q.To, what)
 	}
+	if q.Via == nil && to.addrs[0].IsUnspecified() {
+		if q.Protocol == verdict.SCTP { // sctp_v4_addr_valid, sctp_v6_addr_valid
+			return nil, nil, nil, unresolvedf("%s cannot be reached: SCTP connects to no unspecified address", to.addrs[0])
+		}
+		to = thisHost(&from, to.addrs[0])
+	}
 	public, outside := w.fromCloud(&from, &to)
 	if outside && q.Via == nil {
 		to.addrs = []netip.Addr{public}
@@ -222,6 +228,20 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		out.packet.Src = from.addrs[0]
 	}
 	return out, &from, &to, nil
+}
+
+// thisHost is what a client means by 0.0.0.0 and ::, which the kernel replaces before it
+// looks any route up: its own host. With IPv4 that is the address which the client is
+// bound to, if it is (ip_route_output_key_hash_rcu; tcp_v6_connect and its kin).
+func thisHost(from *resolved, addr netip.Addr) resolved {
+	own := netip.IPv6Loopback()
+	if addr.Is4() {
+		own = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if from.literal && from.addrs[0].Is4() {
+			own = from.addrs[0]
+		}
+	}
+	return resolved{host: from.host, pod: from.pod, addrs: []netip.Addr{own}, literal: true}
 }
 
 // enterVia places the packet at the interface where it enters.

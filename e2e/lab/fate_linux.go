@@ -527,8 +527,9 @@ func talkICMP(c *conversation, opts ConnectOptions, fate *Fate) error {
 			}
 			return err
 		}
-		// A raw socket hears all ICMP, and only whom it asked does it take for an answer.
-		if from == c.to.Addr().WithZone("") && n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
+		// A raw socket hears all ICMP, and only whom it asked does it take for an answer. Connected to the unspecified address,
+		// it is to an address of its host, and hears that only.
+		if (from == c.to.Addr().WithZone("") || c.to.Addr().IsUnspecified()) && n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], message[4:8]) {
 			fate.Outcome = Answered
 			return nil
 		}

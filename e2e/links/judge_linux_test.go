@@ -24,7 +24,8 @@ type scenario struct {
 	// attach puts eBPF programs where the scenario wants them.
 	attach func(*testing.T, *world)
 	from   string // namespace; "a" by default
-	to     string // SUBNET.HOST
+	to     string // SUBNET.HOST, or unspecified
+	source string // the client is bound to it, if it is not empty
 	only   netstack.Family
 	// protocols are those to try; all by default.
 	protocols []string
@@ -92,12 +93,17 @@ func (s *scenario) run(t *testing.T, name string) {
 			if proto == "icmp" {
 				query.Port = 0
 			}
+			var source netip.Addr
+			if s.source != "" {
+				source = netip.MustParseAddr(address(s.source, f))
+				query.From = source.String()
+			}
 			report := against.Diagnose(t, live, query)
 			if diff := cmp.Diff(report, against.Diagnose(t, stored, query)); diff != "" {
 				t.Errorf("%s %s: the report of a bundle differs (-live +bundle):\n%s", f, proto, diff)
 			}
 			group.Go(func() error {
-				options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp", Timeout: timeout}
+				options := lab.ConnectOptions{Protocol: proto, FullSize: proto == "tcp", Timeout: timeout, Source: source}
 				if s.first && report.Verdict == verdict.Reachable {
 					options.Timeout = tries * timeout
 				}
@@ -182,6 +188,7 @@ func TestVXLAN(t *testing.T)    { runAll(t, "vx", vxlans) }
 func TestMACVLAN(t *testing.T)  { runAll(t, "mv", macvlans) }
 func TestARP(t *testing.T)      { runAll(t, "ar", arps) }
 func TestPolicies(t *testing.T) { runAll(t, "po", policies) }
+func TestSelves(t *testing.T)   { runAll(t, "se", selves) }
 
 // The kernel of the virtual machine has these; that of the host may not.
 func TestVLAN(t *testing.T)     { runAll(t, "vl", vlans) }

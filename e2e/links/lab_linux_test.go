@@ -167,8 +167,11 @@ func (w *world) wire(a, dev, b, peer string) {
 	w.up(b, peer)
 }
 
-// address is SUBNET.HOST in a family.
+// address is SUBNET.HOST in a family, or the unspecified address.
 func address(text string, f netstack.Family) string {
+	if text == unspecified {
+		return map[netstack.Family]string{netstack.IPv4: "0.0.0.0", netstack.IPv6: "::"}[f]
+	}
 	subnet, host, ok := strings.Cut(text, ".")
 	if !ok {
 		panic("not SUBNET.HOST: " + text)
