@@ -37,7 +37,7 @@ func readNames(s *source) ([]resolver.Answer, error) {
 				s.failAt(m, "addresses: not an address")
 				continue
 			}
-			a.Addresses = append(a.Addresses, addr)
+			a.Addresses = append(a.Addresses, addr.Unmap())
 		}
 		all = append(all, a)
 	})

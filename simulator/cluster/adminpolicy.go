@@ -303,9 +303,9 @@ func newAdminPeer(o *AdminPolicyPeer) (adminPeer, error) {
 		return p, err
 	}
 	for _, text := range o.Networks {
-		network, err := netip.ParsePrefix(text)
+		network, err := policyPrefix(text)
 		if err != nil {
-			return p, fmt.Errorf("networks: %q is no prefix", text)
+			return p, fmt.Errorf("networks: %w", err)
 		}
 		p.networks = append(p.networks, network)
 	}

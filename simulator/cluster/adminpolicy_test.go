@@ -89,6 +89,7 @@ func TestEvaluateAdminPolicies(t *testing.T) {
 		{"a rule without ports is about icmp, too", []string{guard("g", "Admin", 10, denyAll)}, with(tcp(web, api, 0), verdict.ICMP), "deny", "ClusterNetworkPolicy g", ""},
 
 		{"networks of egress hold what is outside", []string{guard("g", "Admin", 10, "egress: [{action: Deny, to: [{networks: [203.0.113.0/24]}]}]")}, tcp(web, remote, 443), "deny", "ClusterNetworkPolicy g", ""},
+		{"networks of IPv4 in the notation of IPv6 are not guessed", []string{guard("g", "Admin", 10, "egress: [{action: Deny, to: [{networks: [\"::ffff:203.0.113.0/120\"]}]}]")}, tcp(web, remote, 443), "unknown", "", ""},
 		{"and pods", []string{guard("g", "Admin", 10, "egress: [{action: Deny, to: [{networks: [10.244.2.0/24]}]}]")}, tcp(web, ops, 443), "deny", "ClusterNetworkPolicy g", ""},
 		{"and nothing else", []string{guard("g", "Admin", 10, "egress: [{action: Deny, to: [{networks: [10.244.2.0/24]}]}]")}, tcp(web, remote, 443), "none", "", ""},
 		{"nodes by their labels", []string{guard("g", "Admin", 10, "egress: [{action: Deny, to: [{nodes: {}}]}]")}, tcp(web, nodeB, 10250), "deny", "ClusterNetworkPolicy g", ""},

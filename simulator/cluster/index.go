@@ -179,9 +179,9 @@ func (x *Index) addNode(object *corev1.Node) {
 		cidrs = []string{object.Spec.PodCIDR}
 	}
 	for _, c := range cidrs {
-		if p, err := netip.ParsePrefix(c); err == nil {
-			n.PodCIDRs = append(n.PodCIDRs, p.Masked())
-			x.podRanges = append(x.podRanges, knownRange{p.Masked(), n.Name})
+		if p, err := parsePrefix(c); err == nil {
+			n.PodCIDRs = append(n.PodCIDRs, p)
+			x.podRanges = append(x.podRanges, knownRange{p, n.Name})
 		}
 	}
 	for _, c := range object.Status.Conditions {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -88,6 +89,7 @@ func TestInKnownRange(t *testing.T) {
 	}{
 		{"the pod range of a node", shop(t), "10.244.2.77", "pod range 10.244.2.0/24 of node b"},
 		{"the IPv6 pod range of a node", shop(t), "fd00:1::77", "pod range fd00:1::/64 of node a"},
+		{"a pod range of IPv4 in the notation of IPv6", &cluster.Objects{Nodes: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.NodeSpec{PodCIDRs: []string{"::ffff:10.244.2.0/120"}}}}}, "10.244.2.77", "pod range 10.244.2.0/24 of node a"},
 		{"the /24 around a lone cluster IP", service("10.96.0.10"), "10.96.0.200", "service range 10.96.0.0/24 (guessed from the cluster IPs)"},
 		{"not the next /24", service("10.96.0.10"), "10.96.1.1", ""},
 		{"all between two cluster IPs", service("10.96.0.10", "10.100.0.1"), "10.98.7.7", "service range 10.96.0.0/13 (guessed from the cluster IPs)"},

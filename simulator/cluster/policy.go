@@ -235,19 +235,32 @@ func newPeer(peer networkingv1.NetworkPolicyPeer) policyPeer {
 }
 
 func newBlock(b *networkingv1.IPBlock) (*ipBlock, error) {
-	cidr, err := netip.ParsePrefix(b.CIDR)
+	cidr, err := policyPrefix(b.CIDR)
 	if err != nil {
-		return nil, fmt.Errorf("ipBlock.cidr %q is no prefix", b.CIDR)
+		return nil, fmt.Errorf("ipBlock.cidr %w", err)
 	}
 	block := &ipBlock{cidr: cidr}
 	for _, e := range b.Except {
-		except, err := netip.ParsePrefix(e)
+		except, err := policyPrefix(e)
 		if err != nil {
-			return nil, fmt.Errorf("ipBlock.except %q is no prefix", e)
+			return nil, fmt.Errorf("ipBlock.except %w", err)
 		}
 		block.except = append(block.except, except)
 	}
 	return block, nil
+}
+
+// policyPrefix reads a prefix of a policy. What is IPv4 to net.ParseCIDR, by which some
+// enforce policies, is IPv6 to net/netip and to ip6tables.
+func policyPrefix(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is no prefix", text)
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is an IPv4 prefix in the notation of IPv6, which some network plugins take for the one and some for the other", text)
+	}
+	return p, nil
 }
 
 func (b *ipBlock) contains(a netip.Addr) bool {

@@ -170,6 +170,13 @@ func TestEvaluate(t *testing.T) {
 			[]string{"shop/p"},
 			[]string{`whether ingress of shop/api-0 allows tcp 80 from 203.0.113.99 is not known: ingress rule 1 of shop/p: peer 1: ipBlock.cidr "everywhere" is no prefix`},
 		},
+		{
+			"an ipBlock of IPv4 in the notation of IPv6 is not guessed",
+			[]string{policy("shop/p", toAPI+", ingress: [{from: [{ipBlock: {cidr: \"::ffff:203.0.113.0/120\"}}]}]")},
+			tcp(remote, api, 80), unknown,
+			[]string{"shop/p"},
+			[]string{`whether ingress of shop/api-0 allows tcp 80 from 203.0.113.99 is not known: ingress rule 1 of shop/p: peer 1: ipBlock.cidr "::ffff:203.0.113.0/120" is an IPv4 prefix in the notation of IPv6, which some network plugins take for the one and some for the other`},
+		},
 		{"a peer that names nothing is not guessed", []string{policy("shop/p", toAPI+", ingress: [{from: [{}]}]")}, tcp(web, api, 80), unknown, []string{"shop/p"}, nil},
 		{"a podSelector that is no selector is not guessed", []string{policy("shop/p", "podSelector: {matchExpressions: [{key: app, operator: Like, values: [x]}]}")}, tcp(web, api, 80), unknown, nil, nil},
 

@@ -143,8 +143,8 @@ func (x *Index) addService(object *corev1.Service) {
 			}
 		}
 		for _, r := range object.Spec.LoadBalancerSourceRanges {
-			if p, err := netip.ParsePrefix(strings.TrimSpace(r)); err == nil {
-				s.SourceRanges = append(s.SourceRanges, p.Masked())
+			if p, err := parsePrefix(strings.TrimSpace(r)); err == nil {
+				s.SourceRanges = append(s.SourceRanges, p)
 			}
 		}
 	}
@@ -192,6 +192,16 @@ func parseAddrs(texts []string) []netip.Addr {
 		}
 	}
 	return addrs
+}
+
+// parsePrefix reads a prefix as net.ParseCIDR does for the components of Kubernetes: an
+// IPv4 prefix in the notation of IPv6 is one of IPv4.
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), err
 }
 
 func serviceRanges(services []corev1.Service) []netip.Prefix {
