@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,12 @@ func (s *server) diagnoseGet(c echo.Context) error {
 
 func (s *server) diagnosePost(c echo.Context) error {
 	body, err := io.ReadAll(c.Request().Body)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fail(http.StatusRequestTimeout, "timeout", "the body did not come in time")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fail(http.StatusBadRequest, "bad-query", "the body ends too early")
+	case err != nil:
 		return err
 	}
 	q, err := verdict.DecodeQuery(body)
@@ -233,6 +239,9 @@ func (s *server) bundle(c echo.Context) error {
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "application/zstd")
 	h.Set(echo.HeaderContentDisposition, `attachment; filename="plumbline-`+latest.snapshot.Taken.UTC().Format("20060102T150405Z")+`.tar.zst"`)
+	if c.Request().Method == http.MethodHead {
+		return c.NoContent(http.StatusOK)
+	}
 	// The status is only sent with the first byte, so that an error before it
 	// is still an error to the client.
 	return bundle.WriteArchive(c.Response(), latest.recorded())

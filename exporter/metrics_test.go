@@ -9,9 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -208,34 +206,6 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	sort.Strings(documented)
 	if diff := cmp.Diff(slices.Compact(exported), documented); diff != "" {
 		t.Errorf("docs/metrics.md differs from what is exported (-exported +documented):\n%s", diff)
-	}
-}
-
-func TestTheOpenAPIDocumentListsTheRoutes(t *testing.T) {
-	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := doc.Validate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var documented []string
-	for path, item := range doc.Paths.Map() {
-		for method := range item.Operations() {
-			documented = append(documented, method+" "+path)
-		}
-	}
-	d, _ := newDaemon(t, Options{Bundle: sample})
-	var routes []string
-	for _, r := range d.http.Handler.(*echo.Echo).Routes() {
-		if r.Method != "HEAD" {
-			routes = append(routes, r.Method+" "+strings.ReplaceAll(r.Path, ":id", "{id}"))
-		}
-	}
-	sort.Strings(documented)
-	sort.Strings(routes)
-	if diff := cmp.Diff(routes, documented); diff != "" {
-		t.Errorf("openapi.json differs from the routes (-routes +documented):\n%s", diff)
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
-// Limits of the server. A diagnosis may have to wait for a collection, and a
-// bundle is megabytes to a slow reader.
+// Limits of the server. A diagnosis may have to wait for a collection. What is
+// megabytes may take a slow reader as long as it takes (patiently).
 const (
 	maxBody       = "64K"
 	maxHeader     = 64 << 10
@@ -32,6 +32,8 @@ const (
 	answerTimeout = collectTimeout + 10*time.Second
 	writeTimeout  = answerTimeout + 50*time.Second
 	idleTimeout   = 2 * time.Minute
+	pieceSize     = 64 << 10
+	pieceTimeout  = 30 * time.Second
 )
 
 // apiError is an answer that is not a success: the body is
@@ -72,12 +74,12 @@ func (s *server) handler() *echo.Echo {
 	reports := func(next echo.HandlerFunc) echo.HandlerFunc { return s.only(onResource("list", "reports", ""), next) }
 	e.Match(getOrHead, "/", reports(s.page))
 	e.Match(getOrHead, "/openapi.json", s.openAPI)
-	e.GET("/api/v1/diagnose", s.diagnoseGet)
+	e.Match(getOrHead, "/api/v1/diagnose", s.diagnoseGet)
 	e.POST("/api/v1/diagnose", s.diagnosePost)
-	e.GET("/api/v1/reports", reports(s.reports))
-	e.GET("/api/v1/reports/:id", reports(s.report))
-	e.GET("/api/v1/schedules", reports(s.schedules))
-	e.GET("/api/v1/bundle", s.only(onResource("get", "snapshots", ""), s.bundle))
+	e.Match(getOrHead, "/api/v1/reports", reports(s.reports))
+	e.Match(getOrHead, "/api/v1/reports/:id", reports(s.report))
+	e.Match(getOrHead, "/api/v1/schedules", reports(s.schedules))
+	e.Match(getOrHead, "/api/v1/bundle", s.only(onResource("get", "snapshots", ""), s.bundle), patiently(pieceTimeout))
 	return e
 }
 
@@ -86,7 +88,7 @@ func (s *server) agentHandler(privileged http.Handler) *echo.Echo {
 	pass := echo.WrapHandler(privileged)
 	e := s.base(pass, pass, pass)
 	for _, path := range []string{snapshot.ManifestPath, snapshot.BlobPath + ":hash"} {
-		e.GET(path, s.only(onResource("get", "snapshots", ""), pass))
+		e.GET(path, s.only(onResource("get", "snapshots", ""), pass), patiently(pieceTimeout))
 	}
 	e.POST(confirm.ProbePath, s.only(onResource("create", "probes", ""), pass))
 	return e

@@ -59,10 +59,10 @@ type Via struct {
 	Interface string `json:"interface"`
 }
 
-// DecodeQuery reads one JSON query. Unknown fields and trailing text are
+// DecodeQuery reads one JSON query. Without a protocol it is about TCP. Unknown fields and trailing text are
 // errors: a misspelt option must not be ignored.
 func DecodeQuery(line []byte) (Query, error) {
-	var q Query
+	q := Query{Protocol: TCP}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&q); err != nil {
@@ -176,7 +176,7 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	}
 	if addr, err := netip.ParseAddr(text); err == nil {
 		if addr.Zone() != "" {
-			return Endpoint{}, fmt.Errorf("%q: an address with a zone is not supported", text)
+			return Endpoint{}, fmt.Errorf("%q: an address with a zone is not supported: ask about another address, or name the pod or node", text)
 		}
 		return Endpoint{Kind: EndpointIP, IP: addr.Unmap()}, nil
 	}
