@@ -24,12 +24,13 @@ import (
 // ErrUnauthenticated says that the API server does not know whose a token is.
 var ErrUnauthenticated = errors.New("the token is not valid")
 
-// How long an answer of the API server is believed, also while it cannot be asked, and
-// how many are kept.
+// How long an answer of the API server is believed, also while it cannot be asked, how long
+// a new one is waited for when there is such an answer, and how many are kept.
 const (
-	reviewAge  = 10 * time.Second
-	awayAge    = 5 * time.Minute // as a kubelet believes them: authorization.webhook.cacheAuthorizedTTL
-	maxReviews = 4096
+	reviewAge    = 10 * time.Second
+	awayAge      = 5 * time.Minute // as a kubelet believes them: authorization.webhook.cacheAuthorizedTTL
+	awayPatience = time.Second     // callers have little, and one that is silent may be away
+	maxReviews   = 4096
 )
 
 // maxToken bounds what is sent to the API server, in bytes.
@@ -105,7 +106,7 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error
 	if token == "" || len(token) > maxToken {
 		return nil, ErrUnauthenticated
 	}
-	answer, err := r.remember([]any{"token", token}, func() (review, error) {
+	answer, err := r.remember(ctx, []any{"token", token}, func(ctx context.Context) (review, error) {
 		request := authenticationv1.TokenReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"},
 			Spec:     authenticationv1.TokenReviewSpec{Token: token, Audiences: r.audiences},
@@ -134,7 +135,7 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error
 
 // Allowed says whether a user may do something.
 func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (bool, error) {
-	answer, err := r.remember([]any{"access", user, action}, func() (review, error) {
+	answer, err := r.remember(ctx, []any{"access", user, action}, func(ctx context.Context) (review, error) {
 		request := authorizationv1.SubjectAccessReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SubjectAccessReview"},
 			Spec:     authorizationv1.SubjectAccessReviewSpec{User: user.Name, UID: user.UID, Groups: user.Groups, Extra: make(map[string]authorizationv1.ExtraValue)},
@@ -165,7 +166,7 @@ func (r *Reviewer) post(ctx context.Context, object any, path ...string) error {
 	text, err := r.rest.Post().AbsPath(path...).SetHeader("Content-Type", runtime.ContentTypeJSON).
 		SetHeader("Accept", runtime.ContentTypeJSON).Body(body).Do(ctx).Raw()
 	if err != nil {
-		away := ctx.Err() == nil && isAway(err)
+		away := isAway(err)
 		var refusal metav1.Status
 		if json.Unmarshal(text, &refusal) == nil && refusal.Message != "" {
 			err = errors.New(refusal.Message)
@@ -193,7 +194,7 @@ func isAway(err error) bool {
 // remember returns what was answered to a question a moment ago, or asks. If the API
 // server is away, its last answer holds, for nobody can take back meanwhile what it
 // allows. Tokens are kept as hashes only.
-func (r *Reviewer) remember(question []any, ask func() (review, error)) (review, error) {
+func (r *Reviewer) remember(ctx context.Context, question []any, ask func(context.Context) (review, error)) (review, error) {
 	text, err := json.Marshal(question)
 	if err != nil {
 		return review{}, err
@@ -206,11 +207,17 @@ func (r *Reviewer) remember(question []any, ask func() (review, error)) (review,
 	if ok && now.Before(known.until) {
 		return known, nil
 	}
-	answer, err := ask()
+	within := ctx
+	if ok {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, awayPatience)
+		defer cancel()
+	}
+	answer, err := ask(within)
 	switch {
 	case err == nil:
 		answer.at, answer.until = now, now.Add(reviewAge)
-	case ok && errors.As(err, new(awayError)):
+	case ok && ctx.Err() == nil && errors.As(err, new(awayError)):
 		end := known.at.Add(awayAge)
 		now = time.Now() // to find out may have taken long
 		if !now.Before(end) {
