@@ -234,6 +234,7 @@ func TestRolesAreWhatTheCodeNeeds(t *testing.T) {
 	ofAgents := []rbacv1.PolicyRule{
 		{APIGroups: []string{"plumbline.net"}, Resources: []string{"snapshots"}, Verbs: []string{"get"}},
 		{APIGroups: []string{"plumbline.net"}, Resources: []string{"probes"}, Verbs: []string{"create"}},
+		{APIGroups: []string{"plumbline.net"}, Resources: []string{"leaders"}, Verbs: []string{"update"}},
 	}
 	for name, want := range map[string][]rbacv1.PolicyRule{
 		"net-rel-plumbline-agent":      kubernetes.NodeRules(),

@@ -30,6 +30,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/snapshot"
+	"github.com/plumbline-net/plumbline/witness"
 )
 
 // agentsAtOnce is how many agents are asked at the same time.
@@ -131,9 +132,9 @@ func newAgentClient(config schedules.Controller) (client *http.Client, closer fu
 	return client, client.CloseIdleConnections, nil
 }
 
-// agents lists the agents by node: those that are configured, and the running
+// agentsOf lists the agents by node: those that are configured, and the running
 // pods of agents.
-func agents(config *schedules.Controller, objects *cluster.Objects) map[string]*url.URL {
+func agentsOf(config *schedules.Controller, objects *cluster.Objects) map[string]*url.URL {
 	all := make(map[string]*url.URL)
 	if d := config.Discover; d.Namespace != "" {
 		for i := range objects.Pods {
@@ -166,7 +167,7 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 		snap.Cluster, snap.Failures = f.known, map[string]string{"Kubernetes objects": err.Error()}
 	}
 	f.known = snap.Cluster
-	agents := agents(&config, &snap.Cluster)
+	agents := agentsOf(&config, &snap.Cluster)
 	if len(agents) == 0 {
 		return nil, errors.Join(errors.New("there is no agent: controller.agents names none, and no pod is one by controller.discover"), err)
 	}
@@ -212,6 +213,32 @@ func (f *fleet) ask(ctx context.Context, q resolver.Question) (h confirm.Heard, 
 		return err
 	})
 	return h, err
+}
+
+// agents are those that are known at present, collected from or not. There are none of a bundle.
+func (f *fleet) agents() ([]*url.URL, error) {
+	if f == nil {
+		return nil, nil
+	}
+	objects, err := f.objects()
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	config := f.config
+	f.mu.Unlock()
+	if why, missing := objects.Missing["pods"]; missing && config.Discover.Namespace != "" {
+		return nil, fmt.Errorf("the pods of the cluster are not known: %s", why)
+	}
+	return slices.Collect(maps.Values(agentsOf(&config, &objects))), nil
+}
+
+// tell tells an agent who leads.
+func (f *fleet) tell(ctx context.Context, agent *url.URL, t witness.Term, grant bool) (witness.Answer, error) {
+	f.mu.Lock()
+	client := f.http
+	f.mu.Unlock()
+	return witness.Tell(ctx, client, agent, t, grant)
 }
 
 // order has fn give an order to the agent of a network namespace, who knows it by another

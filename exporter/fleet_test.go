@@ -106,7 +106,7 @@ func TestAgentsAreFoundAmongPods(t *testing.T) {
 		Agents:   []schedules.Agent{{Node: "node-3", URL: &url.URL{Scheme: "http", Host: "configured:1"}}},
 	}
 	got := map[string]string{}
-	for node, address := range agents(config, &cluster.Objects{Pods: []corev1.Pod{
+	for node, address := range agentsOf(config, &cluster.Objects{Pods: []corev1.Pod{
 		pod("plumbline", "agent", "node-1", "192.0.2.1", corev1.PodRunning),
 		pod("plumbline", "agent", "node-2", "2001:db8::2", corev1.PodRunning),
 		pod("plumbline", "agent", "node-3", "192.0.2.3", corev1.PodRunning),
@@ -126,7 +126,7 @@ func TestAgentsAreFoundAmongPods(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	config.Discover = schedules.Discover{}
-	if got := agents(config, &cluster.Objects{Pods: []corev1.Pod{pod("", "", "node-1", "192.0.2.1", corev1.PodRunning)}}); len(got) != 1 {
+	if got := agentsOf(config, &cluster.Objects{Pods: []corev1.Pod{pod("", "", "node-1", "192.0.2.1", corev1.PodRunning)}}); len(got) != 1 {
 		t.Errorf("nothing is to be found, and got %v", got)
 	}
 }

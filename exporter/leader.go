@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -35,7 +36,8 @@ func (d *Daemon) newLeadership(config *schedules.Config) (*leadership, error) {
 			Namespace: lease.Namespace, Name: lease.Name, Duration: lease.Duration, Log: d.log,
 			// Two processes on one host are two candidates.
 			Identity: fmt.Sprintf("%s_%s", hostname, rand.Text()[:8]),
-			Gained:   func() { d.lead(true) }, Lost: func() { d.lead(false) },
+			Agents:   d.fleet.agents, Tell: d.fleet.tell, Bound: func() time.Duration { return d.config.Load().SnapshotMaxAge },
+			Gained: func() { d.lead(true) }, Lost: func() { d.lead(false) },
 		})
 		if err != nil {
 			return nil, err

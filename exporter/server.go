@@ -20,6 +20,7 @@ import (
 	"github.com/plumbline-net/plumbline/kubernetes"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/snapshot"
+	"github.com/plumbline-net/plumbline/witness"
 )
 
 // Limits of the server. A diagnosis may have to wait for a collection. What is
@@ -83,7 +84,8 @@ func (s *server) handler() *echo.Echo {
 	return e
 }
 
-// agentHandler answers controllers, with what the half with privileges answers.
+// agentHandler answers controllers, with what the half with privileges answers; who leads
+// it remembers itself.
 func (s *server) agentHandler(privileged http.Handler) *echo.Echo {
 	pass := echo.WrapHandler(privileged)
 	e := s.base(pass, pass, pass)
@@ -91,6 +93,7 @@ func (s *server) agentHandler(privileged http.Handler) *echo.Echo {
 		e.GET(path, s.only(onResource("get", "snapshots", ""), pass), patiently(pieceTimeout))
 	}
 	e.POST(confirm.ProbePath, s.only(onResource("create", "probes", ""), pass))
+	e.POST(witness.Path, s.only(onResource("update", "leaders", ""), echo.WrapHandler(witness.New())))
 	return e
 }
 
