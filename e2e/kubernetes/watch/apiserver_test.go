@@ -145,9 +145,14 @@ func (s *apiServer) config(token string) *rest.Config {
 
 // kubeconfig writes a file for the account, and returns its path.
 func (s *apiServer) kubeconfig(token string) string {
-	s.write("kubeconfig", fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:%s", insecure-skip-tls-verify: true}}], users: [{name: u, user: {token: %s}}]}`, s.port, token))
-	return filepath.Join(s.dir, "kubeconfig")
+	return s.kubeconfigAt("kubeconfig", "127.0.0.1:"+s.port, token)
+}
+
+// kubeconfigAt writes one by which the API server is reached at another address.
+func (s *apiServer) kubeconfigAt(name, address, token string) string {
+	s.write(name, fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
+clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}], users: [{name: u, user: {token: %s}}]}`, address, token))
+	return filepath.Join(s.dir, name)
 }
 
 // resource is a resource of the API by its apiVersion and name.

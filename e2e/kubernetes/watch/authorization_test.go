@@ -22,6 +22,7 @@ import (
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/internal/synclog"
 	"github.com/plumbline-net/plumbline/snapshot"
+	"github.com/plumbline-net/plumbline/witness"
 )
 
 // audience is what tokens for the daemons of this test are for.
@@ -121,7 +122,8 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 		{"clusterrolebindings", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: plumbline-reviews},
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:auth-delegator"}, subjects: [{kind: ServiceAccount, name: plumbline, namespace: plumbline}]}`},
 		{"clusterroles", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: plumbline-controller},
-rules: [{apiGroups: [plumbline.net], resources: [snapshots], verbs: [get]}, {apiGroups: [plumbline.net], resources: [probes], verbs: [create]}]}`},
+rules: [{apiGroups: [plumbline.net], resources: [snapshots], verbs: [get]}, {apiGroups: [plumbline.net], resources: [probes], verbs: [create]},
+{apiGroups: [plumbline.net], resources: [leaders], verbs: [update]}]}`},
 		{"clusterrolebindings", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: plumbline-controller},
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumbline-controller}, subjects: [{kind: ServiceAccount, name: plumbline, namespace: plumbline}]}`},
 	} {
@@ -191,6 +193,9 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: plumblin
 		{"nobody, for a real probe", agent, "POST", confirm.ProbePath, "", 401, "a token is needed"},
 		{"a developer, for a real probe", agent, "POST", confirm.ProbePath, developer, 403, "may not create probes.plumbline.net in all namespaces"},
 		{"the controller, for a real probe that is none", agent, "POST", confirm.ProbePath, token, 400, "probe: EOF"},
+		{"nobody, to say who leads", agent, "POST", witness.Path, "", 401, "a token is needed"},
+		{"an operator, to say who leads", agent, "POST", witness.Path, operator, 403, "may not update leaders.plumbline.net in all namespaces"},
+		{"the controller, to say that nobody leads", agent, "POST", witness.Path, token, 400, "leader: EOF"},
 	} {
 		status, body := request(t, test.method, test.base+test.path, test.token)
 		if status != test.status || !strings.Contains(body, test.says) {

@@ -29,6 +29,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 	"github.com/plumbline-net/plumbline/snapshot"
+	"github.com/plumbline-net/plumbline/witness"
 )
 
 // TestFaults has a controller that diagnoses the sample's cluster: its objects are those of
@@ -96,13 +97,17 @@ func sample(t testing.TB) *simulator.Snapshot {
 	return snap
 }
 
-// agentOf is an agent that has collected what the sample has of a node, just now.
+// agentOf is an agent that has collected what the sample has of a node, just now, and
+// witnesses who leads.
 func agentOf(sample *simulator.Snapshot, node string) http.Handler {
 	own := *sample
 	own.Namespaces = slices.DeleteFunc(slices.Clone(sample.Namespaces), func(ns *netstack.Namespace) bool { return ns.Node != node })
-	return snapshot.NewServer(node, func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/", snapshot.NewServer(node, func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
 		return &own, time.Now(), nil
-	}, quiet)
+	}, quiet))
+	mux.Handle("POST "+witness.Path, witness.New())
+	return mux
 }
 
 // listen serves until the test ends, and returns the URL.
@@ -384,6 +389,9 @@ func (f *faults) serverIsAway() {
 		}
 		check("of what cannot", whatBecomes(f.t, f.url, api), verdict.Unreachable, verdict.NetfilterDrop)
 		check("by the controller that is elected", whatBecomes(f.t, f.elected, db), verdict.Reachable, "")
+		if leads := scrape(f.t, f.elected)["plumbline_leader"]; leads != 1 && age < limit-10 || leads != 0 && age > limit+10 {
+			f.t.Errorf("when objects are %.1f s old, plumbline_leader is %v; it goes on until they decide nothing any more", age, leads)
+		}
 		if age <= enough {
 			return fmt.Errorf("they are %v s old", age)
 		}

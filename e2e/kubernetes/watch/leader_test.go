@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,9 +20,12 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plumbline-net/plumbline/confirm"
+	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
+	"github.com/plumbline-net/plumbline/witness"
 )
 
 // prober answers real probes for the agents of two controllers: each run of their schedule
@@ -118,10 +124,11 @@ func TestALeaderIsLostInTheMiddleOfARun(t *testing.T) {
 	program := build(t)
 	agents := &prober{t: t, held: make(chan int, 1)}
 	const lease = 5 * time.Second
+	nodes := [2]http.Handler{agentOf(sample, "node-1"), agentOf(sample, "node-2")} // both have the same
 	begin := func(who int) *controller {
 		t.Helper()
 		node1 := http.NewServeMux()
-		node1.Handle("/", agentOf(sample, "node-1"))
+		node1.Handle("/", nodes[0])
 		node1.Handle(confirm.ProbePath, agents.of(who))
 		config := filepath.Join(t.TempDir(), "plumbline.yaml")
 		text := fmt.Sprintf(`
@@ -136,7 +143,7 @@ controller:
   - {node: node-2, url: %q}
 schedules:
 - {name: db, cron: "@every 1s", from: pod:shop/web-0, to: svc:shop/db, port: 5432, confirm: true}
-`, s.kubeconfig(adminToken), lease, listen(t, node1), listen(t, agentOf(sample, "node-2")))
+`, s.kubeconfig(adminToken), lease, listen(t, node1), listen(t, nodes[1]))
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +224,7 @@ schedules:
 	}
 	agents.lose(victim, false)
 
-	// A write of etcd takes longer than a leader may wait: nobody leads.
+	// A write of etcd takes longer than a leader may wait: the agents let it lead on.
 	slow.delay.Store(int64(lease / 2))
 	reachable := func() {
 		t.Helper()
@@ -227,12 +234,21 @@ schedules:
 			}
 		}
 	}
-	s.await("nobody leads", func(ctx context.Context) error {
+	began := time.Now()
+	s.await("the leader goes on for longer than its lease", func(ctx context.Context) error {
 		reachable()
-		return errors.Join(both[0].idles(ctx), both[1].idles(ctx))
+		leading, err1 := both[other].status(ctx)
+		idle, err2 := both[victim].status(ctx)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if !leading.Leading || idle.Leading || len(idle.Schedules) > 0 {
+			t.Errorf("after %.1f s: of the leader %+v, of the other one %+v", time.Since(began).Seconds(), leading, idle)
+		}
+		return both[other].runs(ctx, began.Add(2*lease))
 	})
-	for _, c := range both {
-		if err := differ(scrape(t, c.url), map[string]float64{"plumbline_leader": 0, `plumbline_collector_success{collector="kubernetes"}`: 1}); err != nil {
+	for who, leads := range map[int]float64{other: 1, victim: 0} {
+		if err := differ(scrape(t, both[who].url), map[string]float64{"plumbline_leader": leads, `plumbline_collector_success{collector="kubernetes"}`: 1}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -255,4 +271,155 @@ schedules:
 		}
 		return nil
 	})
+}
+
+// The API server is away for longer than a lease, and then from the leader alone. Agents, who find
+// out who asks as ever, witness who leads.
+func TestALeaderIsWitnessed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: agents collect this host")
+	}
+	t.Parallel()
+	s := start(t)
+	sample := s.populate()
+	program := build(t)
+	for _, object := range []struct{ resource, text string }{
+		{"namespaces", "{apiVersion: v1, kind: Namespace, metadata: {name: plumbline}}"},
+		{"clusterroles", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: leads},
+rules: [{apiGroups: [plumbline.net], resources: [leaders], verbs: [update]}]}`},
+		{"clusterrolebindings", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: leads},
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: leads}, subjects: [{kind: ServiceAccount, name: controller, namespace: plumbline}]}`},
+	} {
+		s.create(object.resource, object.text)
+	}
+	s.serviceAccount("plumbline", "controller")
+	s.write("token", s.token("plumbline", "controller", audience)+"\n")
+
+	// What the agents of three nodes say of their state is the sample's. Who leads is told to real ones.
+	var nodes [3]http.Handler
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i+1)
+		real, err := url.Parse(daemon(t, exporter.RoleAgent, io.Discard, fmt.Sprintf(
+			"node: %s\nkubernetes: {kubeconfig: %q}\nweb: {authorization: kubernetes, audiences: [%s]}\nprobes: {enabled: false}\ncollector: {namespaces: [none-of-them]}\n",
+			name, s.kubeconfig(adminToken), audience)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux := http.NewServeMux()
+		mux.Handle("/", agentOf(sample, name))
+		mux.Handle("POST "+witness.Path, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(real) }})
+		nodes[i] = mux
+	}
+	agents := &prober{t: t}
+	const lease = 15 * time.Second
+	var (
+		both  [2]*controller
+		links [2]link
+	)
+	for who := range both {
+		node1 := http.NewServeMux()
+		node1.Handle("/", nodes[0])
+		node1.Handle(confirm.ProbePath, agents.of(who))
+		config := filepath.Join(t.TempDir(), "plumbline.yaml")
+		text := fmt.Sprintf(`
+kubernetes: {kubeconfig: %q}
+web: {authorization: loopback}
+collector: {maxAge: 0s}
+jitter: 0
+controller:
+  tokenFile: %q
+  lease: {namespace: default, name: plumbline, duration: %s}
+  agents:
+  - {node: node-1, url: %q}
+  - {node: node-2, url: %q}
+  - {node: node-3, url: %q}
+schedules:
+- {name: db, cron: "@every 1s", from: pod:shop/web-0, to: svc:shop/db, port: 5432, confirm: true}
+`, s.kubeconfigAt(fmt.Sprintf("kubeconfig-%d", who), links[who].listen(t, "127.0.0.1:"+s.port), adminToken), filepath.Join(s.dir, "token"),
+			lease, listen(t, node1), listen(t, nodes[1]), listen(t, nodes[2]))
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		both[who] = s.controller(t, program, config)
+	}
+	var leader, other int
+	s.await("one leads", func(ctx context.Context) error {
+		leader, other = 0, 1
+		err := both[leader].publishes(ctx, 0)
+		if err != nil {
+			leader, other = 1, 0
+			err = errors.Join(err, both[leader].publishes(ctx, 0))
+		}
+		return err
+	})
+
+	before := agents.count(leader)
+	goesOn := func(age float64) func(context.Context) error {
+		return func(ctx context.Context) error {
+			status, err1 := both[leader].status(ctx)
+			idle, err2 := both[other].status(ctx)
+			if err := errors.Join(err1, err2); err != nil {
+				return err
+			}
+			now := scrape(t, both[leader].url)
+			was := now[`plumbline_cluster_state_age_seconds{resource="pods"}`]
+			if !status.Leading || idle.Leading || len(idle.Schedules) > 0 {
+				t.Fatalf("when state is %.1f s old: of the leader %+v, of the other one %+v", was, status, idle)
+			}
+			if err := differ(now, map[string]float64{
+				"plumbline_leader": 1, `plumbline_path_verdict{path="pod:shop/web-0->svc:shop/db:5432/tcp",schedule="db",verdict="reachable"}`: 1,
+			}); err != nil {
+				t.Errorf("when state is %.1f s old: %v", was, err)
+			}
+			if was < age {
+				return fmt.Errorf("it is %.1f s old", was)
+			}
+			return nil
+		}
+	}
+	if err := s.server.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the leader goes on while the API server is silent", goesOn(2*lease.Seconds()))
+	s.down()
+	s.await("the leader goes on while there is no API server", goesOn(60))
+	runs := agents.count(leader) - before
+	t.Logf("while the API server was away for a minute, the leader ran its schedule %d times, and the other one %d times", runs, agents.count(other))
+	if runs < 10 || agents.count(other) > 0 {
+		t.Error("that is too few, or too many")
+	}
+	s.up()
+	s.await("one leads when it is back", func(ctx context.Context) error {
+		renewed, err := s.renewed(ctx)
+		if err == nil && time.Since(renewed) > lease/3 {
+			err = fmt.Errorf("the lease was renewed at %s", renewed)
+		}
+		return err
+	})
+	s.await("one publishes", func(ctx context.Context) error {
+		if status, err := both[other].status(ctx); err == nil && status.Leading {
+			leader, other = other, leader
+		}
+		return errors.Join(both[leader].publishes(ctx, 0), both[other].idles(ctx))
+	})
+
+	links[leader].cut()
+	began := time.Now()
+	s.await("the other one leads when the leader is cut off", func(ctx context.Context) error { return both[other].publishes(ctx, 0) })
+	t.Logf("schedules went on %.1f s after the leader was cut off, with a lease of %s", time.Since(began).Seconds(), lease)
+	s.await("the leader that was cut off has stopped", both[leader].idles)
+	links[leader].mend()
+	s.await("the other one goes on", func(ctx context.Context) error {
+		return errors.Join(both[other].runs(ctx, time.Now().Add(-time.Minute)), both[leader].idles(ctx))
+	})
+}
+
+// renewed is when the lease was renewed last.
+func (s *apiServer) renewed(ctx context.Context) (time.Time, error) {
+	object, err := s.resource("coordination.k8s.io/v1", "leases", "default").Get(ctx, "plumbline", metav1.GetOptions{})
+	if err != nil {
+		return time.Time{}, err
+	}
+	text, _, _ := unstructured.NestedString(object.Object, "spec", "renewTime")
+	return time.Parse(time.RFC3339, text)
 }

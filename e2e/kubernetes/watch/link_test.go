@@ -11,9 +11,40 @@ import (
 )
 
 // link carries connections to an address, and holds up each byte for a while, either way:
-// as many bytes come out as go in, but late.
+// as many bytes come out as go in, but late. It may be cut.
 type link struct {
 	delay atomic.Int64 // a time.Duration
+
+	mu   sync.Mutex
+	open []net.Conn
+	away bool // connections are broken off
+}
+
+// cut breaks off all connections, also new ones, until the link is mended.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = true
+	for _, conn := range l.open {
+		conn.Close()
+	}
+	l.open = nil
+}
+
+func (l *link) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = false
+}
+
+// keep says whether the connections may go on.
+func (l *link) keep(conns ...net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.away {
+		l.open = append(l.open, conns...)
+	}
+	return !l.away
 }
 
 // listen carries connections until the test ends. It returns its address.
@@ -23,26 +54,10 @@ func (l *link) listen(t testing.TB, to string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var (
-		running sync.WaitGroup
-		mu      sync.Mutex
-		open    []net.Conn
-		ended   bool
-	)
-	keep := func(conns ...net.Conn) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		open = append(open, conns...)
-		return !ended
-	}
+	var running sync.WaitGroup
 	t.Cleanup(func() {
 		listener.Close()
-		mu.Lock()
-		ended = true
-		for _, conn := range open {
-			conn.Close()
-		}
-		mu.Unlock()
+		l.cut()
 		running.Wait()
 	})
 	running.Go(func() {
@@ -52,7 +67,7 @@ func (l *link) listen(t testing.TB, to string) string {
 				return
 			}
 			far, err := net.Dial("tcp", to)
-			if err != nil || !keep(near, far) {
+			if err != nil || !l.keep(near, far) {
 				near.Close()
 				if err == nil {
 					far.Close()
