@@ -299,7 +299,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: leads}, 
 	var nodes [3]http.Handler
 	for i := range nodes {
 		name := fmt.Sprintf("node-%d", i+1)
-		real, err := url.Parse(daemon(t, exporter.RoleAgent, io.Discard, fmt.Sprintf(
+		witnessing, err := url.Parse(daemon(t, exporter.RoleAgent, io.Discard, fmt.Sprintf(
 			"node: %s\nkubernetes: {kubeconfig: %q}\nweb: {authorization: kubernetes, audiences: [%s]}\nprobes: {enabled: false}\ncollector: {namespaces: [none-of-them]}\n",
 			name, s.kubeconfig(adminToken), audience)))
 		if err != nil {
@@ -307,7 +307,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: leads}, 
 		}
 		mux := http.NewServeMux()
 		mux.Handle("/", agentOf(sample, name))
-		mux.Handle("POST "+witness.Path, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(real) }})
+		mux.Handle("POST "+witness.Path, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(witnessing) }})
 		nodes[i] = mux
 	}
 	agents := &prober{t: t}
