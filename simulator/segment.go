@@ -330,7 +330,7 @@ func (s *search) tunnel(out fabric.Port, to way) {
 	}
 	for _, r := range h.remotes(out.Link, netstack.MAC{}) {
 		ends, known := s.w.remoteEnds(out, r)
-		s.open = s.open || !known
+		s.open = s.open || !known && s.mayLeave(out, r, &netstack.Packet{Length: neighbourMessageLength, TTL: 255})
 		for _, in := range ends {
 			s.receive(in, to)
 		}

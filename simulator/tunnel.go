@@ -224,18 +224,7 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 	if under == nil {
 		return l.leave(link.Name)
 	}
-	outer := netstack.Packet{
-		Src: t.Local, Dst: to, Protocol: tunnelProtocol(link, l.packet.Family()),
-		TTL: t.TTL, TOS: t.TOS, Length: l.packet.Length + tunnelHeaders(link),
-		// IPv4 keeps what was asked for (ip_tunnel_xmit), and IPv6 is fragmented by its sender alone.
-		DF: t.PMTUDisc || l.packet.DF && l.packet.Family() == netstack.IPv4 || tunnelFamily(link) == netstack.IPv6,
-	}
-	if outer.TTL == 0 {
-		outer.TTL = max(l.packet.TTL, 1)
-	}
-	if outer.TOS&1 != 0 {
-		outer.TOS = l.packet.TOS
-	}
+	outer := aroundTunnel(link, to, &l.packet)
 	l.step("tunnel", fmt.Sprintf("%s to %s", link.Kind, to), link.Name)
 	e, failed := l.travel(out, under, outer, t.Underlay, outer.DF)
 	if failed {
@@ -252,6 +241,24 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 		l.tunnelled = tunnelled{l.w.hosts[in.NS], e.packet.Src}
 	}
 	return l.decapsulate(in, e.packet.Mark, e.host)
+}
+
+// aroundTunnel is the packet that a tunnel makes of another one.
+func aroundTunnel(link *netstack.Link, to netip.Addr, inner *netstack.Packet) netstack.Packet {
+	t := link.Tunnel
+	outer := netstack.Packet{
+		Src: t.Local, Dst: to, Protocol: tunnelProtocol(link, inner.Family()),
+		TTL: t.TTL, TOS: t.TOS, Length: inner.Length + tunnelHeaders(link),
+		// IPv4 keeps what was asked for (ip_tunnel_xmit), and IPv6 is fragmented by its sender alone.
+		DF: t.PMTUDisc || inner.DF && inner.Family() == netstack.IPv4 || tunnelFamily(link) == netstack.IPv6,
+	}
+	if outer.TTL == 0 {
+		outer.TTL = max(inner.TTL, 1)
+	}
+	if outer.TOS&1 != 0 {
+		outer.TOS = inner.TOS
+	}
+	return outer
 }
 
 // Numbers of the protocols that carry others.

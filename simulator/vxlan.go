@@ -3,6 +3,7 @@ package simulator
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/fabric"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -108,6 +109,42 @@ func (w *World) remoteEnds(from fabric.Port, r remote) (ends []fabric.Port, know
 	return ends, len(owners) > 0
 }
 
+// mayLeave says whether what a tunnel of Ethernet makes of a packet may leave what was collected, on its way to a remote end
+// that no collected host has: who has it can only be there.
+func (ws *workspace) mayLeave(out fabric.Port, r remote, inner *netstack.Packet) bool {
+	under := ws.w.hosts[ws.w.fabric.Origin(out)]
+	if under == nil || ws.walk == nil || r.addr.IsMulticast() || len(ws.leaving) == maxTunnels {
+		return true
+	}
+	question := leaving{out.Link, r.addr}
+	if slices.Contains(ws.leaving, question) {
+		return false // nor by a tunnel through itself
+	}
+	ws.leaving = append(ws.leaving, question)
+	defer func() { ws.leaving = ws.leaving[:len(ws.leaving)-1] }()
+	var outer netstack.Packet
+	if out.Link.VXLAN != nil {
+		outer, r.via = aroundVXLAN(out.Link, r, inner), boundVXLAN(out.Link, r)
+	} else {
+		outer = aroundTunnel(out.Link, r.addr, inner)
+	}
+	if under == ws.w.hosts[out.NS] {
+		outer.Mark = inner.Mark
+	}
+	translations := ws.walk.translations
+	defer func() { ws.walk.translations = translations }()
+	u := ws.walk.newLeg(outer)
+	defer u.done()
+	u.depth, u.device, u.host, u.quiet = 1, r.via, under, true
+	return u.send(under).kind != dropped
+}
+
+// leaving is what mayLeave is asked about.
+type leaving struct {
+	by *netstack.Link
+	to netip.Addr
+}
+
 func vxlanTakes(link *netstack.Link, r remote) bool {
 	v := link.VXLAN
 	return !v.External && v.VNI == r.vni && v.Port == r.port && vxlanFamily(link) == netstack.FamilyOf(r.addr)
@@ -154,7 +191,7 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 		chosen = -1
 		for i, r := range remotes {
 			ends, known := l.w.remoteEnds(out, r)
-			open = open || !known
+			open = open || !known && l.mayLeave(out, r, &l.packet)
 			for _, p := range ends {
 				if l.leads(out, p) {
 					chosen = i
@@ -187,7 +224,6 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 	if under == nil {
 		return l.leave(out.Link.Name)
 	}
-	v := out.Link.VXLAN
 	if r.addr.IsMulticast() {
 		// Whoever has joined the group hears it: one of them has the station.
 		ends, _ := l.w.remoteEnds(out, r)
@@ -200,21 +236,8 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 			return l.leave(out.Link.Name)
 		}
 	}
-	family := netstack.FamilyOf(r.addr)
-	outer := netstack.Packet{
-		Src: v.Local, Dst: r.addr, Protocol: netstack.ProtoUDP, SrcPort: ephemeralPort, DstPort: r.port,
-		TTL: v.TTL, TOS: v.TOS, Length: l.packet.Length + vxlanHeaders(family),
-		DF: v.DF == "set" || v.DF == "inherit" && l.packet.DF || family == netstack.IPv6,
-	}
-	if outer.TTL == 0 {
-		outer.TTL = 64
-	}
-	if outer.TOS == 1 {
-		outer.TOS = l.packet.TOS
-	}
-	if r.via == "" && v.Underlay != "" && r.addr.Is6() && r.addr.IsLinkLocalUnicast() {
-		r.via = v.Underlay
-	}
+	outer := aroundVXLAN(out.Link, r, &l.packet)
+	r.via = boundVXLAN(out.Link, r)
 	l.step("vxlan", fmt.Sprintf("VNI %d to %s", r.vni, r.addr), "fdb of "+out.Link.Name)
 	if under.fib.Local(r.addr) { // encap_bypass_if_local: no packet is made
 		in, f, ok := l.vxlanEnd(under, &outer, r.vni)
@@ -243,6 +266,31 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 		}
 	}
 	return l.decapsulate(in, e.packet.Mark, e.host)
+}
+
+// aroundVXLAN is the packet that a VXLAN device makes of another one.
+func aroundVXLAN(link *netstack.Link, r remote, inner *netstack.Packet) netstack.Packet {
+	v, family := link.VXLAN, netstack.FamilyOf(r.addr)
+	outer := netstack.Packet{
+		Src: v.Local, Dst: r.addr, Protocol: netstack.ProtoUDP, SrcPort: ephemeralPort, DstPort: r.port,
+		TTL: v.TTL, TOS: v.TOS, Length: inner.Length + vxlanHeaders(family),
+		DF: v.DF == "set" || v.DF == "inherit" && inner.DF || family == netstack.IPv6,
+	}
+	if outer.TTL == 0 {
+		outer.TTL = 64
+	}
+	if outer.TOS == 1 {
+		outer.TOS = inner.TOS
+	}
+	return outer
+}
+
+// boundVXLAN is the device by which the packets to a remote end have to leave, if there is one.
+func boundVXLAN(link *netstack.Link, r remote) string {
+	if r.via == "" && r.addr.Is6() && r.addr.IsLinkLocalUnicast() {
+		return link.VXLAN.Underlay
+	}
+	return r.via
 }
 
 // vxlanEnd is the device that takes a packet which came to a host: vxlan_rcv.

@@ -17,7 +17,8 @@ type workspace struct {
 	searches []*search // that have ended
 	texts    netfilter.Texts
 	routes   map[*netstack.Route]string
-	legs     []*leg // that have ended
+	legs     []*leg    // that have ended
+	leaving  []leaving // what is being found out
 }
 
 func newWorkspace(w *World) *workspace {

@@ -1,6 +1,10 @@
 package links
 
 import (
+	"testing"
+
+	"github.com/plumbline-net/plumbline/collector"
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -252,6 +256,13 @@ const stretched = nodes + `
 	settle
 `
 
+// lonely is stretched, and what n knows no place for goes to an address that nobody has.
+const lonely = stretched + `
+	n ip link set vx0 type vxlan nolearning
+	n bridge fdb flush dev vx0
+	n bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.5.9
+`
+
 var vxlans = []scenario{
 	{name: "routed through VXLAN", setup: flannel, to: "2.1"},
 	{name: "from the node through VXLAN", setup: flannel, from: "n", to: "2.1"},
@@ -317,6 +328,23 @@ var vxlans = []scenario{
 		m iptables -A INPUT -p udp --dport 4789 -j DROP`, to: "1.2", reason: verdict.NetfilterDrop},
 	{name: "bridged through VXLAN, and answers are dropped on their way", setup: stretched + `
 		m iptables -A OUTPUT -p udp --dport 4789 -j DROP`, to: "1.2", reason: verdict.NetfilterDrop},
+	{name: "the default entry leads to an address that nobody has", setup: lonely, to: "1.2", reason: verdict.NeighbourFailed},
+	{name: "the default entry leads to an address that nobody has, and the neighbour is known", protocols: []string{"tcp", "icmp"}, setup: lonely + `
+		mac MACB b:eth0
+		a {ip} neigh replace {1.2} lladdr MACB nud permanent dev eth0`, to: "1.2", reason: verdict.NeighbourStale},
+	{name: "no route leads to where the default entry does", setup: lonely + `
+		n ip route del 10.9.5.0/24`, to: "1.2", reason: verdict.NeighbourFailed},
+	{name: "a blackhole route leads to where the default entry does", setup: lonely + `
+		n ip route add blackhole 10.9.5.9`, to: "1.2", reason: verdict.NeighbourFailed},
+	{name: "the node drops what goes to where the default entry leads", setup: lonely + `
+		n iptables -A OUTPUT -p udp -d 10.9.5.9 -j DROP`, to: "1.2", reason: verdict.NeighbourFailed},
+	{name: "the default entry leads into its own tunnel", setup: lonely + `
+		n ip addr add 10.9.8.1/24 dev br0
+		n ip route add 10.9.5.9 via 10.9.8.2 dev br0`, to: "1.2", reason: verdict.NeighbourFailed},
+	{name: "one default entry of several leads to an address that nobody has, and none to the station", setup: lonely + `
+		n bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.5.10
+		n bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.5.2
+		b {ip} addr del {1.2}/{bits} dev eth0`, to: "1.2", reason: verdict.NeighbourFailed},
 	{name: "several default entries", setup: stretched + `
 		n bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.5.9`, to: "1.2"},
 	{name: "an entry leads elsewhere than where the station is", setup: stretched + `
@@ -429,4 +457,25 @@ var macvlans = []scenario{
 	{name: "siblings do not hear each other when the device below has no carrier", needs: []string{"macvlan"}, setup: sharing("bridge") + `
 		m ip link set pn down
 		settle`, to: "0.2", reason: verdict.InterfaceDown},
+}
+
+// TestATunnelThatLeavesWhatWasCollected has a default entry to an address that only the other node can have, which is not
+// collected: what is behind it may be reached, unless the packets around do not leave.
+func TestATunnelThatLeavesWhatWasCollected(t *testing.T) {
+	need(t, "vxlan")
+	w := newWorld(t, "vl", "a", "b", "n", "m")
+	w.apply(lonely, []netstack.Family{netstack.IPv4})
+	w.settle()
+	query := verdict.Query{From: "ns:" + w.netns("a"), To: "10.9.1.2", Port: 80, Protocol: verdict.TCP}
+	reason := func() verdict.Code {
+		seen := against.Collect(t, collector.Options{Namespaces: []string{w.netns("a"), w.netns("n")}})
+		return against.Diagnose(t, against.Compile(t, seen), query).Reason()
+	}
+	if code := reason(); code != verdict.LeavesModel {
+		t.Errorf("first reason %q, want %q", code, verdict.LeavesModel)
+	}
+	w.command("n", "ip", "route", "add", "blackhole", "10.9.5.9")
+	if code := reason(); code != verdict.NeighbourFailed {
+		t.Errorf("first reason with a blackhole route %q, want %q", code, verdict.NeighbourFailed)
+	}
 }
