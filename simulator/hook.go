@@ -294,7 +294,7 @@ func (l *leg) LocalSocket(p *netstack.Packet) (found, wildcard, known bool) {
 }
 
 // Proxy says whether a socket listens where a rule sends packets for a transparent
-// proxy: nf_tproxy_get_sock_v4. Whether the socket is transparent is taken for so.
+// proxy, and is transparent (nf_tproxy_get_sock_v4, nf_tproxy_sk_is_transparent): the latter no dump shows.
 func (l *leg) Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string) bool {
 	if !l.host.Known(netstack.PartSockets) {
 		return true
@@ -306,7 +306,10 @@ func (l *leg) Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string
 	} else if own, ok := l.RedirectAddr(dev, p.Family()); ok { // nf_tproxy_laddr4
 		q.Dst = own
 	}
-	return l.host.socket(&q, dev, "") != nil
+	s := l.host.socket(&q, dev, "")
+	return s != nil && !l.doubt(verdict.NewFindingf(verdict.ProxyInterposed, l.host.where(dev), nil,
+		"%s is redirected to a proxy on %s: whether the socket that listens on %s is transparent, without which it gets nothing, is not shown",
+		p, l.host, netip.AddrPortFrom(q.Dst, q.DstPort)))
 }
 
 // proxied ends the leg of a packet that a rule has given to a proxy: whether that

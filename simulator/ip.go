@@ -642,9 +642,6 @@ func (l *leg) routeInput(in *netstack.Link) end {
 		if code == errInvalid || family == netstack.IPv4 && !forwarding {
 			return l.drop(f)
 		}
-		if family == netstack.IPv4 && l.state.Proxied != nil {
-			return l.drop(f) // nobody hears of a packet that TPROXY has given a socket: seen on Linux 6.18
-		}
 		if family == netstack.IPv6 && code == errHost {
 			code = errNet // ip6_pkt_discard answers "no route" for unreachable routes too
 		}

@@ -34,6 +34,8 @@ type scenario struct {
 	again bool
 	// first has only the first connection judged, with more patience: it may teach its sender the MTU of the path.
 	first bool
+	// either says that the outcome must be unknown, and the verdict what the kernel makes it.
+	either bool
 	// opaque says that the verdict must be unknown, whatever the kernel does.
 	opaque bool
 	// reason is the first one; empty for a path that works. small is that of
@@ -159,6 +161,13 @@ func (s *scenario) agree(t *testing.T, name, proto string, fate lab.Fate, report
 		against.FirstReason(t, name, path, reason)
 		if path.Verdict != verdict.Unknown {
 			t.Errorf("%s: verdict %s where it cannot be known (the kernel made it %s): %v", name, path.Verdict, fate.Outcome, path.Findings)
+		}
+		return
+	}
+	if s.either {
+		against.FirstReason(t, name, path, reason)
+		if path.Outcome != verdict.OutcomeUnknown || path.Verdict != verdict.Unreachable || fate.Outcome == lab.Established {
+			t.Errorf("%s: simulated %s, %s; the kernel made it %s: %v", name, path.Outcome, path.Verdict, fate.Outcome, path.Findings)
 		}
 		return
 	}

@@ -19,6 +19,12 @@ const local = `
 	n {ip} route add local default dev lo table 100
 `
 
+// prohibited has no route for what is marked.
+const prohibited = `
+	n {ip} rule add fwmark 1 lookup 100
+	n {ip} route add prohibit default table 100
+`
+
 // listening starts a proxy on the node.
 func listening(transparent bool) func(*testing.T, *world) {
 	return func(t *testing.T, w *world) {
@@ -72,6 +78,32 @@ var proxies = []scenario{
 		attach: listening(true), reason: verdict.InvalidRoute,
 	},
 	{
+		name: "a prohibit route leads to the proxy: the sender is told, if the socket is transparent", protocols: []string{"tcp"}, setup: joined + routed + prohibited + `
+		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j TPROXY --on-port 3129 --tproxy-mark 1`, to: "2.1",
+		attach: listening(true), either: true, reason: verdict.RouteProhibit,
+	},
+	{
+		name: "a prohibit route leads to the proxy, whose socket is not transparent: TPROXY drops first", protocols: []string{"tcp"}, setup: joined + routed + prohibited + `
+		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j TPROXY --on-port 3129 --tproxy-mark 1`, to: "2.1",
+		attach: listening(false), either: true, reason: verdict.RouteProhibit,
+	},
+	{
+		name: "the socket of the proxy is not transparent: TPROXY drops", protocols: []string{"tcp"}, setup: joined + routed + local + `
+		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j TPROXY --on-port 3129 --tproxy-mark 1`, to: "2.1",
+		attach: listening(false), opaque: true, reason: verdict.ProxyInterposed,
+	},
+	{
+		name: "the socket of the proxy is not transparent: nftables goes on", protocols: []string{"tcp"}, setup: joined + routed + local + `
+		n nft add table inet t
+		n nft add chain inet t c { type filter hook prerouting priority -150 ; policy accept ; }
+		n nft add rule inet t c iif pa meta l4proto tcp tproxy to :3129 meta mark set 1 accept`, to: "2.1",
+		only: netstack.IPv4, attach: listening(false), opaque: true, reason: verdict.ProxyInterposed,
+	},
+	{name: "a prohibit route, and nobody listens for TPROXY, which drops first", protocols: []string{"tcp"}, setup: joined + routed + prohibited + `
+		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j TPROXY --on-port 3129 --tproxy-mark 1`, to: "2.1", reason: verdict.NetfilterDrop},
+	{name: "a prohibit route of the marks that another rule sets: the sender is told", protocols: []string{"tcp"}, setup: joined + routed + prohibited + `
+		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j MARK --set-mark 1`, to: "2.1", reason: verdict.RouteProhibit},
+	{
 		name: "a rule drops what the proxy would take", protocols: []string{"tcp"}, setup: joined + routed + local + `
 		n {iptables} -t mangle -A PREROUTING -i pa -p tcp -j TPROXY --on-port 3129 --tproxy-mark 1
 		n {iptables} -A INPUT -i pa -m mark --mark 1 -j DROP`, to: "2.1",
@@ -91,11 +123,11 @@ var proxies = []scenario{
 		n nft add chain inet t c { type filter hook prerouting priority -150 ; policy accept ; }
 		n nft add rule inet t c iif pa meta l4proto tcp tproxy to :3129 meta mark set 1 accept`, to: "2.1", only: netstack.IPv4},
 	{
-		name: "no route leads to the proxy of nftables", protocols: []string{"tcp"}, setup: joined + routed + `
+		name: "no route leads to the proxy of nftables, which may go on instead", protocols: []string{"tcp"}, setup: joined + routed + `
 		n nft add table inet t
 		n nft add chain inet t c { type filter hook prerouting priority -150 ; policy accept ; }
 		n nft add rule inet t c iif pa meta l4proto tcp tproxy to :3129`, to: "2.1",
-		only: netstack.IPv4, attach: listening(true), reason: verdict.InvalidRoute,
+		only: netstack.IPv4, attach: listening(true), opaque: true, reason: verdict.ProxyInterposed,
 	},
 	{
 		name: "socket comes first, and finds none", protocols: []string{"tcp"}, setup: joined + routed + local + `
