@@ -151,8 +151,8 @@ func (l *leg) sendError(code errno) notice {
 // and SCTP (sctp_packet_transmit).
 func sentAgain(p netstack.Protocol) bool { return p == netstack.ProtoTCP || p == netstack.ProtoSCTP }
 
-// conntrackFull says whether a new connection finds no room in the table:
-// __nf_conntrack_alloc.
+// conntrackFull says whether a new connection finds no room in the table: __nf_conntrack_alloc. Where the entries were
+// not collected, as those of large tables are not, all are taken for assured, which the kernel keeps.
 func (l *leg) conntrackFull(at netfilter.Hook) (end, bool) {
 	c, h := l.state.Conn, l.host
 	if c == nil || c.Confirmed || at != netfilter.Prerouting && at != netfilter.Output {
@@ -164,8 +164,17 @@ func (l *leg) conntrackFull(at netfilter.Hook) (end, bool) {
 	if !known || !limited || most == 0 || have < most {
 		return end{}, false
 	}
-	return l.drop(verdict.NewFindingf(verdict.ConntrackTableFull, h.where(""), []string{sysctlLine(h, count), sysctlLine(h, limit)},
-		"conntrack table is full on %s: %d of %d entries", h, have, most)), true
+	f := verdict.NewFindingf(verdict.ConntrackTableFull, h.where(""), []string{sysctlLine(h, count), sysctlLine(h, limit)},
+		"conntrack table is full on %s: %d of %d entries", h, have, most)
+	if h.entries.Droppable() && l.doubt(verdict.NewFindingf(verdict.ConntrackTableFull, f.Where, f.Evidence,
+		"%s; whether the kernel makes room is not known: for that it drops one that is not assured, if there is one near the place of the new one (early_drop)", f.Message)) {
+		return end{}, false
+	}
+	e := l.drop(f)
+	if l.origin == h && !l.stolen && at == netfilter.Output {
+		e.notice = l.sendError(errPermission)
+	}
+	return e, true
 }
 
 // The rest of this file answers what rules ask about the world

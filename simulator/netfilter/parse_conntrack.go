@@ -11,7 +11,8 @@ import (
 // Entries are the connections that a namespace's kernel knew when its state was
 // read, by both of their tuples.
 type Entries struct {
-	byTuple map[entryKey]entryRef
+	byTuple   map[entryKey]entryRef
+	droppable bool
 }
 
 type entryKey struct {
@@ -26,6 +27,10 @@ type entryRef struct {
 
 // Len is the number of entries.
 func (e *Entries) Len() int { return len(e.byTuple) / 2 }
+
+// Droppable says whether the kernel may drop one of the connections for a new one, when its table is full: one that is not
+// assured (early_drop_list).
+func (e *Entries) Droppable() bool { return e.droppable }
 
 // find returns a copy of the entry that has the tuple: a walk may change it.
 func (e *Entries) find(tuple *Tuple, zone uint16) (c *Conn, reply bool) {
@@ -57,6 +62,7 @@ func ParseConntrack(file string, data []byte) (*Entries, error) {
 		if c == nil {
 			continue
 		}
+		e.droppable = e.droppable || !c.Assured
 		for _, reply := range []bool{false, true} {
 			key := entryKey{*c.tuple(reply), c.zone}
 			if _, taken := e.byTuple[key]; !taken {
