@@ -66,6 +66,8 @@ var judgeMatches4 = []string{
 	"-m physdev --physdev-is-in", "-m physdev ! --physdev-in c0 ! --physdev-is-in", "-m physdev --physdev-is-bridged", "-f", "! -f",
 	"-m set --match-set ip src --return-nomatch", "-m set --match-set cnt src --packets-gt 0", "-m set ! --match-set ip src ! --update-counters", "-m set --match-set deny src,src", "-m set --match-set twoif src,src",
 	"-m set --match-set wildif src,src", "-m set --match-set physif src,src", "-m set --match-set outif dst,dst", "-m set --match-set bmmask src", "-m set --match-set portrange dst", "-m set --match-set icmps src,dst", "-m set --match-set empty src",
+	"-m mac --mac-source CLIENTMAC", "-m mac ! --mac-source CLIENTMAC", "-m mac --mac-source 02:11:22:33:44:55", "-m helper --helper ftp", "-m helper ! --helper ftp",
+	"-m nfacct --nfacct-name plnf",
 	"-m set --match-set orders src", "-m set --match-set ip src,src,src", "-m set --match-set ipportnet src,dst", "-m set --match-set bits src", "-m set --match-set portbits src,dst",
 }
 
@@ -81,6 +83,8 @@ var judgeMatches6 = []string{
 	"-m conntrack --ctstate INVALID", "-m mark --mark 0x15", "-m pkttype --pkt-type unicast", "-m tcpmss --mss 1440", "-m u32 --u32 \"4>>8&0xFF=6\"", "-m u32 --u32 \"8=0xfd770001\"", "-m u32 --u32 \"8=0xfd770002\"", "-m u32 --u32 \"40&0xFFFF=1000:2000\"",
 	"-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed 5", "-m cluster --cluster-total-nodes 2 --cluster-local-node 2 --cluster-hash-seed 5", "-m set --match-set ip6 src", "-m set --match-set net6 src", "-m set --match-set net6 src --return-nomatch",
 	"-m set --match-set ipport6 dst,dst", "-m set --match-set netiface6 src,src", "-m set --match-set bmport src", "-m rpfilter", "-m rpfilter --invert",
+	"-m mac --mac-source CLIENTMAC", "-m mac ! --mac-source CLIENTMAC", "-m mac --mac-source 02:11:22:33:44:55", "-m helper --helper ftp", "-m helper ! --helper ftp",
+	"-m nfacct --nfacct-name plnf",
 	"-m policy --dir in --pol none", "-m policy --dir in --pol ipsec --proto esp", "-m socket", "-m tcp ! --syn", "-m tcp --tcp-flags ALL SYN", "-m statistic --mode random --probability 1",
 }
 
@@ -366,6 +370,9 @@ COMMIT
 -A FORWARD -p tcp --dport 1023 -j IDLETIMER --timeout 600 --label plnfj
 -A FORWARD -p tcp --dport 1024 -j RATEEST --rateest-name plnfj --rateest-interval 250ms --rateest-ewmalog 500ms
 -A FORWARD -p tcp --dport 1025 -j TOS --and-tos 0xf0
+-A FORWARD -p tcp --dport 1026 -j CONNSECMARK --save
+-A FORWARD -p tcp --dport 1026 -j CONNSECMARK --restore
+-A FORWARD -p tcp --dport 1026 -j IDLETIMER --timeout 600 --label plnfk --alarm
 COMMIT
 *filter
 :FORWARD ACCEPT
@@ -393,6 +400,8 @@ COMMIT
 -A FORWARD -p tcp --dport 1026 -j DROP
 -A L -j LOG --log-prefix plnf
 -A L -j NFLOG --nflog-group 9
+-A L -j LOG --log-level debug --log-tcp-sequence --log-tcp-options --log-ip-options --log-uid --log-macdecode
+-A L -j NFLOG --nflog-group 9 --nflog-prefix plnf --nflog-size 10 --nflog-threshold 5
 -A L -j AUDIT --type accept
 COMMIT
 `, ports(span(1001, 1026)...)},

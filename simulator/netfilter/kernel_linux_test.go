@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -224,6 +225,17 @@ func (j *judge) try(p probe) string {
 	return err.Error()
 }
 
+// tryAll makes all connections at once.
+func (j *judge) tryAll(probes []probe) []string {
+	got := make([]string, len(probes))
+	var wg sync.WaitGroup
+	for i, p := range probes {
+		wg.Go(func() { got[i] = j.try(p) })
+	}
+	wg.Wait()
+	return got
+}
+
 // judgeClientMAC is the client's, where a test needs it.
 var judgeClientMAC netstack.MAC
 
@@ -231,6 +243,7 @@ var judgeClientMAC netstack.MAC
 type judgeEnv struct {
 	t            *testing.T
 	unknown      []string
+	answer       bool // to all that is not known
 	pick         int
 	alternatives int // that there were to pick
 }
@@ -253,7 +266,7 @@ func (*judgeEnv) Kernel() string {
 
 func (e *judgeEnv) Unknown(r Rule, what string) bool {
 	e.unknown = append(e.unknown, what)
-	return false
+	return e.answer
 }
 
 func (e *judgeEnv) RouteType(q FIBQuery) (netstack.RouteType, bool) {
@@ -474,8 +487,6 @@ func (j *judge) compare(probes []probe) {
 	t := j.t
 	t.Helper()
 	rs := mustCompile(t, j.rulesOf())
-	got := make([]string, len(probes))
-	var wg sync.WaitGroup
 	for i := range probes {
 		p := &probes[i]
 		if p.from == "" {
@@ -495,13 +506,8 @@ func (j *judge) compare(probes []probe) {
 				j.listen(ns, p.network, port) // where translations lead
 			}
 		}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			got[i] = j.try(*p)
-		}()
 	}
-	wg.Wait()
+	got := j.tryAll(probes)
 	fates := make(map[string]int)
 	for i, p := range probes {
 		env := &judgeEnv{t: t}
@@ -560,6 +566,22 @@ func (j *judge) loadSets(sets string, matches []string) []string {
 	return slices.DeleteFunc(slices.Clone(matches), func(m string) bool { return strings.Contains(m, "bits ") })
 }
 
+// account makes an object that counts for the match nfacct.
+func (j *judge) account(name string) {
+	j.t.Helper()
+	err := within(judgeRouter, func() error {
+		const newAccount, accountName = unix.NFNL_SUBSYS_ACCT << 8, 1 // NFNL_MSG_ACCT_NEW, NFACCT_NAME
+		req := nl.NewNetlinkRequest(newAccount, unix.NLM_F_CREATE|unix.NLM_F_ACK)
+		req.AddData(&nl.Nfgenmsg{})
+		req.AddData(nl.NewRtAttr(accountName, nl.ZeroTerminated(name)))
+		_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+		return err
+	})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+}
+
 func TestTheKernelAgreesOnMatches(t *testing.T) {
 	for _, c := range []struct {
 		command, dst, sets string
@@ -576,9 +598,11 @@ func TestTheKernelAgreesOnMatches(t *testing.T) {
 			mac := mustMAC(t, strings.TrimSpace(j.in(judgeClient, "", "cat", "/sys/class/net/eth0/address")))
 			judgeClientMAC = netstack.MAC(mac)
 			defer func() { judgeClientMAC = netstack.MAC{} }()
+			j.account("plnf")
 			var mangle, filter strings.Builder
 			var probes []probe
 			for i, m := range matches {
+				m = strings.ReplaceAll(m, "CLIENTMAC", mac.String())
 				port := uint16(1000 + i)
 				text, chain := &filter, "FORWARD"
 				if strings.HasPrefix(m, "-m rpfilter") || strings.HasPrefix(m, "-m socket") {
