@@ -24,7 +24,7 @@ func readIPTablesLegacy(family netstack.Family) func(context.Context, *target) e
 		}
 		dump := netstack.IPTablesDump{Family: family, Backend: netstack.BackendLegacy, Text: netstack.Text{File: t.file(file)}}
 		if len(bytes.TrimSpace(tables)) > 0 {
-			if dump.Data, err = t.host.tools.run(ctx, tool); err != nil {
+			if dump.Data, err = t.host.tools.save(ctx, tool); err != nil {
 				return err
 			}
 		}

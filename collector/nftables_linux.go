@@ -210,7 +210,7 @@ func readIPTablesNFT(family netstack.Family) func(context.Context, *target) erro
 		if slices.ContainsFunc(state.tables, func(table nftTable) bool {
 			return table.family == protocol && slices.Contains(iptablesTables, table.name)
 		}) {
-			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.host.tools.run(ctx, tool) }); err != nil {
+			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.host.tools.save(ctx, tool) }); err != nil {
 				return err
 			}
 		}
