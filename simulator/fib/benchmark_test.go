@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
@@ -44,6 +45,7 @@ func benchmarkLookup(b *testing.B, routes, rules int) {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
+	defer cputime.Measure(b)()
 	for i := range b.N {
 		if res := f.Lookup(keys[i%len(keys)]); !res.Found() {
 			b.Fatal("not found")

@@ -49,7 +49,6 @@ func Compile(ns *netstack.Namespace) *FIB {
 	f := &FIB{
 		ns:         ns,
 		objects:    make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
-		ownGateway: make(map[*netstack.Route]bool),
 		links:      make(map[string]*netstack.Link, len(ns.Links)),
 		devices:    ns.IndexDevices(),
 		neighbours: ns.IndexNeighbours(),
@@ -65,7 +64,6 @@ func Compile(ns *netstack.Namespace) *FIB {
 	f.forwards, f.useNeigh = forwarding != 0, useNeigh != 0
 	for i := range f.tables {
 		f.tables[i] = make(map[uint32]*table)
-		f.linkdown[i] = make(map[string]bool)
 	}
 	f.compileRules()
 	for i := range ns.Routes {
@@ -84,11 +82,11 @@ func Compile(ns *netstack.Namespace) *FIB {
 	}
 	if f.merges() {
 		f.merged = mergeTables(f.tables[0][netstack.TableLocal], f.tables[0][netstack.TableMain])
-		f.merged.sort()
+		f.merged.index()
 	}
 	for _, tables := range f.tables {
 		for _, t := range tables {
-			t.sort()
+			t.index()
 		}
 	}
 	for i, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
@@ -96,7 +94,13 @@ func Compile(ns *netstack.Namespace) *FIB {
 		for j := range ns.Links {
 			dev := ns.Links[j].Name
 			own, _ := ns.ConfSysctl(family, dev, "ignore_routes_with_linkdown")
-			f.linkdown[i][dev] = own != 0 || all != 0 && family == netstack.IPv4
+			if own == 0 && (all == 0 || family == netstack.IPv6) {
+				continue
+			}
+			if f.linkdown[i] == nil {
+				f.linkdown[i] = make(map[string]bool)
+			}
+			f.linkdown[i][dev] = true
 		}
 	}
 	f.findOwnGateways()

@@ -95,6 +95,9 @@ func (f *FIB) findOwnGateways() {
 				known[key] = own
 			}
 			if own {
+				if f.ownGateway == nil {
+					f.ownGateway = make(map[*netstack.Route]bool)
+				}
 				f.ownGateway[r] = true
 			}
 		}

@@ -3,6 +3,7 @@ package fib
 import (
 	"cmp"
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -11,16 +12,32 @@ import (
 
 // table finds the routes of a destination, longest prefix first. For each
 // prefix length in use there is a hash of prefixes: with at most 33 (129)
-// lengths, and seldom more than five in use, this is as good as a trie.
+// lengths, and seldom more than five in use, this is as good as a trie. A controller
+// has the tables of all nodes, each with a route to each other: a route takes 16 bytes or so here.
 type table struct {
 	levels []level // longest prefix first
 }
 
+// level has the prefixes of one length.
 type level struct {
-	bits   int
-	mask   key128
-	routes map[key128][]*netstack.Route
+	bits int
+	mask key128
+	// routes are those of one prefix next to each other, in the order of compareRoutes.
+	routes []*netstack.Route
+	// slots are a hash table of prefixes that is at most two thirds full: the next free
+	// slot ends a search. Slots are a power of two.
+	slots []slot
+	size  uint8 // the power
 }
+
+// slot is where in routes those of a prefix are; 0 when it is free. From the lowest bit on it has
+// whether there are several routes, the number of the first plus 1, in as many bits as a table has
+// slots, and as much of the prefix' hash as there is room for: other prefixes are seldom looked at.
+type slot uint32
+
+const several slot = 1
+
+func (l *level) first(s slot) int { return int(s>>1&(1<<l.size-1)) - 1 }
 
 // key128 is an address as two numbers; an IPv4 address is in the high bits of
 // the first.
@@ -45,6 +62,17 @@ func maskOf(bits int) key128 {
 	return key128{hi: ^uint64(0), lo: ^(^uint64(0) >> (bits - 64))}
 }
 
+// hash spreads prefixes over numbers, of which the high bits count.
+func (k key128) hash() uint64 {
+	h := k.hi*0x9e3779b97f4a7c15 ^ bits.RotateLeft64(k.lo*0xc2b2ae3d27d4eb4f, 32)
+	h ^= h >> 32
+	return h * 0xd6e8feb86659fd93
+}
+
+func (k key128) compare(o key128) int {
+	return cmp.Or(cmp.Compare(k.hi, o.hi), cmp.Compare(k.lo, o.lo))
+}
+
 func (k key128) and(m key128) key128 { return key128{k.hi & m.hi, k.lo & m.lo} }
 
 // cidr is a prefix made ready to be compared; the zero value contains
@@ -65,27 +93,86 @@ func newCIDR(p netip.Prefix) cidr {
 // contains says whether the prefix holds the address.
 func (c *cidr) contains(a key128) bool { return a.and(c.mask) == c.base }
 
+// add takes in a route. Nothing is found before index.
 func (t *table) add(r *netstack.Route) {
-	bits := r.Dst.Bits()
-	at := slices.IndexFunc(t.levels, func(l level) bool { return l.bits == bits })
+	length := r.Dst.Bits()
+	at := slices.IndexFunc(t.levels, func(l level) bool { return l.bits == length })
 	if at < 0 {
 		at = len(t.levels)
-		t.levels = append(t.levels, level{bits: bits, mask: maskOf(bits), routes: make(map[key128][]*netstack.Route)})
+		t.levels = append(t.levels, level{bits: length, mask: maskOf(length)})
 	}
-	l := &t.levels[at]
-	dst := keyOf(r.Dst.Addr()).and(l.mask)
-	l.routes[dst] = append(l.routes[dst], r)
+	t.levels[at].routes = append(t.levels[at].routes, r)
 }
 
-func (t *table) sort() {
+// index makes ready for look-ups.
+func (t *table) index() {
 	slices.SortFunc(t.levels, func(a, b level) int { return cmp.Compare(b.bits, a.bits) })
 	for i := range t.levels {
-		for _, routes := range t.levels[i].routes {
-			if len(routes) > 1 {
-				slices.SortStableFunc(routes, compareRoutes)
-			}
+		t.levels[i].index()
+	}
+}
+
+func (l *level) index() {
+	l.routes = append([]*netstack.Route(nil), l.routes...) // which grew, and had room
+	l.size = uint8(bits.Len(uint(len(l.routes)*3/2 + 1)))
+	l.slots = make([]slot, 1<<l.size)
+	if l.fill() {
+		return
+	}
+	slices.SortStableFunc(l.routes, func(a, b *netstack.Route) int {
+		return cmp.Or(l.prefixOf(a).compare(l.prefixOf(b)), compareRoutes(a, b))
+	})
+	clear(l.slots)
+	l.fill()
+}
+
+// fill enters all routes, and says whether those of each prefix are next to each
+// other for sure: whether no prefix has several.
+func (l *level) fill() bool {
+	unique := true
+	for i, r := range l.routes {
+		if s, tag := l.slot(l.prefixOf(r)); *s == 0 {
+			*s = tag | slot(i+1)<<1
+		} else {
+			*s |= several
+			unique = false
 		}
 	}
+	return unique
+}
+
+func (l *level) prefixOf(r *netstack.Route) key128 { return keyOf(r.Dst.Addr()).and(l.mask) }
+
+// slot returns that of a prefix, or the free one where it would be, and what it has of the hash.
+func (l *level) slot(prefix key128) (s *slot, tag slot) {
+	hash := prefix.hash()
+	tag = slot(hash) << (l.size + 1)
+	for i := hash >> (64 - l.size); ; i++ {
+		s = &l.slots[i&uint64(len(l.slots)-1)]
+		if *s == 0 || (*s^tag)>>(l.size+1) == 0 && l.prefixOf(l.routes[l.first(*s)]) == prefix {
+			return s, tag
+		}
+	}
+}
+
+// find returns the routes of a prefix.
+func (l *level) find(prefix key128) []*netstack.Route {
+	at, _ := l.slot(prefix)
+	s := *at
+	if s == 0 {
+		return nil
+	}
+	routes := l.routes[l.first(s):]
+	n := 1
+	if s&several != 0 {
+		n, _ = slices.BinarySearchFunc(routes, prefix, func(r *netstack.Route, prefix key128) int {
+			if l.prefixOf(r) == prefix {
+				return -1
+			}
+			return 1
+		})
+	}
+	return routes[:n:n]
 }
 
 // mergeTables joins two tables, either of which may be nil.
@@ -96,10 +183,8 @@ func mergeTables(tables ...*table) *table {
 			continue
 		}
 		for i := range t.levels {
-			for _, routes := range t.levels[i].routes {
-				for _, r := range routes {
-					merged.add(r)
-				}
+			for _, r := range t.levels[i].routes {
+				merged.add(r)
 			}
 		}
 	}
@@ -125,7 +210,7 @@ func (t *table) lookupIPv4(f *FIB, q *query) Result {
 		if misses && prefix == missed {
 			continue
 		}
-		routes := l.routes[prefix]
+		routes := l.find(prefix)
 		for j, r := range routes {
 			if r.TOS != 0 && r.TOS != q.TOS&legacyTOS || r.Scope < q.scope {
 				continue
@@ -172,7 +257,7 @@ func (t *table) descend(f *FIB, q *query, reachable bool) Result {
 	found := false
 	for i := range t.levels {
 		l := &t.levels[i]
-		routes := l.routes[dst.and(l.mask)]
+		routes := l.find(dst.and(l.mask))
 		if len(routes) == 0 {
 			continue
 		}

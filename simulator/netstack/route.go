@@ -41,31 +41,32 @@ const (
 	TableLocal   uint32 = 255
 )
 
-// Route is an entry of a routing table.
+// Route is an entry of a routing table. A large cluster has millions of them: small fields
+// are next to each other.
 type Route struct {
-	Family   Family
-	Table    uint32
 	Type     RouteType
 	Dst      netip.Prefix // 0.0.0.0/0 or ::/0 for the default route
 	Src      netip.Prefix // IPv6 source-specific routes; invalid otherwise
-	Scope    Scope
-	Protocol uint8  // RTPROT_*
-	Metric   uint32 // priority: lower wins
-	TOS      uint8
 	PrefSrc  netip.Addr
-	// NextHops has one entry for a plain route, none for types that drop, and
-	// several for multipath.
-	NextHops []NextHop
+	Table    uint32
+	Metric   uint32 // priority: lower wins
+	Family   Family
+	Scope    Scope
+	Protocol uint8 // RTPROT_*
+	TOS      uint8
 	// NextHopID refers to a nexthop object instead (NextHops is then what the
 	// kernel printed, possibly nothing).
 	NextHopID uint32
+	// NextHops has one entry for a plain route, none for types that drop, and
+	// several for multipath.
+	NextHops  []NextHop
 	MTU       int // bytes; 0 when not set
-	MTULocked bool
 	AdvMSS    int // bytes; 0 when not set
-	// Pref is the IPv6 router preference: medium when empty.
-	Pref string
+	MTULocked bool
 	// Cached marks IPv6 clones and exceptions (RTM_F_CLONED).
 	Cached bool
+	// Pref is the IPv6 router preference: medium when empty.
+	Pref string
 }
 
 // String renders the route in the words of ip(8), as far as it says where packets go.
