@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
@@ -74,7 +72,7 @@ func nodeState(b *testing.B, client *Client, name, mode string, spec *proxyrules
 		ns.IPTables = []netstack.IPTablesDump{{Family: netstack.IPv4, Backend: netstack.BackendNFT, Text: netstack.Text{Data: spec.IPTables()}}}
 		ns.SetPart(netstack.PartIPTables4, ok)
 	} else {
-		ns.NFT.Data = numbered(spec.NFTablesJSON(), int(spec.Order))
+		ns.NFT.Data = proxyrules.Numbered(spec.NFTablesJSON(), int(spec.Order))
 		ns.SetPart(netstack.PartNFT, ok)
 	}
 	snap := &simulator.Snapshot{Namespaces: []*netstack.Namespace{ns}}
@@ -91,18 +89,4 @@ func nodeState(b *testing.B, client *Client, name, mode string, spec *proxyrules
 		b.Fatal(err)
 	}
 	return f.State
-}
-
-// numbered gives the objects of nftables handles, which are others on each node.
-func numbered(data []byte, first int) []byte {
-	const handle = `"handle":`
-	parts := bytes.Split(data, []byte(handle+"0"))
-	var out bytes.Buffer
-	for i, part := range parts {
-		if i > 0 {
-			out.WriteString(handle + strconv.Itoa(first+i))
-		}
-		out.Write(part)
-	}
-	return out.Bytes()
 }

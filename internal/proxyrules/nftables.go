@@ -183,6 +183,20 @@ func (s *Spec) NFTablesJSON() []byte {
 	return b.Bytes()
 }
 
+// Numbered gives the objects of nftables handles, which are others on each node.
+func Numbered(data []byte, first int) []byte {
+	const handle = `"handle":`
+	parts := bytes.Split(data, []byte(handle+"0"))
+	var out bytes.Buffer
+	for i, part := range parts {
+		if i > 0 {
+			out.WriteString(handle + strconv.Itoa(first+i))
+		}
+		out.Write(part)
+	}
+	return out.Bytes()
+}
+
 func (s *Spec) nft() *nft {
 	w := &nft{}
 	s.sets(w)

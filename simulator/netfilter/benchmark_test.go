@@ -3,7 +3,9 @@ package netfilter
 import (
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/plumbline-net/plumbline/internal/cputime"
 	"github.com/plumbline-net/plumbline/internal/heapsize"
@@ -93,30 +95,45 @@ func BenchmarkPacket(b *testing.B) {
 // has the Services in another order, as kube-proxy writes them. It says what one
 // more node takes, without the text that its rules were read from.
 func BenchmarkNodes(b *testing.B) {
-	for _, n := range []int{200, 2000} {
-		b.Run(fmt.Sprintf("mode=iptables/services=%d", n), func(b *testing.B) {
-			spec := proxyrules.Spec{Services: n, Endpoints: 10, NodePortEvery: 20}
-			pool, nodes := NewPool(), make([]*Ruleset, 0, b.N+1)
-			node := func() {
-				spec.Order++
-				rs, err := Recompile(dump(netstack.IPv4, netstack.BackendNFT, string(spec.IPTables())), nil, pool)
-				if err != nil {
-					b.Fatal(err)
-				}
-				rs.ns = nil
-				nodes = append(nodes, rs)
-			}
-			empty := heapsize.Live()
-			node()
-			first := heapsize.Live()
-			stop := cputime.Measure(b)
-			for b.Loop() {
-				node()
-			}
-			stop()
-			b.ReportMetric(float64(first-empty), "B/first-node")
-			b.ReportMetric(float64(heapsize.Live()-first)/float64(len(nodes)-1), "B/node")
-			runtime.KeepAlive(nodes)
-		})
+	for _, mode := range []string{"iptables", "nftables"} {
+		for _, n := range []int{200, 2000} {
+			b.Run(fmt.Sprintf("mode=%s/services=%d", mode, n), func(b *testing.B) { benchmarkNodes(b, mode, n) })
+		}
 	}
+}
+
+func benchmarkNodes(b *testing.B, mode string, n int) {
+	spec := proxyrules.Spec{Services: n, Endpoints: 10, NodePortEvery: 20}
+	pool, nodes := NewPool(), make([]*Ruleset, 0, b.N+1)
+	var used time.Duration
+	node := func() {
+		spec.Order++
+		ns := dump(netstack.IPv4, netstack.BackendNFT, "")
+		if mode == "iptables" {
+			ns.IPTables[0].Data = spec.IPTables()
+		} else {
+			ns.NFT.Data = proxyrules.Numbered(spec.NFTablesJSON(), int(spec.Order))
+		}
+		start := cputime.Used(syscall.RUSAGE_SELF)
+		rs, err := Recompile(ns, nil, pool)
+		used += cputime.Used(syscall.RUSAGE_SELF) - start
+		if err != nil {
+			b.Fatal(err)
+		}
+		rs.ns = nil
+		nodes = append(nodes, rs)
+	}
+	empty := heapsize.Live()
+	node()
+	b.ReportMetric(float64(used), "cpu-ns/first-node")
+	first := heapsize.Live()
+	used = 0
+	for b.Loop() {
+		node()
+	}
+	b.ReportMetric(float64(used)/float64(b.N), "cpu-ns/node")
+	b.ReportMetric(float64(first-empty), "B/first-node")
+	b.ReportMetric(float64(heapsize.Live()-first)/float64(len(nodes)-1), "B/node")
+	runtime.KeepAlive(nodes)
+	runtime.KeepAlive(pool)
 }

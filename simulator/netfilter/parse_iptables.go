@@ -359,6 +359,16 @@ func (c *chain) appendTargets(list []*chain) []*chain {
 	return list
 }
 
+func (c *chain) retarget(to func(*chain) *chain) {
+	for i := range c.rules {
+		for _, s := range c.rules[i].steps {
+			if a, ok := s.action.(chainTargets); ok {
+				a.retarget(to)
+			}
+		}
+	}
+}
+
 func (b *body) appendTargets(list []*chain) []*chain {
 	for _, s := range b.steps {
 		if t, ok := s.action.(chainTargets); ok {

@@ -25,6 +25,9 @@ type nftTable struct {
 	helpers map[string]string
 }
 
+// key is what the pool knows chains of the table by.
+func (t *nftTable) key() tableKey { return tableKey{table: t.family + " " + t.name} }
+
 func (t *nftTable) families() []netstack.Family {
 	switch t.family {
 	case "ip":
@@ -81,6 +84,21 @@ type nftParser struct {
 	// bits is the width of the expression whose values are read; 0 when it does
 	// not matter.
 	bits int
+
+	// Where there is a pool, likes are chains whose rules are not read, as it has such, and begun
+	// are those of which rules are. Who finds rules of the former somewhere else, too, begins anew, careful.
+	likes   map[*chain]*likeness
+	begun   map[*chain]bool
+	careful bool
+	again   bool
+	unlike  int       // up to where rules are not like any others
+	known   *nftTable // that of the rule read last
+	block   []byte    // the rules of a chain, without their handles
+	numbers []uint32  // their handles
+	// effects are those of the rules of chains, and odd the chains whose rules are not as splitRule takes them.
+	effects map[*chain]effects
+	odd     map[*chain]bool
+	oddRule bool // the rule just read is not
 }
 
 func (p *nftParser) errorf(n *jsonNode, format string, args ...any) error {
@@ -105,6 +123,11 @@ func (c *compiler) nftables(text *netstack.Text) error {
 	}
 	p := newNFTParser(c, text.File, data)
 	ok, err := p.stream()
+	if ok && p.again {
+		p = newNFTParser(c, text.File, data)
+		p.careful = true
+		ok, err = p.stream()
+	}
 	if !ok {
 		p = newNFTParser(c, text.File, data)
 		err = p.tree()
@@ -131,7 +154,12 @@ func (p *nftParser) resolve() error {
 }
 
 func newNFTParser(c *compiler, file string, data []byte) *nftParser {
-	return &nftParser{c: c, file: file, data: data, text: string(data), tables: make(map[[2]string]*nftTable), handles: make(map[*chain][]uint32)}
+	p := &nftParser{c: c, file: file, data: data, text: string(data), tables: make(map[[2]string]*nftTable), handles: make(map[*chain][]uint32)}
+	if c.pool != nil {
+		p.likes, p.begun = make(map[*chain]*likeness), make(map[*chain]bool)
+		p.effects, p.odd = make(map[*chain]effects), make(map[*chain]bool)
+	}
+	return p
 }
 
 // stream reads the objects one by one, as long as the JSON is such as nft writes
@@ -147,7 +175,11 @@ func (p *nftParser) stream() (ok bool, err error) {
 		if !first && !r.take(',') {
 			return false, nil
 		}
+		r.space()
 		at := r.at
+		if err == nil && p.like(at) {
+			continue
+		}
 		n, ok := p.read(at)
 		if !ok {
 			return false, nil
@@ -220,6 +252,9 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 			}
 		}
 		p.rules = append(p.rules, at)
+		if p.c.pool != nil {
+			p.begin(n)
+		}
 	case "table":
 		t := &nftTable{
 			family: strings.Clone(n.str("family")), name: strings.Clone(n.str("name")),
@@ -275,6 +310,17 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 		t.helpers[n.str("name")] = strings.Clone(n.str("type"))
 	}
 	return nil
+}
+
+// begin notes that a chain has a rule that is to be read.
+func (p *nftParser) begin(n *jsonNode) {
+	if p.known = p.tables[[2]string{n.str("family"), n.str("table")}]; p.known == nil {
+		return
+	}
+	if ch := p.known.chains[n.str("chain")]; ch != nil {
+		p.begun[ch] = true
+		p.again = p.again || p.likes[ch] != nil
+	}
 }
 
 func (p *nftParser) set(t *nftTable, kind string, n *jsonNode) error {
@@ -364,6 +410,7 @@ func (p *nftParser) ruleAt(at nftRuleAt) error {
 	if handle == 0 {
 		text = strings.Clone(text)
 	}
+	p.oddRule = handle == 0 || guessHandle(text) != at.handleStart-at.place || !strings.HasPrefix(inner(text), "{")
 	p.reader.reset(text, 0)
 	var ok bool
 	if p.object, ok = p.reader.value(2); ok {
@@ -392,6 +439,8 @@ func (p *nftParser) rule(n *jsonNode, text string, handle uint32) error {
 	}
 	r := rule{body: &body{json: text}, number: len(ch.rules) + 1}
 	p.table, p.c.local = t, false
+	before := p.c.rs.effects
+	p.c.rs.effects = effects{}
 	b := &nftRuleBuilder{p: p, table: t}
 	for i := range expr.list {
 		if err := b.statement(&expr.list[i]); err != nil {
@@ -403,6 +452,13 @@ func (p *nftParser) rule(n *jsonNode, text string, handle uint32) error {
 	if b.unmodelled {
 		p.c.rs.unmodelled++
 	}
+	if p.effects != nil {
+		e := p.effects[ch]
+		e.add(p.c.rs.effects)
+		p.effects[ch] = e
+		p.odd[ch] = p.odd[ch] || p.oddRule
+	}
+	p.c.rs.add(before)
 	ch.rules = append(ch.rules, r)
 	p.handles[ch] = append(p.handles[ch], handle)
 	if p.c.local || p.list != nil {
@@ -419,8 +475,8 @@ func (p *nftParser) namedSet(t *nftTable, name string) *nftSet {
 
 // share makes the chains of a table those of the pool, as far as it has them. They come after
 // those that they lead to.
-func (p *nftParser) share(t *nftTable, order []*chain) {
-	key := tableKey{table: t.family + " " + t.name}
+func (p *nftParser) share(t *nftTable, order []*chain) error {
+	key := t.key()
 	same := make(map[*chain]*chain, len(order))
 	to := func(c *chain) *chain {
 		if s := same[c]; s != nil {
@@ -430,12 +486,19 @@ func (p *nftParser) share(t *nftTable, order []*chain) {
 	}
 	var mine, its []*chain
 	for _, ch := range order {
-		for i := range ch.rules {
-			for _, s := range ch.rules[i].steps {
-				if a, ok := s.action.(chainTargets); ok {
-					a.retarget(to)
-				}
+		ch.retarget(to)
+		if p.likes[ch] != nil {
+			mine = ch.appendTargets(mine[:0])
+			c, err := p.takeLike(t, ch, mine)
+			if err != nil {
+				return err
 			}
+			if c != nil {
+				same[ch] = &c.chain
+				p.c.rs.handles.add(&c.chain, p.handles[ch])
+				continue
+			}
+			ch.retarget(to)
 		}
 		handles := p.handles[ch]
 		if p.c.pool != nil && !ch.base && !t.local[ch] {
@@ -459,7 +522,7 @@ func (p *nftParser) share(t *nftTable, order []*chain) {
 					b.json = text[at+1 : at+1+len(b.json)]
 					at += 1 + len(b.json)
 				}
-				c := &shared{chain: *ch, key: key, text: text}
+				c := &shared{chain: *ch, key: key, text: text, effects: p.effects[ch], guessed: !p.odd[ch] && t.families() != nil}
 				c.buildIndex()
 				p.c.pool.add(c)
 				same[ch] = &c.chain
@@ -473,6 +536,7 @@ func (p *nftParser) share(t *nftTable, order []*chain) {
 	for i, ch := range t.order {
 		t.order[i] = to(ch)
 	}
+	return nil
 }
 
 // finish checks for loops and hangs the base chains at their hooks.
@@ -482,7 +546,9 @@ func (p *nftParser) finish() error {
 		if loop != nil {
 			return &SyntaxError{File: p.file, Token: loop.name, Msg: "chains of table " + t.name + " form a loop through this one"}
 		}
-		p.share(t, order)
+		if err := p.share(t, order); err != nil {
+			return err
+		}
 	}
 	for _, b := range slices.Backward(p.bases) {
 		if b.table.dormant {

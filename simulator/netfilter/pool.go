@@ -50,6 +50,8 @@ type shared struct {
 	// targets are what rules name that was not taken for a chain, because there was
 	// none of that name.
 	targets []string
+	// guessed says that what nftParser.splitRule takes for the rules of nftables are they.
+	guessed bool
 }
 
 // variants are the chains that are written the same, and lead to different ones.
@@ -66,20 +68,32 @@ type sharedBody struct {
 
 // hash tells texts of tables apart, nearly always.
 func (p *Pool) hash(key tableKey, text string) uint64 {
+	return p.combine(key, maphash.String(p.seed, text))
+}
+
+func (p *Pool) combine(key tableKey, text uint64) uint64 {
 	return maphash.Comparable(p.seed, struct {
 		key  tableKey
 		text uint64
-	}{key, maphash.String(p.seed, text)})
+	}{key, text})
 }
 
 // find returns a chain that is written like this, and is right; nil for none.
 func (p *Pool) find(key tableKey, text string, right func(*shared) bool) *shared {
-	v := p.chains[p.hash(key, text)]
-	if c := v.first.Value(); c != nil && c.key == key && c.text == text && right(c) {
+	return p.chains[p.hash(key, text)].find(func(c *shared) bool { return c.key == key && c.text == text && right(c) })
+}
+
+// findText is find for a text that is not kept.
+func (p *Pool) findText(key tableKey, text []byte, right func(*shared) bool) *shared {
+	return p.chains[p.combine(key, maphash.Bytes(p.seed, text))].find(func(c *shared) bool { return c.key == key && c.text == string(text) && right(c) })
+}
+
+func (v variants) find(right func(*shared) bool) *shared {
+	if c := v.first.Value(); c != nil && right(c) {
 		return c
 	}
 	for _, w := range v.more {
-		if c := w.Value(); c != nil && c.key == key && c.text == text && right(c) {
+		if c := w.Value(); c != nil && right(c) {
 			return c
 		}
 	}

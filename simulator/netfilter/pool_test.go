@@ -391,3 +391,27 @@ func TestTextsThatCannotBeUnpackedAreErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestKnownRulesAreNotReadAgain compiles the rules of a second node, whose order and handles are others,
+// and looks at what it allocates: what is read is decoded into memory of its own.
+func TestKnownRulesAreNotReadAgain(t *testing.T) {
+	spec := proxyrules.Spec{Services: 300, Endpoints: 5}
+	pool := NewPool()
+	var kept []*Ruleset
+	node := func() uint64 {
+		spec.Order++
+		ns := &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: proxyrules.Numbered(spec.NFTablesJSON(), 10*int(spec.Order))}}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		kept = append(kept, compileIn(t, pool, ns))
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc - uint64(len(ns.NFT.Data)) // a copy of the text
+	}
+	first, second := node(), node()
+	if second > first/3 {
+		t.Errorf("the second node allocates %d kB, the first %d kB", second>>10, first>>10)
+	}
+	if a, b := describe(kept[1]), describe(compileIn(t, NewPool(), kept[1].ns)); a != b {
+		t.Error("known rules are others than those that are read")
+	}
+}
