@@ -130,7 +130,7 @@ func (w *World) assumptions(r *verdict.Report, f *flow) []string {
 			}
 		}
 		if len(lacking) > 0 {
-			list = append(list, fmt.Sprintf("the %s of %s was not collected, and is taken as empty", p, strings.Join(lacking, ", ")))
+			list = append(list, fmt.Sprintf("the %s of %s were not collected, and are taken as empty", p.Words(), strings.Join(lacking, ", ")))
 		}
 	}
 	return list

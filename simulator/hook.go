@@ -191,7 +191,7 @@ func (l *leg) Kernel() string { return l.w.snapshot.Kernel }
 // Unknown decides whether something that is not modelled matches.
 func (l *leg) Unknown(rule netfilter.Rule, what string) bool {
 	return l.doubt(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(""), []string{rule.Text},
-		"rule %s uses %s, which is not modelled", rule, what))
+		"%s uses %s, which is not modelled", rule, what))
 }
 
 // AddrType is the type that the namespace's tables give to an address.

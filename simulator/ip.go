@@ -304,13 +304,13 @@ func (h *host) missing(p netstack.Part) verdict.Finding {
 	switch {
 	case s.State == netstack.StateMissing && s.Detail != "":
 		return verdict.NewFindingf(verdict.SnapshotMissing, h.where(""), []string{s.Detail},
-			"the %s of %s was not collected, and could decide: %s", p, h, s.Detail)
+			"the %s of %s were not collected, and could decide: %s", p.Words(), h, s.Detail)
 	case s.State == netstack.StateFailed:
 		return verdict.NewFindingf(verdict.CollectorFailed, h.where(""), []string{s.Detail},
-			"the %s of %s could not be read: %s", p, h, s.Detail)
+			"the %s of %s could not be read: %s", p.Words(), h, s.Detail)
 	}
 	return verdict.NewFindingf(verdict.SnapshotMissing, h.where(""), nil,
-		"the %s of %s was not collected, and could decide", p, h)
+		"the %s of %s were not collected, and could decide", p.Words(), h)
 }
 
 // requireFilter ends the leg when no rules of the packet's family were read.
@@ -492,6 +492,8 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 	typed := func(code verdict.Code) verdict.Finding {
 		f := verdict.NewFindingf(code, at, evidence(res), "route %s is of type %s on %s", describeRoute(res), res.Type, h)
 		if res.Route == nil && res.Rule != nil {
+			does := map[verdict.Code]string{verdict.RouteBlackhole: "drops", verdict.RouteUnreachable: "rejects", verdict.RouteProhibit: "prohibits"}[code]
+			f.Message = fmt.Sprintf("policy rule %d %s packets to %s on %s", res.Rule.Priority, does, l.packet.Dst, h)
 			f.Remedy = fmt.Sprintf("Remove the policy rule of priority %d, or find out what installed it (%s).", res.Rule.Priority, ipRuleShow[l.packet.Family()])
 		}
 		return f

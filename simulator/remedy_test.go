@@ -24,6 +24,9 @@ func TestARuleThatProhibitsIsToBeRemovedAsARule(t *testing.T) {
 	if len(report.Reasons) != 1 || report.Reasons[0].Code != verdict.RouteProhibit {
 		t.Fatalf("%+v", report.Reasons)
 	}
+	if message := report.Reasons[0].Message; message != "policy rule 50 prohibits packets to 198.51.100.1 on namespace node-1" {
+		t.Errorf("message: %s", message)
+	}
 	if remedy := report.Reasons[0].Remedy; !strings.Contains(remedy, "policy rule of priority 50") || !strings.Contains(remedy, "(ip rule show)") {
 		t.Errorf("remedy: %s", remedy)
 	}

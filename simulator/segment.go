@@ -552,7 +552,7 @@ func (l *leg) barrier(s station) verdict.Finding {
 			"bridge port %s on %s is not forwarding: it is locked, and no entry allows the sender %s", name, h, l.packet.SrcMAC)
 	case vlansMissing:
 		return verdict.NewFindingf(verdict.SnapshotMissing, at, nil,
-			"the %s of %s was not collected, and %s filters VLANs", netstack.PartBridgeVLAN, h, name)
+			"the %s of %s were not collected, and %s filters VLANs", netstack.PartBridgeVLAN.Words(), h, name)
 	case sharesDevice:
 		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(link),
 			"%s on %s and %s share a device, which does not join them (%s%s)", name, h, s.Link.Name, link.Kind, mode(link))

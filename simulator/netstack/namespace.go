@@ -8,6 +8,7 @@
 package netstack
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -177,6 +178,22 @@ const (
 	PartHosts           Part = "hosts"
 	PartHostFacts       Part = "host"
 )
+
+// partWords are parts in the plural, for people.
+var partWords = map[Part]string{
+	PartRoutes4: "IPv4 routes", PartRoutes6: "IPv6 routes", PartRules4: "IPv4 policy rules", PartRules6: "IPv6 policy rules",
+	PartNextHops: "nexthop objects", PartFDB: "entries of bridges' databases (fdb)", PartBridgeVLAN: "VLANs of bridge ports",
+	PartIPTables4: "iptables rules", PartIPTables6: "ip6tables rules",
+	PartIPTables4Legacy: "iptables-legacy rules", PartIPTables6Legacy: "ip6tables-legacy rules",
+	PartARPTablesLegacy: "arptables-legacy rules", PartEBTablesLegacy: "ebtables-legacy rules",
+	PartNFT: "nftables rules", PartIPSet: "ipset sets", PartIPVS: "IPVS services", PartTC: "tc filters", PartXFRM: "IPsec policies (xfrm)",
+	PartConntrack: "conntrack entries", PartBPF: "eBPF programs", PartResolvConf: "contents of resolv.conf", PartHosts: "contents of the hosts file",
+	PartHostFacts: "facts of the host",
+}
+
+// Words is what messages call the part: in the plural.
+func (p Part) Words() string { return cmp.Or(partWords[p], string(p)) }
+
 
 // State of a part.
 type State string

@@ -20,7 +20,7 @@ func TestText(t *testing.T) {
 	at := verdict.Where{Namespace: "node-2", Node: "node-2", Interface: "cni0"}
 	drop := verdict.NewFindingf(verdict.NetfilterDrop, at, []string{"-A FORWARD -d 10.244.2.20/32 -p tcp -m tcp --dport 8080 -j DROP"},
 		"packet dropped by filter/FORWARD rule 1: -A FORWARD -d 10.244.2.20/32 -p tcp -m tcp --dport 8080 -j DROP on node node-2")
-	unmodelled := verdict.NewFindingf(verdict.UnmodelledRule, at, nil, "rule filter/FORWARD rule 7 uses match u32, which is not modelled")
+	unmodelled := verdict.NewFindingf(verdict.UnmodelledRule, at, nil, "filter/FORWARD rule 7 uses match u32, which is not modelled")
 	query := verdict.Query{From: "pod:shop/web-0", To: "svc:shop/api", Port: 80, Protocol: verdict.TCP}
 	for name, r := range map[string]*verdict.Report{
 		"reachable": {
