@@ -32,12 +32,17 @@ func newCollectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "collect --output DIR|FILE.tar.zst",
 		Short: "Write the network state of this host to a bundle",
-		Long: `Write the network state of this host to a bundle: every network namespace with its interfaces, routes,
-rules, sockets and sysctls, in the formats of the standard tools. It changes nothing on the host.
-Needs root. The bundle is for "plumbline diagnose --bundle", which needs none. What name servers say about names that
---queries ask about is kept in it.
+		Long: `Write the network state of this host to a bundle: every network namespace with
+its interfaces, routes, rules, sockets and sysctls, in the formats of the
+standard tools. It changes nothing on the host. Needs root. The bundle is for
+"plumbline diagnose --bundle", which needs none. What name servers say about
+names that --queries ask about is kept in it.
 
-With --server, the bundle is of the state that this server judges at present, such as a controller's of its cluster.`,
+With --server, the bundle is of the state that this server judges at present,
+such as a controller's of its cluster.
+
+Exit status: 0 written (the summary says what could not be read), 1 not written,
+2 wrong usage or unreadable input, 130 interrupted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output == "" {

@@ -58,16 +58,19 @@ type diagnoseOptions struct {
 func newDiagnoseCommand() *cobra.Command {
 	o := &diagnoseOptions{}
 	cmd := &cobra.Command{
-		Use:   "diagnose --from X --to Y --port N [--protocol tcp|udp|sctp|icmp]",
-		Short: "Tell whether a packet gets from one endpoint to another, and what stops it",
+		Use:   "diagnose --from X --to Y --port N [--protocol P]",
+		Short: "Tell whether a packet gets there, and what stops it",
 		Long: `Tell whether a packet gets from one endpoint to another, and what stops it.
 
-Endpoints: pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, an IP address, or as destination dns:NAME.
-The state comes from this host (as root), from a bundle (--bundle), or is a server's (--server).
+Endpoints: pod:NAMESPACE/NAME, node:NAME, svc:NAMESPACE/NAME, ns:NETNS, an IP
+address, or as destination dns:NAME. The state comes from this host (as root),
+from a bundle (--bundle), or is a server's (--server).
 
-Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or unreadable input.`,
+Exit status: 0 reachable, 1 unreachable or degraded, 3 unknown, 2 wrong usage or
+unreadable input, 130 interrupted.`,
 		Example: `  plumbline diagnose --from pod:shop/web-0 --to svc:shop/api --port 80
-  plumbline diagnose --bundle examples/lab.tar.zst --from pod:shop/web-0 --to 10.244.2.10 --protocol icmp
+  plumbline diagnose --bundle lab.tar.zst --from pod:shop/web-0 \
+      --to 10.244.2.10 --protocol icmp
   plumbline diagnose --bundle DIR --queries queries.jsonl -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

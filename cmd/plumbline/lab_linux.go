@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +25,13 @@ func newLabCommand() *cobra.Command {
 		Short: "Build a small cluster out of network namespaces, and break it",
 		Long: `Build a small cluster out of network namespaces on this host, and break it.
 
-Two nodes with pods, Services in the shape of kube-proxy's rules, real listeners, and the Kubernetes
-objects of the same cluster as files. Needs root. Nothing is changed in the host's own namespace.`,
+Two nodes with pods, Services in the shape of kube-proxy's rules, real
+listeners, and the Kubernetes objects of the same cluster as files. Needs root.
+Nothing is changed in the host's own namespace.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError("unknown command %q: see plumbline lab --help", args[0])
+				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
@@ -136,7 +138,16 @@ func newLabBreakCommand(prefix *string) *cobra.Command {
 	}
 	cmd.Long = "Inject a fault:\n"
 	for _, f := range lab.Faults() {
-		cmd.Long += fmt.Sprintf("\n  %-17s %s", f.Name, f.Description)
+		cmd.Long += fmt.Sprintf("\n  %-17s", f.Name)
+		column := 19
+		for _, word := range strings.Fields(f.Description) {
+			if column+1+len(word) > helpWidth {
+				cmd.Long += "\n" + strings.Repeat(" ", 19)
+				column = 19
+			}
+			cmd.Long += " " + word
+			column += 1 + len(word)
+		}
 	}
 	return cmd
 }

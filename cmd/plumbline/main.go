@@ -22,6 +22,8 @@ const (
 	statusError = 1
 	// statusUsage stands for wrong usage and for input that cannot be read.
 	statusUsage = 2
+	// statusInterrupted is what shells say of a command that SIGINT has ended.
+	statusInterrupted = 130
 )
 
 // commands makes the subcommands, each in its own file.
@@ -60,6 +62,7 @@ func usageError(format string, args ...any) error {
 func main() {
 	interceptListener()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C does not ask
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -78,6 +81,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return statusOK
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "plumbline: interrupted")
+		return statusInterrupted
 	case errors.As(err, &status):
 		if status.err != nil {
 			complain(stderr, err)
@@ -99,20 +105,25 @@ func complain(w io.Writer, err error) {
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "plumbline",
-		Short:         "Tells whether packets arrive, and what stops them",
+		Use:   "plumbline",
+		Short: "Tells whether packets arrive, and what stops them",
+		Long: `Tells whether packets arrive, and what stops them.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or unreadable input, 130
+interrupted. What diagnose says of verdicts is in its own help.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError("unknown command %q: see plumbline --help", args[0])
+				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 	for _, newCommand := range commands {
 		root.AddCommand(newCommand())
 	}
@@ -128,6 +139,31 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
+// helpWidth is the width of the help in characters: that of the narrowest terminals.
+const helpWidth = 80
+
+// unknownCommand refuses a subcommand that there is not, and names those that may be meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	return usageError("unknown command %q%s: see %s --help", name, didYouMean(cmd.SuggestionsFor(name)), cmd.CommandPath())
+}
+
+func didYouMean(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return ", did you mean " + strings.Join(names, " or ") + "?"
+}
+
+// likeFlags are the flags of a command that may be meant by one that there is not.
+func likeFlags(cmd *cobra.Command, name string) []string {
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2} // which finds the like of commands only
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		flags.AddCommand(&cobra.Command{Use: "--" + f.Name, Run: func(*cobra.Command, []string) {}})
+	})
+	return flags.SuggestionsFor("--" + name)
+}
+
 // flagError says what is wrong with a flag in the words of its help, and where the help is.
 func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
@@ -138,6 +174,10 @@ func flagError(cmd *cobra.Command, err error) error {
 			return usageError("--%s: %q is not true or false", flag.Name, invalid.GetValue())
 		}
 		return usageError("--%s: %q is not a %s", flag.Name, invalid.GetValue(), flag.Usage)
+	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1 {
+		return usageError("%w%s: see %s --help", err, didYouMean(likeFlags(cmd, unknown.GetSpecifiedName())), cmd.CommandPath())
 	}
 	return usageError("%w: see %s --help", err, cmd.CommandPath())
 }

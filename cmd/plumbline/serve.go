@@ -18,16 +18,18 @@ func newServeCommand() *cobra.Command {
 	var options exporter.Options
 	cmd := daemonCommand(&options, exporter.DefaultListenAddress, serve)
 	cmd.Use = "serve --config FILE"
-	cmd.Short = "Diagnose paths on schedule, and answer over HTTP with reports and metrics"
+	cmd.Short = "Diagnose paths on schedule, and answer over HTTP"
 	cmd.Long = `Diagnose paths on schedule, and answer over HTTP with reports and metrics.
 
-The configuration is read again on SIGHUP, on POST /-/reload and when its file changes; if it is bad, the old one is
-kept. Without a configuration there are no schedules, and questions are answered all the same.
+The configuration is read again on SIGHUP, on POST /-/reload and when its file
+changes; if it is bad, the old one is kept. Without a configuration there are no
+schedules, and questions are answered all the same.
 
-Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration, an unreadable bundle or an address that cannot be
-listened on.`
+Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration, an unreadable
+bundle or an address that cannot be listened on.`
 	cmd.Example = `  plumbline serve --config plumbline.yaml
-  plumbline serve --config plumbline.yaml --web.listen-address :9810 --web.config.file web.yaml
+  plumbline serve --config plumbline.yaml --web.listen-address :9810 \
+      --web.config.file web.yaml
   plumbline serve --bundle examples/lab.tar.zst`
 	cmd.Flags().StringVar(&options.Bundle, "bundle", "", "directory or archive to answer from, instead of the state of this host")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return refuseEmpty(cmd, "bundle") }
@@ -39,17 +41,22 @@ func newAgentCommand() *cobra.Command {
 	user := privsep.DefaultUser
 	cmd := daemonCommand(&options, exporter.DefaultAgentListenAddress, serve)
 	cmd.Use = "agent --config FILE"
-	cmd.Short = "Collect the state of this node for a controller, and count what its kernel drops"
-	cmd.Long = `Collect the state of this node for a controller, and count what its kernel drops. Needs root.
+	cmd.Short = "Collect the state of this node for a controller"
+	cmd.Long = `Collect the state of this node for a controller, and count what its kernel
+drops. Needs root.
 
-The state is read when a controller asks for it. Beyond loopback, controllers have to prove who they are: with a
-certificate, or as a user of --web.config.file. Schedules in the configuration are left to the controller.
+The state is read when a controller asks for it. Beyond loopback, controllers
+have to prove who they are: with a certificate, or as a user of
+--web.config.file. Schedules in the configuration are left to the controller.
 
-The process that collects listens to nobody. One that has no privileges, and runs as --serve-as, answers over HTTP; it
-must be able to read what --web.config.file names.
+The process that collects listens to nobody. One that has no privileges, and
+runs as --serve-as, answers over HTTP; it must be able to read what
+--web.config.file names.
 
-Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address that cannot be listened on.`
-	cmd.Example = `  plumbline agent --config plumbline.yaml --web.listen-address :9811 --web.config.file web.yaml`
+Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address
+that cannot be listened on.`
+	cmd.Example = `  plumbline agent --config plumbline.yaml --web.listen-address :9811 \
+      --web.config.file web.yaml`
 	cmd.Flags().Var(&user, "serve-as", "user and group that answers over HTTP")
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -81,13 +88,15 @@ func newControllerCommand() *cobra.Command {
 	options := exporter.Options{Role: exporter.RoleController}
 	cmd := daemonCommand(&options, exporter.DefaultListenAddress, serve)
 	cmd.Use = "controller --config FILE"
-	cmd.Short = "Diagnose the paths of a cluster on schedule, from the state that agents collect"
-	cmd.Long = `Diagnose the paths of a cluster on schedule, from the state that agents collect, and answer over HTTP as serve does.
+	cmd.Short = "Diagnose the paths of a cluster, from what agents collect"
+	cmd.Long = `Diagnose the paths of a cluster on schedule, from the state that agents collect,
+and answer over HTTP as serve does.
 
-"controller" in the configuration says where the agents are. What leads through a node whose agent does not answer is
-unknown. Needs no privileges.
+"controller" in the configuration says where the agents are. What leads through
+a node whose agent does not answer is unknown. Needs no privileges.
 
-Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address that cannot be listened on.`
+Exit status: 0 after SIGINT or SIGTERM, 2 for a bad configuration or an address
+that cannot be listened on.`
 	cmd.Example = `  plumbline controller --config plumbline.yaml`
 	return cmd
 }

@@ -194,7 +194,6 @@ var partWords = map[Part]string{
 // Words is what messages call the part: in the plural.
 func (p Part) Words() string { return cmp.Or(partWords[p], string(p)) }
 
-
 // State of a part.
 type State string
 

@@ -8,7 +8,7 @@ import (
 )
 
 // textWidth is where WriteText folds sentences: what fits a terminal.
-const textWidth = 100
+const textWidth = 80
 
 // WriteText writes the report for people: the verdict, the reason and its
 // remedy, and each path as a short tree with the broken hop marked.
