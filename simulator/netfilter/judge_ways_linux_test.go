@@ -7,43 +7,6 @@ import (
 	"testing"
 )
 
-// judgeWays are conditions that no snapshot decides, each with the name by which it is asked about, and what the kernel
-// makes of a rule that drops on it.
-var judgeWays = []struct {
-	match, asked string
-	holds        bool
-}{
-	{"-m limit --limit 1000/s", "match limit", true},
-	{"-m hashlimit --hashlimit-upto 1000/s --hashlimit-mode srcip --hashlimit-name plnf1", "match hashlimit", true},
-	{"-m hashlimit --hashlimit-above 1000/s --hashlimit-mode srcip --hashlimit-name plnf2", "match hashlimit", false},
-	{"-m connlimit --connlimit-upto 10000", "match connlimit", true},
-	{"-m connlimit --connlimit-above 10000", "match connlimit", false},
-	{"-m connbytes --connbytes 1000000: --connbytes-dir both --connbytes-mode bytes", "match connbytes", false},
-	{"-m quota --quota 1000000", "match quota", true},
-	{"-m rateest --rateest plnfw --rateest-lt --rateest-bps 1gbit", "match rateest", true},
-	{"-m time --timestart 00:00 --timestop 23:59:59", "match time", true},
-	{"-m time --datestop 2001-01-01", "match time", false},
-	{"-m cpu --cpu 1000", "match cpu", false},
-	{"-m recent --rcheck --name plnf", "match recent", false},
-	{"-m recent ! --rcheck --name plnf", "match recent", true},
-	{"-m string --string x --algo bm", "match string", true},
-	{"-m string ! --string x --algo kmp --from 2000", "match string", true},
-	{"-m string --string \"nobody sends this\" --algo kmp", "match string", false},
-	{"-m bpf --bytecode \"1,6 0 0 1\"", "match bpf", true},
-	{"-m bpf --bytecode \"1,6 0 0 0\"", "match bpf", false},
-	{"-m osf --genre Linux", "match osf", false}, // no fingerprints are loaded
-	{"-m realm --realm 0", "match realm", true},
-	{"-m realm --realm 5", "match realm", false},
-	{"-m conntrack --ctexpire 1:1000000", "match conntrack --ctexpire", true},
-	{"-m conntrack --ctexpire 1000000:2000000", "match conntrack --ctexpire", false},
-	{"-m tcp --tcp-option 8", "match tcp --tcp-option", true},
-	{"-m tcp --tcp-option 77", "match tcp --tcp-option", false},
-	{"-m u32 --u32 \"4>>16=1,2\" -m u32 --u32 \"4>>16=3,4\"", "match u32", false}, // the identifier of IPv4
-	{"-m set --match-set counted src --packets-gt 1000000", "set counted (counters of its elements)", false},
-	{"-j NFQUEUE --queue-num 4711", "", true}, // nobody listens
-	{"-j NFQUEUE --queue-num 4711 --queue-bypass", "", false},
-}
-
 // TestTheKernelTakesOneOfTheWaysThatAreWalked has what is asked about met by packets: with one answer the packet is dropped,
 // with the other it passes, and the kernel does one of them. What goes to NFQUEUE is not walked on.
 func TestTheKernelTakesOneOfTheWaysThatAreWalked(t *testing.T) {
