@@ -24,7 +24,7 @@ var (
 var judgedElsewhere = map[string]string{
 	"udp": "../../e2e/judge/reasons.go match:udp", "icmp": "../../e2e/judge/reasons.go match:icmp", "icmp6": "../../e2e/judge/reasons.go match:icmp6",
 	"sctp": "../../e2e/agreement/sctp_linux_test.go func TestAssociations(", "ipvs": "../../e2e/ipvs/scenarios_linux_test.go -m ipvs",
-	"TPROXY": "../../e2e/links/proxies_linux_test.go -j TPROXY", "TRACE": "../../e2e/judge/reasons.go target:TRACE",
+	"TPROXY": "../../e2e/links/proxies_linux_test.go -j TPROXY", "TRACE": "judge_ways_linux_test.go -j TRACE",
 	"cgroup":   "undecidable_test.go -m cgroup",
 	"SYNPROXY": "undecidable_test.go -j SYNPROXY",
 	"ULOG":     "", "SECMARK": "", "LED": "", "udplite": "", "l2tp": "", "mh": "", "CLUSTERIP": "",

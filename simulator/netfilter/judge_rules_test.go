@@ -328,7 +328,7 @@ COMMIT
 		{port: 1004, dst: "10.99.0.2"},
 		{port: 1011, dst: "10.77.1.1"},
 		{port: 1005, drawn: func(release string) bool { return !portsInOrder(release) }},
-		{port: 1012, drawn: func(string) bool { return true }},
+		{port: 1012, drawn: always},
 	}, append(ports(1001, 1003, 2001, 1006, 1008, 1009, 1010), udp(1007, 1008)...)...)},
 	{"what the router itself sends is translated and routed again", "iptables-nft-restore", `*nat
 -A OUTPUT -p tcp --dport 1001 -j DNAT --to-destination 10.77.2.3:8080
@@ -398,6 +398,8 @@ COMMIT
 -A FORWARD -p tcp --dport 1019 -m connlabel --label 4 -j DROP
 -A FORWARD -p tcp --dport 1026 -j L
 -A FORWARD -p tcp --dport 1026 -j DROP
+-A FORWARD -p tcp --dport 1028 --syn -m statistic --mode random --probability 0.5 -j DROP
+-A FORWARD -p tcp --dport 1029 --syn -m statistic --mode nth --every 2 --packet 0 -j DROP
 -A FORWARD -p dccp -m dccp --dport 1027 -j DROP
 -A FORWARD -p esp -m esp --espspi 1 -j DROP
 -A FORWARD -p ah -m ah --ahspi 1 -j DROP
@@ -408,7 +410,7 @@ COMMIT
 -A L -j NFLOG --nflog-group 9 --nflog-prefix plnf --nflog-size 10 --nflog-threshold 5
 -A L -j AUDIT --type accept
 COMMIT
-`, ports(span(1001, 1027)...)},
+`, append(ports(span(1001, 1027)...), probe{port: 1028, drawn: always}, probe{port: 1029, drawn: always})},
 	{"zones of connection tracking", "iptables-nft-restore", `*raw
 -A PREROUTING -p tcp --dport 1001 -j CT --zone 5
 -A PREROUTING -p tcp --dport 1002 -j CT --zone 5
@@ -605,6 +607,8 @@ var judgeWays = []struct {
 	{"-j NFQUEUE --queue-num 4711", "", true}, // nobody listens
 	{"-j NFQUEUE --queue-num 4711 --queue-bypass", "", false},
 }
+
+func always(string) bool { return true }
 
 func ports(list ...uint16) []probe {
 	var probes []probe
