@@ -156,7 +156,7 @@ type result struct {
 	coverage                           coverage
 }
 
-// judge judges one world, and what disagrees once more in a world built anew.
+// judge judges one world, and each probe that disagrees once more.
 func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 	first, err := j.sit(ctx, w)
 	if err != nil {
@@ -169,7 +169,9 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 		switch {
 		case c.wrong():
 			wrong[c.probe.ID] = true
-			continue
+			if err := j.again(ctx, w, c, r); err != nil {
+				return nil, err
+			}
 		case c.predicted.unknown():
 			r.unknown++
 			r.doubts = append(r.doubts, c.predicted.doubt())
@@ -177,27 +179,6 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 			r.agreed++
 			if len(c.predicted.Fates) > 1 {
 				r.branching++
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		anew := w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return wrong[p.ID] })
-		anew.Apart = true
-		again, err := j.sit(ctx, anew)
-		if err != nil {
-			return nil, err
-		}
-		for i := range again.cases {
-			c := &again.cases[i]
-			before := first.find(c.probe.ID)
-			d := Disagreement{
-				World: w, Probe: *c.probe, Predicted: before.predicted, Observed: before.observed[0], Again: c.observed[0],
-				FromBundle: before.bundle, Shares: before.shares,
-			}
-			if c.wrong() {
-				r.disagreements = append(r.disagreements, d)
-			} else {
-				r.unstable = append(r.unstable, d)
 			}
 		}
 	}
@@ -213,6 +194,28 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 		}
 	}
 	return r, nil
+}
+
+// again judges a probe that disagreed once more, in a world built anew where nothing was sent before it: the kernel tells an
+// address of errors only so often, and remembers what it was told of paths.
+func (j *worker) again(ctx context.Context, w *World, before *verdictCase, r *result) error {
+	alone := w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return p.ID == before.probe.ID })
+	alone.Apart = true
+	s, err := j.sit(ctx, alone)
+	if err != nil {
+		return err
+	}
+	c := &s.cases[0]
+	d := Disagreement{
+		World: w, Probe: *c.probe, Predicted: before.predicted, Observed: before.observed[0], Again: c.observed[0],
+		FromBundle: before.bundle, Shares: before.shares,
+	}
+	if c.wrong() {
+		r.disagreements = append(r.disagreements, d)
+	} else {
+		r.unstable = append(r.unstable, d)
+	}
+	return nil
 }
 
 // rebuild finds out what an element decided in a world built without it.
