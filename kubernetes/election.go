@@ -11,6 +11,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -189,8 +190,11 @@ func (c *candidacy) wrote(free bool, write func() (*coordinationv1.Lease, error)
 
 func (c *candidacy) missed(err error) error {
 	away := isAway(err)
-	if away {
+	switch {
+	case away:
 		c.away = time.Now()
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		return err // who wrote it, perhaps this one without hearing of it, the elector looks up next
 	}
 	c.leader.Missed(away)
 	return err

@@ -25,7 +25,8 @@ type leaseServer struct {
 	mu     sync.Mutex
 	lease  *coordinationv1.Lease
 	writes int
-	status int // of all answers; 0 for what is right
+	status int  // of all answers; 0 for what is right
+	loses  bool // what it says is lost, and what is written is not
 }
 
 func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +37,7 @@ func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"message":%q,"code":%d}`, reason, reason, status)
 	}
-	if s.status != 0 {
+	if s.status != 0 && !s.loses {
 		refuse(s.status, http.StatusText(s.status))
 		return
 	}
@@ -63,6 +64,10 @@ func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			sent.UID = types.UID(fmt.Sprintf("made-by-%d", s.writes))
 		}
 		s.lease = sent
+	}
+	if s.status != 0 {
+		refuse(s.status, http.StatusText(s.status))
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(s.lease)
@@ -184,6 +189,12 @@ func TestElection(t *testing.T) {
 			t.Errorf("after %d the lease is of %q", status, holder)
 		}
 	}
+	// For a moment answers are lost.
+	store.set(func() { store.status, store.loses = http.StatusGatewayTimeout, true })
+	lost := time.Now()
+	await("answers are lost", both, func() bool { return time.Since(lost) > lease*4/5 })
+	store.set(func() { store.status, store.loses = 0, false })
+	await("the leader renews the lease", both, renewed(5))
 	if gained, lost := first.counts(); gained != 1 || lost != 0 {
 		t.Errorf("the leader began %d times, and stopped %d times", gained, lost)
 	}
