@@ -110,7 +110,7 @@ func (p *nftParser) like(at int) bool {
 	if t.skip || ch == nil || ch.base || p.begun[ch] || p.likes[ch] != nil || slices.Contains(numbers, 0) {
 		return false
 	}
-	c := p.c.pool.findText(t.key(), p.block, func(c *shared) bool { return c.guessed })
+	c := p.c.pool.findText(t.key, p.block, func(c *shared) bool { return c.guessed })
 	if c == nil {
 		return false
 	}
@@ -131,7 +131,14 @@ func (p *nftParser) like(at int) bool {
 // is none, it reads the rules.
 func (p *nftParser) takeLike(t *nftTable, ch *chain, targets []*chain) (*shared, error) {
 	like := p.likes[ch]
-	c := p.c.pool.find(t.key(), like.text, func(c *shared) bool { return slices.Equal(c.appendTargets(nil), targets) })
+	same := func(c *shared) bool {
+		p.targets = c.appendTargets(p.targets[:0])
+		return slices.Equal(p.targets, targets)
+	}
+	c := like.shared
+	if !same(c) {
+		c = p.c.pool.find(t.key, like.text, same)
+	}
 	if c != nil {
 		p.c.rs.add(c.effects)
 		return c, nil

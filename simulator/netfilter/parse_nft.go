@@ -13,6 +13,7 @@ import (
 // nftTable is one table while it is compiled.
 type nftTable struct {
 	family, name string
+	key          tableKey // for the pool
 	dormant      bool
 	garbled      bool // it may be dormant, or not
 	// skip: iptables-nft showed this table, and its chains are those.
@@ -24,9 +25,6 @@ type nftTable struct {
 	// helpers are the types of its objects of kind "ct helper".
 	helpers map[string]string
 }
-
-// key is what the pool knows chains of the table by.
-func (t *nftTable) key() tableKey { return tableKey{table: t.family + " " + t.name} }
 
 func (t *nftTable) families() []netstack.Family {
 	switch t.family {
@@ -95,6 +93,7 @@ type nftParser struct {
 	known   *nftTable // that of the rule read last
 	block   []byte    // the rules of a chain, without their handles
 	numbers []uint32  // their handles
+	targets []*chain  // of a chain that may be the same
 	// effects are those of the rules of chains, and odd the chains whose rules are not as splitRule takes them.
 	effects map[*chain]effects
 	odd     map[*chain]bool
@@ -263,6 +262,7 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 		if t.family == "" || t.name == "" {
 			return p.errorf(n, "table has no family or name")
 		}
+		t.key.table = t.family + " " + t.name
 		key := [2]string{t.family, t.name}
 		if p.tables[key] != nil {
 			return p.errorf(n, "table %s %s occurs twice", t.family, t.name)
@@ -476,7 +476,7 @@ func (p *nftParser) namedSet(t *nftTable, name string) *nftSet {
 // share makes the chains of a table those of the pool, as far as it has them. They come after
 // those that they lead to.
 func (p *nftParser) share(t *nftTable, order []*chain) error {
-	key := t.key()
+	key := t.key
 	same := make(map[*chain]*chain, len(order))
 	to := func(c *chain) *chain {
 		if s := same[c]; s != nil {
