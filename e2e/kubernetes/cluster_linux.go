@@ -22,12 +22,19 @@ import (
 // programs that hack/kubernetes.sh builds.
 const ComponentsVariable = "PLUMBLINE_KUBERNETES"
 
+// ControlPlaneVariable names the environment variable with the address of an API
+// server that runs already, for those whose kernel is too slow to run one.
+const ControlPlaneVariable = "PLUMBLINE_CONTROL_PLANE"
+
 // Options say which cluster to start.
 type Options struct {
 	// Components is the directory that hack/kubernetes.sh prints. Default: the
 	// value of ComponentsVariable.
 	Components string
-	// ProxyMode is that of kube-proxy: iptables or nftables.
+	// ControlPlane is where the API server of a StartControlPlane is reached.
+	// Default: the cluster has one of its own.
+	ControlPlane string
+	// ProxyMode is that of kube-proxy: iptables, nftables or ipvs.
 	ProxyMode string
 	// Plugin is the one that connects pods to their node: bridge or ptp.
 	// Default: bridge.
@@ -52,7 +59,7 @@ type Cluster struct {
 
 	processes processes
 	kubelets  []*kubelet
-	outside   []io.Closer // sockets that answer outside
+	sockets   []io.Closer // those that answer outside, and in control for an API server elsewhere
 	marker    marker
 	// background ends with the first kubelet that fails, and when stop is called.
 	background context.Context
@@ -60,8 +67,47 @@ type Cluster struct {
 	work       *errgroup.Group
 }
 
+// step is one of those that make a cluster.
+type step struct {
+	name string
+	run  func(context.Context) error
+}
+
 // Start starts a cluster and returns when its nodes are ready.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
+	c, err := newCluster(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return c.make(ctx, []step{
+		{"make the networks", c.makeNetworks},
+		{"start the control plane", c.startControlPlane},
+		{"register the nodes", c.registerNodes},
+		{"start the node agents", c.startNodes},
+	})
+}
+
+// StartControlPlane starts what has no nodes: they are made by a Start elsewhere
+// that is told where the API server is, which listens in the network namespace
+// control.
+func StartControlPlane(ctx context.Context, o Options) (*Cluster, error) {
+	c, err := newCluster(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c.nodes = nil
+	return c.make(ctx, []step{
+		{"make the network", func(ctx context.Context) error {
+			if err := makeNetns(ctx, c.Netns("control")); err != nil {
+				return err
+			}
+			return c.batch(ctx, "control", "address add "+controlAddress+"/32 dev lo")
+		}},
+		{"start the control plane", c.startControlPlane},
+	})
+}
+
+func newCluster(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Components == "" {
 		o.Components = os.Getenv(ComponentsVariable)
 	}
@@ -85,21 +131,18 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stop = stop
 	c.work, c.background = errgroup.WithContext(background)
+	return c, nil
+}
+
+// make takes the steps, and stops the cluster when one fails.
+func (c *Cluster) make(ctx context.Context, steps []step) (*Cluster, error) {
 	began := time.Now()
-	for _, step := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"make the networks", c.makeNetworks},
-		{"start the control plane", c.startControlPlane},
-		{"register the nodes", c.registerNodes},
-		{"start the node agents", c.startNodes},
-	} {
+	for _, step := range steps {
 		if err := step.run(ctx); err != nil {
 			err = fmt.Errorf("kubernetes %s: %s: %w", c.Prefix, step.name, err)
 			return nil, errors.Join(err, c.processes.complaints(), c.Stop())
 		}
-		o.Log("%s after %.1f s", step.name, time.Since(began).Seconds())
+		c.options.Log("%s after %.1f s", step.name, time.Since(began).Seconds())
 	}
 	return c, nil
 }
@@ -111,7 +154,7 @@ func (c *Cluster) Stop() error {
 	for _, k := range c.kubelets {
 		k.close()
 	}
-	for _, s := range c.outside {
+	for _, s := range c.sockets {
 		s.Close()
 	}
 	errs = append(errs, c.processes.stop(), c.claim.release())

@@ -49,7 +49,7 @@ const silence = 900 * time.Millisecond
 // startDNS runs CoreDNS in a place, and returns when it answers.
 func (c *Cluster) startDNS(ctx context.Context, place, name, etc string) (relay io.Closer, err error) {
 	netns := c.Netns(place)
-	l, err := c.relayAPI(netns)
+	l, err := c.relayAPI(netns, apiRelay)
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +81,11 @@ func (c *Cluster) startDNS(ctx context.Context, place, name, etc string) (relay 
 	})
 }
 
-// relayAPI brings the API server's port into a namespace, past all networks.
-func (c *Cluster) relayAPI(netns string) (net.Listener, error) {
+// relayAPI brings the API server into a namespace, at an address there.
+func (c *Cluster) relayAPI(netns, at string) (net.Listener, error) {
 	var l net.Listener
 	err := lab.InNetns(netns, func() (err error) {
-		l, err = net.Listen("tcp", apiRelay)
+		l, err = net.Listen("tcp", at)
 		return err
 	})
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *Cluster) relayAPI(netns string) (net.Listener, error) {
 
 func (c *Cluster) relay(near net.Conn) {
 	defer near.Close()
-	far, err := c.Config().Dial(context.Background(), "tcp", net.JoinHostPort(controlAddress, "6443"))
+	far, err := c.dial(context.Background(), "tcp", net.JoinHostPort(controlAddress, "6443"))
 	if err != nil {
 		return
 	}

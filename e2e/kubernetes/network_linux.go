@@ -115,7 +115,7 @@ func (c *Cluster) makeNetworks(ctx context.Context) error {
 // serveOutside opens the sockets that answer outside.
 func (c *Cluster) serveOutside() error {
 	sockets, err := listen(c.Netns("outside"), "outside", []string{"tcp/443", "udp/53"})
-	c.outside = sockets
+	c.sockets = append(c.sockets, sockets...)
 	return err
 }
 

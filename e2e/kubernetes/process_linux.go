@@ -18,7 +18,7 @@ import (
 
 // patience bounds each wait for a condition: machines that run tests are slow
 // at times.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // process is a part of the cluster that runs.
 type process struct {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +41,8 @@ func (c *Cluster) StartProxy(node string) error {
 		"clientConnection": map[string]any{"kubeconfig": filepath.Join(c.dir, "kubeconfig")},
 		"hostnameOverride": node, "mode": c.options.ProxyMode, "clusterCIDR": podRange4 + "," + podRange6,
 		"iptables": atOnce, "nftables": atOnce,
+		// What is changed behind its back lasts until it hears of something.
+		"ipvs": map[string]any{"minSyncPeriod": "0s", "syncPeriod": "1h"},
 		// It may not write the settings of the host's conntrack from here.
 		"conntrack": map[string]any{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 	})
@@ -136,13 +139,20 @@ func (c *Cluster) Programmed(ctx context.Context, nodes ...string) error {
 // programmed says in its error what a node's rules, of the first or the second
 // IP version, lack of the marker.
 func (c *Cluster) programmed(ctx context.Context, node string, version, port int) error {
-	// What both modes write: the service's port, and where connections to it go.
+	// What all modes write: the service's port, and where connections to it go.
+	service := netip.AddrPortFrom(netip.MustParseAddr(markerAddresses[version]), uint16(port))
 	endpoint := netip.AddrPortFrom(netip.MustParseAddr(markerEndpoints[version]), uint16(port))
-	argv := []string{[...]string{"iptables-save", "ip6tables-save"}[version], "-t", "nat"}
-	wanted := []string{fmt.Sprintf("--to-destination %s", endpoint), fmt.Sprintf("--dport %d ", port)}
-	if c.options.ProxyMode == "nftables" {
+	var argv, wanted []string
+	switch c.options.ProxyMode {
+	case "iptables":
+		argv = []string{[...]string{"iptables-save", "ip6tables-save"}[version], "-t", "nat"}
+		wanted = []string{fmt.Sprintf("--to-destination %s", endpoint), fmt.Sprintf("--dport %d ", port)}
+	case "nftables":
 		argv = []string{"nft", "list", "table", [...]string{"ip", "ip6"}[version], "kube-proxy"}
-		wanted = []string{fmt.Sprintf("dnat to %s", endpoint), fmt.Sprintf("%s . tcp . %d ", markerAddresses[version], port)}
+		wanted = []string{fmt.Sprintf("dnat to %s", endpoint), fmt.Sprintf("%s . tcp . %d ", service.Addr(), port)}
+	case "ipvs":
+		argv = []string{"ipvsadm", "--save", "--numeric"}
+		wanted = []string{fmt.Sprintf("-A -t %s ", service), fmt.Sprintf("-a -t %s -r %s ", service, endpoint)}
 	}
 	rules, err := c.Run(ctx, node, argv...)
 	if err != nil {
@@ -151,6 +161,13 @@ func (c *Cluster) programmed(ctx context.Context, node string, version, port int
 	for _, w := range wanted {
 		if !bytes.Contains(rules, []byte(w)) {
 			return fmt.Errorf("no rule has %q, in %d bytes of them", w, len(rules))
+		}
+	}
+	if c.options.ProxyMode == "ipvs" {
+		// The service of before goes last: sets and rules are written then.
+		address, _, _ := strings.Cut(wanted[0], fmt.Sprintf(":%d ", port))
+		if n := bytes.Count(rules, []byte(address+":")); n > 1 {
+			return fmt.Errorf("%d services have the address of the marker", n)
 		}
 	}
 	return nil

@@ -36,11 +36,15 @@ func TestScenarios(t *testing.T) {
 	if os.Getenv(ComponentsVariable) == "" {
 		t.Skip(ComponentsVariable + " is not set: make test-k8s sets it")
 	}
-	for _, o := range []Options{
+	clusters := []Options{
 		{ProxyMode: "iptables", Plugin: "bridge"},
 		{ProxyMode: "nftables", Plugin: "bridge"},
 		{ProxyMode: "nftables", Plugin: "ptp"},
-	} {
+	}
+	if elsewhere := os.Getenv(ControlPlaneVariable); elsewhere != "" { // as for a kernel with IPVS: see e2e/vm
+		clusters = []Options{{ProxyMode: "ipvs", Plugin: "bridge", ControlPlane: elsewhere}}
+	}
+	for _, o := range clusters {
 		t.Run(o.ProxyMode+"-"+o.Plugin, func(t *testing.T) {
 			t.Parallel()
 			runScenarios(t, o)
@@ -90,7 +94,7 @@ func runScenarios(t *testing.T, o Options) {
 		}
 	}
 	play(now)
-	if o.ProxyMode == "nftables" && o.Plugin == "bridge" {
+	if o.ProxyMode == "ipvs" || o.ProxyMode == "nftables" && o.Plugin == "bridge" {
 		return // what is the same in the two other clusters is so here
 	}
 	if err := c.EnforcePolicies(t.Context()); err != nil {
