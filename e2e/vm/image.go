@@ -16,7 +16,7 @@ var initScript []byte
 
 // tools are the commands that tests run, by the names they use.
 var tools = strings.Fields(`
-	ip bridge tc ss sysctl ipset ipvsadm conntrack nft curl busybox
+	ip bridge tc ss sysctl ipset ipvsadm conntrack nft curl busybox getent
 	iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
 	iptables-nft iptables-nft-save iptables-nft-restore ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
 	iptables-legacy iptables-legacy-save iptables-legacy-restore ip6tables-legacy ip6tables-legacy-save ip6tables-legacy-restore

@@ -24,6 +24,16 @@ var lane = []entry{
 	{"e2e/judge", "^TestJudge$", 10 * time.Minute, "", "-n 150 -seed 1 -workers 6 -enough -no-shrink -features '" + judged + "'"},
 }
 
+// clusters is the package that runs nodes of Kubernetes in the machine. Their
+// control plane runs on the host: it would be slow here, and is not the subject.
+const clusters = "e2e/kubernetes"
+
+// asked is what runs when -pkg asks for packages: each change of a Service makes
+// kube-proxy start a hundred processes, which takes long here.
+var asked = []entry{
+	{clusters, "^TestScenarios$/^ipvs-bridge$/^(proxy-mode$|ipvs-)", 10 * time.Minute, "", ""},
+}
+
 // judged are the features that the judge can see on few other kernels.
 const judged = "link:tunnel link:ipvlan link:vlan link:vlan-filtering link:bond link:vrf " +
 	"set:hash:mac set:hash:ip,mac set:hash:ip,mark set:hash:net,net set:hash:net,port,net"

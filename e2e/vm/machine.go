@@ -32,19 +32,29 @@ type machineRun struct {
 }
 
 // boot starts the machine and waits until it is off. There is no hardware help
-// (KVM) that could be relied on, so the processor is emulated.
-func boot(kernel kernelFiles, dir string, limit time.Duration) (machineRun, error) {
+// (KVM) that could be relied on, so the processor is emulated. With a control plane,
+// it has an interface by which it reaches that one alone.
+func boot(kernel kernelFiles, dir string, limit time.Duration, plane *controlPlane) (machineRun, error) {
 	console, serial := filepath.Join(dir, "console"), filepath.Join(dir, "output")
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	qemu := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "2048",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
+	nic, start := []string{"-nic", "none"}, (*exec.Cmd).Start
+	if plane != nil {
+		nic, start = []string{"-netdev", "user,id=plane", "-device", "virtio-net-pci,netdev=plane,romfile="}, plane.start
+	}
+	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", append(nic,
+		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "3072",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", kernel.image, "-initrd", filepath.Join(dir, "initrd"),
 		"-serial", "file:"+console, "-serial", "file:"+serial,
-		"-append", "console=ttyS0 panic=-1 oops=panic mitigations=off nokaslr")
-	if out, err := qemu.CombinedOutput(); err != nil && ctx.Err() == nil {
-		return machineRun{}, fmt.Errorf("%w: %s", err, out)
+		"-append", "console=ttyS0 panic=-1 oops=panic mitigations=off nokaslr")...)
+	var out bytes.Buffer
+	qemu.Stdout, qemu.Stderr = &out, &out
+	if err := start(qemu); err != nil {
+		return machineRun{}, err
+	}
+	if err := qemu.Wait(); err != nil && ctx.Err() == nil {
+		return machineRun{}, fmt.Errorf("%w: %s", err, &out)
 	}
 	messages, err := os.ReadFile(console)
 	if err != nil {

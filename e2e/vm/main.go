@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,7 +51,11 @@ func runLane(only string, verbose bool, keep string, change func(*entry)) (passe
 		return false, err
 	}
 	var entries []entry
-	for _, e := range lane {
+	all := lane
+	if only != "" {
+		all = slices.Concat(lane, asked)
+	}
+	for _, e := range all {
 		change(&e)
 		if pattern.MatchString(e.pkg) {
 			entries = append(entries, e)
@@ -67,7 +72,7 @@ func runLane(only string, verbose bool, keep string, change func(*entry)) (passe
 		return false, err
 	}
 	root = strings.TrimSpace(root)
-	if err := install(root); err != nil {
+	if err := install(root, "vm"); err != nil {
 		return false, err
 	}
 	cache, err := os.UserCacheDir()
@@ -83,6 +88,11 @@ func runLane(only string, verbose bool, keep string, change func(*entry)) (passe
 		return false, err
 	}
 	defer os.RemoveAll(dir)
+	if slices.ContainsFunc(entries, func(e entry) bool { return e.pkg == clusters }) {
+		if err := buildComponents(root); err != nil {
+			return false, err
+		}
+	}
 	tests, err := buildTests(root, dir, entries)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -111,12 +121,12 @@ func runLane(only string, verbose bool, keep string, change func(*entry)) (passe
 	}
 }
 
-// install gets the Debian packages that are needed.
-func install(root string) error {
-	deps := exec.Command(filepath.Join(root, "hack/deps.sh"), "vm")
+// install gets the Debian packages that a task needs: see hack/deps.sh.
+func install(root, task string) error {
+	deps := exec.Command(filepath.Join(root, "hack/deps.sh"), task)
 	deps.Stdout, deps.Stderr = os.Stdout, os.Stderr
 	if err := deps.Run(); err != nil {
-		return fmt.Errorf("hack/deps.sh vm: %w", err)
+		return fmt.Errorf("hack/deps.sh %s: %w", task, err)
 	}
 	// For root's commands, whoever calls.
 	return os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -136,8 +146,15 @@ func attemptTests(kernel kernelFiles, dir string, tests []test) (machineRun, err
 	for _, t := range tests {
 		limit += t.timeout
 	}
+	var plane *controlPlane
+	if slices.ContainsFunc(tests, func(t test) bool { return t.pkg == clusters }) {
+		if plane, err = startControlPlane(); err != nil {
+			return machineRun{}, err
+		}
+		defer plane.stop()
+	}
 	started := time.Now()
-	run, err := boot(kernel, dir, limit)
+	run, err := boot(kernel, dir, limit, plane)
 	if err != nil {
 		return machineRun{}, err
 	}

@@ -19,6 +19,7 @@ var wanted = strings.Fields(`
 	veth bridge br_netfilter 8021q bonding vrf dummy ifb tun tap macvlan macvtap ipvlan vxlan geneve wireguard
 	ipip sit ip_gre ip6_gre ip6_tunnel fou fou6 xfrm_user xfrm_interface esp4 esp6 ah4 ah6 af_key
 	sch_ingress sch_tbf sch_netem sch_htb sch_prio sch_fq cls_* act_* em_*
+	virtio_pci virtio_net
 	sctp inet_diag tcp_diag udp_diag raw_diag sctp_diag unix_diag af_packet_diag`)
 
 // unwanted are modules that match but would change the host for everyone:

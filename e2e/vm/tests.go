@@ -42,8 +42,15 @@ func (t *test) install(a *archive) error {
 	}
 	dir, work := path.Join("/tests", t.name), path.Join("/src", t.pkg)
 	a.file(path.Join(dir, "binary"), data, true)
-	a.file(path.Join(dir, "run"), fmt.Appendf(nil, "cd %s\nexport PLUMBLINE_REQUIRE=%s\nexec %s/binary -test.v -test.run '%s' -test.timeout %s %s\n",
-		work, t.require, dir, t.run, t.timeout, t.args), false)
+	before := ""
+	if t.pkg == clusters {
+		before = prelude
+		if err := a.installComponents(); err != nil {
+			return err
+		}
+	}
+	a.file(path.Join(dir, "run"), fmt.Appendf(nil, "%scd %s\nexport PLUMBLINE_REQUIRE=%s\nexec %s/binary -test.v -test.run '%s' -test.timeout %s %s\n",
+		before, work, t.require, dir, t.run, t.timeout, t.args), false)
 	a.dir(work)
 	testdata := os.DirFS(filepath.Join(t.source, "testdata"))
 	return fs.WalkDir(testdata, ".", func(name string, entry fs.DirEntry, err error) error {
