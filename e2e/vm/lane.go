@@ -31,7 +31,7 @@ const clusters = "e2e/kubernetes"
 // asked is what runs when -pkg asks for packages: each change of a Service makes
 // kube-proxy start a hundred processes, which takes long here.
 var asked = []entry{
-	{clusters, "^TestScenarios$/^ipvs-bridge$/^(proxy-mode$|ipvs-)", 10 * time.Minute, "", ""},
+	{clusters, "^TestScenarios$/^ipvs-bridge$/^(proxy-mode$|ipvs-)", 20 * time.Minute, "", ""},
 }
 
 // judged are the features that the judge can see on few other kernels.
