@@ -275,13 +275,14 @@ func (e *explainer) toBackend() func(*verdict.Path) bool {
 func (e *explainer) findNode() {
 	if from := e.flow.from; from != nil && (from.Kind == netstack.KindPod || from.Kind == netstack.KindNode) {
 		e.use.FromInside, e.use.Node = true, from.Node
+		e.use.IPVS = e.w.proxiesByIPVS(from.Node)
 		return
 	}
 	// What comes from outside is translated on the node that it comes to first.
 	for i := range e.report.Paths {
 		for _, h := range e.report.Paths[i].Hops {
 			if h.Kind == verdict.HopNode && h.Node != "" {
-				e.use.Node = h.Node
+				e.use.Node, e.use.IPVS = h.Node, e.w.proxiesByIPVS(h.Node)
 				return
 			}
 		}
@@ -309,6 +310,13 @@ func (w *World) serviceProxy(node string) string {
 		return "nftables"
 	}
 	return "iptables"
+}
+
+// proxiesByIPVS says whether a node's service proxy is kube-proxy in IPVS mode:
+// others that use IPVS have no such device.
+func (w *World) proxiesByIPVS(node string) bool {
+	h := w.byNode[node]
+	return h != nil && h.links[serviceDevice] != nil && w.serviceProxy(node) == "ipvs"
 }
 
 // compareBackends compares the endpoints that packets would go to with those

@@ -16,6 +16,9 @@ import (
 // arrive, where those it makes leave, and where answers of destinations are
 // forwarded. Rules before and after see the packet untranslated and translated.
 
+// serviceDevice has the addresses of services where kube-proxy is in IPVS mode.
+const serviceDevice = "kube-ipvs0"
+
 // ipvsPriority is the priority of ip_vs_in_hook, or of ip_vs_out_hook at
 // FORWARD; its answering half sits one before.
 var ipvsPriority = map[netfilter.Hook]int{netfilter.Input: 99, netfilter.Output: -98, netfilter.Forward: 100}
@@ -311,7 +314,7 @@ func (l *leg) crossesLocalBoundary(c *ipvs.Conn, was, is bool) (verdict.Finding,
 // device, when IPVS has no service there.
 func (h *host) unserved(p *netstack.Packet) (verdict.Finding, bool) {
 	a, ok := h.owns(p.Dst)
-	if !ok || a.Dev != "kube-ipvs0" {
+	if !ok || a.Dev != serviceDevice {
 		return verdict.Finding{}, false
 	}
 	return verdict.NewFindingf(verdict.IPVSNoService, h.where(a.Dev), []string{"address " + a.Prefix.String() + " on " + a.Dev},

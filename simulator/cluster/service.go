@@ -60,6 +60,11 @@ func (s *Service) IsExternal(addr netip.Addr) bool {
 	return slices.Contains(s.ExternalIPs, addr.Unmap()) || slices.Contains(s.IngressIPs, addr.Unmap())
 }
 
+// accessibleFromOutside is ExternallyAccessible of kube-proxy.
+func (s *Service) accessibleFromOutside() bool {
+	return len(s.ExternalIPs) > 0 || len(s.IngressIPs) > 0 || slices.ContainsFunc(s.Ports, func(p ServicePort) bool { return p.NodePort != 0 })
+}
+
 // ClusterIP returns the service's cluster IP of one family.
 func (s *Service) ClusterIP(ipv6 bool) (netip.Addr, bool) { return ofFamily(s.ClusterIPs, ipv6) }
 
@@ -86,6 +91,9 @@ type Traffic struct {
 	// FromInside: the client is a pod of this cluster or the node itself. The
 	// external traffic policy does not hold for these.
 	FromInside bool
+	// IPVS: the node's service proxy is kube-proxy in IPVS mode, whose virtual
+	// servers do not tell clients inside from those outside.
+	IPVS bool
 }
 
 // Backend is one endpoint of a service.
@@ -357,7 +365,9 @@ func (x *Index) BackendsKnown() bool { return x.lacking("endpointslices", "nodes
 // node only where a traffic policy says Local, of the own node or zone where the
 // endpoints carry hints; and if there are none, those that still serve while
 // they terminate. With no Node given, neither policies nor hints narrow the
-// choice. None also means that they are not known.
+// choice. In IPVS mode, all endpoints stand in for those of the own node if there
+// are none and the service can be used from outside (syncEndpoint). None also means
+// that they are not known.
 func (x *Index) Backends(s *Service, t Traffic) []Backend {
 	if !x.BackendsKnown() {
 		return nil
@@ -372,7 +382,9 @@ func (x *Index) Backends(s *Service, t Traffic) []Backend {
 		if ready := filter(local, func(b Backend) bool { return b.Ready }); len(ready) > 0 {
 			return ready
 		}
-		return filter(local, draining)
+		if local = filter(local, draining); len(local) > 0 || !t.IPVS || !s.accessibleFromOutside() {
+			return local
+		}
 	}
 	ready := filter(all, func(b Backend) bool { return b.Ready })
 	if near := x.nearest(ready, t.Node); len(near) > 0 {
@@ -383,13 +395,13 @@ func (x *Index) Backends(s *Service, t Traffic) []Backend {
 
 // localOnly says whether a traffic policy restricts t to endpoints of its node.
 // Clients inside use all endpoints even through an external address: kube-proxy
-// treats them as if they had used the cluster IP with policy Cluster.
+// treats them as if they had used the cluster IP with policy Cluster, but in IPVS mode.
 func (x *Index) localOnly(s *Service, t Traffic) bool {
 	switch {
 	case t.Node == "" || s.Headless:
 		return false
 	case t.External:
-		return !t.FromInside && s.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+		return (!t.FromInside || t.IPVS) && s.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	default:
 		p := s.Object.Spec.InternalTrafficPolicy
 		return p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal

@@ -77,8 +77,10 @@ func TestBackendsOf(t *testing.T) {
 	onA := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a"}
 	externalOnA := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true}
 	podToExternalOnA := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true, FromInside: true}
+	ipvs := func(t cluster.Traffic) cluster.Traffic { t.IPVS = true; return t }
 	const (
 		internalLocal = "internalTrafficPolicy: Local"
+		accessible    = "externalIPs: [192.0.2.9], "
 		externalLocal = "type: NodePort, externalTrafficPolicy: Local"
 	)
 	tests := []struct {
@@ -103,6 +105,10 @@ func TestBackendsOf(t *testing.T) {
 		{"nothing from outside with externalTrafficPolicy Local and no endpoint here", externalLocal, []string{"10.0.0.2 b"}, externalOnA, []string{}},
 		{"all nodes from a pod with externalTrafficPolicy Local", externalLocal, []string{"10.0.0.1 a", "10.0.0.2 b"}, podToExternalOnA, []string{"10.0.0.1:8080", "10.0.0.2:8080"}},
 		{"all nodes through the cluster IP with externalTrafficPolicy Local", externalLocal, []string{"10.0.0.1 a", "10.0.0.2 b"}, onA, []string{"10.0.0.1:8080", "10.0.0.2:8080"}},
+		{"the own node even from a pod with externalTrafficPolicy Local and IPVS", externalLocal, []string{"10.0.0.1 a", "10.0.0.2 b"}, ipvs(podToExternalOnA), []string{"10.0.0.1:8080"}},
+		{"all nodes from outside with externalTrafficPolicy Local, IPVS and no endpoint here", accessible + externalLocal, []string{"10.0.0.2 b"}, ipvs(externalOnA), []string{"10.0.0.2:8080"}},
+		{"all nodes with internalTrafficPolicy Local, IPVS, an external IP and no endpoint here", accessible + internalLocal, []string{"10.0.0.2 b"}, ipvs(onA), []string{"10.0.0.2:8080"}},
+		{"nothing with internalTrafficPolicy Local, IPVS, a cluster IP alone and no endpoint here", internalLocal, []string{"10.0.0.2 b"}, ipvs(onA), []string{}},
 		{"the own zone when all are hinted", "", []string{"10.0.0.1 a zone=west", "10.0.0.2 b zone=east"}, onA, []string{"10.0.0.1:8080"}},
 		{"the own node when all are hinted for nodes", "", []string{"10.0.0.1 a zone=west node=a", "10.0.0.2 b zone=west node=b"}, onA, []string{"10.0.0.1:8080"}},
 		{"all zones when one endpoint has no hint", "", []string{"10.0.0.1 a zone=west", "10.0.0.2 b"}, onA, []string{"10.0.0.1:8080", "10.0.0.2:8080"}},
