@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzzer that RUN matches for FUZZTIME, as many at once as there are processors. Of what took a fuzzer to new
-# code, testdata gets the newest inputs, which the tests replay: they are those that were hardest to find.
+# Runs every fuzzer that RUN matches for FUZZTIME, as many at once as JOBS says, or there are processors, and writes to
+# bin/fuzz.log how often each ran. Of what took a fuzzer to new code, testdata gets the newest inputs, which the tests replay:
+# they are those that were hardest to find.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,4 +28,4 @@ export -f fuzz
 
 mkdir -p bin/fuzz
 git grep -e '^func Fuzz' -- '*_test.go' | sed -n 's,^\(.*\)/[^/]*:func \(Fuzz[A-Za-z0-9]*\)(.*,\1 \2,p' | grep -E -e "${RUN:-.}" |
-	xargs -r -P "$(nproc)" -L 1 bash -c 'fuzz "$0" "$1"'
+	xargs -r -P "${JOBS:-$(nproc)}" -L 1 bash -c 'fuzz "$0" "$1"' | tee bin/fuzz.log
