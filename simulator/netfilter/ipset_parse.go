@@ -59,7 +59,8 @@ func parseIPSet(file string, data []byte) (map[string]*ipset, error) {
 }
 
 // words splits the current line as ipset does: double quotes keep white space,
-// and nothing escapes them.
+// and nothing escapes them. Other white space than blanks and tabs, which ipset drops
+// without separating words, is in no dump, and refused.
 func (p *ipsetParser) words() ([]string, error) {
 	p.tokens = p.tokens[:0]
 	rest := strings.TrimLeft(p.cur, " \t")
@@ -77,6 +78,9 @@ func (p *ipsetParser) words() ([]string, error) {
 				end = len(rest)
 			}
 			word, rest = rest[:end], rest[end:]
+			if strings.ContainsAny(word, "\r\v\f") {
+				return nil, p.errorf(word, "white space that does not separate words")
+			}
 		}
 		p.tokens = append(p.tokens, word)
 		rest = strings.TrimLeft(rest, " \t")

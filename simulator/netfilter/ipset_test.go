@@ -11,6 +11,7 @@ import (
 func TestMalformedSetsAreRefusedByFileLineAndToken(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"destroy x\n", `f:1: unknown ipset command at "destroy"`},
+		{"create x hash:ip\r \n", `f:1: white space that does not separate words at "hash:ip\r"`},
 		{"create x\n", `f:1: create needs a name and a type at "x"`},
 		{"create x hash:ip\ncreate x hash:ip\n", `f:2: set created twice at "x"`},
 		{"create x hash:ip family\n", `f:1: option has no value at "family"`},
