@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/plumbline-net/plumbline/internal/strictjson"
 	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
@@ -137,14 +138,7 @@ func Handler(inside func(namespace string, fn func() error) error, limit *rate.L
 	ask := AskHere(inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var o order
-		decoder := json.NewDecoder(r.Body)
-		decoder.DisallowUnknownFields()
-		err := decoder.Decode(&o)
-		if err == nil {
-			if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-				err = errors.New("text after the JSON object")
-			}
-		}
+		err := strictjson.Decode(r.Body, &o)
 		if err == nil {
 			err = o.validate()
 		}

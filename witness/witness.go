@@ -15,6 +15,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/plumbline-net/plumbline/internal/strictjson"
 )
 
 // Path is where an agent is told who leads, and asked for grants.
@@ -149,14 +151,7 @@ type refusal struct {
 // refused by 409, with who leads instead.
 func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	var asked request
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&asked)
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("text after the JSON object")
-		}
-	}
+	err := strictjson.Decode(r.Body, &asked)
 	if err == nil {
 		err = asked.validate()
 	}

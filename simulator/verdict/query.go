@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+
+	"github.com/plumbline-net/plumbline/internal/strictjson"
 )
 
 // Protocol is the transport of a query, in lower case.
@@ -63,13 +65,8 @@ type Via struct {
 // errors: a misspelt option must not be ignored.
 func DecodeQuery(line []byte) (Query, error) {
 	q := Query{Protocol: TCP}
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&q); err != nil {
+	if err := strictjson.Decode(bytes.NewReader(line), &q); err != nil {
 		return Query{}, fmt.Errorf("query: %w", plainly(err))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Query{}, errors.New("query: text after the JSON object")
 	}
 	return q, nil
 }
