@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 // family is one of the two IP versions in the lab.
@@ -211,16 +213,20 @@ func TestEachFaultShowsAsItsReason(t *testing.T) {
 				continue
 			}
 			t.Run(c.fault+"/"+f.name, func(t *testing.T) {
-				l := newLab(t)
-				w := l.open(Options{Attributor: l.namespaces()})
-				l.send("a", f, 1, datagrams{to: f.a.Prev(), size: 1}) // to the node, where nobody listens: the probe works
-				w.wantDrops("udp", map[string]uint64{"r udp NO_SOCKET": 1})
-				w.start("udp")
+				probetest.Measure(t, func() error {
+					l := newLab(t)
+					w := l.open(Options{Attributor: l.namespaces()})
+					l.send("a", f, 1, datagrams{to: f.a.Prev(), size: 1}) // to the node, where nobody listens: the probe works
+					if err := w.awaitDrops("udp", map[string]uint64{"r udp NO_SOCKET": 1}); err != nil {
+						return err
+					}
+					w.start("udp")
 
-				d := c.make(l, f)
-				already := total(w.drops("udp"))
-				l.send("a", f, n-int(already), d)
-				w.wantDrops("udp", map[string]uint64{c.at + " udp " + reason: n})
+					d := c.make(l, f)
+					already := total(w.drops("udp"))
+					l.send("a", f, n-int(already), d)
+					return w.awaitDrops("udp", map[string]uint64{c.at + " udp " + reason: n})
+				})
 			})
 		}
 	}

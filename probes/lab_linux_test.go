@@ -3,6 +3,7 @@
 package probes
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/internal/netcookie"
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 // deadline is generous: it only ends a test that fails.
@@ -265,14 +267,38 @@ func (w *watch) start(protocol string) {
 // wantDrops waits until the lab's pods dropped as many packets of the protocol as are wanted, and requires that it is these and no others.
 func (w *watch) wantDrops(protocol string, want map[string]uint64) {
 	w.t.Helper()
+	if err := w.awaitDrops(protocol, want); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *watch) awaitDrops(protocol string, want map[string]uint64) error {
 	var got map[string]uint64
-	eventually(w.t, func() bool {
+	describe := func() string { return fmt.Sprintf("%s drops %v, want %v", protocol, got, want) }
+	err := await(func() bool {
 		got = w.drops(protocol)
 		return total(got) >= total(want)
-	}, func() string { return fmt.Sprintf("%s drops %v, want %v", protocol, got, want) })
-	if !maps.Equal(got, want) {
-		w.t.Errorf("%s drops %v, want %v", protocol, got, want)
+	}, describe)
+	if err == nil && !maps.Equal(got, want) {
+		err = errors.New(describe())
 	}
+	return fewer(err, got, want)
+}
+
+// fewer makes of an error one of [probetest.ErrFewer], if counts are missing and none are too many.
+func fewer(err error, got, want map[string]uint64) error {
+	if err == nil {
+		return nil
+	}
+	for key, n := range got {
+		if n > want[key] {
+			return err
+		}
+	}
+	if maps.Equal(got, want) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", probetest.ErrFewer, err)
 }
 
 func total(counts map[string]uint64) uint64 { return sum(slices.Collect(maps.Values(counts))) }
@@ -280,10 +306,17 @@ func total(counts map[string]uint64) uint64 { return sum(slices.Collect(maps.Val
 // eventually polls until the condition holds.
 func eventually(t *testing.T, condition func() bool, describe func() string) {
 	t.Helper()
+	if err := await(condition, describe); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(condition func() bool, describe func() string) error {
 	for end := time.Now().Add(deadline); !condition(); {
 		if time.Now().After(end) {
-			t.Fatalf("timed out: %s", describe())
+			return fmt.Errorf("timed out: %s", describe())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 // The kernel's own counters of the namespace are the judge: TcpRetransSegs counts data, SYN and SYN-ACK together, and each segment of a large
@@ -45,17 +47,20 @@ func TestRetransmitsAreThoseOfTheNamespacesOwnCounter(t *testing.T) {
 		for _, f := range families() {
 			t.Run(c.name+"/"+f.name, func(t *testing.T) {
 				t.Parallel() // the kernel waits a second before it repeats a SYN
-				l := newLab(t)
-				w := l.open(Options{Attributor: l.namespaces()})
-				c.lose(l, f)
-				l.transfer(f, size)
+				probetest.Measure(t, func() error {
+					l := newLab(t)
+					w := l.open(Options{Attributor: l.namespaces()})
+					c.lose(l, f)
+					l.transfer(f, size)
 
-				// A busy machine may repeat more than what was lost: the counters of the kernel say what, not the fault.
-				var got, judge map[string]uint64
-				eventually(t, func() bool {
-					got, judge = w.retransmits(), l.judge()
-					return got[c.want] > 0 && maps.Equal(got, judge)
-				}, func() string { return fmt.Sprintf("retransmits %v, kernel %v, want some %q", got, judge, c.want) })
+					// A busy machine may repeat more than what was lost: the counters of the kernel say what, not the fault.
+					var got, judge map[string]uint64
+					err := await(func() bool {
+						got, judge = w.retransmits(), l.judge()
+						return judge[c.want] > 0 && maps.Equal(got, judge)
+					}, func() string { return fmt.Sprintf("retransmits %v, kernel %v, want some %q", got, judge, c.want) })
+					return fewer(err, got, judge)
+				})
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package counters
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 const (
@@ -201,4 +203,17 @@ func (c counts[S]) since(before counts[S]) counts[S] {
 	}
 	maps.DeleteFunc(delta, func(_ S, n float64) bool { return n == 0 })
 	return delta
+}
+
+// equal says how counts differ from what was to be counted.
+func (c counts[S]) equal(want counts[S]) error {
+	if maps.Equal(c, want) {
+		return nil
+	}
+	for s, n := range c {
+		if n > want[s] {
+			return errors.New("more were counted than there were")
+		}
+	}
+	return probetest.ErrFewer
 }

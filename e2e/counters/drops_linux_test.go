@@ -3,7 +3,6 @@ package counters
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,8 +13,10 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
 	"github.com/plumbline-net/plumbline/internal/netlinklist"
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 // drop is a series of plumbline_kernel_drops_total, and the place whose daemon exports it.
@@ -278,38 +279,39 @@ func checkDrops(t *testing.T, l *lab.Lab, ds daemons, expectations []expectation
 // once more whether they stay there.
 func datagrams(t *testing.T, l *lab.Lab, ds daemons, to netip.AddrPort, size int, want []drop) counts[drop] {
 	t.Helper()
-	before, err := readDrops(t.Context(), ds)
-	if err != nil {
-		t.Fatal(err)
-	}
 	rise := counts[drop]{}
 	for _, d := range want {
 		rise[d] = sent
 	}
-	conn := send(t, l, to, size)
-	if len(want) == 0 {
-		receive(t, conn)
-	}
-	read := func() (counts[drop], error) {
-		now, err := readDrops(t.Context(), ds)
+	probetest.Measure(t, func() error {
+		before, err := readDrops(t.Context(), ds)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		got := now.since(before)
-		if !maps.Equal(got, rise) {
-			return nil, fmt.Errorf("the drops rose by %v, want %v", got, rise)
+		conn := send(t, l, to, size)
+		if len(want) == 0 {
+			receive(t, conn)
 		}
-		return got, nil
-	}
-	eventually(t, "the drops are counted", func() error {
-		_, err := read()
-		return err
+		risen := func() error {
+			now, err := readDrops(t.Context(), ds)
+			if err != nil {
+				return err
+			}
+			got := now.since(before)
+			if err := got.equal(rise); err != nil {
+				return fmt.Errorf("the drops rose by %v, want %v: %w", got, rise, err)
+			}
+			return nil
+		}
+		if err := against.Await(t, patience, poll, risen); err != nil {
+			return err
+		}
+		if err := risen(); err != nil {
+			return fmt.Errorf("a moment later: %w", err)
+		}
+		return nil
 	})
-	got, err := read()
-	if err != nil {
-		t.Errorf("a moment later: %v", err)
-	}
-	return got
+	return rise
 }
 
 func orDash(s string) string {

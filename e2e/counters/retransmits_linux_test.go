@@ -14,7 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
+	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 // retransmit is a series of plumbline_tcp_retransmits_total.
@@ -69,10 +71,6 @@ func TestLossShowsAsRetransmits(t *testing.T) {
 			if err := c.lose(ctx, l); err != nil {
 				t.Fatal(err)
 			}
-			before, err := readLoss(ctx, l, ds)
-			if err != nil {
-				t.Fatal(err)
-			}
 			far, err := l.Spec.Pod(l.Spec.Roles.Far)
 			if err != nil {
 				t.Fatal(err)
@@ -91,25 +89,31 @@ func TestLossShowsAsRetransmits(t *testing.T) {
 				}
 				return connections.Wait()
 			}
-			if err := connect(true); err != nil {
-				t.Fatal(err)
-			}
 			var rise loss
-			small := false
-			eventually(t, "the daemons count what the kernel counts", func() error {
-				now, err := readLoss(ctx, l, ds)
+			probetest.Measure(t, func() error {
+				before, err := readLoss(ctx, l, ds)
 				if err != nil {
 					return err
 				}
-				rise = now.since(before)
-				err = rise.check(c.must, c.may)
-				if err != nil && c.outcome == "" {
-					// It may have been acknowledgements that were lost. Connections of two lengths do not
-					// for ever have the fourth packet in the same place.
-					small = !small
-					return errors.Join(err, connect(!small))
+				full := true
+				if err := connect(full); err != nil {
+					return err
 				}
-				return err
+				return against.Await(t, patience, poll, func() error {
+					now, err := readLoss(ctx, l, ds)
+					if err != nil {
+						return err
+					}
+					rise = now.since(before)
+					err = rise.check(c.must, c.may)
+					if err != nil && c.outcome == "" {
+						// It may have been acknowledgements that were lost. Connections of two lengths do not
+						// for ever have the fourth packet in the same place.
+						full = !full
+						return errors.Join(err, connect(full))
+					}
+					return err
+				})
 			})
 			t.Logf("%s is lost:\n%s", c.lost, rise)
 		})
@@ -159,11 +163,12 @@ func (l loss) check(must, may []retransmit) error {
 			return fmt.Errorf("%v did not rise", r)
 		}
 	}
-	if !maps.Equal(segments, l.retransSegs) {
-		return fmt.Errorf("the daemons count %v retransmits, TcpRetransSegs rose by %v", segments, l.retransSegs)
+	if err := segments.equal(l.retransSegs); err != nil {
+		return fmt.Errorf("the daemons count %v retransmits, TcpRetransSegs rose by %v: %w", segments, l.retransSegs, err)
 	}
-	if want := (counts[drop]{{"node-2", "NETFILTER_DROP", "tcp", ""}: l.ruleHits}); !maps.Equal(l.drops, want) {
-		return fmt.Errorf("the daemons count %v drops, the rules %v", l.drops, want)
+	want := counts[drop]{{"node-2", "NETFILTER_DROP", "tcp", ""}: l.ruleHits}
+	if err := l.drops.equal(want); err != nil {
+		return fmt.Errorf("the daemons count %v drops, the rules %v: %w", l.drops, want, err)
 	}
 	return nil
 }
