@@ -20,7 +20,7 @@ var (
 )
 
 // judgedElsewhere are the matches and targets that packets meet in other tests; empty for those that no kernel of these tests
-// loads.
+// loads, which the documentation lists.
 var judgedElsewhere = map[string]string{
 	"udp": "../../e2e/judge/reasons.go match:udp", "icmp": "../../e2e/judge/reasons.go match:icmp", "icmp6": "../../e2e/judge/reasons.go match:icmp6",
 	"sctp": "../../e2e/agreement/sctp_linux_test.go func TestAssociations(", "ipvs": "../../e2e/ipvs/scenarios_linux_test.go -m ipvs",
@@ -93,6 +93,7 @@ func TestTheTablesOfTheDocumentationAreThoseOfTheCode(t *testing.T) {
 		}
 	}
 	judged := judgedRules()
+	notLoaded := quotedWords(between(t, text, "Those that no kernel of these tests loads are taken from its source:", "\n\n"))
 	for _, kind := range []struct {
 		names     []string
 		doc, flag string
@@ -111,8 +112,35 @@ func TestTheTablesOfTheDocumentationAreThoseOfTheCode(t *testing.T) {
 			if !listed || where != "" && !strings.Contains(fileText(t, file), what) {
 				t.Errorf("no packets meet %s %s", kind.flag, name)
 			}
+			if i := slices.Index(notLoaded, name); i >= 0 && where == "" {
+				notLoaded = slices.Delete(notLoaded, i, i+1)
+			} else if where == "" {
+				t.Errorf("docs/iptables.md does not say that no kernel loads %s %s", kind.flag, name)
+			}
 		}
 	}
+	if len(notLoaded) > 0 {
+		t.Errorf("docs/iptables.md says that no kernel loads %q", notLoaded)
+	}
+}
+
+// between is the text from one phrase to another.
+func between(t *testing.T, text, from, to string) string {
+	t.Helper()
+	_, text, found := strings.Cut(text, from)
+	text, _, ended := strings.Cut(text, to)
+	if !found || !ended {
+		t.Fatalf("the documentation has nothing between %q and %q", from, to)
+	}
+	return text
+}
+
+// quotedWords are the names in a text that are written as code.
+func quotedWords(text string) (words []string) {
+	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(text, -1) {
+		words = append(words, m[1])
+	}
+	return words
 }
 
 // documentedRows says in which rows of a table a name stands, by the rows' titles up to what is in parentheses or after a colon.

@@ -30,6 +30,7 @@ func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
 		{"-m u32 --u32 \"24=1\"", "match u32"}, // a sequence number
 		{"-m oddity --x 1", "match oddity"},
 		{"-j SYNPROXY", "target SYNPROXY"},
+		{"-j CLUSTERIP --new", "target CLUSTERIP"},
 		{"-j CT --zone-orig 5", "target CT with a zone of one direction"},
 
 		// What is known decides before anything is asked.
