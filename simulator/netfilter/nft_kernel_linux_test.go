@@ -129,7 +129,7 @@ func judgeConditions(clientMAC string) []condition {
 	)...)
 	all = append(all, conditions(0, "udp",
 		"udp length 9", "udp length > 9", "udp sport > 1", "meta l4proto udp", "tcp dport 1-65535", "ct state established", "ct status assured", "meta length < 60", "th sport . meta l4proto { 1-65535 . udp }", "@th,32,16 9", "tcp flags syn",
-		"tcp option maxseg missing", "udplite dport 1", "sctp dport 1", "ct direction reply", "ct protocol udp", "@th,32,8 0",
+		"tcp option maxseg missing", "udplite dport 1", "udplite csumcov 8", "ah reserved 0", "sctp dport 1", "ct direction reply", "ct protocol udp", "@th,32,8 0",
 	)...)
 	return all
 }

@@ -110,6 +110,7 @@ var nftFields = map[string]nftField{
 
 	"udplite sport":    transportField(netstack.ProtoUDPLite, 0, 16, nftInteger),
 	"udplite dport":    transportField(netstack.ProtoUDPLite, 16, 16, nftInteger),
+	"udplite csumcov":  transportField(netstack.ProtoUDPLite, 32, 16, nftInteger),
 	"udplite checksum": transportField(netstack.ProtoUDPLite, 48, 16, nftInteger),
 
 	"sctp sport":    transportField(netstack.ProtoSCTP, 0, 16, nftInteger),
@@ -146,6 +147,8 @@ var nftFields = map[string]nftField{
 	"gre protocol":  transportField(protoGRE, 16, 16, nftEtherType),
 	"comp flags":    transportField(protoIPComp, 8, 8, nftInteger),
 	"ah hdrlength":  transportField(protoAH, 8, 8, nftInteger),
+	"igmp mrt":      transportField(protoIGMP, 8, 8, nftInteger),
+	"ah reserved":   transportField(protoAH, 16, 16, nftInteger),
 	"igmp group":    transportField(protoIGMP, 32, 32, nftIPv4),
 	"ah nexthdr":    transportField(protoAH, 0, 8, nftProtocol),
 	"comp nexthdr":  transportField(protoIPComp, 0, 8, nftProtocol),
@@ -208,6 +211,9 @@ func (f *nftField) write(x *traversal, v u128) {
 // payloadField reads which field an expression means.
 func (p *nftParser) payloadField(n *jsonNode) (f nftField, name string, err error) {
 	protocol, field := n.str("protocol"), n.str("field")
+	if reason := innerHeader(n); reason != "" {
+		return f, string(reason), reason
+	}
 	if base := n.str("base"); base != "" {
 		offset, ok := n.number("offset")
 		length, ok2 := n.number("len")
@@ -241,8 +247,17 @@ func (p *nftParser) payloadField(n *jsonNode) (f nftField, name string, err erro
 	return f, name, nil
 }
 
+// innerHeader says which field of a tunnel's inner headers an expression means; "" for one of the packet's own.
+func innerHeader(n *jsonNode) notModelled {
+	tunnel := n.str("tunnel")
+	if tunnel == "" {
+		return ""
+	}
+	return notModelled("inner " + n.str("protocol") + " " + n.str("field") + " of " + tunnel)
+}
+
 func (p *nftParser) payload(n *jsonNode) (nftExpr, error) {
-	if n.str("protocol") == "vlan" {
+	if n.str("protocol") == "vlan" && innerHeader(n) == "" {
 		// Frames of the model have no tag.
 		return nftExpr{name: "vlan " + n.str("field"), get: func(*traversal) (u128, tri) { return u128{}, no }}, nil
 	}

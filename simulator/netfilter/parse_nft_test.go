@@ -184,3 +184,25 @@ func TestAKeyOfWhichAPartIsNotKnownMissesWhereTheOthersTell(t *testing.T) {
 		t.Errorf("TCP to port 80: %v", res)
 	}
 }
+
+// What is inside a tunnel's packet is not what is outside (nft 1.1 on Linux 6.2 and later).
+func TestFieldsOfInnerHeadersAreNotThoseOfTheOuterOnes(t *testing.T) {
+	const rules = `{"nftables": [{"table": {"family": "ip", "name": "t"}},
+{"chain": {"family": "ip", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"rule": {"family": "ip", "table": "t", "chain": "f", "expr": [%s, {"drop": null}]}}]}`
+	for statement, asked := range map[string]string{
+		`{"match": {"op": "!=", "left": {"payload": {"tunnel": "vxlan", "protocol": "ip", "field": "saddr"}}, "right": "10.9.9.9"}}`: "match inner ip saddr of vxlan",
+		`{"match": {"op": "==", "left": {"payload": {"tunnel": "gre", "protocol": "vlan", "field": "id"}}, "right": 5}}`:             "match inner vlan id of gre",
+		`{"mangle": {"key": {"payload": {"tunnel": "geneve", "protocol": "ip", "field": "ttl"}}, "value": 5}}`:                       "statement mangle with inner ip ttl of geneve",
+	} {
+		rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: fmt.Appendf(nil, rules, statement)}})
+		env := &fakeEnv{}
+		rs.Run(netstack.IPv4, Forward, &State{Packet: packet()}, env)
+		if len(env.asked) == 0 || env.asked[0] != asked {
+			t.Errorf("%s: asked about %q", statement, env.asked)
+		}
+		if _, unmodelled := rs.Coverage(); unmodelled != 1 {
+			t.Errorf("%s: %d rules are not modelled", statement, unmodelled)
+		}
+	}
+}
