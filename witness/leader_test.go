@@ -334,6 +334,55 @@ func TestALeaseIsKeptWhileItsHolderWaits(t *testing.T) {
 	})
 }
 
+// An API server that is silent lets the lease run out before it is known to be away. Grants that are heard of by then
+// do not make it lead again: what it does was ended, and ends once.
+func TestWhoStoppedLeadsAgainByTheLeaseAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		changes := 0
+		term := Term{Lease: "lease", Holder: "0"}
+		leader := NewLeader(Options{
+			Valid:  valid,
+			Bound:  func() time.Duration { return bound },
+			Agents: func() ([]*url.URL, error) { return []*url.URL{{Host: "agent"}}, nil },
+			Tell: func(_ context.Context, _ *url.URL, _ Term, grant bool) (Answer, error) {
+				if grant {
+					return Answer{Granted: Grant}, nil
+				}
+				return Answer{}, nil
+			},
+			Gained: func() { changes++ },
+			Lost:   func() { changes++ },
+			Log:    slog.New(slog.DiscardHandler),
+		})
+		var running sync.WaitGroup
+		running.Go(func() { leader.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		leads := func(want bool, when string) {
+			t.Helper()
+			synctest.Wait()
+			if leader.Leads() != want {
+				t.Errorf("%s: leads %t, want %t", when, !want, want)
+			}
+		}
+
+		leader.Renewed(term, time.Now(), true)
+		leads(true, "with the lease")
+		time.Sleep(valid - look)
+		leads(true, "while the lease holds")
+		time.Sleep(2 * look)
+		leads(false, "the lease has run out, and grants were heard of")
+		leader.Missed(true)
+		leads(false, "the API server is known to be away")
+		leader.Renewed(term, time.Now(), true)
+		leads(true, "with the lease again")
+		if changes != 3 {
+			t.Errorf("it began or stopped %d times, want 3", changes)
+		}
+	})
+}
+
 // What happens to a cluster is drawn. That two never lead at once is looked at all the time.
 func TestTwoNeverLeadAtOnce(t *testing.T) {
 	seeds := uint64(60)
