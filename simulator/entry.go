@@ -24,16 +24,26 @@ func (l *leg) enterFrom(at fabric.Port) end {
 }
 
 // refusesOutsider says whether the host leaves whoever sends the packet to it
-// without the link-layer address of the interface.
+// without the link-layer address of the interface. By which of its addresses it is
+// looked for, where several are on the wire, is not known: one may be left unanswered.
 func (l *leg) refusesOutsider(at fabric.Port) (verdict.Finding, bool) {
 	h, dev := l.w.hosts[at.NS], at.Link.Name
 	if _, ok := l.w.fabric.Master(at.Link); ok {
 		return verdict.Finding{}, false // who answers is behind it
 	}
-	from, to := h.outsider(dev, &l.packet)
-	if !from.IsValid() || !to.IsValid() {
-		return verdict.Finding{}, false
+	from, targets := h.outsider(dev, &l.packet)
+	for _, to := range targets {
+		if f, refused := l.refusesSolicitation(at, from, to); refused {
+			return f, true
+		}
 	}
+	return verdict.Finding{}, false
+}
+
+// refusesSolicitation says whether one outside does not hear from the host by which
+// link-layer address it has an address.
+func (l *leg) refusesSolicitation(at fabric.Port, from, to netip.Addr) (verdict.Finding, bool) {
+	h, dev := l.w.hosts[at.NS], at.Link.Name
 	owner := station{Port: at}
 	if to.Is4() {
 		if says, setting := h.answersARP(dev, from, to); says == filtered {
@@ -57,9 +67,9 @@ func (l *leg) refusesOutsider(at fabric.Port) (verdict.Finding, bool) {
 }
 
 // outsider says who on the wire of the interface sends the packet, and which of
-// the host's addresses it looks for: the packet's own where they are on the
-// wire. One that is not known is not valid.
-func (h *host) outsider(dev string, p *netstack.Packet) (from, to netip.Addr) {
+// the host's addresses it may look for: the packet's own where they are on the
+// wire. If it is not known, there are none.
+func (h *host) outsider(dev string, p *netstack.Packet) (from netip.Addr, targets []netip.Addr) {
 	onWire := func(addr netip.Addr) bool {
 		for a := range h.devices.Each(dev) {
 			if a.Prefix.Masked().Contains(addr) {
@@ -73,23 +83,23 @@ func (h *host) outsider(dev string, p *netstack.Packet) (from, to netip.Addr) {
 		// The router is where answers go.
 		back := h.fib.Lookup(fib.Key{Dst: p.Src})
 		if len(back.NextHops) != 1 || back.NextHops[0].Dev != dev {
-			return netip.Addr{}, netip.Addr{}
+			return netip.Addr{}, nil
 		}
 		from = back.NextHops[0].Gateway
-		if from.Is6() && !from.IsLinkLocalUnicast() {
-			return netip.Addr{}, netip.Addr{} // ndisc_solicit asks from another
+		if !from.IsValid() || from.Is6() && !from.IsLinkLocalUnicast() {
+			return netip.Addr{}, nil // ndisc_solicit asks from another
 		}
 	}
 	if onWire(p.Dst) {
-		if !h.fib.LocalAt(p.Dst, dev) {
-			return netip.Addr{}, netip.Addr{}
+		if h.fib.LocalAt(p.Dst, dev) {
+			targets = append(targets, p.Dst)
 		}
-		return from, p.Dst
+		return from, targets
 	}
 	for a := range h.devices.Each(dev) {
 		if a.Prefix.Masked().Contains(from) {
-			return from, a.Prefix.Addr()
+			targets = append(targets, a.Prefix.Addr())
 		}
 	}
-	return from, to
+	return from, targets
 }

@@ -243,7 +243,7 @@ func (l *leg) tunnelBalanced(c *ipvs.Conn) end {
 	}
 	outer := netstack.Packet{
 		Dst: to, Protocol: tunnelProtocol(link, p.Family()), TTL: p.TTL, TOS: p.TOS, DF: p.DF,
-		Length: p.Length + tunnelHeaders(link),
+		Length: p.Length + tunnelHeaders(link), GSOSize: p.GSOSize,
 	}
 	e, failed := l.travel(fabric.Port{NS: h.Namespace, Link: link}, h, outer, "", true)
 	if failed {

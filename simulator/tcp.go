@@ -75,6 +75,7 @@ func (o tcpOptions) later() int {
 // segment is one segment of the established connection.
 type segment struct {
 	back   bool // from the server
+	bulk   bool // more data follows or went before: several may be sent at once
 	length int  // of the IP packet
 	flags  netstack.TCPFlags
 	chunks netstack.SCTPChunks
@@ -99,11 +100,11 @@ func (c *conversation) exchange(forth, back int) {
 		return
 	}
 	c.talked = true
-	_ = c.data(segment{length: forth, flags: acknowledgement}) &&
-		c.data(segment{length: forth, flags: data}) && // the last one
+	_ = c.data(segment{bulk: true, length: forth, flags: acknowledgement}) &&
+		c.data(segment{bulk: true, length: forth, flags: data}) && // the last one
 		c.acknowledged(segment{back: true, length: bare, flags: acknowledgement}) &&
-		c.data(segment{back: true, length: back, flags: acknowledgement}) &&
-		c.data(segment{back: true, length: back, flags: data}) &&
+		c.data(segment{back: true, bulk: true, length: back, flags: acknowledgement}) &&
+		c.data(segment{back: true, bulk: true, length: back, flags: data}) &&
 		c.acknowledged(segment{length: bare, flags: acknowledgement})
 }
 
@@ -220,6 +221,9 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 		p.UID = c.server.uid
 	}
 	p.TCPFlags, p.Chunks, p.Length, p.DF = s.flags, s.chunks, s.length, true
+	if s.bulk {
+		p.GSOSize = uint16(max(0, s.length-c.bare()))
+	}
 	l := c.newLeg(p)
 	defer l.done()
 	l.quiet, l.draws = c.quiet, drawsForth

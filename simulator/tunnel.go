@@ -248,7 +248,7 @@ func aroundTunnel(link *netstack.Link, to netip.Addr, inner *netstack.Packet) ne
 	t := link.Tunnel
 	outer := netstack.Packet{
 		Src: t.Local, Dst: to, Protocol: tunnelProtocol(link, inner.Family()),
-		TTL: t.TTL, TOS: t.TOS, Length: inner.Length + tunnelHeaders(link),
+		TTL: t.TTL, TOS: t.TOS, Length: inner.Length + tunnelHeaders(link), GSOSize: inner.GSOSize,
 		// IPv4 keeps what was asked for (ip_tunnel_xmit), and IPv6 is fragmented by its sender alone.
 		DF: t.PMTUDisc || inner.DF && inner.Family() == netstack.IPv4 || tunnelFamily(link) == netstack.IPv6,
 	}

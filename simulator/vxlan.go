@@ -273,7 +273,7 @@ func aroundVXLAN(link *netstack.Link, r remote, inner *netstack.Packet) netstack
 	v, family := link.VXLAN, netstack.FamilyOf(r.addr)
 	outer := netstack.Packet{
 		Src: v.Local, Dst: r.addr, Protocol: netstack.ProtoUDP, SrcPort: ephemeralPort, DstPort: r.port,
-		TTL: v.TTL, TOS: v.TOS, Length: inner.Length + vxlanHeaders(family),
+		TTL: v.TTL, TOS: v.TOS, Length: inner.Length + vxlanHeaders(family), GSOSize: inner.GSOSize,
 		DF: v.DF == "set" || v.DF == "inherit" && inner.DF || family == netstack.IPv6,
 	}
 	if outer.TTL == 0 {

@@ -3,6 +3,7 @@ package links
 import (
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,4 +74,65 @@ func (w *world) sends(from, to, address string, size int, patience time.Duration
 		w.t.Fatal(err)
 	}
 	return arrive
+}
+
+// TestSegmentsThatAreSentAtOnce has rules of the sender that look at the length of packets. They meet what TCP sends at
+// once as one packet, and a single segment by itself: where both do not fare alike, a report says so.
+func TestSegmentsThatAreSentAtOnce(t *testing.T) {
+	iptables := func(name, match string) string {
+		return "a " + name + " -A OUTPUT -p tcp " + match + " -j CONNMARK --set-mark 1\n" +
+			"a " + name + " -A OUTPUT -p tcp -m connmark --mark 1 -j DROP"
+	}
+	nft := func(match string) string {
+		return "a nft add table inet t\n" +
+			"a nft add chain inet t out { type filter hook output priority 0; }\n" +
+			"a nft add rule inet t out meta l4proto tcp " + match + " ct mark set 1\n" +
+			"a nft add rule inet t out ct mark 1 drop"
+	}
+	const mtu = 1500
+	for _, test := range []struct {
+		name, rules string
+		family      netstack.Family
+		arrives     [2]bool // one segment, and ten
+		verdict     verdict.Verdict
+		reason      verdict.Code
+	}{
+		{"longer than the MTU", iptables("iptables", "-m length --length 1501:65535"), netstack.IPv4, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
+		{"longer than the MTU, IPv6", iptables("ip6tables", "-m length ! --length 0:1500"), netstack.IPv6, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
+		{"longer than the MTU, by the header", iptables("iptables", "-m u32 --u32 0&0xFFFF=1501:65535"), netstack.IPv4, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
+		{"longer than the MTU, of nftables", nft("meta length > 1500"), netstack.IPv4, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
+		{"longer than the MTU, by the header and nftables", nft("ip length > 1500"), netstack.IPv4, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
+		{"as long as the MTU", iptables("iptables", "-m length --length 1500"), netstack.IPv4, [2]bool{false, true}, verdict.Unknown, verdict.UnmodelledRule},
+		{"long", iptables("iptables", "-m length --length 1000:65535"), netstack.IPv4, [2]bool{false, false}, verdict.Degraded, verdict.NetfilterDrop},
+		{"long, by the header", iptables("iptables", "-m u32 --u32 0&0xFFFF=1000:65535"), netstack.IPv4, [2]bool{false, false}, verdict.Degraded, verdict.NetfilterDrop},
+		{"long, IPv6 and nftables", nft("ip6 length >= 1000"), netstack.IPv6, [2]bool{false, false}, verdict.Degraded, verdict.NetfilterDrop},
+		{"short of an acknowledgement", iptables("iptables", "-m length --length 0:39"), netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
+		{"short of an acknowledgement, of nftables", nft("meta length < 40"), netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "so", "a", "b", "c", "n")
+			w.apply(onBridge+test.rules, []netstack.Family{test.family})
+			w.settle()
+			to, segment := "10.9.0.2", mtu-20-20-12 // headers, and timestamps
+			if test.family == netstack.IPv6 {
+				to, segment = "fd00:9:0::2", mtu-40-20-12
+			}
+			report := against.Diagnose(t, against.Compile(t, w.collect()), verdict.Query{From: "ns:" + w.netns("a"), To: to, Port: 80, Protocol: verdict.TCP})
+			if report.Verdict != test.verdict || report.Reason() != test.reason {
+				t.Errorf("%s, %s, want %s, %s", report.Verdict, report.Reason(), test.verdict, test.reason)
+			}
+			if test.reason == verdict.UnmodelledRule && !strings.Contains(report.Paths[0].Findings[0].Message, "segments that are sent at once") {
+				t.Errorf("it says %q", report.Paths[0].Findings[0].Message)
+			}
+			for i, size := range []int{segment, 10 * segment} {
+				patience := timeout
+				if test.arrives[i] {
+					patience = time.Minute
+				}
+				if arrives := w.sends("a", "b", net.JoinHostPort(to, "81"), size, patience); arrives != test.arrives[i] {
+					t.Errorf("%d bytes arrive %v, want %v", size, arrives, test.arrives[i])
+				}
+			}
+		})
+	}
 }

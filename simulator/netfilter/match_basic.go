@@ -201,10 +201,10 @@ func (m *lengthMatch) decide(x *traversal) bool {
 	return x.env.Unknown(x.ref(), "match length of SCTP")
 }
 
-// lengthKnown says no for packets of SCTP, and errors about them: which
-// parameters an association opens with, the ends choose.
+// lengthKnown says no for segments that may be sent at once, and for packets of SCTP, and errors
+// about them: which parameters an association opens with, the ends choose.
 func lengthKnown(p *netstack.Packet) bool {
-	return p.Protocol != netstack.ProtoSCTP && (p.Embedded == nil || p.Embedded.Protocol != netstack.ProtoSCTP)
+	return p.GSOSize == 0 && p.Protocol != netstack.ProtoSCTP && (p.Embedded == nil || p.Embedded.Protocol != netstack.ProtoSCTP)
 }
 
 // mssMatch is tcpmss. A segment without the option takes the negation.

@@ -114,6 +114,7 @@ func (b *nftRuleBuilder) match(n *jsonNode) error {
 	if !ok {
 		return notModelled("operator " + n.str("op"))
 	}
+	lengths := b.p.c.lengths
 	key, err := b.p.keyExpr(left)
 	if err != nil {
 		return err
@@ -151,6 +152,10 @@ func (b *nftRuleBuilder) match(n *jsonNode) error {
 		if op == opAnyFlag && typ != nftCTState && typ != nftCTStatus && typ != nftTCPFlags && typ != nftCTLabel && right.kind != jsonArray {
 			m.op = opEqual
 		}
+	}
+	if b.p.c.lengths != lengths {
+		b.matches = append(b.matches, anyLength{m})
+		return nil
 	}
 	b.matches = append(b.matches, m)
 	return nil

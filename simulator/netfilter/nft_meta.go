@@ -58,7 +58,7 @@ func (p *nftParser) meta(n *jsonNode) (nftExpr, error) {
 		e.typ, e.bits = nftEtherType, 16
 		e.get = func(x *traversal) (u128, tri) { return word(uint64(x.etherType())) }
 	case "length":
-		p.c.tellsSegmentsApart()
+		p.c.looksAtLength()
 		return number(func(x *traversal) (u128, tri) {
 			if x.st.ARP == nil && !lengthKnown(x.p) {
 				return u128{}, maybe

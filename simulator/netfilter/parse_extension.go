@@ -375,7 +375,7 @@ func compileU32(r *ruleParser, o options) (matcher, error) {
 		}
 		m.tests = append(m.tests, t)
 		if rest == "" {
-			return m, nil
+			return anyLength{m}, nil
 		}
 		if !strings.HasPrefix(rest, "&&") {
 			return nil, bad(rest)

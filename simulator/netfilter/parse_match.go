@@ -672,7 +672,7 @@ func (fieldModule) option(r *ruleParser, name string, invert bool) (bool, error)
 			return true, err
 		}
 		r.p.c.tellsSegmentsApart()
-		r.add(&lengthMatch{first: int(first), last: int(last), invert: invert})
+		r.add(anyLength{&lengthMatch{first: int(first), last: int(last), invert: invert}})
 	case "--mss":
 		first, last, err := r.numberRange(name, 65535)
 		if err != nil {

@@ -221,6 +221,8 @@ type compiler struct {
 	nat   [2]bool
 	// ages are those of the base chains of owned tables, by family, table and chain.
 	ages map[[3]string]int
+	// lengths counts the looks at the length of a packet that were compiled.
+	lengths int
 }
 
 type ownedTable struct {

@@ -50,6 +50,9 @@ type Packet struct {
 	TOS                uint8 // DSCP in the high six bits
 	// MSS is the maximum segment size option of a SYN; 0 when absent.
 	MSS uint16
+	// GSOSize is the data of each segment, in bytes, of a packet that TCP may have sent as several segments at once: rules then see
+	// one packet that is longer than Length by any number of them. 0: it is one segment.
+	GSOSize uint16
 	// Mark is the kernel's skb mark: it does not leave the namespace.
 	Mark uint32
 	// UID is the user that owns the sending socket; nil for forwarded packets.
