@@ -20,7 +20,8 @@ func (l *leg) meetSocket(e end) end {
 	for _, q := range h.opaque.at(ofLookup, p.Family()) {
 		return l.undecided(l.program(&q)) // inet_lookup_run_sk_lookup
 	}
-	s := h.socket(p, e.in, e.slave)
+	in := l.socketDevice(&e)
+	s := h.socket(p, in, e.slave)
 	if s == nil && p.Protocol == netstack.ProtoSCTP && !h.speaksSCTP() {
 		return l.notSCTP(e)
 	}
@@ -54,6 +55,16 @@ func (l *leg) meetSocket(e end) end {
 			"accept queue of %s on %s is full: %d of %d", s.Local, h, s.RecvQ, s.SendQ))
 	}
 	return e
+}
+
+// socketDevice is the device by which the packet has come for sockets that are bound
+// to one. What a host sends to itself comes by that of the address, though it went
+// round by lo: inet_iif, ipv6_rcv.
+func (l *leg) socketDevice(e *end) string {
+	if e.in == "lo" && l.route.LoopsBack() && len(l.route.NextHops) > 0 {
+		return l.route.NextHops[0].Dev
+	}
+	return e.in
 }
 
 // answerEcho lets the kernel answer a ping.

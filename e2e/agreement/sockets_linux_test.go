@@ -141,7 +141,7 @@ func TestSocketsTakeConnectionsAsTheKernelLetsThem(t *testing.T) {
 				want verdict.Code
 			}{{four, test.four}, {six, test.six}} {
 				r := against.Diagnose(t, world, verdict.Query{From: "pod:" + web, To: try.to.String(), Port: test.sock.port, Protocol: verdict.TCP})
-				outcome := handshake(t, l, netip.AddrPortFrom(try.to, test.sock.port))
+				outcome := handshake(t, l, web, netip.AddrPortFrom(try.to, test.sock.port))
 				if len(r.Paths) != 1 {
 					t.Fatalf("%d paths: %v", len(r.Paths), r.Reasons)
 				}
@@ -156,6 +156,47 @@ func TestSocketsTakeConnectionsAsTheKernelLetsThem(t *testing.T) {
 	}
 }
 
+// TestSocketsOfADeviceAndTheirOwnHost connects to sockets that are bound to a device
+// from their own host: such packets go round by lo, and come by the device of the address.
+func TestSocketsOfADeviceAndTheirOwnHost(t *testing.T) {
+	t.Parallel()
+	l := startQuick(t, "ownhost", nil)
+	pod, err := l.Spec.Pod(far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const onEth0, onLo = 7021, 7022
+	for port, dev := range map[uint16]string{onEth0: "eth0", onLo: "lo"} {
+		inside(t, l, far, func() error {
+			return listener{addr: "::", port: port, options: onDevice(dev), backlog: 8}.open(t)
+		})
+	}
+	world := against.Compile(t, collect(t, l))
+	for _, test := range []struct {
+		to   netip.Addr
+		port uint16
+		want string
+	}{
+		{pod.Addresses[0], onEth0, lab.Established},
+		{pod.Addresses[1], onEth0, lab.Established},
+		{pod.Addresses[0], onLo, lab.Refused},
+		{pod.Addresses[1], onLo, lab.Refused},
+		{netip.MustParseAddr("127.0.0.1"), onEth0, lab.Refused},
+		{netip.IPv6Loopback(), onEth0, lab.Refused},
+		{netip.MustParseAddr("127.0.0.1"), onLo, lab.Established},
+		{netip.IPv6Loopback(), onLo, lab.Established},
+	} {
+		to := netip.AddrPortFrom(test.to, test.port)
+		if got := handshake(t, l, far, to); got != test.want {
+			t.Errorf("%s: the kernel made it %s, want %s", to, got, test.want)
+		}
+		r := against.Diagnose(t, world, verdict.Query{From: "pod:" + far, To: test.to.String(), Port: test.port, Protocol: verdict.TCP})
+		if len(r.Paths) != 1 || string(r.Paths[0].Outcome) != test.want {
+			t.Errorf("%s: want %s: %v", to, test.want, r.Paths)
+		}
+	}
+}
+
 // occupy makes a connection that stays until the test ends.
 func occupy(t *testing.T, to netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -167,9 +208,9 @@ func occupy(t *testing.T, to netip.AddrPort) error {
 }
 
 // handshake connects, and says what came of it: whoever listens says nothing.
-func handshake(t *testing.T, l *lab.Lab, to netip.AddrPort) (outcome string) {
+func handshake(t *testing.T, l *lab.Lab, from string, to netip.AddrPort) (outcome string) {
 	t.Helper()
-	inside(t, l, web, func() error {
+	inside(t, l, from, func() error {
 		domain := unix.AF_INET
 		if to.Addr().Is6() {
 			domain = unix.AF_INET6
