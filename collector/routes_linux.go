@@ -176,6 +176,8 @@ func decodeMetrics(ad *netlink.AttributeDecoder, r *netstack.Route) {
 			r.MTU = int(ad.Uint32())
 		case unix.RTAX_ADVMSS:
 			r.AdvMSS = int(ad.Uint32())
+		case unix.RTAX_HOPLIMIT:
+			r.HopLimit = uint8(ad.Uint32())
 		}
 	})
 }

@@ -30,7 +30,7 @@ func TestRoutesOfAllTypesAndTables(t *testing.T) {
 	script(t, ns, `
 		ip nexthop add id 5 via 10.0.0.5 dev e0
 		ip route add default via 10.0.0.254 metric 100
-		ip route add 10.1.0.0/16 dev e1 scope link src 10.0.0.1 mtu lock 1400 advmss 1300 tos 0x10
+		ip route add 10.1.0.0/16 dev e1 scope link src 10.0.0.1 mtu lock 1400 advmss 1300 hoplimit 33 tos 0x10
 		ip route add 10.2.0.0/16 table 1000 nexthop via 10.0.0.2 weight 3 nexthop dev e1
 		ip route add 10.3.0.0/16 via 10.9.9.9 dev e0 onlink
 		ip route add blackhole 10.4.0.0/16
@@ -66,7 +66,7 @@ func TestRoutesOfAllTypesAndTables(t *testing.T) {
 		v4(netstack.Route{Table: main, Type: unicast, Dst: prefix("10.0.0.0/24"), Scope: link, Protocol: kernel, PrefSrc: address4("10.0.0.1"), NextHops: dev("e0")}),
 		v4(netstack.Route{
 			Table: main, Type: unicast, Dst: prefix("10.1.0.0/16"), Scope: link, Protocol: boot, TOS: 0x10, PrefSrc: address4("10.0.0.1"),
-			NextHops: dev("e1"), MTU: 1400, MTULocked: true, AdvMSS: 1300,
+			NextHops: dev("e1"), MTU: 1400, MTULocked: true, AdvMSS: 1300, HopLimit: 33,
 		}),
 		v4(netstack.Route{
 			Table: 1000, Type: unicast, Dst: prefix("10.2.0.0/16"), Protocol: boot,

@@ -269,6 +269,7 @@ func (l *leg) throwBack(answered *end) end {
 			return e
 		}
 	}
+	l.limitHops()
 	l.packet.SrcMAC, l.packet.DstMAC = answered.packet.DstMAC, answered.packet.SrcMAC
 	port := l.port(l.host.links[answered.notice.port])
 	l.hop().Out = port.Link.Name

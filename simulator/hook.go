@@ -98,6 +98,9 @@ func (l *leg) decided(res netfilter.Result, at netfilter.Hook, dev string) (end,
 			"packet rejected by %s on %s", rule, h))
 		if e.notice = rejectNotice(res.RejectWith, l.packet.Family()); e.notice.kind == noticeReset {
 			e.notice.port = st.PhysIn
+			if l.route.Found() && l.packet.Family() == netstack.IPv4 {
+				e.notice.ttl, _ = l.hopLimit()
+			}
 		}
 		if at == netfilter.Prerouting && l.packet.Family() == netstack.IPv4 {
 			e.inbound = "" // nf_reject_fill_skb_dst: it has not been routed as one that came in

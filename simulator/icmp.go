@@ -186,7 +186,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	if e.notice.originated {
 		return true, nil, nil
 	}
-	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, TTL: 64, Bound: e.answersBy(netstack.ProtoICMP)}
+	p := netstack.Packet{Src: e.packet.Dst, Dst: e.packet.Src, Bound: e.answersBy(netstack.ProtoICMP)}
 	if reflects(e.host, p.Family()) && !e.notice.unrouted {
 		p.Mark = e.packet.Mark
 	}
@@ -200,7 +200,7 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		p.SrcPort, p.DstPort = e.packet.DstPort, e.packet.SrcPort
 		p.TCPFlags = netstack.RST | netstack.ACK
 		p.Length = tcpHeaders(p.Family())
-		p.TOS = e.notice.tos
+		p.TOS, p.TTL = e.notice.tos, e.notice.ttl
 	} else {
 		quoted := e.packet
 		quoted.Embedded = nil

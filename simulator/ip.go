@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -185,6 +186,7 @@ type notice struct {
 	kind       noticeKind
 	typ, code  uint8            // of the ICMP error
 	tos        uint8            // of a reset: tcp_v4_send_reset copies that of what it answers
+	ttl        uint8            // of a reset by a rule of IPv4: nf_send_reset takes that of the route of what it answers
 	mtu        int              // bytes, with "fragmentation needed" and "packet too big"
 	originated bool             // the packet never left the host that made it
 	errno      errno            // with noticeErrno
@@ -391,6 +393,7 @@ func (l *leg) send(h *host) end {
 	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
+	l.limitHops()
 	l.cameBy = ""
 	if e, stop := l.leaveByVRF(); stop {
 		return e
@@ -411,6 +414,43 @@ func (l *leg) send(h *host) end {
 		return e
 	}
 	return l.postrouting("")
+}
+
+// defaultHopLimit is that of hosts on which nobody has set another one.
+const defaultHopLimit = 64
+
+const ipDefaultTTL = "net.ipv4.ip_default_ttl"
+
+// limitHops gives the packet the hop limit of its route, or of the host, unless it
+// has one.
+func (l *leg) limitHops() {
+	if l.packet.TTL != 0 {
+		return
+	}
+	limit, setBy := l.hopLimit()
+	l.packet.TTL = limit
+	if limit < defaultHopLimit {
+		l.stepf("route", netfilter.ActionSetTTL, setBy)
+	}
+}
+
+// hopLimit is that of the packet's route, and what has set it: ip4_dst_hoplimit,
+// ip6_dst_hoplimit.
+func (l *leg) hopLimit() (limit uint8, setBy func() string) {
+	if r := l.route.Route; r != nil && r.HopLimit != 0 {
+		return r.HopLimit, func() string { return fmt.Sprintf("%s hoplimit %d", r, r.HopLimit) }
+	}
+	key := ipDefaultTTL
+	v, ok := l.host.Sysctl(key)
+	if l.packet.Family() == netstack.IPv6 {
+		dev := cmp.Or(l.next.Dev, "all")
+		key = netstack.ConfKey(netstack.IPv6, dev, "hop_limit")
+		v, ok = l.host.ConfSysctl(netstack.IPv6, dev, "hop_limit")
+	}
+	if !ok {
+		return defaultHopLimit, nil
+	}
+	return uint8(v), func() string { return sysctlLine(l.host, key) }
 }
 
 // fit makes what is too large for the way out fit: ip_fragment, ip6_fragment.
@@ -704,7 +744,7 @@ func (l *leg) expired(dev string) verdict.Finding {
 		for _, s := range l.hops[i].Steps {
 			if s.Action == netfilter.ActionSetTTL {
 				f.Evidence = append(f.Evidence, s.Rule)
-				f.Remedy = "Look at the rule that sets the TTL: " + s.Rule
+				f.Remedy = "Look at what sets the TTL: " + s.Rule
 			}
 		}
 	}

@@ -129,9 +129,11 @@ func (c *conversation) run() {
 
 // depart sends the client's packet on its way.
 func (c *conversation) depart(l *leg) end {
-	switch {
-	case c.flow.from != nil:
+	if c.flow.from != nil {
 		return l.send(c.flow.from)
+	}
+	l.packet.TTL = defaultHopLimit
+	switch {
 	case c.flow.cloud:
 		return l.enterCloud()
 	case c.server.host == nil:
@@ -329,7 +331,7 @@ func (c *conversation) answer() netstack.Packet {
 func reverse(p *netstack.Packet) netstack.Packet {
 	r := netstack.Packet{
 		Src: p.Dst, Dst: p.Src, Protocol: p.Protocol, SrcPort: p.DstPort, DstPort: p.SrcPort,
-		TTL: 64, DF: p.DF,
+		DF: p.DF,
 	}
 	if isICMP(p.Protocol) {
 		// The identifier stays, and so does the TOS (icmp_reply); that of other

@@ -276,9 +276,6 @@ func aroundVXLAN(link *netstack.Link, r remote, inner *netstack.Packet) netstack
 		TTL: v.TTL, TOS: v.TOS, Length: inner.Length + vxlanHeaders(family), GSOSize: inner.GSOSize,
 		DF: v.DF == "set" || v.DF == "inherit" && inner.DF || family == netstack.IPv6,
 	}
-	if outer.TTL == 0 {
-		outer.TTL = 64
-	}
 	if outer.TOS == 1 {
 		outer.TOS = inner.TOS
 	}

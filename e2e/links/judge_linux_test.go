@@ -192,12 +192,13 @@ func runAll(t *testing.T, kind string, scenarios []scenario) {
 	}
 }
 
-func TestBridges(t *testing.T)  { runAll(t, "br", bridges) }
-func TestVXLAN(t *testing.T)    { runAll(t, "vx", vxlans) }
-func TestMACVLAN(t *testing.T)  { runAll(t, "mv", macvlans) }
-func TestARP(t *testing.T)      { runAll(t, "ar", arps) }
-func TestPolicies(t *testing.T) { runAll(t, "po", policies) }
-func TestSelves(t *testing.T)   { runAll(t, "se", selves) }
+func TestBridges(t *testing.T)   { runAll(t, "br", bridges) }
+func TestVXLAN(t *testing.T)     { runAll(t, "vx", vxlans) }
+func TestMACVLAN(t *testing.T)   { runAll(t, "mv", macvlans) }
+func TestARP(t *testing.T)       { runAll(t, "ar", arps) }
+func TestHopLimits(t *testing.T) { runAll(t, "hl", hopLimits) }
+func TestPolicies(t *testing.T)  { runAll(t, "po", policies) }
+func TestSelves(t *testing.T)    { runAll(t, "se", selves) }
 
 // The kernel of the virtual machine has these; that of the host may not.
 func TestVLAN(t *testing.T)     { runAll(t, "vl", vlans) }

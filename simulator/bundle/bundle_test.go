@@ -123,7 +123,7 @@ func everything() *simulator.Snapshot {
 			{Family: netstack.IPv4, Table: 254, Type: netstack.RouteUnicast, Dst: prefix("0.0.0.0/0"), Protocol: 3, NextHops: []netstack.NextHop{{Dev: "eth0", Gateway: addr("10.0.0.254"), Weight: 1}}},
 			{
 				Family: netstack.IPv4, Table: 1000, Type: netstack.RouteUnicast, Dst: prefix("10.4.0.0/16"), Scope: netstack.ScopeLink, Protocol: 4, Metric: 7, TOS: 0x10, PrefSrc: addr("10.0.0.1"),
-				NextHops: []netstack.NextHop{{Dev: "eth0", Gateway: addr("fd00::5"), Weight: 1, Onlink: true, Dead: true, Linkdown: true, Encap: "mpls"}}, MTU: 1400, MTULocked: true, AdvMSS: 1300,
+				NextHops: []netstack.NextHop{{Dev: "eth0", Gateway: addr("fd00::5"), Weight: 1, Onlink: true, Dead: true, Linkdown: true, Encap: "mpls"}}, MTU: 1400, MTULocked: true, AdvMSS: 1300, HopLimit: 33,
 			},
 			{Family: netstack.IPv4, Table: 254, Type: netstack.RouteUnicast, Dst: prefix("10.5.0.0/16"), Protocol: 0, NextHopID: 7},
 			{Family: netstack.IPv4, Table: 255, Type: netstack.RouteLocal, Dst: prefix("10.0.0.1/32"), Scope: netstack.ScopeHost, Protocol: 2, PrefSrc: addr("10.0.0.1"), NextHops: []netstack.NextHop{{Dev: "eth0", Weight: 1}}},

@@ -133,6 +133,9 @@ func (r *routeReader) route(v *value) netstack.Route {
 		if m.has("advmss") {
 			route.AdvMSS = r.int(m, "advmss")
 		}
+		if m.has("hoplimit") {
+			route.HopLimit = uint8(r.number(m, "hoplimit", 8))
+		}
 		route.MTULocked = route.MTULocked || r.hasText(m, "lock", "mtu")
 	})
 	if route.Type.Dropping() {
@@ -268,6 +271,7 @@ type weightedHopJSON struct {
 type metricsJSON struct {
 	MTU    int      `json:"mtu,omitempty"`
 	AdvMSS int      `json:"advmss,omitempty"`
+	Hops   uint8    `json:"hoplimit,omitempty"`
 	Lock   []string `json:"lock,omitempty"`
 }
 
@@ -336,8 +340,8 @@ func routeToJSON(r *netstack.Route) (routeJSON, error) {
 	if r.PrefSrc.IsValid() {
 		j.PrefSrc = r.PrefSrc.String()
 	}
-	if r.MTU != 0 || r.AdvMSS != 0 || r.MTULocked {
-		m := metricsJSON{MTU: r.MTU, AdvMSS: r.AdvMSS}
+	if r.MTU != 0 || r.AdvMSS != 0 || r.HopLimit != 0 || r.MTULocked {
+		m := metricsJSON{MTU: r.MTU, AdvMSS: r.AdvMSS, Hops: r.HopLimit}
 		if r.MTULocked {
 			m.Lock = []string{"mtu"}
 		}

@@ -80,7 +80,7 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 		"route add 10.1.0.0/16 nexthop via 10.0.0.2 weight 1 nexthop via 10.0.0.3 weight 3",
 		"route add blackhole 10.2.0.0/16",
 		"route add 10.3.0.0/16 via inet6 fd00::5 dev v1",
-		"route add 10.4.0.0/16 tos 0x10 via 10.44.0.1 dev v1 onlink mtu 1400 advmss 1300 table 1000 metric 7 src 10.0.0.5 proto static",
+		"route add 10.4.0.0/16 tos 0x10 via 10.44.0.1 dev v1 onlink mtu 1400 advmss 1300 hoplimit 33 table 1000 metric 7 src 10.0.0.5 proto static",
 		"route add throw 10.8.0.0/16 table 1000",
 		"nexthop add id 5 via 10.0.0.9 dev v1",
 		"nexthop add id 6 via 10.0.0.8 dev v1",
@@ -172,7 +172,7 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 		want := []netstack.Route{
 			{
 				Family: netstack.IPv4, Table: 1000, Type: netstack.RouteUnicast, Dst: prefix("10.4.0.0/16"), Protocol: 4, Metric: 7, TOS: 0x10, PrefSrc: addr("10.0.0.5"),
-				NextHops: []netstack.NextHop{{Dev: "v1", Gateway: addr("10.44.0.1"), Weight: 1, Onlink: true}}, MTU: 1400, AdvMSS: 1300,
+				NextHops: []netstack.NextHop{{Dev: "v1", Gateway: addr("10.44.0.1"), Weight: 1, Onlink: true}}, MTU: 1400, AdvMSS: 1300, HopLimit: 33,
 			},
 			{Family: netstack.IPv4, Table: 1000, Type: netstack.RouteThrow, Dst: prefix("10.8.0.0/16"), Protocol: 3},
 			{Family: netstack.IPv4, Table: 254, Type: netstack.RouteUnicast, Dst: prefix("0.0.0.0/0"), Protocol: 3, NextHops: []netstack.NextHop{hop("10.0.0.254")}},

@@ -54,6 +54,7 @@ type Route struct {
 	Scope    Scope
 	Protocol uint8 // RTPROT_*
 	TOS      uint8
+	HopLimit uint8 // of packets that the host sends; 0 when not set
 	// NextHopID refers to a nexthop object instead (NextHops is then what the
 	// kernel printed, possibly nothing).
 	NextHopID uint32
