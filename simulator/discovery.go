@@ -226,6 +226,10 @@ func (l *leg) discovered(in *netstack.Link, physIn string, hooked bool) end {
 	if e, stop := l.hook(netfilter.Input, in.Name, "", "", ""); stop {
 		return e
 	}
+	if a, own := l.host.addressOn(in.Name, l.packet.Src); own && l.packet.ICMPType == neighbourAdvertisement { // ndisc_recv_na
+		return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, l.host.where(in.Name), nil,
+			"%s has %s on %s itself, unusable as it is, and takes no answer about it", l.host, a.Prefix, in.Name))
+	}
 	return end{kind: delivered, host: l.host, in: in.Name, packet: l.packet}
 }
 

@@ -255,6 +255,16 @@ func (l *leg) unresolved(f verdict.Finding) end {
 	return e
 }
 
+// addressOn is the address as the device has it, usable or not.
+func (h *host) addressOn(dev string, ip netip.Addr) (*netstack.Address, bool) {
+	for a := range h.devices.Each(dev) {
+		if a.Prefix.Addr() == ip {
+			return a, true
+		}
+	}
+	return nil, false
+}
+
 func (h *host) neighbour(dev string, ip netip.Addr) *netstack.Neighbour {
 	return h.neighbours.First(netstack.NeighbourKey{Dev: dev, IP: ip})
 }

@@ -53,6 +53,9 @@ func Unsettled(h *netlink.Handle) (string, error) {
 		return "", err
 	}
 	for _, a := range addrs {
+		if a.Flags&unix.IFA_F_DADFAILED != 0 {
+			continue // and so it stays
+		}
 		if carrier[a.LinkIndex] && (a.Flags&unix.IFA_F_TENTATIVE != 0 || !owned[a.IP.String()]) {
 			return a.IP.String() + " is not usable", nil
 		}

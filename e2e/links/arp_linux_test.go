@@ -105,6 +105,9 @@ var arps = []scenario{
 		n ip -6 neigh add proxy {1.1} dev p0
 		a ip -6 route add {1/} dev eth0
 		b ip -6 route add default via {1.254}`, to: "1.1", reason: verdict.NeighbourFailed},
+	{name: "NDP: the client has the router's address, unusable, and takes no answer about it", only: netstack.IPv6, setup: behindRouter + `
+		a sysctl -qw net.ipv6.conf.eth0.accept_dad=1
+		a ip -6 addr add {0.254}/64 dev eth0`, to: "1.1", reason: verdict.AddressNotUsable},
 	{name: "ARP: a duplicate address that the host has too is refused", only: netstack.IPv4, setup: multihomed + `
 		n ip addr add 10.9.0.1/32 dev lo`, to: "0.254", reason: verdict.MartianSource},
 }
