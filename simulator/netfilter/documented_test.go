@@ -1,11 +1,16 @@
 package netfilter
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // matchNames and targetNames are the extensions of iptables 1.8.9 that a table may have.
@@ -146,7 +151,7 @@ func quotedWords(text string) (words []string) {
 // documentedRows says in which rows of a table a name stands, by the rows' titles up to what is in parentheses or after a colon.
 func documentedRows(table string) map[string][]string {
 	rows := make(map[string][]string)
-	word := regexp.MustCompile("`([A-Za-z0-9]+)`")
+	word := regexp.MustCompile("`([A-Za-z0-9 ]+)`")
 	for line := range strings.Lines(table) {
 		title, found := strings.CutPrefix(line, "| ")
 		if !found {
@@ -180,4 +185,85 @@ func fileText(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// nftStatements has an example of each statement that the parser tells apart, and of those that nft has besides.
+var nftStatements = map[string]string{
+	"match":   `{"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "tcp"}}`,
+	"comment": `{"comment": "x"}`, "last": `{"last": null}`, "counter": `{"counter": {"packets": 0, "bytes": 0}}`,
+	"dup": `{"dup": {"addr": "10.0.0.9"}}`, "log": `{"log": null}`, "secmark": `{"secmark": "x"}`, "ct timeout": `{"ct timeout": "x"}`,
+	"ct expectation": `{"ct expectation": "x"}`, "flow": `{"flow": {"op": "add", "flowtable": "@x"}}`, "ct helper": `{"ct helper": "x"}`,
+	"limit": `{"limit": {"rate": 1, "per": "second"}}`, "quota": `{"quota": {"val": 1, "val_unit": "bytes"}}`, "ct count": `{"ct count": {"val": 1}}`,
+	"connlimit": `{"connlimit": "x"}`, "meter": `{"meter": {"name": "x", "key": {"meta": {"key": "mark"}}, "stmt": {"limit": {"rate": 1, "per": "second"}}}}`,
+	"set":    `{"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@s"}}`,
+	"map":    `{"map": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "data": 1, "map": "@m"}}`,
+	"accept": `{"accept": null}`, "drop": `{"drop": null}`, "return": `{"return": null}`, "continue": `{"continue": null}`,
+	"jump": `{"jump": {"target": "x"}}`, "goto": `{"goto": {"target": "x"}}`, "queue": `{"queue": {"num": 0}}`,
+	"vmap":   `{"vmap": {"key": {"meta": {"key": "mark"}}, "data": {"set": [[1, {"drop": null}]]}}}`,
+	"mangle": `{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 1}}`, "reset": `{"reset": {"tcp option": {"name": "maxseg"}}}`,
+	"dnat": `{"dnat": {"family": "ip", "addr": "10.0.0.9"}}`, "snat": `{"snat": {"family": "ip", "addr": "10.0.0.9"}}`, "masquerade": `{"masquerade": null}`,
+	"redirect": `{"redirect": {"port": 80}}`, "reject": `{"reject": {"type": "tcp reset"}}`, "notrack": `{"notrack": null}`,
+	"tproxy": `{"tproxy": {"family": "ip", "addr": "10.0.0.9", "port": 80}}`, "fwd": `{"fwd": {"dev": "eth0"}}`,
+	"xt": `{"xt": {"type": "target", "name": "x"}}`, "synproxy": `{"synproxy": {"mss": 1460, "wscale": 7}}`, "tunnel": `{"tunnel": "x"}`,
+	"osf": `{"osf": {"key": "name"}}`,
+}
+
+// TestTheStatementsOfTheDocumentationAreThoseOfTheCode compares docs/nftables.md with what becomes of each statement.
+func TestTheStatementsOfTheDocumentationAreThoseOfTheCode(t *testing.T) {
+	code := make(map[string][]string)
+	for name, statement := range nftStatements {
+		code[name] = []string{rowOfStatement(t, statement)}
+	}
+	rows := documentedRows(between(t, fileText(t, "../../docs/nftables.md"), "\n## Statements\n", "\n\n## "))
+	if diff := cmp.Diff(code, rows); diff != "" {
+		t.Errorf("the code (-) and docs/nftables.md (+):\n%s", diff)
+	}
+	source := between(t, fileText(t, "nft_statement.go"), "func (b *nftRuleBuilder) compile(", "\n}\n")
+	for _, m := range regexp.MustCompile(`(?m)^\tcase (".*"):$`).FindAllStringSubmatch(source, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			if nftStatements[strings.Trim(name, `"`)] == "" {
+				t.Errorf("there is no example of the statement %s", name)
+			}
+		}
+	}
+}
+
+func rowOfStatement(t *testing.T, statement string) string {
+	t.Helper()
+	rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: fmt.Appendf(nil, `{"nftables": [{"table": {"family": "ip", "name": "t"}},
+{"set": {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr"}}, {"map": {"family": "ip", "table": "t", "name": "m", "type": "ipv4_addr", "map": "mark"}},
+{"chain": {"family": "ip", "table": "t", "name": "x"}},
+{"chain": {"family": "ip", "table": "t", "name": "f", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"rule": {"family": "ip", "table": "t", "chain": "f", "expr": [%s, {"notrack": null}]}}]}`, statement)}})
+	if _, unmodelled := rs.Coverage(); unmodelled > 0 {
+		return "not modelled"
+	}
+	var steps []step
+	for _, op := range rs.pipelines[0][Forward].ops {
+		if op.chain != nil {
+			steps = op.chain.rules[0].steps
+		}
+	}
+	for _, m := range steps[0].matches {
+		if _, asked := m.(unknownMatch); asked {
+			return "both ways, by name"
+		}
+	}
+	switch a := steps[0].action.(type) {
+	case *noEffect:
+		return "change nothing"
+	case *duplicate:
+		return "send a copy"
+	case *tproxy:
+		return "handed over"
+	case *verdictAction:
+		if a.kind == outQueue {
+			return "handed over"
+		}
+	case notrack:
+		if len(steps) == 1 && len(steps[0].matches) == 0 && statement != nftStatements["notrack"] {
+			return "change nothing"
+		}
+	}
+	return "exactly"
 }
