@@ -269,7 +269,7 @@ func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
 }
 
 // Reroute looks the route of a locally made packet up again.
-func (l *leg) Reroute(st *netfilter.State) bool {
+func (l *leg) Reroute() bool {
 	key := fib.KeyOf(&l.packet, "")
 	if l.packet.Family() == netstack.IPv4 {
 		key.UID = nil // ip_route_me_harder asks for no user, unlike ip6_route_me_harder
@@ -282,7 +282,6 @@ func (l *leg) Reroute(st *netfilter.State) bool {
 	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
-	st.Out = l.next.Dev
 	return true
 }
 

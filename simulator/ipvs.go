@@ -93,7 +93,7 @@ func (l *leg) fromDestination(at netfilter.Hook) (end, bool) {
 	if at == netfilter.Input || l.route.Type == netstack.RouteLocal || set && reroute == 0 || c.To.Method != ipvs.NAT {
 		return end{}, false
 	}
-	if !l.Reroute(&l.state) {
+	if !l.Reroute() {
 		f, kind, _ := l.routeFinding()
 		return l.finish(kind, f), true
 	}

@@ -63,7 +63,7 @@ func (e *fakeEnv) InterfaceAddr(dev string, _ netip.Addr) (netip.Addr, bool) {
 
 func (e *fakeEnv) ReversePath(*netstack.Packet, string, bool) bool { return e.reverse }
 
-func (e *fakeEnv) Reroute(*State) bool {
+func (e *fakeEnv) Reroute() bool {
 	e.rerouted++
 	return !e.noRoute
 }

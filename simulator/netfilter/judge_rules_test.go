@@ -333,13 +333,17 @@ COMMIT
 	{"what the router itself sends is translated and routed again", "iptables-nft-restore", `*nat
 -A OUTPUT -p tcp --dport 1001 -j DNAT --to-destination 10.77.2.3:8080
 -A OUTPUT -p tcp -d 10.77.1.2 --dport 1002 -j DNAT --to-destination 10.77.2.2:8080
+-A OUTPUT -p tcp -d 10.77.1.2 --dport 1004 -j DNAT --to-destination 10.77.2.2:1004
 -A POSTROUTING -o s0 -p tcp --dport 8080 -j MASQUERADE
+-A POSTROUTING -o s0 -p tcp --dport 1004 -j MASQUERADE
 COMMIT
 *filter
 :OUTPUT ACCEPT
 -A OUTPUT -o c0 -p tcp --dport 8080 -j DROP
+-A OUTPUT -o s0 -p tcp --dport 1004 -j DROP
 COMMIT
-`, []probe{{from: judgeRouter, port: 1001}, {from: judgeRouter, port: 1002, dst: "10.77.2.2"}, {from: judgeRouter, port: 1003}}},
+`, []probe{{from: judgeRouter, port: 1001}, {from: judgeRouter, port: 1002, dst: "10.77.2.2"}, {from: judgeRouter, port: 1003},
+		{from: judgeRouter, port: 1002, dst: "10.77.1.2"}, {from: judgeRouter, port: 1004, dst: "10.77.1.2"}, {from: judgeRouter, port: 1004, dst: "10.77.2.2"}}},
 	{"targets that rewrite, and matches that see it", "iptables-nft-restore", `*mangle
 -A FORWARD -p tcp --dport 1001 -j CONNMARK --set-xmark 0x3/0xff --left-shift-mark 4
 -A FORWARD -p tcp --dport 1002 -j MARK --set-mark 0xf0

@@ -246,6 +246,8 @@ type judgeEnv struct {
 	answer       bool // to all that is not known
 	pick         int
 	alternatives int // that there were to pick
+	packet       *netstack.Packet
+	out          string // where it leaves by
 }
 
 func (e *judgeEnv) Pick(r Rule, w []float64) int {
@@ -326,12 +328,12 @@ func (e *judgeEnv) FIBDevice(q FIBQuery) (string, bool) {
 	return dev, true
 }
 
-func (e *judgeEnv) Reroute(st *State) bool {
-	st.Out = routerDev(st.Packet.Dst)
-	if e.AddrType(st.Packet.Dst, "") == netstack.RouteLocal {
-		st.Out = "lo"
+func (e *judgeEnv) Reroute() bool {
+	e.out = routerDev(e.packet.Dst)
+	if e.AddrType(e.packet.Dst, "") == netstack.RouteLocal {
+		e.out = "lo"
 	}
-	return st.Out != ""
+	return e.out != ""
 }
 
 func (e *judgeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return false }
@@ -368,8 +370,13 @@ func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {
 		return ""
 	}
 	if local {
-		st.Out = routerDev(p.Dst)
-		return run(Output, Postrouting, Egress)
+		e.packet, e.out = p, routerDev(p.Dst)
+		st.Out = e.out
+		if end := run(Output); end != "" {
+			return end
+		}
+		st.Out = e.out
+		return run(Postrouting, Egress)
 	}
 	if end := run(Ingress, Prerouting); end != "" {
 		return end

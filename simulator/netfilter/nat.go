@@ -58,7 +58,7 @@ func (x *traversal) nat(chains []*chain) Result {
 		}
 		x.applyNAT(c, m)
 	}
-	if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.env.Reroute(x.st) {
+	if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.env.Reroute() {
 		// nf_nat_ipv4_local_fn
 		return Result{Action: Drop, Rule: Rule{Family: familyName(x.family), Table: "nat", Chain: x.hook.String(), Text: "destination translated"}, NoRoute: true}
 	}

@@ -243,9 +243,9 @@ type Env interface {
 	// rpfilter match and nftables' fib: strict compares the interface with in.
 	ReversePath(p *netstack.Packet, in string, strict bool) bool
 	// Reroute looks the route of a locally made packet up again after its
-	// destination, mark or TOS changed (ip_route_me_harder), and sets st.Out.
-	// It says false when there is no route.
-	Reroute(st *State) bool
+	// destination, mark or TOS changed (ip_route_me_harder). What else is in OUTPUT
+	// goes on to see the interface of before. It says false when there is no route.
+	Reroute() bool
 	// LocalSocket says whether a local socket would take the packet, and whether it is
 	// one that listens at any address (the socket match). Which sockets have
 	// IP_TRANSPARENT is not known.

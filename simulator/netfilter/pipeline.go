@@ -107,7 +107,7 @@ func (x *traversal) op(p *pipeline, op *hookOp) Result {
 	case opRoute:
 		before := *x.p
 		res := x.runBase(op.chain)
-		if res.Action == Accept && rerouteNeeded(&before, x.p) && !x.env.Reroute(x.st) {
+		if res.Action == Accept && rerouteNeeded(&before, x.p) && !x.env.Reroute() {
 			return Result{Action: Drop, Rule: op.chain.policyRef(), NoRoute: true}
 		}
 		return res

@@ -146,7 +146,7 @@ var natFaults = []fault{
 	},
 	{
 		"DNAT on OUTPUT does not route again", "simulator/netfilter/nat.go",
-		"if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.env.Reroute(x.st) {",
+		"if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.env.Reroute() {",
 		"if x.hook == Output && c.tuple(x.st.Reply).Dst != c.tuple(!x.st.Reply).Src && !x.st.Reply && false {",
 	},
 	{
