@@ -107,7 +107,7 @@ func conditions() []condition {
 		{"match:iprange", false, nil, func(x *xtables) string {
 			return "-m iprange " + one(x.builder, fmt.Sprintf("--src-range %s-%s", x.v.src.Prev(), x.v.src), fmt.Sprintf("--dst-range %s-%s", x.v.dst, x.v.dst.Next()), fmt.Sprintf("! --src-range %s-%s", x.v.src.Next(), x.v.src.Next().Next()))
 		}},
-		{"match:length", false, nil, fixed("-m length --length 28:1500", "-m length ! --length 0:27")},
+		{"match:length", false, nil, fixed("-m length --length 28:65535", "-m length ! --length 0:27")},
 		{"match:ttl", false, func(v *view) bool { return !ipv6(v) }, fixed("-m ttl --ttl-gt 10", "-m ttl --ttl-lt 65", "-m ttl ! --ttl-eq 9")},
 		{"match:hl", false, ipv6, fixed("-m hl --hl-gt 10", "-m hl --hl-lt 65", "-m hl ! --hl-eq 9")},
 		{"match:ecn", false, nil, fixed("-m ecn --ecn-ip-ect 0", "-m ecn ! --ecn-ip-ect 2")},
@@ -133,7 +133,7 @@ func conditions() []condition {
 			if ipv6(&x.v) {
 				return `-m u32 --u32 "` + one(x.builder, "0>>28=6", fmt.Sprintf("20=%#x", last32(x.v.src)), "4>>16=0:1460") + `"`
 			}
-			return `-m u32 --u32 "` + one(x.builder, "0>>28=4", fmt.Sprintf("16=%#x", last32(x.v.dst)), "0&0xFFFF=28:1500", "6&0xFF=1,6,17") + `"`
+			return `-m u32 --u32 "` + one(x.builder, "0>>28=4", fmt.Sprintf("16=%#x", last32(x.v.dst)), "0&0xFFFF=28:65535", "6&0xFF=1,6,17") + `"`
 		}},
 		{"match:statistic", false, nil, fixed("-m statistic --mode random --probability 1", "-m statistic --mode random ! --probability 0")},
 		{"match:connlabel", false, nil, fixed("-m connlabel ! --label 3")},

@@ -95,7 +95,7 @@ func nftConditions() []nftCondition {
 			return fmt.Sprintf("%s dscp %d", x.ip(), x.v.flow.DSCP)
 		}},
 		{"nft:iiftype", func(v *view) bool { return v.in != "" && v.at("PREROUTING", "INPUT", "FORWARD") }, always("iiftype ether", "iiftype != loopback")},
-		{"nft:meta-length", nil, always("meta length 28-1500", "meta length > 27", "meta length != 1")},
+		{"nft:meta-length", nil, always("meta length 28-65535", "meta length > 27", "meta length != 1")},
 		{"nft:meta-nfproto", nil, func(x *nftables) string { return "meta l4proto != { 1, 99 }" }},
 		{"nft:meta-pkttype", arriving, always("meta pkttype host", "meta pkttype != broadcast", "meta pkttype { host, multicast }")},
 		{"nft:ttl", nil, func(x *nftables) string {
