@@ -342,8 +342,14 @@ COMMIT
 -A OUTPUT -o c0 -p tcp --dport 8080 -j DROP
 -A OUTPUT -o s0 -p tcp --dport 1004 -j DROP
 COMMIT
-`, []probe{{from: judgeRouter, port: 1001}, {from: judgeRouter, port: 1002, dst: "10.77.2.2"}, {from: judgeRouter, port: 1003},
-		{from: judgeRouter, port: 1002, dst: "10.77.1.2"}, {from: judgeRouter, port: 1004, dst: "10.77.1.2"}, {from: judgeRouter, port: 1004, dst: "10.77.2.2"}}},
+`, []probe{
+		{from: judgeRouter, port: 1001},
+		{from: judgeRouter, port: 1002, dst: "10.77.2.2"},
+		{from: judgeRouter, port: 1003},
+		{from: judgeRouter, port: 1002, dst: "10.77.1.2"},
+		{from: judgeRouter, port: 1004, dst: "10.77.1.2"},
+		{from: judgeRouter, port: 1004, dst: "10.77.2.2"},
+	}},
 	{"targets that rewrite, and matches that see it", "iptables-nft-restore", `*mangle
 -A FORWARD -p tcp --dport 1001 -j CONNMARK --set-xmark 0x3/0xff --left-shift-mark 4
 -A FORWARD -p tcp --dport 1002 -j MARK --set-mark 0xf0
