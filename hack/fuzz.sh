@@ -10,7 +10,7 @@ export KEEP FUZZTIME=${FUZZTIME:-10m}
 
 # fuzz runs the fuzzer $2 of the package in directory $1.
 fuzz() {
-	local log=bin/fuzz/$2.log found into
+	local log=bin/fuzz/${1//\//-}-$2.log found into
 	found=$(go env GOCACHE)/fuzz/$(go list "./$1")/$2
 	into=$1/testdata/fuzz/$2
 	if ! go test -run '^$' -fuzz "^$2\$" -fuzztime "$FUZZTIME" -parallel 1 "./$1" >"$log" 2>&1; then
