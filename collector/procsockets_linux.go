@@ -14,9 +14,9 @@ import (
 )
 
 // socketsFromProc reads the sockets from the text files of /proc/net, which
-// need no module. They do not say three things: the interface that a socket is
-// bound to, the limit of an accept queue (both queues are left at 0), and
-// whether an IPv6 socket takes IPv4 packets: the namespace's default is taken.
+// need no module. They do not say four things: the interface that a socket is
+// bound to, the limit of an accept queue (both queues are left at 0), whether it is
+// transparent, and whether an IPv6 socket takes IPv4 packets: the namespace's default is taken.
 func (t *target) socketsFromProc() error {
 	bindV6Only := false
 	if text, err := os.ReadFile(t.proc + "/sys/net/ipv6/bindv6only"); err == nil {

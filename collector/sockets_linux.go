@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -17,7 +18,9 @@ const (
 	sockDiagByFamily = 20
 	inetDiagReqV2    = 56 // sizes of the structs
 	inetDiagMsg      = 72
-	inetDiagSKV6Only = 11 // an attribute
+	// attributes
+	inetDiagSKV6Only = 11
+	inetDiagSockOpt  = 22 // of Linux 5.10 and later, which send it unasked
 )
 
 // TCP states, which UDP sockets have, too.
@@ -77,8 +80,15 @@ func (t *target) readInetSockets() error {
 func (t *target) decodeSocket(protocol netstack.Protocol, body []byte) (netstack.Socket, error) {
 	s := netstack.Socket{Protocol: protocol, Family: netstack.IPv4}
 	err := attributes(body, inetDiagMsg, func(ad *netlink.AttributeDecoder) error {
-		if ad.Type() == inetDiagSKV6Only {
+		switch ad.Type() {
+		case inetDiagSKV6Only:
 			s.V6Only = ad.Uint8() != 0
+		case inetDiagSockOpt:
+			options := ad.Bytes()
+			if len(options) == 0 {
+				return errors.New("attribute INET_DIAG_SOCKOPT is empty")
+			}
+			s.Transparent = new(options[0]&sockOptTransparent() != 0)
 		}
 		return nil
 	})
@@ -100,6 +110,15 @@ func (t *target) decodeSocket(protocol netstack.Protocol, body []byte) (netstack
 	s.UID = binary.NativeEndian.Uint32(body[64:])
 	s.Inode = uint64(binary.NativeEndian.Uint32(body[68:]))
 	return s, nil
+}
+
+// sockOptTransparent is the bit field transparent of struct inet_diag_sockopt, the
+// sixth: compilers begin at the lowest bit of a byte where the lowest byte comes first.
+func sockOptTransparent() byte {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return 1 << 5
+	}
+	return 1 << 2
 }
 
 func socketState(state uint8) netstack.SocketState {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -50,6 +51,10 @@ func v6only(v int) func(int) error {
 	return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v) }
 }
 
+func transparent(level, option int) func(int) error {
+	return func(fd int) error { return unix.SetsockoptInt(fd, level, option, 1) }
+}
+
 func device(name string) func(int) error {
 	return func(fd int) error { return unix.BindToDevice(fd, name) }
 }
@@ -86,6 +91,9 @@ func boundInAllWays(t testing.TB) string {
 	open(t, ns, "udp4", "127.0.0.1:1006")
 	open(t, ns, "udp6", "[::1]:1007")
 	open(t, ns, "udp6", "[::]:1008", v6only(0))
+	open(t, ns, "tcp4", "0.0.0.0:1009", transparent(unix.IPPROTO_IP, unix.IP_TRANSPARENT))
+	open(t, ns, "tcp6", "[::]:1010", v6only(0), transparent(unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT))
+	open(t, ns, "udp4", "10.0.0.9:1011", transparent(unix.IPPROTO_IP, unix.IP_TRANSPARENT)) // an address of nobody here
 	insideThread(t, ns, func() error {
 		conn, err := net.Dial("udp4", "127.0.0.1:1006")
 		if err == nil {
@@ -112,7 +120,7 @@ func expectedSockets(connected netip.AddrPort) []netstack.Socket {
 	none4, none6 := ap("0.0.0.0:0"), ap("[::]:0")
 	tcp, udp := netstack.ProtoTCP, netstack.ProtoUDP
 	listen, unconn := netstack.SocketListen, netstack.SocketUnconnected
-	return []netstack.Socket{
+	list := []netstack.Socket{
 		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("127.0.0.1:1001"), Remote: none4, RecvQ: 2, SendQ: 33},
 		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1002"), Remote: none4, SendQ: 33},
 		{Family: netstack.IPv6, Protocol: tcp, State: listen, Local: ap("[::]:1003"), Remote: none6, V6Only: true, SendQ: 33},
@@ -121,8 +129,15 @@ func expectedSockets(connected netip.AddrPort) []netstack.Socket {
 		{Family: netstack.IPv4, Protocol: udp, State: unconn, Local: ap("127.0.0.1:1006"), Remote: none4},
 		{Family: netstack.IPv6, Protocol: udp, State: unconn, Local: ap("[::1]:1007"), Remote: none6, V6Only: true},
 		{Family: netstack.IPv6, Protocol: udp, State: unconn, Local: ap("[::]:1008"), Remote: none6},
+		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1009"), Remote: none4, SendQ: 33},
+		{Family: netstack.IPv6, Protocol: tcp, State: listen, Local: ap("[::]:1010"), Remote: none6, SendQ: 33},
+		{Family: netstack.IPv4, Protocol: udp, State: unconn, Local: ap("10.0.0.9:1011"), Remote: none4},
 		{Family: netstack.IPv4, Protocol: udp, State: netstack.SocketEstablished, Local: connected, Remote: ap("127.0.0.1:1006")},
 	}
+	for i := range list {
+		list[i].Transparent = new(list[i].Local.Port() >= 1009 && list[i].State != netstack.SocketEstablished)
+	}
+	return list
 }
 
 func TestSocketsBoundInAllWays(t *testing.T) {
@@ -136,7 +151,7 @@ func TestSocketsBoundInAllWays(t *testing.T) {
 }
 
 // Where the diagnosis modules are not loaded, /proc/net has to do: it does not
-// tell queues, devices, and v6only.
+// tell queues, devices, v6only, and who is transparent.
 func TestSocketsWithoutTheDiagnosisModules(t *testing.T) {
 	ns := boundInAllWays(t)
 	target := &target{ns: &netstack.Namespace{}, proc: "/proc"}
@@ -144,9 +159,42 @@ func TestSocketsWithoutTheDiagnosisModules(t *testing.T) {
 	got := socketsOf(t, target.ns.Sockets)
 	want := expectedSockets(got[len(got)-1].Local)
 	for i := range want {
-		want[i].RecvQ, want[i].SendQ, want[i].Dev, want[i].V6Only = 0, 0, "", false
+		want[i].RecvQ, want[i].SendQ, want[i].Dev, want[i].V6Only, want[i].Transparent = 0, 0, "", false, nil
 	}
 	same(t, "sockets", want, got)
+}
+
+// Kernels before Linux 5.10 tell no options.
+func TestSocketsOfAKernelThatTellsNoOptions(t *testing.T) {
+	header := make([]byte, inetDiagMsg)
+	header[0], header[1] = unix.AF_INET, tcpListen
+	attribute := func(typ uint16, data ...byte) []byte {
+		raw, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: typ, Data: data}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(slices.Clone(header), raw...)
+	}
+	for _, test := range []struct {
+		name string
+		body []byte
+		want *bool
+	}{
+		{"no options", header, nil},
+		{"other attributes", attribute(inetDiagSKV6Only, 0), nil},
+		{"no option is set", attribute(inetDiagSockOpt, 0, 0), new(false)},
+		{"all but it", attribute(inetDiagSockOpt, ^sockOptTransparent(), 0xff), new(false)},
+		{"it alone, and a byte of a later kernel", attribute(inetDiagSockOpt, sockOptTransparent(), 0, 1), new(true)},
+	} {
+		s, err := new(target).decodeSocket(netstack.ProtoTCP, test.body)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		same(t, test.name, test.want, s.Transparent)
+	}
+	if _, err := new(target).decodeSocket(netstack.ProtoTCP, attribute(inetDiagSockOpt)); err == nil {
+		t.Error("an empty attribute is taken for options")
+	}
 }
 
 func TestMalformedSocketTables(t *testing.T) {
@@ -167,5 +215,33 @@ func TestMalformedSocketTables(t *testing.T) {
 	}
 	if got, err := parseProcSockets(header, netstack.ProtoTCP, netstack.IPv4); err != nil || got != nil {
 		t.Errorf("empty table: got %v, %v", got, err)
+	}
+}
+
+func BenchmarkCollect10000Sockets(b *testing.B) {
+	ns := newNetns(b, "a")
+	insideThread(b, ns, func() error {
+		for port := range 10_000 {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			b.Cleanup(func() { unix.Close(fd) })
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Port: 10_000 + port}); err != nil {
+				return err
+			}
+			if err := unix.Listen(fd, 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var sockets []netstack.Socket
+	b.ReportAllocs()
+	for b.Loop() {
+		sockets = collectNetns(b, ns, netstack.PartLinks, netstack.PartSockets).Sockets
+	}
+	if len(sockets) != 10_000 {
+		b.Fatalf("collected %d sockets", len(sockets))
 	}
 }

@@ -14,7 +14,7 @@
 //	netns/NAME/ip-neigh.json           ip -j neigh
 //	netns/NAME/bridge-fdb.json         bridge -j fdb
 //	netns/NAME/bridge-vlan.json        bridge -j vlan
-//	netns/NAME/sockets.txt             ss -Hanltu -e
+//	netns/NAME/sockets.txt             ss -OHanltu -e --inet-sockopt
 //	netns/NAME/sysctl.txt              sysctl -a
 //	netns/NAME/iptables-save.txt       iptables-save (of the nft backend, unless "iptables" in meta.json says "legacy")
 //	netns/NAME/iptables-save-legacy.txt  iptables-legacy-save, where both backends are in use

@@ -65,7 +65,8 @@ func FuzzFDB(f *testing.F)        { fuzzFile(f, "bridge-fdb.json") }
 func FuzzBridgeVLAN(f *testing.F) { fuzzFile(f, "bridge-vlan.json") }
 func FuzzSysctls(f *testing.F)    { fuzzFile(f, "sysctl.txt") }
 func FuzzSockets(f *testing.F) {
-	fuzzFile(f, "sockets.txt", "tcp LISTEN 0 7 [fe80::1]%eth0:80 *:* users:((\"a b\",pid=1,fd=2),(\"c\",pid=3,fd=4)) ino:5 sk:1 v6only:1 <->\nnl UNCONN 0 0 rtnl:kernel *\n")
+	fuzzFile(f, "sockets.txt", "tcp LISTEN 0 7 [fe80::1]%eth0:80 *:* users:((\"a b\",pid=1,fd=2),(\"c\",pid=3,fd=4)) ino:5 sk:1 v6only:1 <->\nnl UNCONN 0 0 rtnl:kernel *\n",
+		"udp UNCONN 0 0 0.0.0.0:85 0.0.0.0:* ino:9 sk:2 cgroup:unreachable:1 <-> inet-sockopt: ( recverr mc_loop transparent mc_all)\ntcp LISTEN 0 1 *:84 *:* <-> inet-sockopt: ()\n")
 }
 
 func FuzzResolvConf(f *testing.F) { fuzzFile(f, "resolv.conf", "options ndots:x\n") }

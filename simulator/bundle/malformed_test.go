@@ -135,6 +135,7 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a socket with a bad v6only", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* v6only:2", n + `sockets.txt:1: v6only: not a number at "v6only:2"`},
 		{"a socket of a process without a number", n + "sockets.txt", `tcp LISTEN 0 0 *:1 *:* users:(("a",pid=x,fd=1))`, n + `sockets.txt:1: users: not a process id at "x"`},
 		{"a socket whose processes are cut off", n + "sockets.txt", `tcp LISTEN 0 0 *:1 *:* users:(("a",pid=1`, n + `sockets.txt:1: users: want (("name",pid=N,…)) at "users:"`},
+		{"a socket whose options are cut off", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* <-> inet-sockopt: ( transp", n + `sockets.txt:1: inet-sockopt: want ( OPTION …) at "inet-sockopt:"`},
 
 		{"a sysctl without a value", n + "sysctl.txt", "net.a = 1\nnet.b", n + `sysctl.txt:2: want KEY = VALUE at "net.b"`},
 		{"a message of sysctl", n + "sysctl.txt", "sysctl: permission denied on key 'net.a' = 5", n + `sysctl.txt:1: want KEY = VALUE at "sysctl: permission denied on key 'net.a' = 5"`},

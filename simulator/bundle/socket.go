@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -144,7 +145,10 @@ func (s *source) endpoint(offset int, text string) (netip.AddrPort, string) {
 	return netip.AddrPortFrom(addr, uint16(number)), dev
 }
 
-// socketDetails reads what -e and -p add. Unknown details are of no account.
+// sockOptions is where --inet-sockopt begins to list the options that are set.
+const sockOptions = " inet-sockopt: ("
+
+// socketDetails reads what -e, -p and --inet-sockopt add. Unknown details are of no account.
 func (s *source) socketDetails(offset int, text string, socket *netstack.Socket) {
 	// A process may have any name, with spaces too: users:(("name",pid=1,fd=3),…)
 	if before, after, ok := strings.Cut(text, `users:(("`); ok {
@@ -161,6 +165,16 @@ func (s *source) socketDetails(offset int, text string, socket *netstack.Socket)
 		}
 		socket.Process = printable(name) + "," + pid
 		text = before + tail
+	}
+	// It comes last: what is before may hold names of control groups.
+	if i := strings.LastIndex(text, sockOptions); i >= 0 {
+		list, _, closed := strings.Cut(text[i+len(sockOptions):], ")")
+		if !closed {
+			s.fail(offset, "inet-sockopt:", "inet-sockopt: want ( OPTION …)")
+			return
+		}
+		socket.Transparent = new(slices.Contains(strings.Fields(list), "transparent"))
+		text = text[:i]
 	}
 	for _, word := range strings.Fields(text) {
 		key, value, ok := strings.Cut(word, ":")
@@ -219,7 +233,15 @@ func writeSockets(n *netstack.Namespace) ([]byte, error) {
 		if k.Family == netstack.IPv6 {
 			fmt.Fprintf(&out, " v6only:%d", number(k.V6Only))
 		}
-		out.WriteString(" <->\n")
+		out.WriteString(" <->")
+		if k.Transparent != nil {
+			out.WriteString(sockOptions)
+			if *k.Transparent {
+				out.WriteString(" transparent")
+			}
+			out.WriteByte(')')
+		}
+		out.WriteByte('\n')
 	}
 	return out.Bytes(), nil
 }

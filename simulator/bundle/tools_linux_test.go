@@ -51,7 +51,7 @@ func contract() map[string]string {
 		"ip-link.json": "ip -j -d link", "ip-addr.json": "ip -j addr", "ip-nexthop.json": "ip -j nexthop",
 		"ip-route.json": "ip -j -N route show table all", "ip6-route.json": "ip -6 -j -N route show table all",
 		"ip-rule.json": "ip -j -N rule", "ip6-rule.json": "ip -6 -j -N rule", "ip-neigh.json": "ip -j neigh",
-		"bridge-fdb.json": "bridge -j fdb", "bridge-vlan.json": "bridge -j vlan", "sockets.txt": "ss -Hanltu -e", "sysctl.txt": "sysctl -a",
+		"bridge-fdb.json": "bridge -j fdb", "bridge-vlan.json": "bridge -j vlan", "sockets.txt": "ss -OHanltu -e --inet-sockopt", "sysctl.txt": "sysctl -a",
 	}
 }
 
@@ -277,7 +277,13 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 			"80": {Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("127.0.0.1:80"), Remote: addrPort("0.0.0.0:0")},
 			"81": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:81"), Remote: addrPort("[::]:0")},
 			"82": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:82"), Remote: addrPort("[::]:0"), V6Only: true},
+			"83": {Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("0.0.0.0:83"), Remote: addrPort("0.0.0.0:0")},
+			"84": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:84"), Remote: addrPort("[::]:0"), V6Only: true},
 			"53": {Family: netstack.IPv4, Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: addrPort("10.0.0.1:53"), Remote: addrPort("0.0.0.0:0"), Dev: "v1"},
+		}
+		for port, s := range want {
+			s.Transparent = new(port == "83" || port == "84")
+			want[port] = s
 		}
 		got := make(map[string]netstack.Socket)
 		for _, s := range n.Sockets {
@@ -392,6 +398,8 @@ func listen(t *testing.T, ns string) {
 				{"tcp4", "127.0.0.1:80", nil},
 				{"tcp6", "[::]:81", option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)},
 				{"tcp6", "[::]:82", option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)},
+				{"tcp4", "0.0.0.0:83", option(unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)},
+				{"tcp6", "[::]:84", option(unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1)},
 			} {
 				l, err := (&net.ListenConfig{Control: s.control}).Listen(t.Context(), s.network, s.address)
 				if err != nil {

@@ -40,8 +40,11 @@ type Socket struct {
 	Remote netip.AddrPort
 	Dev    string // SO_BINDTODEVICE
 	V6Only bool
-	UID    uint32
-	Inode  uint64
+	// Transparent is IP_TRANSPARENT; nil where it is not known, as of kernels
+	// before Linux 5.10, which do not tell.
+	Transparent *bool
+	UID         uint32
+	Inode       uint64
 	// RecvQ and SendQ are, for a listening TCP socket, the length of the accept
 	// queue and its limit.
 	RecvQ, SendQ uint32
