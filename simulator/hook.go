@@ -285,40 +285,66 @@ func (l *leg) Reroute() bool {
 	return true
 }
 
-// LocalSocket says whether a local socket would take the packet, and whether that
-// listens at any address.
-func (l *leg) LocalSocket(p *netstack.Packet) (found, wildcard, known bool) {
+// LocalSocket is the local socket that would take the packet: that of its
+// connection, or else one that listens (nf_sk_lookup_slow_v4).
+func (l *leg) LocalSocket(p *netstack.Packet, dev string) (s *netstack.Socket, known bool) {
 	if p.Protocol == netstack.ProtoSCTP {
-		return false, false, true // nf_sk_lookup_slow_v4 looks for those of TCP and UDP
+		return nil, true // only those of TCP and UDP are looked for
 	}
 	if !l.host.Known(netstack.PartSockets) {
-		return false, false, false
+		return nil, false
 	}
-	if l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client) {
-		return true, false, true
+	if s := l.connected(p, dev); s != nil {
+		return s, true
 	}
-	if a := l.walk.accepted; a != nil && a.host == l.host && sameEnds(p, &a.packet) {
-		return true, false, true // that of the connection
-	}
-	s := l.host.socket(p, "", "")
-	return s != nil, s != nil && s.Local.Addr().IsUnspecified(), true
+	return l.host.anySocket(p, dev), true
 }
 
-// Proxy says whether a socket listens where a rule sends packets for a transparent
-// proxy, and is transparent (nf_tproxy_get_sock_v4, nf_tproxy_sk_is_transparent): the latter no dump shows.
+// connected is the local socket of the packet's connection, if it has one
+// (inet_lookup_established). A client's is not transparent, and one that a server
+// accepts is what the one that listens is.
+func (l *leg) connected(p *netstack.Packet, dev string) *netstack.Socket {
+	s := &netstack.Socket{Protocol: p.Protocol, State: netstack.SocketEstablished, Local: netip.AddrPortFrom(p.Dst, p.DstPort)}
+	if l.host == l.sender && l.walk.client != nil && answers(p, l.walk.client) {
+		s.Transparent = new(false)
+		return s
+	}
+	if a := l.walk.accepted; a != nil && a.host == l.host && sameEnds(p, &a.packet) {
+		s.Transparent = a.transparent
+		return s
+	}
+	if s := l.host.anySocket(p, dev); s != nil && s.State == netstack.SocketEstablished && !s.Local.Addr().IsUnspecified() {
+		return s
+	}
+	return nil
+}
+
+// Proxy says whether the packet's connection has a socket here, or else one listens
+// where a rule sends packets for a transparent proxy, and whether that is
+// transparent (nf_tproxy_get_sock_v4, nf_tproxy_sk_is_transparent).
 func (l *leg) Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string) bool {
 	if !l.host.Known(netstack.PartSockets) {
 		return true
 	}
-	q := *p
-	q.DstPort = port
-	if addr.IsValid() {
-		q.Dst = addr
-	} else if own, ok := l.RedirectAddr(dev, p.Family()); ok { // nf_tproxy_laddr4
-		q.Dst = own
+	s, q := l.connected(p, dev), *p
+	if s == nil {
+		q.DstPort = port
+		if addr.IsValid() {
+			q.Dst = addr
+		} else if own, ok := l.RedirectAddr(dev, p.Family()); ok { // nf_tproxy_laddr4
+			q.Dst = own
+		}
+		if s = l.host.anySocket(&q, dev); s != nil && s.State == netstack.SocketEstablished {
+			return false // NF_TPROXY_LOOKUP_LISTENER
+		}
 	}
-	s := l.host.socket(&q, dev, "")
-	return s != nil && !l.doubt(verdict.NewFindingf(verdict.ProxyInterposed, l.host.where(dev), nil,
+	switch {
+	case s == nil:
+		return false
+	case s.Transparent != nil:
+		return *s.Transparent
+	}
+	return !l.doubt(verdict.NewFindingf(verdict.ProxyInterposed, l.host.where(dev), []string{socketLine(s)},
 		"%s is redirected to a proxy on %s: whether the socket that listens on %s is transparent, without which it gets nothing, is not shown",
 		p, l.host, netip.AddrPortFrom(q.Dst, q.DstPort)))
 }

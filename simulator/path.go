@@ -180,7 +180,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
-		c.server.uid, c.server.wildcard, c.server.bound = e.uid, e.wildcard, e.bound
+		c.server.uid, c.server.transparent, c.server.wildcard, c.server.bound = e.uid, e.transparent, e.wildcard, e.bound
 		if e.kind == delivered {
 			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true

@@ -46,7 +46,7 @@ func (l *leg) meetSocket(e end) end {
 	}
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
-	e.uid, e.bound = &s.UID, h.answersBy(e.in, p.Protocol, s)
+	e.uid, e.transparent, e.bound = &s.UID, h.transparent(s), h.answersBy(e.in, p.Protocol, s)
 	if p.Protocol == netstack.ProtoUDP && s.State == netstack.SocketUnconnected && s.Local.Addr().IsUnspecified() {
 		e.wildcard = line
 	}
@@ -130,6 +130,9 @@ func (h *host) socket(p *netstack.Packet, in, slave string) *netstack.Socket {
 		if s.Dev != "" {
 			score += 2
 		}
+		if s.State == netstack.SocketEstablished {
+			score += 8
+		}
 		if s.Family == p.Family() {
 			score++
 		}
@@ -138,6 +141,32 @@ func (h *host) socket(p *netstack.Packet, in, slave string) *netstack.Socket {
 		}
 	}
 	return best
+}
+
+// anySocket finds the socket for a packet as rules do, which know of no VRFs. Where
+// others may take it as well (SO_REUSEPORT) that are not alike, what it is is not known.
+func (h *host) anySocket(p *netstack.Packet, in string) *netstack.Socket {
+	s := h.socket(p, in, "")
+	if s == nil || s.Transparent == h.transparent(s) {
+		return s
+	}
+	one := *s
+	one.Transparent = nil
+	return &one
+}
+
+// transparent says whether the socket and all others at its place are.
+func (h *host) transparent(s *netstack.Socket) *bool {
+	if s.Transparent == nil {
+		return nil
+	}
+	for other := range h.sockets.Each(socketKey{s.Protocol, s.Local.Port()}) {
+		samePlace := other.Local == s.Local && other.Remote == s.Remote && other.Dev == s.Dev
+		if samePlace && (other.Transparent == nil || *other.Transparent != *s.Transparent) {
+			return nil
+		}
+	}
+	return s.Transparent
 }
 
 // otherListeners lists the sockets that nearly fit: the same port on another

@@ -50,7 +50,7 @@ var reasons = map[string]string{
 	"nft:limit": askedAbout + "TestEveryStatementOfNftIsRead)", "nft:quota": askedAbout + "TestEveryStatementOfNftIsRead)",
 	"target:NFQUEUE":                   "a program decides, if one listens: unknown, UserspaceDecides (TestAnUnknownMatchMakesOnlyItsOwnRuleUndecidable)",
 	"nft:queue":                        "a program decides, if one listens: unknown, UserspaceDecides (TestEveryStatementOfNftIsRead)",
-	"nft:tproxy":                       "without a socket it decides nothing, and with one a program does: unknown, ProxyInterposed (TestProxies)",
+	"nft:tproxy":                       "without a transparent socket it decides nothing, and with one a program does: unknown, ProxyInterposed (TestProxies)",
 	"match:esp":                        noSuchPacket + "TestWhatNoDumpShowsIsAskedAboutByName)",
 	"match:ipvs":                       "IPVS is not in this kernel: TestScenarios of e2e/ipvs, in the virtual machine",
 	"rule:oif":                         "no query binds a socket to a device (TestLookups)",

@@ -29,7 +29,6 @@ func doubtSubjects() []subject {
 		{"target:NFQUEUE", []string{"filter", "mangle"}, nil, func(x *xtables) string {
 			return one(x.builder, "-j NFQUEUE --queue-num 9", "-j NFQUEUE --queue-num 9 --queue-bypass")
 		}},
-		{"target:TPROXY", []string{"mangle"}, func(v *view) bool { return tcp(v) && v.hook == "PREROUTING" && !v.reply && v.physIn == "" }, func(*xtables) string { return "-j TPROXY --on-port 80 --tproxy-mark 0x1/0x1" }},
 		{"nft:limit", nil, nil, func(*xtables) string { return "limit rate 5/second drop" }},
 		{"nft:quota", nil, nil, func(*xtables) string { return "quota until 100 kbytes drop" }},
 	}
@@ -52,7 +51,7 @@ func doubtSubjects() []subject {
 			return false
 		}
 		x.iptables(x.v.ns, x.v.flow.family, x.backend, x.table, x.chain, x.only()+" "+d.text(x), d.feature)
-		if d.feature != "target:TPROXY" && b.chance(60) {
+		if b.chance(60) {
 			x.shows("", "-j DROP", "target:DROP")
 		}
 		return true

@@ -32,7 +32,7 @@ func targetSubjects() []subject {
 		{feature: "target:TPROXY", show: func(b *builder) bool {
 			x := b.xtSpot(mangle, toProxy)
 			if x != nil {
-				x.shows("", "-j TPROXY --on-port 3129 --tproxy-mark 0x1/0x1", "target:TPROXY")
+				x.shows("", "-j TPROXY --on-port "+one(b, "3129", "80")+" --tproxy-mark 0x1/0x1", "target:TPROXY")
 			}
 			return x != nil
 		}},
@@ -90,7 +90,8 @@ func passing(tables []string, target string, fits func(*view) bool) func(*builde
 	}
 }
 
-// toProxy are places from where packets can be given to a proxy. Where none listens, they are dropped.
+// toProxy are places from where packets can be given to a proxy. Where none listens, or one that is
+// not transparent, they are dropped.
 func toProxy(v *view) bool {
 	return v.hook == "PREROUTING" && !v.reply && v.physIn == "" && v.flow.Protocol != verdict.ICMP
 }

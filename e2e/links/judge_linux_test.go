@@ -36,6 +36,8 @@ type scenario struct {
 	first bool
 	// either says that the outcome must be unknown, and the verdict what the kernel makes it.
 	either bool
+	// untold has sockets not tell whether they are transparent, as of kernels before Linux 5.10.
+	untold bool
 	// opaque says that the verdict must be unknown, whatever the kernel does.
 	opaque bool
 	// reason is the first one; empty for a path that works. small is that of
@@ -73,6 +75,13 @@ func (s *scenario) run(t *testing.T, name string) {
 		s.attach(t, w)
 	}
 	snapshot := w.collect()
+	for _, ns := range snapshot.Namespaces {
+		for i := range ns.Sockets {
+			if s.untold {
+				ns.Sockets[i].Transparent = nil
+			}
+		}
+	}
 	live := against.Compile(t, snapshot)
 	read, err := against.ThroughBundle(snapshot)
 	if err != nil {

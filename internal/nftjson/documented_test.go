@@ -209,6 +209,6 @@ func (h *knownHost) RouteType(netfilter.FIBQuery) (netstack.RouteType, bool) {
 
 func (h *knownHost) FIBDevice(netfilter.FIBQuery) (string, bool) { return "eth0", true }
 
-func (h *knownHost) LocalSocket(*netstack.Packet) (found, wildcard, known bool) {
-	return true, false, true
+func (h *knownHost) LocalSocket(*netstack.Packet, string) (*netstack.Socket, bool) {
+	return &netstack.Socket{Transparent: new(false)}, true
 }

@@ -14,7 +14,7 @@ type fakeEnv struct {
 	pick    int
 	unknown map[string]bool // what to answer; false for what is not there
 	reverse bool
-	socket  bool
+	socket  *netstack.Socket
 	mtu     int
 	noRoute bool
 	kernel  string
@@ -70,9 +70,10 @@ func (e *fakeEnv) Reroute() bool {
 
 func (e *fakeEnv) FIBDevice(FIBQuery) (string, bool) { return "", true }
 
-func (e *fakeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return e.socket }
-func (e *fakeEnv) LocalSocket(*netstack.Packet) (found, wildcard, known bool) {
-	return e.socket, false, true
+func (e *fakeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return e.socket != nil }
+
+func (e *fakeEnv) LocalSocket(*netstack.Packet, string) (*netstack.Socket, bool) {
+	return e.socket, true
 }
 
 func (e *fakeEnv) Duplicate(_ Hook, to netip.Addr, dev string) {

@@ -336,12 +336,10 @@ func (e *judgeEnv) Reroute() bool {
 	return e.out != ""
 }
 
-func (e *judgeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool { return false }
-func (e *judgeEnv) LocalSocket(*netstack.Packet) (found, wildcard, known bool) {
-	return false, false, true
-}
-func (e *judgeEnv) Duplicate(Hook, netip.Addr, string) {}
-func (e *judgeEnv) OutMTU(*State) int                  { return 1500 }
+func (e *judgeEnv) Proxy(*netstack.Packet, netip.Addr, uint16, string) bool       { return false }
+func (e *judgeEnv) LocalSocket(*netstack.Packet, string) (*netstack.Socket, bool) { return nil, true }
+func (e *judgeEnv) Duplicate(Hook, netip.Addr, string)                            {}
+func (e *judgeEnv) OutMTU(*State) int                                             { return 1500 }
 
 // passRouter walks a packet through the router, and says where it ends.
 func (e *judgeEnv) passRouter(rs *Ruleset, st *State, local bool) (end string) {

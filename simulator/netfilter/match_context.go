@@ -163,14 +163,18 @@ type socketMatch struct {
 }
 
 func (m *socketMatch) match(x *traversal) tri {
-	found, wildcard, known := x.env.LocalSocket(x.p)
+	s, known := x.env.LocalSocket(x.p, x.st.In)
 	switch {
 	case !known:
 		return maybe
-	case !found, wildcard && !m.noWildcard: // socket_match
+	case s == nil, !m.noWildcard && s.Local.Addr().IsUnspecified(): // socket_match
 		return no
-	case m.transparent, m.restoreMark:
-		return maybe // neither is known of sockets
+	case m.transparent && s.Transparent == nil:
+		return maybe
+	case m.transparent && !*s.Transparent:
+		return no
+	case m.restoreMark:
+		return maybe // the mark is not known of sockets
 	}
 	return yes
 }

@@ -246,13 +246,12 @@ type Env interface {
 	// destination, mark or TOS changed (ip_route_me_harder). What else is in OUTPUT
 	// goes on to see the interface of before. It says false when there is no route.
 	Reroute() bool
-	// LocalSocket says whether a local socket would take the packet, and whether it is
-	// one that listens at any address (the socket match). Which sockets have
-	// IP_TRANSPARENT is not known.
-	LocalSocket(p *netstack.Packet) (found, wildcard, known bool)
-	// Proxy says whether a socket that may be a transparent proxy's listens at an
-	// address (the packet's own, or an interface's, if that is not valid) and port
-	// for a packet that came in by dev.
+	// LocalSocket is the local socket that would take the packet, which came in by dev
+	// if that is not empty (the socket match); nil if there is none.
+	LocalSocket(p *netstack.Packet, dev string) (s *netstack.Socket, known bool)
+	// Proxy says whether the packet, which came in by dev, belongs to a transparent
+	// proxy: to a socket of its connection, or else to one that listens at an address
+	// (the packet's own, or an interface's, if that is not valid) and port.
 	Proxy(p *netstack.Packet, addr netip.Addr, port uint16, dev string) bool
 	// FIBDevice is the device by which a packet would leave (nft_fib4_eval); empty
 	// when none is found, or the one that the query is bound to is not among

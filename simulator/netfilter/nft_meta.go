@@ -284,12 +284,19 @@ func (p *nftParser) socket(n *jsonNode) (nftExpr, error) {
 	key := n.str("key")
 	e := nftExpr{name: "socket " + key, hostOrder: true, bits: 32}
 	e.get = func(x *traversal) (u128, tri) {
-		switch found, wildcard, known := x.env.LocalSocket(x.p); {
-		case known && !found:
+		s, known := x.env.LocalSocket(x.p, x.st.In)
+		var set bool
+		switch {
+		case known && s == nil:
 			return u128{}, no
-		case !known || key != "wildcard":
-			return u128{}, maybe // neither the mark nor IP_TRANSPARENT is known of sockets
-		case wildcard:
+		case known && key == "wildcard":
+			set = s.Local.Addr().IsUnspecified()
+		case known && key == "transparent" && s.Transparent != nil:
+			set = *s.Transparent
+		default:
+			return u128{}, maybe // the mark is not known of sockets
+		}
+		if set {
 			return word(1)
 		}
 		return word(0)

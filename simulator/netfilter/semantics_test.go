@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -509,5 +510,38 @@ func TestWhichRulesDropByTheStateOfAPacket(t *testing.T) {
 			{"rule": {"family": "ip", "table": "t", "chain": "c", "handle": 3, "expr": [` + expr + `]}}]}`
 		rs := mustCompile(t, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(data)}})
 		check(expr, rs.Run(netstack.IPv4, Forward, invalid(), &fakeEnv{}), want)
+	}
+}
+
+// The sockets of old kernels do not tell whether they are transparent: that is asked about, unless something else decides.
+func TestRulesSeeWhatASocketTells(t *testing.T) {
+	local := func(text string, transparent *bool) *netstack.Socket {
+		return &netstack.Socket{Local: netip.MustParseAddrPort(text), Transparent: transparent}
+	}
+	for _, c := range []struct {
+		options string
+		socket  *netstack.Socket
+		want    Action
+		asked   bool
+	}{
+		{"", nil, Accept, false},
+		{"", local("10.0.1.2:80", nil), Drop, false},
+		{"", local("0.0.0.0:80", new(true)), Accept, false},
+		{"--nowildcard", local("0.0.0.0:80", nil), Drop, false},
+		{"--transparent", nil, Accept, false},
+		{"--transparent", local("0.0.0.0:80", nil), Accept, false},
+		{"--transparent", local("10.0.1.2:80", nil), Accept, true},
+		{"--transparent", local("10.0.1.2:80", new(true)), Drop, false},
+		{"--transparent", local("10.0.1.2:80", new(false)), Accept, false},
+		{"--transparent --nowildcard", local("0.0.0.0:80", new(true)), Drop, false},
+		{"--transparent --restore-skmark", local("10.0.1.2:80", new(false)), Accept, false},
+		{"--transparent --restore-skmark", local("10.0.1.2:80", new(true)), Accept, true},
+	} {
+		rs := mustCompile(t, dump(netstack.IPv4, netstack.BackendNFT, "*mangle\n:PREROUTING ACCEPT\n-A PREROUTING -m socket "+c.options+" -j DROP\nCOMMIT\n"))
+		env := &fakeEnv{socket: c.socket}
+		res := rs.Run(netstack.IPv4, Prerouting, &State{Packet: packet()}, env)
+		if res.Action != c.want || len(env.asked) > 0 != c.asked {
+			t.Errorf("%q of %+v: %v, asked %q", c.options, c.socket, res.Action, env.asked)
+		}
 	}
 }

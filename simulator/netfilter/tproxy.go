@@ -25,7 +25,7 @@ func (a *tproxy) String() string {
 }
 
 func (a *tproxy) do(x *traversal) outcome {
-	if !x.p.HasPorts() {
+	if x.p.Protocol != netstack.ProtoTCP && x.p.Protocol != netstack.ProtoUDP {
 		return outcome{kind: outBreak}
 	}
 	port := a.port
@@ -36,7 +36,7 @@ func (a *tproxy) do(x *traversal) outcome {
 		if a.native {
 			return outcome{kind: outBreak}
 		}
-		x.traceRule("no socket listens for the proxy", false)
+		x.traceRule("no transparent socket takes the packet", false)
 		return outcome{kind: outDrop}
 	}
 	if x.st.Steps != nil {
