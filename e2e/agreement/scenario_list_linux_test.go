@@ -151,7 +151,7 @@ var scenarios = []scenario{
 		node-2 {iptables} -I FORWARD -d {shop/api-1} -m conntrack --ctstate NEW -j ACCEPT`},
 	{name: "only full-size packets are dropped", to: far, reason: verdict.NetfilterDrop, change: `
 		shop/web-0 ip link set dev eth0 gso_max_segs 1
-		node-2 {iptables} -I FORWARD -d {shop/api-1} -p tcp -m length --length 1000:2000 -j DROP`},
+		node-2 {iptables} -I FORWARD -d {shop/api-1} -p tcp -m length --length 1000:65535 -j DROP`},
 	{name: "packets that begin a connection must be marked, and are", to: far, change: `
 		node-2 {iptables} -t mangle -A PREROUTING -d {shop/api-1} -j MARK --set-mark 0x7
 		node-2 {iptables} -I FORWARD -d {shop/api-1} -m mark ! --mark 0x7 -j DROP`},
@@ -662,7 +662,7 @@ var scenarios = []scenario{
 	{name: "a smaller MTU of the node's route, and a rule for large packets that IPv4 does not come to", to: far, only: netstack.IPv4, change: `
 		shop/web-0 ip link set dev eth0 gso_max_segs 1
 		node-1 ip -4 route replace {pods-2} via {node-2} mtu 1300
-		node-1 iptables -t mangle -A FORWARD -s {shop/web-0} -m length --length 1400: -j DROP`},
+		node-1 iptables -t mangle -A FORWARD -s {shop/web-0} -m length --length 1400:1500 -j DROP`},
 	{name: "a smaller MTU of the other end of the client's wire", to: far, reason: verdict.MTUExceeded, change: `
 		shop/web-0 ip link set dev eth0 gso_max_segs 1
 		node-1 ip link set {veth shop/web-0} mtu 1400`},
