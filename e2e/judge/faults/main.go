@@ -97,7 +97,7 @@ func find(ctx context.Context, o options) error {
 	}
 	table := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "fault\tfound after\ttrials that differ")
-	var missed []string
+	var missed notFound
 	for i, hit := range hits {
 		switch name := faults[i].name; {
 		case !only.MatchString(name):
@@ -113,7 +113,12 @@ func find(ctx context.Context, o options) error {
 	}
 	table.Flush()
 	if len(missed) > 0 {
-		return fmt.Errorf("not found: %s", strings.Join(missed, "; "))
+		return missed
 	}
 	return nil
 }
+
+// notFound are the names of faults that no world has shown.
+type notFound []string
+
+func (n notFound) Error() string { return "not found: " + strings.Join(n, "; ") }
