@@ -3,14 +3,11 @@ package docs_test
 import (
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -151,29 +148,21 @@ func testsOfTheModule(t *testing.T) map[string]*packageTests {
 		if err != nil || !strings.HasSuffix(file, "_test.go") {
 			return err
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
+		parsed := parse(t, file)
 		dir := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(file)), "../")
 		p := all[dir]
 		if p == nil {
 			p = &packageTests{dir: dir, functions: make(map[string]bool), texts: make(map[string]bool)}
 			all[dir] = p
 		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.FuncDecl:
-				if n.Recv == nil && (strings.HasPrefix(n.Name.Name, "Test") || strings.HasPrefix(n.Name.Name, "Fuzz")) {
-					p.functions[n.Name.Name] = true
-				}
-			case *ast.BasicLit:
-				if text, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING {
-					p.texts[text] = true
-				}
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && (strings.HasPrefix(f.Name.Name, "Test") || strings.HasPrefix(f.Name.Name, "Fuzz")) {
+				p.functions[f.Name.Name] = true
 			}
-			return true
-		})
+		}
+		for _, text := range texts(parsed) {
+			p.texts[text] = true
+		}
 		return nil
 	})
 	if err != nil {

@@ -282,23 +282,7 @@ func (w *watch) awaitDrops(protocol string, want map[string]uint64) error {
 	if err == nil && !maps.Equal(got, want) {
 		err = errors.New(describe())
 	}
-	return fewer(err, got, want)
-}
-
-// fewer makes of an error one of [probetest.ErrFewer], if counts are missing and none are too many.
-func fewer(err error, got, want map[string]uint64) error {
-	if err == nil {
-		return nil
-	}
-	for key, n := range got {
-		if n > want[key] {
-			return err
-		}
-	}
-	if maps.Equal(got, want) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", probetest.ErrFewer, err)
+	return errors.Join(err, probetest.Compare(got, want))
 }
 
 func total(counts map[string]uint64) uint64 { return sum(slices.Collect(maps.Values(counts))) }

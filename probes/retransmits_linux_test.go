@@ -3,6 +3,7 @@
 package probes
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -59,7 +60,7 @@ func TestRetransmitsAreThoseOfTheNamespacesOwnCounter(t *testing.T) {
 						got, judge = w.retransmits(), l.judge()
 						return judge[c.want] > 0 && maps.Equal(got, judge)
 					}, func() string { return fmt.Sprintf("retransmits %v, kernel %v, want some %q", got, judge, c.want) })
-					return fewer(err, got, judge)
+					return errors.Join(err, probetest.Compare(got, judge))
 				})
 			})
 		}

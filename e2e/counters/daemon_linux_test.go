@@ -2,7 +2,6 @@ package counters
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
-	"github.com/plumbline-net/plumbline/internal/probetest"
 )
 
 const (
@@ -203,17 +201,4 @@ func (c counts[S]) since(before counts[S]) counts[S] {
 	}
 	maps.DeleteFunc(delta, func(_ S, n float64) bool { return n == 0 })
 	return delta
-}
-
-// equal says how counts differ from what was to be counted.
-func (c counts[S]) equal(want counts[S]) error {
-	if maps.Equal(c, want) {
-		return nil
-	}
-	for s, n := range c {
-		if n > want[s] {
-			return errors.New("more were counted than there were")
-		}
-	}
-	return probetest.ErrFewer
 }

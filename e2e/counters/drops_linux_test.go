@@ -298,7 +298,7 @@ func datagrams(t *testing.T, l *lab.Lab, ds daemons, to netip.AddrPort, size int
 				return err
 			}
 			got := now.since(before)
-			if err := got.equal(rise); err != nil {
+			if err := probetest.Compare(got, rise); err != nil {
 				return fmt.Errorf("the drops rose by %v, want %v: %w", got, rise, err)
 			}
 			return nil

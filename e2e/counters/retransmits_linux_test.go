@@ -163,11 +163,11 @@ func (l loss) check(must, may []retransmit) error {
 			return fmt.Errorf("%v did not rise", r)
 		}
 	}
-	if err := segments.equal(l.retransSegs); err != nil {
+	if err := probetest.Compare(segments, l.retransSegs); err != nil {
 		return fmt.Errorf("the daemons count %v retransmits, TcpRetransSegs rose by %v: %w", segments, l.retransSegs, err)
 	}
 	want := counts[drop]{{"node-2", "NETFILTER_DROP", "tcp", ""}: l.ruleHits}
-	if err := l.drops.equal(want); err != nil {
+	if err := probetest.Compare(l.drops, want); err != nil {
 		return fmt.Errorf("the daemons count %v drops, the rules %v: %w", l.drops, want, err)
 	}
 	return nil

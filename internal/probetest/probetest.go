@@ -2,7 +2,9 @@
 package probetest
 
 import (
+	"cmp"
 	"errors"
+	"maps"
 	"os"
 	"testing"
 )
@@ -39,4 +41,17 @@ func Measure(t testing.TB, measure func() error) {
 func withholds() bool {
 	_, err := os.Readlink("/proc/1/ns/net")
 	return err != nil
+}
+
+// Compare says how counts differ from what was to be counted: nil if they do not.
+func Compare[K comparable, N cmp.Ordered](counts, want map[K]N) error {
+	if maps.Equal(counts, want) {
+		return nil
+	}
+	for key, n := range counts {
+		if n > want[key] {
+			return errors.New("more were counted than there were")
+		}
+	}
+	return ErrFewer
 }

@@ -153,10 +153,10 @@ func (b *nftRuleBuilder) match(n *jsonNode) error {
 			m.op = opEqual
 		}
 	}
+	var condition matcher = m
 	if b.p.c.lengths != lengths {
-		b.matches = append(b.matches, anyLength{m})
-		return nil
+		condition = anyLength{m}
 	}
-	b.matches = append(b.matches, m)
+	b.matches = append(b.matches, condition)
 	return nil
 }
