@@ -6,8 +6,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
@@ -134,6 +137,38 @@ func apply(t *testing.T, l *lab.Lab, change string, families []netstack.Family) 
 				command(t, l, fields[0], fields[1:]...)
 				once = false
 			}
+		}
+	}
+	if !strings.Contains(change, " route del local ") { // an address without one is taken for one that the kernel is not done with
+		settle(t, l)
+	}
+}
+
+// settle waits until the kernel has done what it does later than it was told, such as the local route of an IPv6 address.
+func settle(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	places := []lab.Endpoint{{Kind: "fabric"}}
+	for _, n := range l.Spec.Nodes {
+		places = append(places, lab.NodeEndpoint(n.Name))
+	}
+	for _, p := range l.Spec.Pods {
+		places = append(places, lab.PodEndpoint(p.ID()))
+	}
+	for _, place := range places {
+		name, err := l.Netns(place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = lab.InNetns(name, func() error {
+			h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			return lab.Settle(t.Context(), h, 20*time.Second)
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", place, err)
 		}
 	}
 }

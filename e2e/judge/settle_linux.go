@@ -2,7 +2,6 @@ package judge
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -21,16 +20,6 @@ func (b *built) settle(ctx context.Context, ns string, _ []*Element) error {
 			return err
 		}
 		defer h.Close()
-		deadline := time.Now().Add(10 * time.Second)
-		for {
-			what, err := lab.Unsettled(h)
-			if err != nil || what == "" {
-				return err
-			}
-			if ctx.Err() != nil || time.Now().After(deadline) {
-				return fmt.Errorf("does not settle: %s", what)
-			}
-			time.Sleep(time.Millisecond)
-		}
+		return lab.Settle(ctx, h, 10*time.Second)
 	})
 }

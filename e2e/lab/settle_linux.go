@@ -1,13 +1,28 @@
 package lab
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
+
+// Settle waits until the namespace of the handle is not [Unsettled], for as long as patience at most.
+func Settle(ctx context.Context, h *netlink.Handle, patience time.Duration) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		what, err := Unsettled(h)
+		if err != nil || what == "" {
+			return err
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return fmt.Errorf("does not settle: %s", what)
+		}
+	}
+}
 
 // Unsettled names what the kernel still has to do in a namespace after its links were set, if anything: it notices
 // carriers later than it is told, and what depends on them: the state of bridge ports, whether IPv6 addresses are usable

@@ -292,17 +292,10 @@ func (w *world) settle() {
 	w.t.Helper()
 	for _, short := range slices.Concat(w.names, w.names) {
 		w.rtnl(short, func(h *netlink.Handle) error {
-			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-				pending, err := lab.Unsettled(h)
-				switch {
-				case err != nil:
-					return err
-				case pending == "":
-					return hasten(h)
-				case time.Now().After(deadline):
-					return fmt.Errorf("does not settle: %s", pending)
-				}
+			if err := lab.Settle(w.t.Context(), h, 20*time.Second); err != nil {
+				return err
 			}
+			return hasten(h)
 		})
 	}
 }
