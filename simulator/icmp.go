@@ -65,7 +65,7 @@ func rejectNotice(with string, f netstack.Family) notice {
 	icmp := func(typ, code uint8) notice { return notice{kind: noticeICMP, typ: typ, code: code} }
 	switch with {
 	case "tcp-reset":
-		return notice{kind: noticeReset}
+		return notice{kind: noticeReset, ruled: true}
 	case "icmp-net-unreachable":
 		return icmp(icmpUnreachable, icmpNet)
 	case "icmp-host-unreachable":
@@ -214,14 +214,12 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 			p.TOS = e.packet.TOS&0x1e | 0xc0
 		}
 		if !e.notice.unrouted {
-			var says bool
-			if p.Src, says = e.errorSource(); !says {
-				return false, nil, nil
-			}
+			p.Src = e.errorSource()
 		}
 	}
 	l := wk.newLeg(p)
 	defer l.done()
+	l.foreignSource = e.notice.ruled
 	// nf_ct_attach: the error belongs to the connection of what it answers.
 	if l.state.Conn = e.conn; e.conn != nil {
 		l.state.CT, l.state.Reply = netfilter.CTRelated, !e.reply
@@ -257,27 +255,26 @@ func (e *end) answersBy(p netstack.Protocol) string {
 
 // errorSource is the address from which the host complains: the one that was
 // asked, if it is its own. It is invalid where the route back chooses it.
-func (e *end) errorSource() (src netip.Addr, says bool) {
+func (e *end) errorSource() (src netip.Addr) {
 	h, p := e.host, &e.packet
 	if p.Family() == netstack.IPv6 { // icmp6_send
 		if a, ok := h.owns(p.Dst); ok && a.Usable() {
-			return p.Dst, true
+			return p.Dst
 		}
 		back := h.fib.Lookup(fib.Key{Dst: p.Src, Protocol: netstack.ProtoICMPv6, OIF: e.answersBy(netstack.ProtoICMPv6)})
 		if e.inbound == "" || back.Found() && back.Route.PrefSrc.IsValid() { // icmpv6_rt_has_prefsrc
-			return noAddr, true
+			return noAddr
 		}
 		src, _ = h.fib.DeviceAddress(e.inbound, noAddr, p.Src)
-		return src, true
+		return src
 	}
 	if e.local { // icmp_send
-		_, own := h.owns(p.Dst)
-		return p.Dst, own || h.fib.Local(p.Dst) // else ip_route_output_key refuses the source
+		return p.Dst
 	}
 	if on, _ := h.Sysctl("net.ipv4.icmp_errors_use_inbound_ifaddr"); on != 0 && e.inbound != "" {
 		src, _ = h.fib.LinkAddress(e.inbound, p.Src)
 	}
-	return src, true
+	return src
 }
 
 // reflects is IP4_REPLY_MARK and IP6_REPLY_MARK: what the kernel itself answers

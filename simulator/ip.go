@@ -78,12 +78,15 @@ type leg struct {
 	// anySource says that the sending socket was not bound to an address, and
 	// unconnected that it looks its route up once, and sends from where that says.
 	anySource, unconnected bool
-	copied                 bool  // rules may send copies of it
-	host                   *host // where the packet is
-	origin                 *host // where it was made; nil when it came from outside
-	stolen                 bool  // IPVS has taken it from its sender, who hears of no error
-	hops                   []verdict.Hop
-	state                  netfilter.State // in this namespace
+	// foreignSource says that what sends the packet may give it an address that is not its host's (FLOWI_FLAG_ANYSRC), and
+	// maybeForeign that it is not known whether it may.
+	foreignSource, maybeForeign bool
+	copied                      bool  // rules may send copies of it
+	host                        *host // where the packet is
+	origin                      *host // where it was made; nil when it came from outside
+	stolen                      bool  // IPVS has taken it from its sender, who hears of no error
+	hops                        []verdict.Hop
+	state                       netfilter.State // in this namespace
 	// cameBy is the bridge port by which the packet came in, if br_netfilter saw
 	// it there: rules know it until the packet leaves the namespace.
 	cameBy string
@@ -193,6 +196,7 @@ type notice struct {
 	originated bool             // the packet never left the host that made it
 	errno      errno            // with noticeErrno
 	late       bool             // only once the kernel has waited for a neighbour
+	ruled      bool             // a reset by a rule, which asks for no source: ip_route_me_harder
 	doubt      *verdict.Finding // why it cannot be known whether anything is told
 	// port is where what br_netfilter saw, or a chain of a device or a bridge, is
 	// thrown back: see throwBack. Thrown back by a chain, it is not routed.
@@ -337,6 +341,9 @@ func (l *leg) send(h *host) end {
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
+	if e, refused := l.refusedSource(); refused {
+		return e
+	}
 	key := fib.KeyOf(&l.packet, "")
 	once := l.packet.Family() == netstack.IPv6 || l.packet.Protocol == netstack.ProtoSCTP // sctp_v4_get_dst
 	if l.anySource && once {
@@ -478,6 +485,28 @@ func (l *leg) tooLarge(mtu int) end {
 	e.notice = notice{kind: noticeICMP, mtu: mtu}
 	e.notice.typ, e.notice.code = tooBig(l.packet.Family())
 	return e
+}
+
+// refusedSource ends the leg of a packet of IPv4 whose sender gives it a source that the host does not have for its own: the
+// look-up of the route refuses it (ip_route_output_key_hash_rcu, __ip_dev_find), whatever other tables say than local.
+func (l *leg) refusedSource() (end, bool) {
+	h, p := l.host, &l.packet
+	if !p.Src.IsValid() || p.Family() != netstack.IPv4 || l.foreignSource || h.maySendFrom(p.Src) {
+		return end{}, false
+	}
+	f := verdict.NewFindingf(verdict.AddressNotUsable, h.where(""), nil,
+		"%s does not send from %s: that is none of its addresses, and table local has no route of type local to it", h, p.Src)
+	switch {
+	case p.Protocol == netstack.ProtoSCTP: // sctp_v4_get_dst tries other addresses of the association
+		f.Code, f.Message = verdict.UnmodelledRule, fmt.Sprintf("what SCTP sends on %s instead of packets from %s, which is none of its addresses, is not modelled", h, p.Src)
+		return l.undecided(f), true
+	case l.maybeForeign:
+		f.Code, f.Message = verdict.UnmodelledRule, fmt.Sprintf("%s sends from %s, which is none of its addresses, if the socket is transparent: that is not shown", h, p.Src)
+		return l.undecided(f), true
+	}
+	e := l.drop(f)
+	e.notice = notice{kind: noticeErrno, originated: true, errno: errInvalid}
+	return e, true
 }
 
 // outputRoute takes the next hop of the route found for a locally made packet,

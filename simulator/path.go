@@ -278,8 +278,7 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	if p.Protocol == netstack.ProtoTCP {
 		l.packet.MSS = c.server.host.mssOf(&p)
 	}
-	e = l.send(c.server.host)
-	e = c.returned(l, e)
+	e = c.returned(l, c.sendBack(l))
 	c.path.Reverse = l.hops
 	if e.kind == delivered {
 		c.answered, c.path.Opened = true, true
@@ -308,6 +307,14 @@ func (c *conversation) reply() (e end, mtu int, ok bool) {
 	}
 	c.path.Findings = append(c.path.Findings, f)
 	return e, mtu, false
+}
+
+// sendBack lets the server send: from whatever address its socket is asked at, if it is transparent (inet_sk_flowi_flags).
+func (c *conversation) sendBack(l *leg) end {
+	transparent := c.server.transparent
+	l.foreignSource = transparent != nil && *transparent
+	l.maybeForeign = transparent == nil && !isICMP(l.packet.Protocol)
+	return l.send(c.server.host)
 }
 
 // answer is what the server sends back, with the mark of what it answers if its

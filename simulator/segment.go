@@ -329,8 +329,8 @@ func (s *search) tunnel(out fabric.Port, to way) {
 		return
 	}
 	for _, r := range h.remotes(out.Link, netstack.MAC{}) {
-		ends, known := s.w.remoteEnds(out, r)
-		s.open = s.open || !known && s.mayLeave(out, r, &netstack.Packet{Length: neighbourMessageLength, TTL: 255})
+		ends, open := s.farEnds(out, r, &netstack.Packet{Length: neighbourMessageLength, TTL: 255})
+		s.open = s.open || open
 		for _, in := range ends {
 			s.receive(in, to)
 		}

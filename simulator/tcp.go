@@ -229,7 +229,7 @@ func (c *conversation) established(s segment) (netstack.Packet, []verdict.Hop, e
 	l.quiet, l.draws = c.quiet, drawsForth
 	if s.back {
 		l.draws = drawsBack
-		e := c.returned(l, l.send(c.server.host))
+		e := c.returned(l, c.sendBack(l))
 		l.forget(&e)
 		return p, l.hops, e
 	}

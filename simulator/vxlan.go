@@ -100,25 +100,35 @@ func (w *World) remoteEnds(from fabric.Port, r remote) (ends []fabric.Port, know
 	}
 	owners := w.byAddr[r.addr]
 	for _, h := range owners {
-		for _, p := range w.tunnels[h.Namespace] {
-			if p.Link != from.Link && p.Link.Kind == from.Link.Kind && (p.Link.VXLAN == nil || vxlanTakes(p.Link, r)) {
-				ends = append(ends, p)
-			}
-		}
+		ends = w.appendEnds(ends, h, from, r)
 	}
 	return ends, len(owners) > 0
 }
 
-// mayLeave says whether what a tunnel of Ethernet makes of a packet may leave what was collected, on its way to a remote end
-// that no collected host has: who has it can only be there.
-func (ws *workspace) mayLeave(out fabric.Port, r remote, inner *netstack.Packet) bool {
+// appendEnds appends the devices of a host that take what another one sends to a remote end.
+func (w *World) appendEnds(ends []fabric.Port, h *host, from fabric.Port, r remote) []fabric.Port {
+	for _, p := range w.tunnels[h.Namespace] {
+		if p.Link != from.Link && p.Link.Kind == from.Link.Kind && (p.Link.VXLAN == nil || vxlanTakes(p.Link, r)) {
+			ends = append(ends, p)
+		}
+	}
+	return ends
+}
+
+// farEnds are the devices to which a tunnel of Ethernet leads, and whether what it makes of a packet may leave what was
+// collected. Who takes packets for an address that nobody has (a local route, a translation) shows when one is sent.
+func (ws *workspace) farEnds(out fabric.Port, r remote, inner *netstack.Packet) (ends []fabric.Port, open bool) {
+	ends, known := ws.w.remoteEnds(out, r)
+	if known {
+		return ends, false
+	}
 	under := ws.w.hosts[ws.w.fabric.Origin(out)]
 	if under == nil || ws.walk == nil || r.addr.IsMulticast() || len(ws.leaving) == maxTunnels {
-		return true
+		return ends, true
 	}
 	question := leaving{out.Link, r.addr}
 	if slices.Contains(ws.leaving, question) {
-		return false // nor by a tunnel through itself
+		return nil, false // nor by a tunnel through itself
 	}
 	ws.leaving = append(ws.leaving, question)
 	defer func() { ws.leaving = ws.leaving[:len(ws.leaving)-1] }()
@@ -136,10 +146,14 @@ func (ws *workspace) mayLeave(out fabric.Port, r remote, inner *netstack.Packet)
 	u := ws.walk.newLeg(outer)
 	defer u.done()
 	u.depth, u.device, u.host, u.quiet = 1, r.via, under, true
-	return u.send(under).kind != dropped
+	e := u.send(under)
+	if e.kind == delivered {
+		return ws.w.appendEnds(nil, e.host, out, r), false
+	}
+	return nil, e.kind != dropped
 }
 
-// leaving is what mayLeave is asked about.
+// leaving is what farEnds is asked about.
 type leaving struct {
 	by *netstack.Link
 	to netip.Addr
@@ -190,8 +204,8 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 	} else {
 		chosen = -1
 		for i, r := range remotes {
-			ends, known := l.w.remoteEnds(out, r)
-			open = open || !known && l.mayLeave(out, r, &l.packet)
+			ends, leaves := l.farEnds(out, r, &l.packet)
+			open = open || leaves
 			for _, p := range ends {
 				if l.leads(out, p) {
 					chosen = i

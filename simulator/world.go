@@ -344,6 +344,12 @@ func (h *host) owns(addr netip.Addr) (*netstack.Address, bool) {
 	return a, a != nil
 }
 
+// maySendFrom says whether sockets of the namespace may send from an address of IPv4: __ip_dev_find.
+func (h *host) maySendFrom(addr netip.Addr) bool {
+	_, own := h.owns(addr)
+	return own || h.fib.Local(addr)
+}
+
 // owns says whether addr is an address of the node, as far as it was collected.
 func (w *World) owns(node string, addr netip.Addr) bool {
 	h := w.byNode[node]

@@ -208,6 +208,7 @@ func TestARP(t *testing.T)       { runAll(t, "ar", arps) }
 func TestHopLimits(t *testing.T) { runAll(t, "hl", hopLimits) }
 func TestPolicies(t *testing.T)  { runAll(t, "po", policies) }
 func TestSelves(t *testing.T)    { runAll(t, "se", selves) }
+func TestForeign(t *testing.T)   { runAll(t, "fo", foreign) }
 
 // The kernel of the virtual machine has these; that of the host may not.
 func TestVLAN(t *testing.T)     { runAll(t, "vl", vlans) }

@@ -327,10 +327,11 @@ func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn
 }
 
 // confirm is nf_conntrack_confirm: the connection has left the host, or
-// reached its socket, and is known from now on.
+// reached its socket, and is known from now on. An error about a packet that did
+// neither does not make it so.
 func (x *traversal) confirm() {
 	c := x.st.Conn
-	if c == nil || c.Confirmed {
+	if c == nil || c.Confirmed || x.st.Reply {
 		return
 	}
 	c.Confirmed = true

@@ -1,0 +1,75 @@
+package links
+
+import (
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// toNobody has packets to subnet 7, where nobody has an address, come to b.
+const toNobody = `
+	wire a:eth0 b:eth0
+	addr a:eth0 1.1
+	addr b:eth0 1.2
+	a {ip} route add {7/} via {1.2}
+`
+
+// taken has b take packets to subnet 7 for its own, by a table that __ip_dev_find does not ask.
+const taken = toNobody + `
+	b {ip} rule add to {7/} lookup 100
+	b {ip} route add local {7/} dev lo table 100
+`
+
+// toProxy sends connections to port 80 of subnet 7 to the port of the proxy.
+const toProxy = `
+	b iptables -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.9.7.1:3129`
+
+// fromSubnet7 has a tunnel between a and b, which a sends from an address that it has not.
+const fromSubnet7 = `
+	wire a:eth0 b:eth0
+	addr a:eth0 1.1
+	addr b:eth0 1.2
+	b ip route add 10.9.7.0/24 via 10.9.1.1
+	a ip link add t0 type vxlan id 7 dstport 4789 local 10.9.7.1 remote 10.9.1.2
+	b ip link add t0 type vxlan id 7 dstport 4789 local 10.9.1.2 remote 10.9.7.1
+	addr a:t0 3.1
+	addr b:t0 3.2
+	a ip link set t0 up
+	b ip link set t0 up
+`
+
+// foreign are answers from addresses that the server's host has not.
+var foreign = []scenario{
+	{name: "a local route in table local", setup: toNobody + `
+		b {ip} route add local {7/} dev lo table local`, to: "7.1", protocols: []string{"tcp", "icmp"}},
+	{name: "a local route in another table", only: netstack.IPv4, setup: taken, to: "7.1", protocols: []string{"tcp", "icmp"}, reason: verdict.AddressNotUsable},
+	{name: "a local route in another table, of IPv6", only: netstack.IPv6, setup: taken, to: "7.1", protocols: []string{"tcp", "icmp"}},
+	{
+		name: "a local route in another table, and an address of the host", only: netstack.IPv4, setup: taken + `
+		addr b:lo 7.1`, to: "7.1", protocols: []string{"tcp", "icmp"},
+		attach: func(_ *testing.T, w *world) {
+			w.command("b", "ip", "route", "del", "local", "10.9.7.1", "dev", "lo", "table", "local")
+		},
+	},
+	{
+		name: "a proxy answers from the address that it is asked at", only: netstack.IPv4, setup: taken + toProxy, to: "7.1", protocols: []string{"tcp"},
+		attach: proxiesOf(proxy{in: "b", transparent: true}),
+	},
+	{
+		name: "a server that is no proxy does not", only: netstack.IPv4, setup: taken + toProxy, to: "7.1", protocols: []string{"tcp"},
+		attach: proxiesOf(proxy{in: "b"}), reason: verdict.AddressNotUsable,
+	},
+	{
+		name: "what an old kernel does not tell", only: netstack.IPv4, setup: taken + toProxy, to: "7.1", protocols: []string{"tcp"},
+		attach: proxiesOf(proxy{in: "b"}), untold: true, opaque: true, reason: verdict.UnmodelledRule,
+	},
+	{name: "nobody listens, and no reset says so", only: netstack.IPv4, setup: taken + toProxy, to: "7.1", protocols: []string{"tcp"}, reason: verdict.NoListener},
+	{name: "the reset of a rule comes from anywhere", setup: taken + `
+		b {iptables} -A INPUT -p tcp -j REJECT --reject-with tcp-reset`, to: "7.1", protocols: []string{"tcp"}, reason: verdict.NetfilterReject},
+	{name: "the error of a rule does not", setup: taken + `
+		b {iptables} -A INPUT -j REJECT`, to: "7.1", reason: verdict.NetfilterReject},
+	{name: "a tunnel from an address that its host has not", only: netstack.IPv4, setup: fromSubnet7, to: "3.2", reason: verdict.AddressNotUsable},
+	{name: "a tunnel from an address that its host takes for its own", only: netstack.IPv4, setup: fromSubnet7 + `
+		a ip route add local 10.9.7.1 dev lo table local`, to: "3.2"},
+}
