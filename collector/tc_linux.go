@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -33,15 +37,17 @@ type tcEntry struct {
 	Protocol string `json:"protocol,omitempty"`
 	Pref     uint16 `json:"pref,omitempty"`
 	Chain    uint32 `json:"chain,omitempty"`
-	// Options are those of filters.
+	// Options are those of filters, and of qdiscs that may drop what they have room for.
 	Options tcOptions `json:"options,omitempty"`
 
 	index  int
 	handle uint32
 }
 
+var errShortOptions = errors.New("its options are too short")
+
 // classless are qdiscs that take no filters: the usual ones.
-var classless = []string{"noqueue", "pfifo_fast", "pfifo", "bfifo", "mq", "tbf", "netem", "noop"}
+var classless = []string{"noqueue", "pfifo_fast", "pfifo", "bfifo", "mq", "tbf", "netem", "noop", "blackhole"}
 
 // readTC notes the filters of tc and the qdiscs that they hang on.
 func readTC(_ context.Context, t *target) error {
@@ -76,7 +82,8 @@ func readTC(_ context.Context, t *target) error {
 			}
 			filters = append(filters, found...)
 		}
-		if len(filters) > 0 || qdisc.Kind == "clsact" || qdisc.Kind == "ingress" {
+		// One without a handle is the kernel's own choice for the device.
+		if len(filters) > 0 || qdisc.handle != 0 {
 			entries = append(append(entries, qdisc), filters...)
 		}
 	}
@@ -129,9 +136,92 @@ func (t *target) listTC(conn dumper, request uint16, index int, parent uint32) (
 			}
 		} else {
 			e.Handle = fmt.Sprintf("%x:", e.handle>>16)
+			if e.Options, err = qdiscOptions(e.Kind, options); err != nil {
+				return e, fmt.Errorf("qdisc %s of %s: %w", e.Kind, e.Dev, err)
+			}
 		}
 		return e, nil
 	})
+}
+
+// Sizes and attributes of the options of qdiscs (linux/pkt_sched.h).
+const (
+	sizeofTBF   = 36 // struct tc_tbf_qopt
+	sizeofNetem = 24 // struct tc_netem_qopt
+
+	tcaTBFParms, tcaTBFRate64, tcaTBFPRate64   = 1, 4, 5
+	tcaNetemCorrupt, tcaNetemLoss, tcaNetemECN = 4, 5, 7
+	netemLossStates, netemLossGilbertElliott   = 1, 2
+)
+
+// qdiscOptions reads what makes a qdisc drop what it has room for.
+func qdiscOptions(kind string, raw []byte) (tcOptions, error) {
+	var o tcOptions
+	u32 := func(b []byte, at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+	switch kind {
+	case "pfifo", "bfifo": // struct tc_fifo_qopt
+		if len(raw) < 4 {
+			return nil, errShortOptions
+		}
+		o.add("limit", u32(raw, 0))
+	case "tbf":
+		a, err := parseTC(raw)
+		if err != nil {
+			return nil, err
+		}
+		parms := a.take(tcaTBFParms, sizeofTBF)
+		if parms == nil {
+			return nil, errShortOptions
+		}
+		rate := uint64(u32(parms, 8))
+		if b := a.take(tcaTBFRate64, 8); b != nil {
+			rate = binary.NativeEndian.Uint64(b)
+		}
+		// The burst is a time in units of 64 ns (PSCHED_SHIFT).
+		high, low := bits.Mul64(rate, uint64(u32(parms, 28))*64)
+		burst := uint64(math.MaxUint32)
+		if high < uint64(time.Second) {
+			burst, _ = bits.Div64(high, low, uint64(time.Second))
+		}
+		o.add("rate", rate)
+		o.add("burst", burst)
+		o.add("limit", u32(parms, 24))
+		if peak := u32(parms, 20); peak != 0 || a[tcaTBFPRate64] != nil {
+			o.add("peakrate", peak)
+		}
+	case "netem":
+		if len(raw) < sizeofNetem {
+			return nil, errShortOptions
+		}
+		a, err := parseTC(raw[sizeofNetem:])
+		if err != nil {
+			return nil, err
+		}
+		share := func(v uint32) float64 { return float64(v) / math.MaxUint32 }
+		o.add("limit", u32(raw, 4))
+		if loss := u32(raw, 8); loss != 0 {
+			o.add("loss-random", tcOptions{{"loss", share(loss)}})
+		}
+		if b := a.take(tcaNetemLoss, 0); b != nil {
+			models, err := parseTC(b)
+			if err != nil {
+				return nil, err
+			}
+			if models[netemLossStates] != nil {
+				o.add("loss-state", tcOptions{})
+			}
+			if models[netemLossGilbertElliott] != nil {
+				o.add("loss-gemodel", tcOptions{})
+			}
+		}
+		if b := a.take(tcaNetemCorrupt, 8); b != nil && u32(b, 0) != 0 {
+			o.add("corrupt", tcOptions{{"corrupt", share(u32(b, 0))}})
+		}
+		if b := a.take(tcaNetemECN, 4); b != nil {
+			o.add("ecn", u32(b, 0) != 0)
+		}
+	}
+	return o, nil
 }
 
 // etherType names the protocol in the low half of tcm_info, which is in

@@ -22,6 +22,7 @@ func TestTheNamesThatAreUnderstoodAreThoseOfTheCode(t *testing.T) {
 		"tc classifiers":           cases(t, "../simulator/tc/parse.go", "compile", "e.Kind"),
 		"keys of flower":           cases(t, "../simulator/tc/match.go", "flowerKey", "key"),
 		"tc actions":               cases(t, "../simulator/tc/action.go", "compileAction", "a.kind"),
+		"qdiscs":                   cases(t, "../simulator/tc/queue.go", "queueing", "e.Kind"),
 		"what actions say":         keysOfTables(t, "../simulator/tc/action.go", "control"),
 		"IPVS schedulers":          cases(t, "../simulator/ipvs/schedule.go", "Schedule", "s.Scheduler"),
 		"devices":                  slices.Concat(cases(t, "../simulator/link.go", "emit", "link.Kind"), cases(t, "../simulator/tunnel.go", "isRoutedTunnel", "kind"), texts(function(t, "../simulator/tunnel.go", "isTunnel"))),

@@ -16,6 +16,9 @@ func (l *leg) filter(dev string, at tc.Hook) (end, bool) {
 		return end{}, false
 	}
 	frame := tc.Frame{Packet: &l.packet, ARP: l.arp != nil}
+	if link := l.host.links[dev]; link != nil && (link.MAC != netstack.MAC{} || dev == "lo") {
+		frame.Header = 14
+	}
 	if l.tags.tagged() {
 		frame.Tag, frame.VLAN = tc.EtherVLAN, l.tags[0].id
 		if l.tags[0].protocol == "802.1ad" {

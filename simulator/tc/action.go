@@ -106,15 +106,14 @@ func (e skbedit) apply(_ *Filter, then verdict, frame *Frame, _ Env) verdict {
 	return then
 }
 
-// random is gact with a probability: one packet of n gets another verdict.
+// random is gact with a probability: a share of the packets gets another verdict.
 type random struct {
-	n     uint16
+	share float64
 	other verdict
 }
 
 func (r random) apply(f *Filter, then verdict, _ *Frame, env Env) verdict {
-	share := 1 / float64(r.n)
-	if env.Pick(f, []float64{1 - share, share}) == 1 {
+	if env.Pick(f, []float64{1 - r.share, r.share}) == 1 {
 		return r.other
 	}
 	return then
@@ -226,7 +225,7 @@ func compileGact(m object) (effect, error) {
 		return rewrite{"gact random " + kind}, nil
 	}
 	other, err := control(p.all("control_action"), 0, verdict{kind: verdictPass})
-	return random{uint16(n), other}, err
+	return random{1 / float64(n), other}, err
 }
 
 func compileMirred(m object) effect {

@@ -97,7 +97,7 @@ func Parse(file string, data []byte) (*Filters, error) {
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	s := &Filters{blocks: map[place]*block{}}
+	s := &Filters{blocks: map[place]*block{}, queues: map[string][]*Filter{}}
 	entries := make([]entry, len(raw))
 	for i := range raw {
 		if err := json.Unmarshal(raw[i], &entries[i]); err != nil {
@@ -108,7 +108,14 @@ func Parse(file string, data []byte) (*Filters, error) {
 	for i := range entries {
 		e := &entries[i]
 		if e.Protocol == nil {
-			continue // a qdisc
+			queues, err := e.queueing(e.alone(entries))
+			if err != nil {
+				return nil, fmt.Errorf("%s: entry %d: %w", file, i+1, err)
+			}
+			if e.Dev != "" && len(queues) > 0 {
+				s.queues[e.Dev] = append(s.queues[e.Dev], queues...)
+			}
+			continue
 		}
 		if err := s.add(e, roots); err != nil {
 			return nil, fmt.Errorf("%s: entry %d: %w", file, i+1, err)

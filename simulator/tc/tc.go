@@ -3,8 +3,9 @@
 // their actions. What it does not understand it asks about by name (Env); eBPF
 // programs end the evaluation (Opaque), because they may do anything.
 //
-// Classful qdiscs are not followed into their classes: of what a class or a
-// queue does, nothing drops a packet for what it is.
+// Classful qdiscs are not followed into their classes. Of queues, what drops frames
+// that there is room for is known: netem, blackhole, limits of nothing, bursts that
+// are too small.
 //
 // Errors: Parse fails on text that does not have the form of `tc -j`, with file
 // and entry. Whatever has the form is kept, understood or not.
@@ -49,6 +50,8 @@ type Frame struct {
 	// Tag is the protocol of the outermost VLAN tag, 0 without one, and VLAN its id.
 	Tag  EtherType
 	VLAN uint16
+	// Header is the length of the link layer's header in bytes, without tags.
+	Header int
 	// ForHost is set by filters that say so of a frame for another station.
 	ForHost bool
 }
@@ -108,6 +111,8 @@ type Result struct {
 // Filters are those of a namespace.
 type Filters struct {
 	blocks map[place]*block
+	// queues are what the qdiscs of a device do by themselves.
+	queues map[string][]*Filter
 }
 
 type place struct {
@@ -188,7 +193,7 @@ func untested(what string) test { return test{what, func(*Frame) tri { return ma
 
 // At says whether any filters hang there.
 func (s *Filters) At(dev string, hook Hook) bool {
-	return s != nil && s.blocks[place{dev, hook}] != nil
+	return s != nil && (s.blocks[place{dev, hook}] != nil || hook == Qdisc && s.queues[dev] != nil)
 }
 
 // Redirects lists where filters there may send frames of a protocol.
@@ -196,8 +201,12 @@ func (s *Filters) Redirects(dev string, hook Hook, protocol EtherType) []Result 
 	if !s.At(dev, hook) {
 		return nil
 	}
+	b := s.blocks[place{dev, hook}]
+	if b == nil {
+		return nil
+	}
 	var list []Result
-	for _, c := range s.blocks[place{dev, hook}].chains {
+	for _, c := range b.chains {
 		for _, p := range c.prios {
 			if p.protocol != EtherAll && p.protocol != protocol {
 				continue
@@ -218,12 +227,31 @@ func (s *Filters) Redirects(dev string, hook Hook, protocol EtherType) []Result 
 // max_reclassify_loop.
 const maxReclassify = 16
 
-// Run lets the filters at a place look at a frame: __tcf_classify.
+// Run lets the filters at a place look at a frame, and what is left of it come to the queue.
 func (s *Filters) Run(dev string, hook Hook, f *Frame, env Env) Result {
 	if !s.At(dev, hook) {
 		return Result{}
 	}
-	b := s.blocks[place{dev, hook}]
+	res := s.blocks[place{dev, hook}].classify(f, env)
+	if hook != Qdisc || res.Fate != Pass {
+		return res
+	}
+	for _, q := range s.queues[dev] {
+		if matches, _ := q.matches(f, env); !matches {
+			continue
+		}
+		if o := q.act(f, env); o.verdict.kind != verdictContinue {
+			return o.Result()
+		}
+	}
+	return res
+}
+
+// classify is __tcf_classify.
+func (b *block) classify(f *Frame, env Env) Result {
+	if b == nil {
+		return Result{}
+	}
 	at := b.chains[0]
 	var last *Filter
 	for range maxReclassify + 1 {

@@ -116,7 +116,8 @@ func TestActionsMarkAndRedirect(t *testing.T) {
 
 func TestMalformedDumpsAreRefusedWithFileAndEntry(t *testing.T) {
 	for text, want := range map[string]string{
-		`{`:                     "tc.json: unexpected end of JSON input",
+		`{`: "tc.json: unexpected end of JSON input",
+		`[{"dev":"e","root":true,"kind":"netem","options":{"loss-random":{"loss":30}}}]`: "tc.json: entry 1: loss-random: a loss of 30",
 		`{}`:                    "tc.json: json: cannot unmarshal object into Go value of type []json.RawMessage",
 		`[{"kind":"clsact"},7]`: "tc.json: entry 2: json: cannot unmarshal number into Go value of type tc.entry",
 		`[{"protocol":"all"}]`:  `tc.json: entry 1: a filter without "dev"`,
@@ -182,5 +183,65 @@ func TestTheOutputOfTCIsUnderstood(t *testing.T) {
 		if got := res.Fate.String() + " " + text; got != test.want || strings.Join(env.what, ", ") != test.asked {
 			t.Errorf("%s: %s, asked %q; want %s, asked %q", test.name, got, env.what, test.want, test.asked)
 		}
+	}
+}
+
+func TestQueuesDropWhatTheyHaveRoomFor(t *testing.T) {
+	const root = `{"dev":"e","root":true,"handle":"1:","kind":%q,"options":{%s}}`
+	bulk := func(f *Frame) { f.Packet.Length, f.Packet.GSOSize = 1500, 1448 }
+	tagged := func(f *Frame) { f.Tag, f.VLAN = EtherVLAN, 5 }
+	arp := func(f *Frame) { f.ARP = true }
+	for _, test := range []struct {
+		name, qdiscs string
+		frame        func(*Frame)
+		fate, asked  string
+	}{
+		{"the kernel's own", fmt.Sprintf(root, "fq_codel", `"limit":10240`), nil, "pass", ""},
+		{"a kind that nobody knows", fmt.Sprintf(root, "newq", ``), nil, "pass", "qdisc newq"},
+		{"a kind that drops what is in no class", fmt.Sprintf(root, "hfsc", ``), nil, "pass", "qdisc hfsc"},
+		{"blackhole", fmt.Sprintf(root, "blackhole", ``), nil, "drop", ""},
+		{"no packets", fmt.Sprintf(root, "pfifo", `"limit":0`), nil, "drop", ""},
+		{"a limit that is not given", fmt.Sprintf(root, "pfifo", ``), nil, "pass", ""},
+		{"as many bytes as the frame has", fmt.Sprintf(root, "bfifo", `"limit":74`), nil, "pass", ""},
+		{"one less", fmt.Sprintf(root, "bfifo", `"limit":73`), nil, "drop", ""},
+		{"more than a segment of some that are sent at once", fmt.Sprintf(root, "bfifo", `"limit":1600`), bulk, "pass", "whether the frame is longer than 1600 bytes"},
+		{"a burst", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":74`), nil, "pass", ""},
+		{"a smaller one", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":72`), nil, "drop", ""},
+		{"one that tc may have shown smaller than it is", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":73`), nil, "pass", "whether the frame is longer than 73 bytes"},
+		{"one of segments that are sent at once", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":1514`), bulk, "pass", ""},
+		{"one that the tag may exceed", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":75`), tagged, "pass", "whether the frame is longer than 75 bytes"},
+		{"one of a request for a neighbour", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":42`), arp, "pass", ""},
+		{"one that is not given", fmt.Sprintf(root, "tbf", `"rate":1000000`), nil, "pass", "burst"},
+		{"another rate for peaks", fmt.Sprintf(root, "tbf", `"rate":1000000,"burst":2000,"peakrate":2000000`), nil, "pass", "mtu"},
+		{"delay", fmt.Sprintf(root, "netem", `"limit":1000,"delay":{"delay":0.01}`), nil, "pass", ""},
+		{"loss", fmt.Sprintf(root, "netem", `"loss-random":{"loss":0.25}`), nil, "drop", "dice [0.75 0.25]"},
+		{"loss of all", fmt.Sprintf(root, "netem", `"loss-random":{"loss":1,"correlation":0}`), nil, "drop", ""},
+		{"loss, but for what is marked instead", fmt.Sprintf(root, "netem", `"loss-random":{"loss":1},"ecn":true`), nil, "pass", "ecn"},
+		{"loss by a model", fmt.Sprintf(root, "netem", `"loss-gemodel":{"p":0.1}`), nil, "pass", "netem loss-gemodel"},
+		{"corruption", fmt.Sprintf(root, "netem", `"corrupt":{"corrupt":0.1}`), nil, "pass", "netem corrupt"},
+		{"some class", fmt.Sprintf(root, "htb", ``) + `,{"dev":"e","parent":"1:1","handle":"2:","kind":"blackhole"}`, nil, "pass", "whether the frame comes to the class 1:1"},
+		{"the only class", fmt.Sprintf(root, "netem", ``) + `,{"dev":"e","parent":"1:1","handle":"2:","kind":"blackhole"}`, nil, "drop", ""},
+		{"a class of another device", fmt.Sprintf(root, "netem", ``) + `,{"dev":"f","parent":"1:1","handle":"2:","kind":"blackhole"}`, nil, "pass", ""},
+		{"classes in a circle", `{"dev":"e","parent":"2:1","handle":"1:","kind":"tbf","options":{"burst":2000}},{"dev":"e","parent":"1:1","handle":"2:","kind":"netem","options":{"loss-random":{"loss":1}}}`, nil, "pass", "whether the frame comes to the class 1:1"},
+		{"a filter that drops first", fmt.Sprintf(root, "htb", ``) + `,{"dev":"e","parent":"1:","protocol":"all","pref":1,"kind":"matchall","options":{` + drop + `}},{"dev":"e","parent":"1:1","handle":"2:","kind":"blackhole"}`, nil, "drop", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := Parse("tc.json", []byte("["+test.qdiscs+"]"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			frame := syn()
+			frame.Header = 14
+			if test.frame != nil {
+				test.frame(frame)
+			}
+			env := &asked{}
+			if got := s.Run("e", Qdisc, frame, env); got.Fate.String() != test.fate || strings.Join(env.what, ", ") != test.asked {
+				t.Errorf("%s, asked %q; want %s, asked %q", got.Fate, env.what, test.fate, test.asked)
+			}
+			if got := s.Run("e", Egress, syn(), env); got != (Result{}) {
+				t.Errorf("at egress: %+v", got)
+			}
+		})
 	}
 }

@@ -182,7 +182,7 @@ var catalogue = [...]Reason{
 	{ProxyInterposed, SeverityInfo, "%s is redirected to a proxy on %s", "Reaching the proxy is not reaching the destination: ask the proxy."},
 	{UserspaceDecides, SeverityUndecided, "", "A program in user space decides (NFQUEUE): ask it."},
 	{EncryptionOpaque, SeverityUndecided, "", "Check the tunnel with its own tools (ip xfrm, wg)."},
-	{TCDrop, SeverityUndecided, "", "Look at the tc filters of the interface (tc filter show)."},
+	{TCDrop, SeverityUndecided, "", "Look at the tc filters and queueing disciplines of the interface (tc -s filter show, tc -s qdisc show)."},
 	{EBPFOpaque, SeverityUndecided, "tc/XDP/eBPF program %s on %s cannot be evaluated", "Ask the program's owner: bpftool net, bpftool cgroup tree."},
 	{UnmodelledRule, SeverityUndecided, "rule %s uses %s, which is not modelled", "Evaluate this rule by hand; the report shows both ways."},
 	{SecurityGroupMismatch, SeverityWarning, "%s do not have same security group", "Put both instances into one security group, or rely on explicit rules."},
