@@ -175,6 +175,9 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		if addr.Zone() != "" {
 			return Endpoint{}, fmt.Errorf("%q: an address with a zone is not supported: ask about another address, or name the pod or node", text)
 		}
+		if addr.Is6() && addr.IsLinkLocalUnicast() { // sockets do not connect to one without a zone, either
+			return Endpoint{}, fmt.Errorf("%q: a link-local address of IPv6 means something else on every interface: ask about another address, or name the pod or node", text)
+		}
 		return Endpoint{Kind: EndpointIP, IP: addr.Unmap()}, nil
 	}
 	kind, rest, found := strings.Cut(text, ":")
