@@ -67,7 +67,7 @@ func generateLinks(b *builder) {
 		{"neigh:permanent", func() {
 			mac := one(b, dst.mac(), "02:00:00:00:99:99")
 			if b.once("neigh " + n.name + dst.name) {
-				b.rebuiltLate(n.name, fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", f.family, dst.addrs[at], mac, dst.side()), "neigh:permanent")
+				b.rebuiltLate(n.name, fmt.Sprintf("-%d neigh replace %s lladdr %s dev %s nud permanent", f.family, dst.addrs[at], mac, dst.side()), "neigh:permanent")
 			}
 		}},
 		{"link:down", func() {

@@ -97,7 +97,7 @@ func neighbourSubjects() []subject {
 			n := one(b, b.nodes...)
 			p := n.pods[0]
 			at := b.IntN(2)
-			b.rebuiltLate(n.name, fmt.Sprintf("-%d neigh add %s lladdr %s dev %s nud permanent", families[at], p.addrs[at], one(b, "02:00:00:00:99:99", p.mac()), p.side()), "neigh:permanent")
+			b.rebuiltLate(n.name, fmt.Sprintf("-%d neigh replace %s lladdr %s dev %s nud permanent", families[at], p.addrs[at], one(b, "02:00:00:00:99:99", p.mac()), p.side()), "neigh:permanent")
 			b.askAll(n.name, p.addrs[at])
 			return true
 		}},
