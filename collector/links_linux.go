@@ -81,6 +81,8 @@ func decodeLink(body []byte) (link, error) {
 			}
 		case unix.IFLA_MTU:
 			l.MTU = int(ad.Uint32())
+		case unix.IFLA_GSO_MAX_SEGS:
+			l.SingleSegments = ad.Uint32() <= 1 // sk_setup_caps
 		case unix.IFLA_GROUP:
 			l.Group = ad.Uint32()
 		case unix.IFLA_LINK:

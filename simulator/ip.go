@@ -98,6 +98,8 @@ type leg struct {
 	seen    []visit
 	loop    *verdict.Finding // set once the packet came back to a place
 	taken   []routeTaken
+	// gathered is the packet's GSOSize where devices put segments together that its sender sent one by one.
+	gathered uint16
 	// forgetful says that the sender does not learn the MTU of the way it takes.
 	forgetful bool
 	// tags are those of the frame, and towards the neighbour that it is for.
@@ -399,6 +401,7 @@ func (l *leg) send(h *host) end {
 	if e, stop := l.throughPrograms(ofSender); stop {
 		return e
 	}
+	l.cutUp()
 	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
@@ -423,6 +426,26 @@ func (l *leg) send(h *host) end {
 		return e
 	}
 	return l.postrouting("")
+}
+
+// cutUp has TCP send one segment at a time where the device of its socket's route takes no more at once: sk_setup_caps,
+// tcp_tso_segs. Rules that route the packet again do not change what the socket knows.
+func (l *leg) cutUp() {
+	out := l.host.links[l.next.Dev]
+	if l.route.LoopsBack() {
+		if out = l.host.vrf(l.next.Dev); out == nil {
+			out = l.host.links["lo"]
+		}
+	}
+	if l.packet.Protocol == netstack.ProtoTCP && out != nil && out.SingleSegments {
+		l.gathered, l.packet.GSOSize = l.packet.GSOSize, 0
+	}
+}
+
+// gather leaves it open again how long packets are where the device that takes them may put segments together which came
+// one at a time (GRO): physical ones do, and the ends of tunnels may (gro_cells_receive).
+func (l *leg) gather() {
+	l.packet.GSOSize = max(l.packet.GSOSize, l.gathered)
 }
 
 // defaultHopLimit is that of hosts on which nobody has set another one.

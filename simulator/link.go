@@ -165,6 +165,7 @@ func (l *leg) cross(out fabric.Port) end {
 		if e, stop := l.tooBigFor(p); stop {
 			return e
 		}
+		l.gather()
 		return l.arrive(p)
 	}
 	return l.leave(out.Link.Name)

@@ -176,6 +176,7 @@ func (l *leg) decapsulate(in fabric.Port, mark uint32, at *host) end {
 	if h == at {
 		l.packet.Mark = mark
 	}
+	l.gather()
 	return l.input(in)
 }
 

@@ -89,7 +89,7 @@ func TestSegmentsThatAreSentAtOnce(t *testing.T) {
 			"a nft add rule inet t out meta l4proto tcp " + match + " ct mark set 1\n" +
 			"a nft add rule inet t out ct mark 1 drop"
 	}
-	const mtu = 1500
+	const mtu, single = 1500, "\na ip link set eth0 gso_max_segs 1"
 	for _, test := range []struct {
 		name, rules string
 		family      netstack.Family
@@ -108,6 +108,11 @@ func TestSegmentsThatAreSentAtOnce(t *testing.T) {
 		{"long, IPv6 and nftables", nft("ip6 length >= 1000"), netstack.IPv6, [2]bool{false, false}, verdict.Degraded, verdict.NetfilterDrop},
 		{"short of an acknowledgement", iptables("iptables", "-m length --length 0:39"), netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
 		{"short of an acknowledgement, of nftables", nft("meta length < 40"), netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
+		{"longer than the MTU, one at a time", iptables("iptables", "-m length --length 1501:65535") + single, netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
+		{"longer than the MTU, one at a time, IPv6 and nftables", nft("meta length > 1500") + single, netstack.IPv6, [2]bool{true, true}, verdict.Reachable, ""},
+		{"as long as the MTU, one at a time", iptables("iptables", "-m length --length 1500") + single, netstack.IPv4, [2]bool{false, false}, verdict.Degraded, verdict.NetfilterDrop},
+		{"longer than the MTU at the other end, one at a time", "b iptables -A INPUT -p tcp -m length --length 1501:65535 -j DROP" + single, netstack.IPv4, [2]bool{true, true}, verdict.Reachable, ""},
+		{"longer than the MTU, one at a time of another device", iptables("iptables", "-m length --length 1501:65535") + strings.ReplaceAll(single, "eth0", "lo"), netstack.IPv4, [2]bool{true, false}, verdict.Unknown, verdict.UnmodelledRule},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, "so", "a", "b", "c", "n")
@@ -134,5 +139,34 @@ func TestSegmentsThatAreSentAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSegmentsThatTunnelsPutTogether sends segments one at a time into a tunnel. The device at its other end may put them
+// together again (gro_cells_receive), and does not have to: a rule that would tell leaves it open.
+func TestSegmentsThatTunnelsPutTogether(t *testing.T) {
+	w := newWorld(t, "sv", "a", "b")
+	w.apply(`
+		wire a:eth0 b:eth0
+		addr a:eth0 1.1
+		addr b:eth0 1.2
+		a ip link add t0 mtu 1450 gso_max_segs 1 type vxlan id 7 dstport 4789 local 10.9.1.1 remote 10.9.1.2
+		b ip link add t0 mtu 1450 type vxlan id 7 dstport 4789 local 10.9.1.2 remote 10.9.1.1
+		a ip link set t0 up
+		b ip link set t0 up
+		addr a:t0 2.1
+		addr b:t0 2.2
+		a iptables -A OUTPUT -p tcp -m length --length 1451:65535 -j DROP
+		b iptables -A INPUT -p tcp -m length --length 1451:65535 -j DROP`, []netstack.Family{netstack.IPv4})
+	w.settle()
+	report := against.Diagnose(t, against.Compile(t, w.collect()), verdict.Query{From: "ns:" + w.netns("a"), To: "10.9.2.2", Port: 80, Protocol: verdict.TCP})
+	if report.Verdict != verdict.Unknown || report.Reason() != verdict.UnmodelledRule {
+		t.Fatalf("%s, %s, want %s, %s", report.Verdict, report.Reason(), verdict.Unknown, verdict.UnmodelledRule)
+	}
+	if at := report.Paths[0].Findings[0].Where.Namespace; at != w.netns("b") {
+		t.Errorf("it is open in %s, want the end of the tunnel", at)
+	}
+	if !w.sends("a", "b", "10.9.2.2:81", 10*1398, time.Minute) {
+		t.Error("what is sent one at a time does not pass the sender's rule")
 	}
 }

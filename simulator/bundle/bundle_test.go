@@ -59,7 +59,7 @@ func everything() *simulator.Snapshot {
 		},
 		Links: []netstack.Link{
 			{Index: 1, Name: "lo", Kind: "loopback", MTU: 65536, OperState: "UNKNOWN", PeerNSID: -1, Flags: netstack.FlagLoopback | netstack.FlagUp | netstack.FlagRunning | netstack.FlagLowerUp},
-			{Index: 2, Name: "eth0", MAC: netstack.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up | 1<<30, XDP: true},
+			{Index: 2, Name: "eth0", MAC: netstack.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up | 1<<30, XDP: true, SingleSegments: true},
 			{
 				Index: 3, Name: "br0", Kind: "bridge", MAC: netstack.MAC{2, 0, 0, 0, 0, 2}, MTU: 1500, OperState: "UP", PeerNSID: -1, Flags: up,
 				Bridge: &netstack.Bridge{VLANFiltering: true, VLANProtocol: "802.1ad", DefaultPVID: 1, NFCallIPTables: true, NFCallIP6Tables: true, NFCallARPTables: true, MulticastSnooping: true},

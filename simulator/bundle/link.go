@@ -139,6 +139,8 @@ func readLink(s *source, v *value) netstack.Link {
 		PeerNSID:  netstack.NoPeerNS,
 		Master:    s.text(v, "master"),
 		XDP:       v.has("xdp"),
+
+		SingleSegments: v.has("gso_max_segs") && s.int(v, "gso_max_segs") <= 1, // sk_setup_caps
 	}
 	if l.Index == 0 && s.field(v, "ifindex") != nil {
 		s.failAt(v.get("ifindex"), "ifindex: zero")
@@ -396,6 +398,7 @@ type linkJSON struct {
 	LinkNetnsID *int       `json:"link_netnsid,omitempty"`
 	Promiscuity int        `json:"promiscuity"`
 	Info        *linkInfo  `json:"linkinfo,omitempty"`
+	GSOMaxSegs  int        `json:"gso_max_segs,omitempty"`
 	AddrInfo    []addrInfo `json:"addr_info,omitempty"`
 }
 
@@ -547,6 +550,9 @@ func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
 		j.XDP = struct {
 			Mode int `json:"mode"`
 		}{1}
+	}
+	if l.SingleSegments {
+		j.GSOMaxSegs = 1
 	}
 	var info linkInfo
 	if l.Kind != "loopback" {

@@ -93,6 +93,7 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a route of an unknown type", n + "ip-route.json", `[{"dst":"default","type":"xresolve"}]`, n + `ip-route.json:1: route 1: type: neither a number of 8 bits nor a name that is known at "xresolve"`},
 		{"a route of an unknown number", n + "ip-route.json", `[{"dst":"default","type":"11"}]`, n + `ip-route.json:1: route 1: type: not a type of route at "11"`},
 		{"a route with a bad metric", n + "ip-route.json", `[{"dst":"default","metric":4294967296}]`, n + `ip-route.json:1: route 1: metric: want a number of 32 bits at "4294967296"`},
+		{"a link with bad segments", n + "ip-link.json", `[{"ifindex":1,"ifname":"a","promiscuity":0,"gso_max_segs":-1}]`, n + `ip-link.json:1: link 1: gso_max_segs: want a number of 31 bits at "-1"`},
 		{"a route with a bad MTU", n + "ip-route.json", `[{"dst":"default","metrics":[{"mtu":1.5}]}]`, n + `ip-route.json:1: route 1: mtu: want a number of 31 bits at "1.5"`},
 		{"a route whose next hops are an object", n + "ip-route.json", `[{"dst":"default","nexthops":{}}]`, n + `ip-route.json:1: route 1: nexthops: want a list, found an object at "{}"`},
 		{"a next hop that is text", n + "ip-route.json", `[{"dst":"default","nexthops":["10.0.0.1"]}]`, n + `ip-route.json:1: route 1: nexthops: want objects, found a string at "10.0.0.1"`},

@@ -105,6 +105,8 @@ type Link struct {
 	// Blackhole says that a netkit drops what no program of it lets pass.
 	Blackhole bool
 	XDP       bool // an XDP program is attached
+	// SingleSegments says that TCP sends by it one segment at a time: its gso_max_segs is 1. Not so, or not told, it may send several at once.
+	SingleSegments bool
 }
 
 // Bridge holds the settings of a bridge.
