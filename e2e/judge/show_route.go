@@ -190,10 +190,12 @@ func (b *builder) showSource() bool {
 	return ok
 }
 
-// showSize makes TCP's segments smaller than what the other end's rules take: of what a pod sends, or of the answers.
+// showSize makes TCP's segments smaller than what the other end's rules take: of what a pod sends, or of a pod's answers. They
+// are sent one at a time, and stay on the node: several at once are longer, and what comes by a wire that is not collected may be
+// put together.
 func (b *builder) showSize(setting, feature string, reply bool) bool {
 	p, ok := b.routeSpot(func(p *place) bool {
-		return p.flow.Protocol == verdict.TCP && p.in == "" && !p.reply && p.flow.fromPod != nil && p.ns == p.flow.fromPod.name && (p.flow.toPod != nil || p.flow.toNode != nil)
+		return p.flow.Protocol == verdict.TCP && p.in == "" && !p.reply && p.flow.fromPod != nil && p.ns == p.flow.fromPod.name && p.flow.fromNode == p.flow.toNode && (p.flow.toPod != nil || !reply)
 	})
 	if !ok {
 		return false
@@ -201,14 +203,16 @@ func (b *builder) showSize(setting, feature string, reply bool) bool {
 	b.route(p.ns, p.flow.family, "route", fmt.Sprintf("%s %s %s", p.host(), p.hop(), setting), feature)
 	v := p.view
 	v.ns, v.hook = p.ns, "INPUT"
-	size := "1000:65535"
+	size, sender := "1000:65535", p.ns
 	if reply {
+		sender = p.flow.toPod.name
 		v.src, v.dst, v.sport, v.dport, v.reply = v.dst, v.src, v.dport, v.sport, true
 	} else if size = "1400:65535"; p.flow.toPod != nil {
 		v.ns = p.flow.toPod.name
 	} else {
 		v.ns = p.flow.toNode.name
 	}
+	b.ip(sender, "link set eth0 gso_max_segs 1")
 	x := &xtables{builder: b, v: v, backend: one(b, netstack.BackendLegacy, netstack.BackendNFT), table: "mangle", chain: "INPUT"}
 	x.bare("-m length --length "+size, "-j DROP", "match:length", "target:DROP")
 	return true
