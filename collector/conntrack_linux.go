@@ -37,6 +37,7 @@ const (
 
 	ctaTupleIP    = 1
 	ctaTupleProto = 2
+	ctaTupleZone  = 3
 
 	ctaProtoNum      = 1
 	ctaProtoSrcPort  = 2
@@ -96,6 +97,7 @@ type ctTuple struct {
 	src, dst netip.Addr
 	proto    uint8
 	rest     string // ports, or what ICMP has instead
+	zone     uint16 // of this direction alone
 }
 
 func writeConnection(out *strings.Builder, body []byte) error {
@@ -114,9 +116,7 @@ func writeConnection(out *strings.Builder, body []byte) error {
 		case ctaMark:
 			mark = bigEndian32(ad)
 		case ctaZone:
-			if b := ad.Bytes(); len(b) == 2 {
-				zone = binary.BigEndian.Uint16(b)
-			}
+			zone = bigEndian16(ad)
 		case ctaHelp:
 			nested(ad, func(ad *netlink.AttributeDecoder) {
 				if ad.Type() == 1 { // CTA_HELP_NAME
@@ -150,10 +150,16 @@ func writeConnection(out *strings.Builder, body []byte) error {
 		name = "unknown"
 	}
 	fmt.Fprintf(out, "%-8s %d%s src=%s dst=%s%s", name, original.proto, state, original.src, original.dst, original.rest)
+	if original.zone != 0 {
+		fmt.Fprintf(out, " zone-orig=%d", original.zone)
+	}
 	if status&ipsSeenReply == 0 {
 		out.WriteString(" [UNREPLIED]")
 	}
 	fmt.Fprintf(out, " src=%s dst=%s%s", reply.src, reply.dst, reply.rest)
+	if reply.zone != 0 {
+		fmt.Fprintf(out, " zone-reply=%d", reply.zone)
+	}
 	if status&ipsAssured != 0 {
 		out.WriteString(" [ASSURED]")
 	}
@@ -186,6 +192,8 @@ func decodeTuple(ad *netlink.AttributeDecoder) (t ctTuple) {
 					t.dst = addr(ad)
 				}
 			})
+		case ctaTupleZone:
+			t.zone = bigEndian16(ad)
 		case ctaTupleProto:
 			var sport, dport, id uint16
 			var typ, code uint8

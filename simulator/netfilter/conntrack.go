@@ -140,9 +140,35 @@ type Conn struct {
 	sctp     sctpState
 	// answeredInit says that an INIT-ACK told the tag of the client's packets.
 	answeredInit bool
-	zone         uint16
+	zone         zone
 	labels       u128
 	helper       string
+}
+
+// zone tells connections with the same tuples apart: nf_conntrack_zone.
+type zone struct {
+	id   uint16
+	only zoneDirections
+}
+
+// zoneDirections are those in which a zone counts; none stands for both.
+type zoneDirections uint8
+
+const (
+	zoneOriginal zoneDirections = 1 << iota
+	zoneReply
+)
+
+// of is the id of the zone in one direction: nf_ct_zone_id.
+func (z zone) of(reply bool) uint16 {
+	direction := zoneOriginal
+	if reply {
+		direction = zoneReply
+	}
+	if z.only != 0 && z.only&direction == 0 {
+		return 0
+	}
+	return z.id
 }
 
 func (c *Conn) tuple(reply bool) *Tuple {
@@ -208,21 +234,17 @@ func (t *Tuple) endpoint(src bool) string {
 // Conns returns the confirmed connections, oldest first.
 func (t *Conntrack) Conns() []*Conn { return t.conns }
 
-// find returns the connection that has tuple in one of its directions. A walk
-// has a handful of connections: scanning them beats hashing.
-func (t *Conntrack) find(tuple *Tuple, zone uint16) (c *Conn, reply bool) {
+// find returns the connection that has tuple in one of its directions, and there the
+// zone: nf_ct_key_equal. A walk has a handful of connections: scanning them beats hashing.
+func (t *Conntrack) find(tuple *Tuple, z zone) (c *Conn, reply bool) {
 	for _, c := range t.conns {
-		if c.zone != zone {
-			continue
-		}
-		if c.Original == *tuple {
-			return c, false
-		}
-		if c.Reply == *tuple {
-			return c, true
+		for _, reply := range []bool{false, true} {
+			if *c.tuple(reply) == *tuple && c.zone.of(reply) == z.of(reply) {
+				return c, reply
+			}
 		}
 	}
-	if c, reply = t.entries.find(tuple, zone); c != nil {
+	if c, reply = t.entries.find(tuple, z); c != nil {
 		t.conns = append(t.conns, c)
 	}
 	return c, reply
@@ -260,7 +282,7 @@ func (x *traversal) track() {
 		st.Conntrack = NewConntrack()
 	}
 	if st.zoneFromMark {
-		st.zone = uint16(x.p.Mark)
+		st.zone.id = uint16(x.p.Mark)
 	}
 	if isICMP(x.p.Protocol) {
 		if icmpError(x.p.Protocol, x.p.ICMPType) {
@@ -294,9 +316,9 @@ func (x *traversal) trackError() {
 	st.Conn, st.CT, st.Reply = c, CTRelated, reply
 }
 
-func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn, CTState, bool) {
+func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, z zone) (*Conn, CTState, bool) {
 	tuple := tupleOf(p)
-	c, reply := t.find(&tuple, zone)
+	c, reply := t.find(&tuple, z)
 	if c != nil && p.Protocol == netstack.ProtoTCP && !reply && tcpKindOf(p.TCPFlags) == tcpSYN && (c.tcp == tcpTimeWait || c.tcp == tcpClose) {
 		// nf_conntrack_tcp_packet takes it for the reopening of a closed
 		// connection, and looks again.
@@ -308,7 +330,7 @@ func (s ctSettings) lookup(t *Conntrack, p *netstack.Packet, zone uint16) (*Conn
 		if !ok || isICMP(p.Protocol) && !icmpQuery(p.Protocol, p.ICMPType) {
 			return nil, CTInvalid, false
 		}
-		c = &Conn{Original: tuple, Reply: inverse, zone: zone}
+		c = &Conn{Original: tuple, Reply: inverse, zone: z}
 	}
 	if p.Protocol == netstack.ProtoTCP && !s.tcpSegment(c, p, reply) || p.Protocol == netstack.ProtoSCTP && !c.sctpPacket(p, reply) {
 		return nil, CTInvalid, false

@@ -432,6 +432,18 @@ COMMIT
 -A PREROUTING -p tcp --sport 1004 -j CT --zone 9
 -A PREROUTING -p tcp --dport 1005 -j CT --zone mark
 -A PREROUTING -p tcp --sport 1005 -j CT --zone 9
+-A PREROUTING -p tcp --dport 1006 -j CT --zone-orig 5
+-A PREROUTING -p tcp --dport 1007 -j CT --zone-reply 5
+-A PREROUTING -p tcp --dport 1008 -j CT --zone-reply 5
+-A PREROUTING -p tcp --sport 1008 -j CT --zone 5
+-A PREROUTING -p tcp --dport 1009 -j CT --zone-orig 5
+-A PREROUTING -p tcp --sport 1009 -j CT --zone 5
+-A PREROUTING -p tcp --dport 1010 -j MARK --set-mark 0x9
+-A PREROUTING -p tcp --dport 1010 -j CT --zone-reply mark
+-A PREROUTING -p tcp --sport 1010 -j CT --zone-reply 9
+-A PREROUTING -p tcp --sport 1011 -j CT --zone-orig 6
+-A PREROUTING -p tcp --dport 1012 -j CT --zone-reply 5
+-A PREROUTING -p tcp --sport 1012 -j CT --zone-reply 6
 COMMIT
 *filter
 :FORWARD ACCEPT
@@ -440,8 +452,15 @@ COMMIT
 -A FORWARD -p tcp --dport 1003 -m conntrack --ctstate UNTRACKED -j DROP
 -A FORWARD -p tcp --sport 1004 -m conntrack --ctstate ESTABLISHED -j DROP
 -A FORWARD -p tcp --sport 1005 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1006 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1007 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp --sport 1008 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1009 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p tcp --sport 1010 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1011 -m conntrack --ctstate ESTABLISHED -j DROP
+-A FORWARD -p tcp --sport 1012 -m conntrack --ctstate ESTABLISHED,INVALID -j DROP
 COMMIT
-`, ports(1001, 1002, 1003, 1004, 1005)},
+`, ports(span(1001, 1012)...)},
 	{"prefixes of IPv6", "ip6tables-nft-restore", `*raw
 -A PREROUTING -p tcp --dport 1001:1002 -j CT --notrack
 -A PREROUTING -p tcp --sport 1001:1002 -j CT --notrack

@@ -235,14 +235,16 @@ func hasNATPort(p netstack.Protocol) bool {
 	return false
 }
 
-// used is nf_nat_used_tuple: another connection has the answers of t.
+// used is nf_nat_used_tuple: another connection has the answers of t. It looks only
+// where the zone in their direction leads to (nf_conntrack_tuple_taken).
 func (x *traversal) used(t Tuple) bool {
 	inv, ok := t.invert()
 	if !ok || x.st.Conntrack == nil {
 		return false
 	}
-	c, _ := x.st.Conntrack.find(&inv, x.st.zone)
-	return c != nil && c != x.st.Conn
+	z := x.st.Conn.zone
+	c, reply := x.st.Conntrack.find(&inv, z)
+	return c != nil && c != x.st.Conn && z.of(reply) == z.of(true)
 }
 
 // natKind is the kind of a translation, in the words of a report.

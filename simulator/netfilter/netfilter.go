@@ -158,10 +158,10 @@ type State struct {
 	// Translations collects rewritings if Steps are collected.
 	Translations []verdict.Translation
 
-	zone         uint16 // that conntrack will use
-	zoneFromMark bool   // or the packet's mark is
-	template     bool   // a rule has decided how the packet is tracked
-	prioritySet  bool   // by a rule
+	zone         zone // that conntrack will use
+	zoneFromMark bool // its id is the packet's mark
+	template     bool // a rule has decided how the packet is tracked
+	prioritySet  bool // by a rule
 	run          traversal
 }
 

@@ -117,7 +117,12 @@ func (p *nftParser) ctField(e *nftExpr, key, dir string) (ctGetter, error) {
 			return v, is(ok && c.helper != "")
 		}, nil
 	case "zone":
-		return func(_ *traversal, c *Conn) (u128, tri) { return word(uint64(c.zone)) }, nil
+		return func(_ *traversal, c *Conn) (u128, tri) {
+			if dir != "" {
+				return word(uint64(c.zone.of(dir == "reply")))
+			}
+			return word(uint64(c.zone.id))
+		}, nil
 	case "expiration", "id", "bytes", "packets", "avgpkt":
 		return unknown, nil
 	}

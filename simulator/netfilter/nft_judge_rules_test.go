@@ -125,6 +125,28 @@ var judgeNFT = []struct {
  }
 }
 `, append(ports(span(1001, 1010)...), six(1001, 1002, 1003, 1004)...)},
+	{"zones of one direction", `table inet t {
+ chain pre { type filter hook prerouting priority -250
+  tcp dport 1001-1003 ct original zone set 5
+  tcp sport 1002 ct zone set 5
+  tcp sport 1003 ct original zone set 6
+  tcp dport 1004-1006 ct reply zone set 5
+  tcp sport 1005 ct zone set 5
+  tcp sport 1006 ct reply zone set 5
+  tcp dport 1007-1012 ct original zone set 5
+ }
+ chain f { type filter hook forward priority 0
+  tcp sport 1001-1012 ct state invalid drop
+  tcp sport { 1001, 1003, 1005, 1006 } ct state established drop
+  tcp dport 1007 ct zone 5 drop
+  tcp dport 1008 ct original zone 5 drop
+  tcp dport 1009 ct reply zone 5 drop
+  tcp dport 1010 ct reply zone 0 drop
+  tcp sport 1011 ct zone 5 drop
+  tcp sport 1012 ct zone 0 drop
+ }
+}
+`, append(ports(span(1001, 1012)...), six(1001, 1002, 1003, 1004, 1005, 1006, 1010)...)},
 	{"sets that rules fill", `table inet t {
  set seen { type inet_service; flags dynamic; size 1000; }
  set gone { type inet_service; flags dynamic; elements = { 1003, 1004 } }

@@ -95,14 +95,12 @@ func (b *nftRuleBuilder) mangleKey(kind string, n *jsonNode) (func(x *traversal,
 		return nil, 0, nil
 	case "ct zone":
 		b.p.needTracking()
-		if n.str("dir") != "" {
-			return nil, 0, notModelled("a zone of one direction")
-		}
+		only := map[string]zoneDirections{"original": zoneOriginal, "reply": zoneReply}[n.str("dir")]
 		// nft_ct_set_zone_eval: the first that says how to track has a say, and
 		// what said not to had none.
 		return func(x *traversal, v u128) {
 			if st := x.st; st.Conn == nil && !st.template && (st.CT == CTNone || st.CT == CTUntracked) {
-				st.CT, st.template, st.zone = CTNone, true, uint16(v.lo)
+				st.CT, st.template, st.zone = CTNone, true, zone{uint16(v.lo), only}
 			}
 		}, nftInteger, nil
 	default:

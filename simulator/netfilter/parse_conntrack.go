@@ -11,18 +11,14 @@ import (
 // Entries are the connections that a namespace's kernel knew when its state was
 // read, by both of their tuples.
 type Entries struct {
-	byTuple   map[entryKey]entryRef
+	byTuple   map[entryKey]*Conn
 	droppable bool
 }
 
 type entryKey struct {
 	tuple Tuple
-	zone  uint16
-}
-
-type entryRef struct {
-	conn  *Conn
 	reply bool
+	zone  uint16
 }
 
 // Len is the number of entries.
@@ -33,22 +29,23 @@ func (e *Entries) Len() int { return len(e.byTuple) / 2 }
 func (e *Entries) Droppable() bool { return e.droppable }
 
 // find returns a copy of the entry that has the tuple: a walk may change it.
-func (e *Entries) find(tuple *Tuple, zone uint16) (c *Conn, reply bool) {
+func (e *Entries) find(tuple *Tuple, z zone) (c *Conn, reply bool) {
 	if e == nil {
 		return nil, false
 	}
-	ref, ok := e.byTuple[entryKey{*tuple, zone}]
-	if !ok {
-		return nil, false
+	for _, reply := range []bool{false, true} {
+		if c := e.byTuple[entryKey{*tuple, reply, z.of(reply)}]; c != nil {
+			own := *c
+			return &own, reply
+		}
 	}
-	own := *ref.conn
-	return &own, ref.reply
+	return nil, false
 }
 
 // ParseConntrack reads what `conntrack -L`, also with -o extended, and
 // /proc/net/nf_conntrack print. An error is a *SyntaxError with its line.
 func ParseConntrack(file string, data []byte) (*Entries, error) {
-	e := &Entries{byTuple: make(map[entryKey]entryRef)}
+	e := &Entries{byTuple: make(map[entryKey]*Conn)}
 	s := &lineScanner{file: file, text: string(data)}
 	for s.next() {
 		// The tool's last line tells how many it has shown.
@@ -64,9 +61,9 @@ func ParseConntrack(file string, data []byte) (*Entries, error) {
 		}
 		e.droppable = e.droppable || !c.Assured
 		for _, reply := range []bool{false, true} {
-			key := entryKey{*c.tuple(reply), c.zone}
+			key := entryKey{*c.tuple(reply), reply, c.zone.of(reply)}
 			if _, taken := e.byTuple[key]; !taken {
-				e.byTuple[key] = entryRef{c, reply}
+				e.byTuple[key] = c
 			}
 		}
 	}
@@ -119,10 +116,10 @@ func parseEntry(s *lineScanner) (*Conn, error) {
 			err = tuples[at].set(key, value)
 		case key == "mark":
 			c.Mark, err = parseUint32(value)
-		case key == "zone":
-			var zone uint64
-			zone, err = strconv.ParseUint(value, 10, 16)
-			c.zone = uint16(zone)
+		case key == "zone", key == "zone-orig", key == "zone-reply":
+			var id uint64
+			id, err = strconv.ParseUint(value, 10, 16)
+			c.zone = zone{uint16(id), zoneOptions["--"+key]}
 		case key == "helper":
 			c.helper = value
 		}

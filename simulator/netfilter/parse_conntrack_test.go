@@ -2,8 +2,12 @@ package netfilter
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
 // entryLines are what the tools print, one of each kind.
@@ -33,9 +37,9 @@ func TestEntriesOfConnectionTrackingAreRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for key, ref := range one.byTuple {
-			if ref.reply == reply {
-				c, _ := e.find(&key.tuple, key.zone)
+		for key := range one.byTuple {
+			if key.reply == reply {
+				c, _ := e.find(&key.tuple, zone{id: key.zone})
 				return c
 			}
 		}
@@ -45,7 +49,7 @@ func TestEntriesOfConnectionTrackingAreRead(t *testing.T) {
 		c.String() != "udp 10.0.0.1:5353 > 10.96.0.10:53, answers 10.244.1.5:53 > 10.0.0.1:5353" {
 		t.Errorf("the translated UDP entry is %v", c)
 	}
-	if c := find(entryLines[1], false); c == nil || !c.SrcNAT || c.DstNAT || c.zone != 7 || c.Mark != 5 || c.tcp != tcpEstablished || !c.Assured {
+	if c := find(entryLines[1], false); c == nil || !c.SrcNAT || c.DstNAT || c.zone != (zone{id: 7}) || c.Mark != 5 || c.tcp != tcpEstablished || !c.Assured {
 		t.Errorf("the TCP entry is %+v", c)
 	}
 	if c := find(entryLines[4], false); c == nil || !c.DstNAT {
@@ -86,4 +90,35 @@ func FuzzParseConntrack(f *testing.F) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+func TestZonesCountInTheirDirection(t *testing.T) {
+	const format = "udp 17 29 src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2%s src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1%s mark=0%s use=1"
+	for _, c := range []struct {
+		original, reply, both string
+		forth, back           uint16 // the zones of the tuples
+	}{
+		{"", "", "", 0, 0},
+		{" zone-orig=7", "", "", 7, 0},
+		{"", " zone-reply=7", "", 0, 7},
+		{"", "", " zone=7", 7, 7},
+	} {
+		line := fmt.Sprintf(format, c.original, c.reply, c.both)
+		e, err := ParseConntrack("", []byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		original := Tuple{Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"), Protocol: netstack.ProtoUDP, SrcPort: 1, DstPort: 2}
+		answer, _ := original.invert()
+		for id := range uint16(9) {
+			for _, look := range []struct {
+				tuple *Tuple
+				want  bool
+			}{{&original, id == c.forth}, {&answer, id == c.back}} {
+				if got, _ := e.find(look.tuple, zone{id: id}); (got != nil) != look.want {
+					t.Errorf("%s: %v in zone %d is found %v, want %v", line, *look.tuple, id, got != nil, look.want)
+				}
+			}
+		}
+	}
 }

@@ -288,9 +288,12 @@ func (t *connmarkTarget) finish(r *ruleParser) (action, error) {
 // ctTarget is CT and NOTRACK. A helper, a time-out or events do not change the
 // fate of a packet; a zone does.
 type ctTarget struct {
-	notrack, directed bool
-	a                 setTemplate
+	notrack bool
+	a       setTemplate
 }
+
+// zoneOptions are those that name a zone of connection tracking, and the directions in which it counts.
+var zoneOptions = map[string]zoneDirections{"--zone": 0, "--zone-orig": zoneOriginal, "--zone-reply": zoneReply}
 
 func (t *ctTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 	switch name {
@@ -302,16 +305,16 @@ func (t *ctTarget) option(r *ruleParser, name string, _ bool) (bool, error) {
 		if err != nil {
 			return true, err
 		}
-		t.directed = t.directed || name != "--zone"
+		t.a.zone.only |= zoneOptions[name]
 		if text == "mark" {
 			t.a.fromMark = true
 			return true, nil
 		}
-		zone, err := strconv.ParseUint(text, 0, 16)
+		id, err := strconv.ParseUint(text, 0, 16)
 		if err != nil {
 			return true, r.errorf(text, "invalid number for "+name)
 		}
-		t.a.zone = uint16(zone)
+		t.a.zone.id = uint16(id)
 		return true, nil
 	case "--helper", "--ctevents", "--expevents", "--timeout":
 	default:
@@ -326,10 +329,6 @@ func (t *ctTarget) finish(r *ruleParser) (action, error) {
 		return notrack{}, nil
 	}
 	r.p.c.needTracking(r.p.family)
-	if t.directed {
-		r.unmodelled = true
-		return newUnknownAction("target CT with a zone of one direction"), nil
-	}
 	return &t.a, nil
 }
 

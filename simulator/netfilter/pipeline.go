@@ -76,7 +76,7 @@ func (rs *Ruleset) Run(family netstack.Family, hook Hook, st *State, env Env) Re
 func (rs *Ruleset) RunBetween(family netstack.Family, hook Hook, first, last int, st *State, env Env) Result {
 	x := st.begin(rs, family, hook, env)
 	if st.Conn == nil && first == math.MinInt && !st.Balanced && (hook == Prerouting || hook == Output) {
-		st.zone, st.zoneFromMark, st.template, st.prioritySet = 0, false, false, false
+		st.zone, st.zoneFromMark, st.template, st.prioritySet = zone{}, false, false, false
 	}
 	switch hook {
 	case Prerouting:

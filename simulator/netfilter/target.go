@@ -176,7 +176,7 @@ func (notrack) do(x *traversal) outcome {
 // setTemplate is CT: it says how the packet is going to be tracked. Only the
 // first such rule has a say (xt_ct_target).
 type setTemplate struct {
-	zone     uint16
+	zone     zone
 	fromMark bool
 }
 

@@ -31,7 +31,6 @@ func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
 		{"-m oddity --x 1", "match oddity"},
 		{"-j SYNPROXY", "target SYNPROXY"},
 		{"-j CLUSTERIP --new", "target CLUSTERIP"},
-		{"-j CT --zone-orig 5", "target CT with a zone of one direction"},
 
 		// What is known decides before anything is asked.
 		{"-p udp -m limit --limit 3/min", ""},
