@@ -20,7 +20,7 @@ var devconf = []struct {
 }{
 	{unix.AF_INET, unix.IFLA_INET_CONF, "net/ipv4/conf/", map[string]int{
 		"forwarding": 0, "mc_forwarding": 1, "proxy_arp": 2, "send_redirects": 5, "shared_media": 6, "rp_filter": 7, "accept_source_route": 8,
-		"log_martians": 10, "arp_filter": 12, "disable_xfrm": 14, "disable_policy": 15, "arp_announce": 17, "arp_ignore": 18, "arp_accept": 20,
+		"log_martians": 10, "arp_filter": 12, "medium_id": 13, "disable_xfrm": 14, "disable_policy": 15, "arp_announce": 17, "arp_ignore": 18, "arp_accept": 20,
 		"accept_local": 22, "src_valid_mark": 23, "proxy_arp_pvlan": 24, "route_localnet": 25, "ignore_routes_with_linkdown": 28,
 		"drop_unicast_in_l2_multicast": 29, "drop_gratuitous_arp": 30, "bc_forwarding": 31,
 	}},

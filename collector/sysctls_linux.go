@@ -17,7 +17,7 @@ import (
 // directory. Reading every setting would cost ten times as much.
 var sysctls = []string{
 	"net/ipv4/conf/*/{accept_local,accept_source_route,arp_accept,arp_announce,arp_filter,arp_ignore,bc_forwarding,disable_policy,disable_xfrm," +
-		"drop_gratuitous_arp,drop_unicast_in_l2_multicast,forwarding,ignore_routes_with_linkdown,log_martians,mc_forwarding,proxy_arp," +
+		"drop_gratuitous_arp,drop_unicast_in_l2_multicast,forwarding,ignore_routes_with_linkdown,log_martians,mc_forwarding,medium_id,proxy_arp," +
 		"proxy_arp_pvlan,route_localnet,rp_filter,send_redirects,shared_media,src_valid_mark}",
 	"net/ipv6/conf/*/{accept_dad,accept_ra,accept_source_route,addr_gen_mode,autoconf,disable_ipv6,disable_policy,drop_unicast_in_l2_multicast," +
 		"force_forwarding,forwarding,hop_limit,ignore_routes_with_linkdown,mtu,optimistic_dad,proxy_ndp,rpl_seg_enabled,seg6_enabled,use_oif_addrs_only,use_optimistic,use_tempaddr}",

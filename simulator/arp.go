@@ -85,7 +85,11 @@ func (h *host) proxies(dev string, addr netip.Addr) bool {
 
 // answersARP is arp_process.
 func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
+	noARP := h.links[dev] != nil && h.links[dev].Flags&netstack.FlagNoARP != 0 // arp_rcv
 	if h.fib.LocalAt(addr, dev) {
+		if noARP {
+			return filtered, "arp off"
+		}
 		mode := h.confMax(netstack.IPv4, dev, "arp_ignore")
 		if h.ignoresARP(mode, dev, from, addr) {
 			return filtered, fmt.Sprintf("arp_ignore = %d", mode)
@@ -99,7 +103,7 @@ func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
 		}
 		return replies, ""
 	}
-	if on, _ := h.ConfSysctl(netstack.IPv4, dev, "forwarding"); on == 0 {
+	if on, _ := h.ConfSysctl(netstack.IPv4, dev, "forwarding"); on == 0 || noARP {
 		return silent, ""
 	}
 	res := h.fib.Lookup(fib.Key{Src: from, Dst: addr, IIF: dev})
@@ -113,10 +117,23 @@ func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
 		}
 		return silent, ""
 	}
-	if h.confMax(netstack.IPv4, dev, "proxy_arp") != 0 || h.proxies(dev, addr) {
+	if h.proxiesARP(dev, &res) || h.proxies(dev, addr) {
 		return replies, ""
 	}
 	return silent, ""
+}
+
+// proxiesARP is arp_fwd_proxy: media of one identifier are taken for one, and -1 for none.
+func (h *host) proxiesARP(dev string, res *fib.Result) bool {
+	medium, _ := h.ConfSysctl(netstack.IPv4, dev, "medium_id")
+	switch {
+	case h.confMax(netstack.IPv4, dev, "proxy_arp") == 0 || medium == -1:
+		return false
+	case medium == 0 || len(res.NextHops) == 0:
+		return true
+	}
+	other, _ := h.ConfSysctl(netstack.IPv4, res.NextHops[0].Dev, "medium_id")
+	return other != medium && other != -1
 }
 
 // ignoresARP is arp_ignore, with the modes of ip-sysctl.rst.

@@ -406,6 +406,7 @@ func (l *leg) send(h *host) end {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
 	l.limitHops()
+	l.mayBeFragmented()
 	l.cameBy = ""
 	if e, stop := l.leaveByVRF(); stop {
 		return e
@@ -416,9 +417,6 @@ func (l *leg) send(h *host) end {
 	// OUTPUT may have routed the packet again (Reroute).
 	if l.route.LoopsBack() {
 		return l.loopBack()
-	}
-	if r := l.route.Route; r != nil && r.MTULocked && l.packet.Family() == netstack.IPv4 {
-		l.packet.DF = false // ip_dont_fragment
 	}
 	if mtu := l.pathMTU(); l.packet.Length > mtu && l.packet.DF {
 		e := l.tooLarge(mtu)
@@ -439,6 +437,18 @@ func (l *leg) cutUp() {
 	}
 	if l.packet.Protocol == netstack.ProtoTCP && out != nil && out.SingleSegments {
 		l.gathered, l.packet.GSOSize = l.packet.GSOSize, 0
+	}
+}
+
+// mayBeFragmented says of a packet of IPv4 from a socket that it is, where its host or its route is set up so: ip_dont_fragment.
+func (l *leg) mayBeFragmented() {
+	if l.packet.Family() != netstack.IPv4 {
+		return
+	}
+	off, _ := l.host.Sysctl("net.ipv4.ip_no_pmtu_disc") // inet_create
+	ofSocket := l.depth == 0 && l.packet.Protocol != netstack.ProtoSCTP
+	if r := l.route.Route; r != nil && r.MTULocked || off != 0 && ofSocket {
+		l.packet.DF = false
 	}
 }
 

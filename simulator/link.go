@@ -18,8 +18,15 @@ func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
 		return l.drop(l.linkDown(l.port(out)))
 	}
 	l.packet.SrcMAC, l.packet.DstMAC, l.tags = out.MAC, netstack.MAC{}, tags{}
-	if out.Flags&netstack.FlagNoARP == 0 && hasStations(out.Kind) {
+	switch noARP := out.Flags&netstack.FlagNoARP != 0; {
+	case !noARP && hasStations(out.Kind):
 		mac, e, failed := l.resolve(out, to)
+		if failed {
+			return e
+		}
+		l.packet.DstMAC = mac
+	case noARP && keepsAddress(out.Kind):
+		mac, e, failed := l.unasked(out, to)
 		if failed {
 			return e
 		}
@@ -37,6 +44,26 @@ func hasStations(kind string) bool {
 		return false
 	}
 	return !isRoutedTunnel(kind)
+}
+
+// keepsAddress says whether links of the kind have link-layer addresses that stations look at, though somebody turned ARP off:
+// not those that have none from the start.
+func keepsAddress(kind string) bool {
+	switch kind {
+	case "", "veth", "bridge", "bond", "vlan", "macvlan", "macvtap", "vxlan", "gretap":
+		return true
+	}
+	return false
+}
+
+// unasked is the link-layer address of a neighbour by a device that asks for none: that of an entry, or else the device's own
+// (arp_constructor, ndisc_constructor).
+func (l *leg) unasked(out *netstack.Link, to netip.Addr) (netstack.MAC, end, bool) {
+	if cached := l.host.neighbour(out.Name, to); cached != nil && cached.Fixed() {
+		return l.fixed(out, cached)
+	}
+	l.stepNeighbour(out.MAC, func() string { return out.Name + " has ARP off, and sends to its own address" })
+	return out.MAC, end{}, false
 }
 
 // emit sends the frame by a device: dev_queue_xmit.
@@ -295,6 +322,10 @@ func (l *leg) handUp(at fabric.Port) end {
 	switch at.Link.Kind {
 	case "macvtap", "ipvtap", "tun":
 		return l.leave(at.Link.Name)
+	}
+	if p.DstMAC[0]&1 != 0 && !l.probe {
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, l.host.where(at.Link.Name), nil,
+			"what %s does with packets to one host in frames to the group %s is not modelled", l.host, p.DstMAC))
 	}
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
 		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,

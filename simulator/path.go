@@ -124,6 +124,7 @@ func (c *conversation) run() {
 	if c.flow.size > 0 {
 		forth, back = min(forth, c.flow.size), min(back, c.flow.size)
 	}
+	forth, back = min(forth, headers+probedMSS(c.flow.from)), min(back, headers+probedMSS(c.server.host))
 	c.exchange(forth, back)
 }
 

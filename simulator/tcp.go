@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -173,6 +174,20 @@ func (c *conversation) closed() bool {
 	}
 	_, _, e := c.established(segment{back: true, length: tcpHeaders(c.client.Family()), flags: netstack.RST})
 	return e.kind == delivered
+}
+
+// probedMSS bounds the segments of a host whose TCP finds the MTU of paths out by itself (tcp_mtu_probing = 2): it loses larger
+// ones without harm. With 1 it begins after three of them are lost, which its connections feel.
+func probedMSS(h *host) int {
+	if h != nil {
+		if mode, _ := h.Sysctl("net.ipv4.tcp_mtu_probing"); mode > 1 {
+			if base, ok := h.Sysctl("net.ipv4.tcp_base_mss"); ok {
+				return base
+			}
+			return 1024 // TCP_BASE_MSS
+		}
+	}
+	return math.MaxUint16
 }
 
 // bare is the length of a segment without data.

@@ -209,6 +209,8 @@ func TestHopLimits(t *testing.T) { runAll(t, "hl", hopLimits) }
 func TestPolicies(t *testing.T)  { runAll(t, "po", policies) }
 func TestSelves(t *testing.T)    { runAll(t, "se", selves) }
 func TestForeign(t *testing.T)   { runAll(t, "fo", foreign) }
+func TestPathMTUs(t *testing.T)  { runAll(t, "pm", pathMTUs) }
+func TestARPless(t *testing.T)   { runAll(t, "al", arpless) }
 func TestQueues(t *testing.T)    { runAll(t, "qu", queued) }
 
 // The kernel of the virtual machine has these; that of the host may not.

@@ -52,7 +52,10 @@ var queued = []scenario{
 }
 
 // known is a pair whose neighbours need not be asked for.
-const known = pair + `
+const known = pair + introduced
+
+// introduced has both ends of a pair told of each other.
+const introduced = `
 	settle
 	mac MACA a:eth0
 	mac MACB b:eth0
