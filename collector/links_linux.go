@@ -24,6 +24,7 @@ type link struct {
 	master   int
 	underlay int
 	active   int // slave of a bond
+	backup   int // of a port of a bridge
 }
 
 // readLinks decodes the kernel's answer itself: netlink libraries leave out
@@ -56,6 +57,9 @@ func readLinks(_ context.Context, t *target) error {
 			l.Tunnel.Underlay = names[l.underlay]
 		case l.Bond != nil:
 			l.Bond.ActiveSlave = names[l.active]
+		}
+		if l.Port != nil {
+			l.Port.BackupPort = names[l.backup]
 		}
 		t.ns.Links = append(t.ns.Links, l.Link)
 	}
@@ -493,6 +497,12 @@ func (l *link) decodePort(data []byte) error {
 			port.Locked = ad.Uint8() != 0
 		case unix.IFLA_BRPORT_VLAN_TUNNEL:
 			port.VLANTunnel = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_NEIGH_VLAN_SUPPRESS:
+			port.NeighVLANSuppress = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_PROXYARP_WIFI:
+			port.ProxyARPWiFi = ad.Uint8() != 0
+		case unix.IFLA_BRPORT_BACKUP_PORT:
+			l.backup = int(ad.Uint32())
 		}
 		return nil
 	})

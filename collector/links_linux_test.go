@@ -20,7 +20,10 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		ip link add p0 address 02:00:00:00:00:02 mtu 1400 type veth peer name e0 address 02:00:00:00:00:03 netns `+b+`
 		ip link set p0 master br0 up
 		ip link set p0 type bridge_slave isolated on hairpin on learning off flood off guard on proxy_arp on
-		ip link set p0 type bridge_slave mcast_flood off bcast_flood off neigh_suppress on locked on
+		ip link set p0 type bridge_slave mcast_flood off bcast_flood off neigh_suppress on locked on proxy_arp_wifi on
+		ip link add p9 index 55 address 02:00:00:00:00:09 type veth peer name q9 index 56 address 02:00:00:00:00:0a
+		ip link set p9 master br0
+		ip link set p0 type bridge_slave backup_port p9
 		ip link add p1 index 50 address 02:00:00:00:00:04 type veth peer name q1 index 51 address 02:00:00:00:00:05
 		ip link add m0 index 52 link q1 address 02:00:00:00:00:06 type macvlan mode private
 		ip link add vx0 index 53 address 02:00:00:00:00:07 type vxlan id 42 local 10.77.0.1 dev p1 dstport 8472 nolearning proxy ttl 7 tos inherit df inherit
@@ -59,10 +62,15 @@ func TestLinksOfEveryKindThatThisKernelHas(t *testing.T) {
 		"p0": {
 			Index: index(a, "p0"), Name: "p0", Kind: "veth", MAC: mac(2), MTU: 1400, Flags: p0.Flags, OperState: "UP",
 			Peer: index(b, "e0"), PeerNSID: p0.PeerNSID, Master: "br0",
-			Port: &netstack.BridgePort{State: netstack.BRStateForwarding, Hairpin: true, Isolated: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighSuppress: true, Locked: true},
+			Port: &netstack.BridgePort{State: netstack.BRStateForwarding, Hairpin: true, Isolated: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighSuppress: true, Locked: true, ProxyARPWiFi: true, BackupPort: "p9"},
 		},
 		"p1": {Index: 50, Name: "p1", Kind: "veth", MAC: mac(4), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 51, PeerNSID: netstack.NoPeerNS},
 		"q1": {Index: 51, Name: "q1", Kind: "veth", MAC: mac(5), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 50, PeerNSID: netstack.NoPeerNS},
+		"p9": {
+			Index: 55, Name: "p9", Kind: "veth", MAC: mac(9), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 56, PeerNSID: netstack.NoPeerNS, Master: "br0",
+			Port: &netstack.BridgePort{Learning: true, Flood: true},
+		},
+		"q9": {Index: 56, Name: "q9", Kind: "veth", MAC: mac(10), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 55, PeerNSID: netstack.NoPeerNS},
 		"m0": {Index: 52, Name: "m0", Kind: "macvlan", MAC: mac(6), MTU: 1500, Flags: idle, OperState: "DOWN", Peer: 51, PeerNSID: netstack.NoPeerNS, Mode: "private"},
 		"vx0": {
 			Index: 53, Name: "vx0", Kind: "vxlan", MAC: mac(7), MTU: 1450, Flags: idle, OperState: "DOWN", PeerNSID: netstack.NoPeerNS,

@@ -139,7 +139,7 @@ func membersRead(t *testing.T, file, name string) (list []string) {
 			return true
 		}
 		switch source(call.Fun) {
-		case "s.truth", "s.name":
+		case "s.truth", "s.name", "s.text":
 			list = append(list, texts(call.Args[len(call.Args)-1])...)
 		}
 		return true

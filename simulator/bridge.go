@@ -292,6 +292,9 @@ func (l *leg) bridgeForward(bridge, in fabric.Port, vlan uint16, nf bool) end {
 		l.hop().Kind = verdict.HopBridge
 	}
 	out, open := l.egress(bridge, in, vlan)
+	if backup := l.backup(bridge, vlan); backup.Valid() {
+		return l.bridgeOut(bridge, in, backup, vlan, nf)
+	}
 	switch {
 	case !out.Valid() && open.Valid():
 		out = open
@@ -305,6 +308,22 @@ func (l *leg) bridgeForward(bridge, in fabric.Port, vlan uint16, nf bool) end {
 		}
 	}
 	return l.bridgeOut(bridge, in, out, vlan, nf)
+}
+
+// backup is the port that takes the frame in place of the one to which the database has its destination: one without
+// carrier keeps its entries then (br_forward, br_stp_disable_port).
+func (l *leg) backup(bridge fabric.Port, vlan uint16) fabric.Port {
+	port, known := l.host.forwards(bridge.Link, l.packet.DstMAC, vlan)
+	if !known || l.flooded || port == nil || port.Port == nil || port.Port.BackupPort == "" || port.Up() && port.Carrier() {
+		return fabric.Port{}
+	}
+	if learnt := l.learnt[learntKey{bridge.Link, l.packet.DstMAC, vlan}]; learnt != nil {
+		return fabric.Port{} // by another port, since
+	}
+	if by := l.host.links[port.Port.BackupPort]; by != nil && by.Master == bridge.Link.Name {
+		return l.port(by)
+	}
+	return fabric.Port{}
 }
 
 func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {

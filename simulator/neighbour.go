@@ -45,7 +45,7 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 		l.stepNeighbour(cached.MAC, func() string { return neighbourLine(cached) })
 		return cached.MAC, end{}, false
 	}
-	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown }); at >= 0 {
+	if at := slices.IndexFunc(segment.stations, func(s station) bool { return s.barrier == deviceUnknown || s.barrier == vlanSuppresses }); at >= 0 {
 		return l.hidden(segment.stations[at], cached)
 	}
 	filtered, isFiltered := l.filtered(segment.stations, l.asker(out, to), to)

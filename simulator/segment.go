@@ -14,16 +14,17 @@ import (
 type obstacle uint8
 
 const (
-	unbarred      obstacle = iota
-	linkIsDown             // an interface on the way is down
-	portState              // a bridge port does not forward
-	portIsolated           // both bridge ports are isolated
-	vlanFiltered           // a bridge port does not carry the VLAN
-	portNoFlood            // a bridge port gets no broadcasts, or no multicasts
-	portLocked             // a bridge port takes only senders that it knows
-	vlansMissing           // the VLANs of a bridge that filters were not collected
-	deviceUnknown          // a kind of device that is not modelled
-	sharesDevice           // both are on one device, which does not join them
+	unbarred       obstacle = iota
+	linkIsDown              // an interface on the way is down
+	portState               // a bridge port does not forward
+	portIsolated            // both bridge ports are isolated
+	vlanFiltered            // a bridge port does not carry the VLAN
+	portNoFlood             // a bridge port gets no broadcasts, or no multicasts
+	portLocked              // a bridge port takes only senders that it knows
+	vlansMissing            // the VLANs of a bridge that filters were not collected
+	vlanSuppresses          // a VLAN of a bridge port may suppress requests by a switch of its own
+	deviceUnknown           // a kind of device that is not modelled
+	sharesDevice            // both are on one device, which does not join them
 )
 
 // station is an interface that frames of a segment reach: one that hands them
@@ -425,7 +426,11 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 	if in.Valid() && !h.knownSender(in, s.src, vlan) {
 		to = to.blocked(portLocked, in)
 	}
-	suppressed := s.suppress(h, bridge, in, vlan)
+	suppressed, by := s.suppress(h, bridge, in, vlan)
+	if by.Valid() {
+		to.vlan = vlan
+		to = to.blocked(vlanSuppresses, by)
+	}
 	barred := to.barrier != unbarred
 	if in.Valid() {
 		up := to
@@ -440,7 +445,7 @@ func (s *search) bridge(bridge, in fabric.Port, to way) {
 	var late []way // by ports at which the way is barred: another port may lead to the same bond
 	for _, out := range s.w.fabric.Ports(bridge.Link) {
 		p := out.Link.Port
-		if out.Link == in.Link && (p == nil || !p.Hairpin) || p != nil && (p.ProxyARP || suppressed && p.NeighSuppress) {
+		if out.Link == in.Link && (p == nil || !p.Hairpin) || p != nil && (p.ProxyARP || suppressed && (p.NeighSuppress || p.ProxyARPWiFi)) {
 			continue
 		}
 		next := s.w.exit(in, out, to)
@@ -487,41 +492,55 @@ func (w *World) exit(in, out fabric.Port, to way) way {
 
 // suppress says whether the bridge knows the neighbour that is asked for, so
 // that ports that suppress such requests get none, and answers for it:
-// br_do_proxy_suppress_arp, br_do_suppress_nd.
-func (s *search) suppress(h *host, bridge, in fabric.Port, vlan uint16) bool {
+// br_do_proxy_suppress_arp, br_do_suppress_nd. If it may, and only a VLAN says so, by
+// is the port with that VLAN.
+func (s *search) suppress(h *host, bridge, in fabric.Port, vlan uint16) (suppressed bool, by fabric.Port) {
 	if !s.wanted.IsValid() {
-		return false
+		return false, by
 	}
-	ports := s.w.fabric.Ports(bridge.Link)
-	on := slices.ContainsFunc(ports, func(p fabric.Port) bool { return p.Link.Port != nil && p.Link.Port.NeighSuppress })
+	on, wifi := false, false
+	for _, at := range s.w.fabric.Ports(bridge.Link) {
+		p := at.Link.Port
+		if p == nil {
+			continue
+		}
+		on = on || p.NeighSuppress || p.NeighVLANSuppress
+		wifi = wifi || p.ProxyARPWiFi && s.wanted.Is4()
+		if p.NeighVLANSuppress && vlan != 0 {
+			by = at
+		}
+	}
 	proxyARP := in.Valid() && in.Link.Port != nil && in.Link.Port.ProxyARP && s.wanted.Is4()
-	if !on && !proxyARP || on && in.Valid() && in.Link.Port != nil && in.Link.Port.NeighSuppress {
-		return false
+	if !on && !proxyARP && !wifi || on && in.Valid() && in.Link.Port != nil && in.Link.Port.NeighSuppress && !by.Valid() {
+		return false, fabric.Port{}
 	}
 	dev := bridge
 	if vlan != 0 {
 		var ok bool
 		if dev, ok = s.w.vlanUpper(bridge.Link, tags{{vlanProtocol(bridge.Link), vlan}}); !ok {
-			return false
+			return false, fabric.Port{}
 		}
 	}
 	owner := s.w.hosts[dev.NS]
 	if a, own := owner.owns(s.wanted); own && on && (a.Dev == dev.Link.Name || a.Dev == bridge.Link.Name) {
-		return true
+		return true, fabric.Port{}
 	}
 	n := owner.neighbour(dev.Link.Name, s.wanted)
 	if n == nil || !n.Resolved() {
-		return false
+		return false, fabric.Port{}
 	}
 	port, found := h.forwards(bridge.Link, n.MAC, vlan)
 	if !found {
-		return false
+		return false, fabric.Port{}
 	}
-	if proxyARP || port != nil && port.Port != nil && port.Port.NeighSuppress {
+	if by.Valid() {
+		return on, by
+	}
+	if proxyARP || port != nil && port.Port != nil && (port.Port.NeighSuppress || port.Port.ProxyARPWiFi && s.wanted.Is4()) {
 		s.answers = append(s.answers, proxy{dev, n.MAC})
-		return true
+		return true, by
 	}
-	return on
+	return on, by
 }
 
 // barrier explains what stands in the way on a segment.
@@ -553,6 +572,9 @@ func (l *leg) barrier(s station) verdict.Finding {
 	case vlansMissing:
 		return verdict.NewFindingf(verdict.SnapshotMissing, at, nil,
 			"the %s of %s were not collected, and %s filters VLANs", netstack.PartBridgeVLAN.Words(), h, name)
+	case vlanSuppresses:
+		return verdict.NewFindingf(verdict.UnmodelledRule, at, linkEvidence(link),
+			"whether port %s of %s gets requests for neighbours in VLAN %d, or is answered for, is not modelled (neigh_vlan_suppress)", name, h, s.vlan)
 	case sharesDevice:
 		return verdict.NewFindingf(verdict.BridgePortIsolated, at, linkEvidence(link),
 			"%s on %s and %s share a device, which does not join them (%s%s)", name, h, s.Link.Name, link.Kind, mode(link))

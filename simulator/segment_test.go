@@ -19,7 +19,7 @@ func find(t *testing.T, list []*netstack.Namespace, ns, dev string) fabric.Port 
 
 // said renders stations as "NAMESPACE/DEVICE", with what stands in the way.
 func said(stations []station) []string {
-	words := [...]string{"", "down", "port state", "isolated", "VLAN", "no flood", "locked", "no VLANs", "unknown", "shared device"}
+	words := [...]string{"", "down", "port state", "isolated", "VLAN", "no flood", "locked", "no VLANs", "switch of a VLAN", "unknown", "shared device"}
 	var list []string
 	for _, s := range stations {
 		text := s.NS.Name + "/" + s.Link.Name
@@ -29,6 +29,49 @@ func said(stations []station) []string {
 		list = append(list, text)
 	}
 	return list
+}
+
+// TestVLANsThatMaySuppressRequests has a bridge that knows the neighbour who is asked for, or does not, and a port of which
+// each VLAN says for itself whether such requests are suppressed (neigh_vlan_suppress).
+func TestVLANsThatMaySuppressRequests(t *testing.T) {
+	wanted, mac := netip.MustParseAddr("10.244.1.11"), netstack.MAC{2, 0, 0, 0, 0, 9}
+	for _, test := range []struct {
+		name           string
+		known, filters bool
+		stations       []string
+	}{
+		{"the neighbour is known", true, true, []string{"n1/cni0.1: switch of a VLAN at n1/veth-b", "n1-b/eth0: switch of a VLAN at n1/veth-b"}},
+		{"the neighbour is not known", false, true, []string{"n1/cni0.1", "n1-b/eth0"}},
+		{"the bridge has no VLANs", true, false, []string{"n1/cni0", "n1-b/eth0"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			list := netstacktest.TwoNodes()
+			n := list[0]
+			find(t, list, "n1", "veth-b").Link.Port.NeighVLANSuppress = true
+			dev, vlan := "cni0", uint16(0)
+			if test.filters {
+				dev, vlan = "cni0.1", 1
+				find(t, list, "n1", "cni0").Link.Bridge = &netstack.Bridge{VLANFiltering: true, VLANProtocol: "802.1Q", DefaultPVID: 1}
+				n.Links = append(n.Links, netstack.Link{Index: 6, Name: dev, Kind: "vlan", Flags: netstacktest.Up, Peer: 3, PeerNSID: netstack.NoPeerNS, VLAN: &netstack.VLAN{ID: 1, Protocol: "802.1Q"}})
+				n.SetPart(netstack.PartBridgeVLAN, netstack.Status{State: netstack.StateOK})
+				for _, port := range []string{"cni0", "veth-a", "veth-b"} {
+					n.BridgeVLAN = append(n.BridgeVLAN, netstack.BridgeVLAN{Dev: port, ID: 1, End: 1, PVID: true, Untagged: port != "cni0"})
+				}
+			}
+			if test.known {
+				n.Neighbours = []netstack.Neighbour{{Dev: dev, IP: wanted, MAC: mac, State: netstack.NUDPermanent}}
+				n.FDB = []netstack.FDBEntry{{Dev: "veth-b", Master: "cni0", MAC: mac, VLAN: vlan}}
+			}
+			w, err := Compile(&Snapshot{Namespaces: list})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newWorkspace(w).segment(find(t, list, "n1-a", "eth0"), wanted)
+			if diff := cmp.Diff(test.stations, said(s.stations)); diff != "" {
+				t.Errorf("stations (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestStationsOfASegment(t *testing.T) {

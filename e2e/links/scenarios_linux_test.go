@@ -26,6 +26,23 @@ const onBridge = `
 	settle
 `
 
+// twoWays has b behind two ports, of which the one that it is known to be behind has no carrier.
+const twoWays = onBridge + `
+	wire b:eth1 n:pd
+	b ip link add br1 type bridge
+	b ip addr flush dev eth0
+	b ip link set eth0 down
+	b ip link set eth0 master br1
+	b ip link set eth1 master br1
+	b ip link set br1 up
+	addr b:br1 0.2
+	mac MACB b:br1
+	n ip link set pd master br0
+	n bridge link set dev pd learning off
+	n bridge fdb replace MACB dev pb master static
+	a {ip} neigh replace {0.2} lladdr MACB nud permanent dev eth0
+`
+
 // bridgeRejects are what chains of the bridge family reject: the bridge answers, and
 // not its host.
 var bridgeRejects = []scenario{
@@ -165,6 +182,27 @@ var bridges = []scenario{
 		n {ip} neigh replace {0.2} lladdr MACC nud permanent dev br0`, to: "0.2", reason: verdict.ForwardingDisabled},
 	{name: "requests for a neighbour that the bridge does not know are flooded", setup: onBridge + `
 		n bridge link set dev pb neigh_suppress on`, to: "0.2"},
+	{name: "requests are answered with a wrong address for ports of Wi-Fi", only: netstack.IPv4, setup: onBridge + `
+		mac MACB b:eth0
+		mac MACC c:eth0
+		n ip link set pb type bridge_slave proxy_arp_wifi on
+		n ip link set pc type bridge_slave proxy_arp_wifi on
+		n bridge fdb replace MACB dev pb master static
+		n bridge fdb replace MACC dev pc master static
+		n {ip} neigh replace {0.2} lladdr MACC nud permanent dev br0`, to: "0.2", reason: verdict.ForwardingDisabled},
+	{name: "requests of IPv6 are not answered for ports of Wi-Fi", only: netstack.IPv6, setup: onBridge + `
+		mac MACC c:eth0
+		n ip link set pb type bridge_slave proxy_arp_wifi on
+		n ip link set pc type bridge_slave proxy_arp_wifi on
+		n bridge fdb replace MACC dev pc master static
+		n {ip} neigh replace {0.2} lladdr MACC nud permanent dev br0`, to: "0.2"},
+	{name: "a port without carrier has a backup", setup: twoWays + `
+		n ip link set pb type bridge_slave backup_port pd`, to: "0.2"},
+	{name: "a port without carrier has no backup", setup: twoWays, to: "0.2", reason: verdict.InterfaceDown},
+	{name: "the backup of a port without carrier leads elsewhere", setup: twoWays + `
+		n ip link set pb type bridge_slave backup_port pc`, to: "0.2", reason: verdict.NeighbourStale},
+	{name: "a port has a backup, and a carrier", setup: onBridge + `
+		n ip link set pb type bridge_slave backup_port pc`, to: "0.2"},
 	{name: "a port with proxy ARP gets no requests", setup: onBridge + `
 		n ip link set pb type bridge_slave proxy_arp on`, to: "0.2", reason: verdict.NeighbourFailed},
 	{name: "the port has a smaller MTU than the stations", setup: onBridge + `

@@ -66,7 +66,7 @@ func everything() *simulator.Snapshot {
 			},
 			{
 				Index: 4, Name: "veth0", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 3}, MTU: 1450, OperState: "UP", Peer: 2, PeerNSID: 0, Flags: up, Master: "br0",
-				Port: &netstack.BridgePort{State: 3, Hairpin: true, Isolated: true, Learning: true, Flood: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighSuppress: true, Locked: true, VLANTunnel: true},
+				Port: &netstack.BridgePort{State: 3, Hairpin: true, Isolated: true, Learning: true, Flood: true, ProxyARP: true, Guard: true, NoMulticastFlood: true, NoBroadcastFlood: true, NeighVLANSuppress: true, ProxyARPWiFi: true, BackupPort: "veth1", NeighSuppress: true, Locked: true, VLANTunnel: true},
 			},
 			{
 				Index: 5, Name: "veth1", Kind: "veth", MAC: netstack.MAC{2, 0, 0, 0, 0, 4}, MTU: 1450, OperState: "LOWERLAYERDOWN", Peer: 6, PeerNSID: -1, Master: "br0",

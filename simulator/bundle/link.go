@@ -364,6 +364,10 @@ func readBridgePort(s *source, v *value) *netstack.BridgePort {
 		NeighSuppress:    s.truth(v, "neigh_suppress"),
 		Locked:           s.truth(v, "locked"),
 		VLANTunnel:       s.truth(v, "vlan_tunnel"),
+
+		NeighVLANSuppress: s.truth(v, "neigh_vlan_suppress"),
+		ProxyARPWiFi:      s.truth(v, "proxy_arp_wifi"),
+		BackupPort:        s.text(v, "backup_port"),
 	}
 	if v.has("state_index") { // a state that iproute2 has no name for
 		p.State = s.int(v, "state_index")
@@ -434,6 +438,10 @@ type portData struct {
 	NeighSuppress  bool `json:"neigh_suppress"`
 	Locked         bool `json:"locked"`
 	VLANTunnel     bool `json:"vlan_tunnel"`
+
+	NeighVLANSuppress bool   `json:"neigh_vlan_suppress,omitempty"`
+	ProxyARPWiFi      bool   `json:"proxy_arp_wifi,omitempty"`
+	BackupPort        string `json:"backup_port,omitempty"`
 }
 
 type bondPortData struct {
@@ -570,6 +578,7 @@ func linkToJSON(l *netstack.Link, names map[int]string) linkJSON {
 		}
 		data.MulticastFlood, data.BroadcastFlood = !p.NoMulticastFlood, !p.NoBroadcastFlood
 		data.NeighSuppress, data.Locked, data.VLANTunnel = p.NeighSuppress, p.Locked, p.VLANTunnel
+		data.NeighVLANSuppress, data.ProxyARPWiFi, data.BackupPort = p.NeighVLANSuppress, p.ProxyARPWiFi, p.BackupPort
 		info.SlaveKind, info.SlaveData = "bridge", data
 	}
 	if p := l.BondPort; p != nil {

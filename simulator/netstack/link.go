@@ -131,6 +131,10 @@ type BridgePort struct {
 	// bcast_flood, which are on unless somebody turned them off.
 	NoMulticastFlood, NoBroadcastFlood bool
 	NeighSuppress, Locked, VLANTunnel  bool
+	// NeighVLANSuppress says that VLANs have switches of their own in place of NeighSuppress.
+	NeighVLANSuppress, ProxyARPWiFi bool
+	// BackupPort is the port that takes what is for stations behind this one when it has no carrier; empty for none.
+	BackupPort string
 }
 
 // BRStateForwarding is the port state that passes packets.
