@@ -170,3 +170,48 @@ func TestSegmentsThatTunnelsPutTogether(t *testing.T) {
 		t.Error("what is sent one at a time does not pass the sender's rule")
 	}
 }
+
+// TestSegmentsThatAreRoutedAgain has a rule that routes what a is about to send to b by another device. How much TCP sends
+// at once is still up to the device of the socket's own route (sk_setup_caps).
+func TestSegmentsThatAreRoutedAgain(t *testing.T) {
+	for _, test := range []struct {
+		single  string // device that takes one segment at a time
+		arrives bool   // what is ten segments long
+		verdict verdict.Verdict
+		reason  verdict.Code
+	}{
+		{"eth0", true, verdict.Reachable, ""},
+		{"eth1", false, verdict.Unknown, verdict.UnmodelledRule},
+	} {
+		t.Run(test.single, func(t *testing.T) {
+			w := newWorld(t, "sr", "a", "b")
+			w.apply(`
+				wire a:eth0 b:eth0
+				wire a:eth1 b:eth1
+				addr a:eth0 1.1
+				addr b:eth0 1.2
+				addr a:eth1 2.1
+				addr b:eth1 2.2
+				b ip addr add 10.9.9.9/32 dev lo
+				a ip route add 10.9.9.9 via 10.9.1.2
+				a ip route add 10.9.9.9 via 10.9.2.2 table 9
+				a ip rule add fwmark 9 table 9
+				a iptables -t mangle -A OUTPUT -p tcp -d 10.9.9.9 -j MARK --set-mark 9
+				a iptables -A OUTPUT -p tcp -m length --length 1501:65535 -j CONNMARK --set-mark 1
+				a iptables -A OUTPUT -p tcp -m connmark --mark 1 -j DROP
+				a ip link set `+test.single+` gso_max_segs 1`, []netstack.Family{netstack.IPv4})
+			w.settle()
+			report := against.Diagnose(t, against.Compile(t, w.collect()), verdict.Query{From: "ns:" + w.netns("a"), To: "10.9.9.9", Port: 80, Protocol: verdict.TCP})
+			if report.Verdict != test.verdict || report.Reason() != test.reason {
+				t.Errorf("%s, %s, want %s, %s", report.Verdict, report.Reason(), test.verdict, test.reason)
+			}
+			patience := timeout
+			if test.arrives {
+				patience = time.Minute
+			}
+			if arrives := w.sends("a", "b", "10.9.9.9:81", 10*1448, patience); arrives != test.arrives {
+				t.Errorf("ten segments arrive %v, want %v", arrives, test.arrives)
+			}
+		})
+	}
+}
