@@ -29,7 +29,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	}
 	at := l.w.hosts[owner.NS]
 	if to.Is6() && !from.IsValid() {
-		return end{}, false // nothing to ask from is known
+		return l.speechless(out, to), true
 	}
 	request := l.solicitation(l.host, l.port(out), from, to, out.MAC, owner.Link.MAC)
 	defer request.done()
@@ -64,6 +64,12 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	return end{}, false
 }
 
+// speechless ends the leg: the host has no address to ask for a neighbour from (ndisc_send_ns).
+func (l *leg) speechless(out *netstack.Link, to netip.Addr) end {
+	return l.unresolved(verdict.NewFindingf(verdict.AddressNotUsable, l.host.where(out.Name), linkEvidence(out),
+		"neighbour %s is not asked for: %s of %s has no link-local address that may be used", to, out.Name, l.host))
+}
+
 // askOutside sends the request for a neighbour that was not collected, and takes
 // in the answer that it is taken to give: what the host's own rules and devices
 // do with both is known.
@@ -75,7 +81,7 @@ func (l *leg) askOutside(out *netstack.Link, to netip.Addr) (end, bool) {
 	}
 	from := l.asker(out, to)
 	if to.Is6() && !from.IsValid() {
-		return end{}, false
+		return l.speechless(out, to), true
 	}
 	request := l.solicitation(l.host, l.port(out), from, to, out.MAC, netstack.MAC{})
 	defer request.done()

@@ -49,6 +49,14 @@ var arpless = []scenario{
 	{name: "the router's device is on no medium", only: netstack.IPv4, setup: behindRouter + `
 		n sysctl -qw net.ipv4.conf.p0.proxy_arp=1 net.ipv4.conf.p0.medium_id=-1
 		a ip route add 10.9.1.0/24 dev eth0`, to: "1.1", reason: verdict.NeighbourFailed},
+	{name: "the router has no link-local addresses to ask from", only: netstack.IPv6, setup: behindRouter + `
+		settle
+		n ip -6 addr flush dev p0 scope link
+		n ip -6 addr flush dev p1 scope link`, to: "1.1", reason: verdict.AddressNotUsable},
+	{name: "the client has none, and asks from its own", only: netstack.IPv6, setup: behindRouter + `
+		settle
+		a ip -6 addr flush dev eth0 scope link
+		b ip -6 addr flush dev eth0 scope link`, to: "1.1"},
 	{name: "a neighbour at the address of all", opaque: true, setup: pair + `
 		a {ip} neigh replace {1.2} lladdr ff:ff:ff:ff:ff:ff dev eth0 nud permanent`, to: "1.2", reason: verdict.UnmodelledRule},
 }
