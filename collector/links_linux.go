@@ -264,6 +264,16 @@ func (l *link) vxlanData(ad *netlink.AttributeDecoder) {
 		l.underlay = int(ad.Uint32())
 	case nl.IFLA_VXLAN_PORT:
 		l.VXLAN.Port = bigEndian16(ad)
+	case nl.IFLA_VXLAN_PORT_RANGE: // struct ifla_vxlan_port_range
+		if b := ad.Bytes(); len(b) >= 4 {
+			l.VXLAN.SrcPorts = [2]uint16{binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])}
+		}
+	case nl.IFLA_VXLAN_UDP_ZERO_CSUM6_TX:
+		l.VXLAN.NoChecksum6 = ad.Uint8() != 0
+	case nl.IFLA_VXLAN_UDP_ZERO_CSUM6_RX:
+		l.VXLAN.TakesNoChecksum6 = ad.Uint8() != 0
+	case nl.IFLA_VXLAN_REMCSUM_TX, nl.IFLA_VXLAN_REMCSUM_RX:
+		l.VXLAN.RemoteChecksum = l.VXLAN.RemoteChecksum || ad.Uint8() != 0
 	case nl.IFLA_VXLAN_LEARNING:
 		l.VXLAN.Learning = ad.Uint8() != 0
 	case nl.IFLA_VXLAN_PROXY:

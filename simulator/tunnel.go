@@ -37,6 +37,8 @@ func tunnelOpaque(link *netstack.Link) bool {
 
 func tunnelDetail(link *netstack.Link) string {
 	switch {
+	case link.VXLAN != nil && link.VXLAN.RemoteChecksum:
+		return " (remote checksum offload)"
 	case link.Tunnel == nil || !tunnelOpaque(link):
 		return ""
 	case link.Tunnel.External:

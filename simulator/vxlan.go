@@ -189,6 +189,9 @@ func (l *leg) emitVXLAN(out fabric.Port) end {
 	if tunnelOpaque(out.Link) {
 		return l.undecided(verdict.NewFinding(verdict.EBPFOpaque, h.where(out.Link.Name), linkEvidence(out.Link), "metadata (external)", out.Link.Name))
 	}
+	if out.Link.VXLAN.RemoteChecksum {
+		return l.undecided(l.unmodelledDevice(out))
+	}
 	remotes, flooded := h.remotes(out.Link, l.packet.DstMAC), false
 	if len(remotes) == 0 || l.flooded {
 		remotes, flooded = h.remotes(out.Link, netstack.MAC{}), true
@@ -268,6 +271,11 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 	if !ok {
 		return l.finish(kindOf(f), f)
 	}
+	if v := in.Link.VXLAN; e.packet.Family() == netstack.IPv6 && out.Link.VXLAN.NoChecksum6 && !v.TakesNoChecksum6 { // udp6_csum_init
+		return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, e.host.where(in.Link.Name), []string{"noudp6zerocsumrx"},
+			"no fdb/neigh entry for %s leads to a VXLAN device that takes the packets: %s sends them without checksums (udp6zerocsumtx), and %s of %s takes none",
+			l.packet.Dst, out.Link.Name, in.Link.Name, e.host))
+	}
 	// vxlan_snoop: a device that learns takes no sender that an entry has elsewhere.
 	if in.Link.VXLAN.Learning {
 		for known := range l.w.hosts[in.NS].fdb.Each(l.packet.SrcMAC) {
@@ -293,6 +301,9 @@ func aroundVXLAN(link *netstack.Link, r remote, inner *netstack.Packet) netstack
 	if outer.TOS == 1 {
 		outer.TOS = inner.TOS
 	}
+	if v.SrcPorts[0] != 0 { // udp_flow_src_port
+		outer.SrcPort = v.SrcPorts[0]
+	}
 	return outer
 }
 
@@ -313,6 +324,9 @@ func (l *leg) vxlanEnd(h *host, outer *netstack.Packet, vni uint32) (fabric.Port
 		}
 		if tunnelOpaque(p.Link) {
 			return p, verdict.NewFinding(verdict.EBPFOpaque, h.where(p.Link.Name), linkEvidence(p.Link), "metadata (external)", p.Link.Name), false
+		}
+		if v.RemoteChecksum {
+			return p, l.unmodelledDevice(p), false
 		}
 		if v.VNI != vni || vxlanFamily(p.Link) != outer.Family() {
 			continue

@@ -201,17 +201,18 @@ func runAll(t *testing.T, kind string, scenarios []scenario) {
 	}
 }
 
-func TestBridges(t *testing.T)   { runAll(t, "br", bridges) }
-func TestVXLAN(t *testing.T)     { runAll(t, "vx", vxlans) }
-func TestMACVLAN(t *testing.T)   { runAll(t, "mv", macvlans) }
-func TestARP(t *testing.T)       { runAll(t, "ar", arps) }
-func TestHopLimits(t *testing.T) { runAll(t, "hl", hopLimits) }
-func TestPolicies(t *testing.T)  { runAll(t, "po", policies) }
-func TestSelves(t *testing.T)    { runAll(t, "se", selves) }
-func TestForeign(t *testing.T)   { runAll(t, "fo", foreign) }
-func TestPathMTUs(t *testing.T)  { runAll(t, "pm", pathMTUs) }
-func TestARPless(t *testing.T)   { runAll(t, "al", arpless) }
-func TestQueues(t *testing.T)    { runAll(t, "qu", queued) }
+func TestBridges(t *testing.T)       { runAll(t, "br", bridges) }
+func TestVXLAN(t *testing.T)         { runAll(t, "vx", vxlans) }
+func TestMACVLAN(t *testing.T)       { runAll(t, "mv", macvlans) }
+func TestARP(t *testing.T)           { runAll(t, "ar", arps) }
+func TestHopLimits(t *testing.T)     { runAll(t, "hl", hopLimits) }
+func TestPolicies(t *testing.T)      { runAll(t, "po", policies) }
+func TestSelves(t *testing.T)        { runAll(t, "se", selves) }
+func TestForeign(t *testing.T)       { runAll(t, "fo", foreign) }
+func TestVXLANSettings(t *testing.T) { runAll(t, "vs", vxlanSettings) }
+func TestPathMTUs(t *testing.T)      { runAll(t, "pm", pathMTUs) }
+func TestARPless(t *testing.T)       { runAll(t, "al", arpless) }
+func TestQueues(t *testing.T)        { runAll(t, "qu", queued) }
 
 // The kernel of the virtual machine has these; that of the host may not.
 func TestVLAN(t *testing.T)     { runAll(t, "vl", vlans) }

@@ -79,7 +79,7 @@ func everything() *simulator.Snapshot {
 			},
 			{
 				Index: 8, Name: "vx6", Kind: "vxlan", MTU: 1430, OperState: "UNKNOWN", PeerNSID: -1,
-				VXLAN: &netstack.VXLAN{VNI: 43, Local: addr("fd00::1"), Group: addr("fd00::2"), Port: 8472, External: true},
+				VXLAN: &netstack.VXLAN{VNI: 43, Local: addr("fd00::1"), Group: addr("fd00::2"), Port: 8472, External: true, SrcPorts: [2]uint16{5000, 6000}, NoChecksum6: true, TakesNoChecksum6: true, RemoteChecksum: true},
 			},
 			{Index: 9, Name: "eth0.5", Kind: "vlan", MTU: 1500, OperState: "UP", Peer: 2, PeerNSID: -1, Flags: up, VLAN: &netstack.VLAN{ID: 5, Protocol: "802.1ad"}},
 			{Index: 10, Name: "mv0", Kind: "macvlan", MTU: 1500, Peer: 99, PeerNSID: -1, Mode: "bridge"},

@@ -201,6 +201,13 @@ func readKind(s *source, l *netstack.Link, data *value) {
 			TTL:       uint8(s.number(data, "ttl", 8)),
 			TOS:       s.hex8(data, "tos"),
 			DF:        s.text(data, "df"),
+
+			NoChecksum6:      s.truth(data, "udp_zero_csum6_tx"),
+			TakesNoChecksum6: s.truth(data, "udp_zero_csum6_rx"),
+			RemoteChecksum:   s.truth(data, "remcsum_tx") || s.truth(data, "remcsum_rx"),
+		}
+		if ports := data.get("port_range"); ports != nil {
+			l.VXLAN.SrcPorts = [2]uint16{uint16(s.number(ports, "low", 16)), uint16(s.number(ports, "high", 16))}
 		}
 		if l.VXLAN.DF == "unset" {
 			l.VXLAN.DF = ""
@@ -470,6 +477,16 @@ type vxlanData struct {
 	TTL       uint8  `json:"ttl,omitempty"`
 	TOS       string `json:"tos,omitempty"`
 	DF        string `json:"df,omitempty"`
+
+	PortRange        *portRange `json:"port_range,omitempty"`
+	NoChecksum6      bool       `json:"udp_zero_csum6_tx,omitempty"`
+	TakesNoChecksum6 bool       `json:"udp_zero_csum6_rx,omitempty"`
+	RemoteChecksum   bool       `json:"remcsum_tx,omitempty"`
+}
+
+type portRange struct {
+	Low  uint16 `json:"low"`
+	High uint16 `json:"high"`
 }
 
 type vlanData struct {
@@ -612,6 +629,10 @@ func linkData(l *netstack.Link) any {
 			External: v.External, ID: v.VNI, Link: v.Underlay, Port: v.Port,
 			Learning: v.Learning, Proxy: v.Proxy, L2Miss: v.L2Miss, L3Miss: v.L3Miss,
 			VNIFilter: v.VNIFilter, TTL: v.TTL, TOS: formatHex8(v.TOS), DF: v.DF,
+			NoChecksum6: v.NoChecksum6, TakesNoChecksum6: v.TakesNoChecksum6, RemoteChecksum: v.RemoteChecksum,
+		}
+		if v.SrcPorts != [2]uint16{} {
+			d.PortRange = &portRange{v.SrcPorts[0], v.SrcPorts[1]}
 		}
 		switch {
 		case v.Group.IsMulticast() && v.Group.Is4():

@@ -153,6 +153,12 @@ type VXLAN struct {
 	TTL, TOS uint8
 	// DF is "set", "inherit", or empty for no.
 	DF string
+	// SrcPorts is the range of the ports that it sends from, without its end; zero where that is the host's.
+	SrcPorts [2]uint16
+	// NoChecksum6 has it send UDP over IPv6 without checksums, and TakesNoChecksum6 take that.
+	NoChecksum6, TakesNoChecksum6 bool
+	// RemoteChecksum is set when checksums of the packets inside are offloaded to the other end, one way or the other.
+	RemoteChecksum bool
 }
 
 // Tunnel holds the settings of a tunnel of IP, SIT or GRE.
