@@ -53,6 +53,9 @@ func ParseConfig(file string, data []byte) (*Config, error) {
 			continue
 		}
 		words := strings.Fields(line)
+		if len(words) == 0 { // form feeds and the like
+			continue
+		}
 		switch words[0] {
 		case "nameserver":
 			if len(words) < 2 {

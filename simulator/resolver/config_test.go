@@ -22,7 +22,7 @@ func TestParseConfig(t *testing.T) {
 		},
 		{"nothing means the loopback address", "", &Config{Servers: []netip.Addr{addr("127.0.0.1")}, Ndots: 1}, ""},
 		{
-			"comments, unknown keywords and indented lines are passed over", "# nameserver x\n; y\nfamily inet4\n nameserver z\nnameserver 192.0.2.1",
+			"comments, unknown keywords and indented lines are passed over", "# nameserver x\n; y\n\f\n\u00a0\r\nfamily inet4\n nameserver z\nnameserver 192.0.2.1",
 			&Config{Servers: []netip.Addr{addr("192.0.2.1")}, Ndots: 1}, "",
 		},
 		{
