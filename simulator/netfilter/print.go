@@ -175,7 +175,7 @@ func PrintIPSet(text netstack.Text) ([]byte, error) {
 			if i > 0 {
 				out.WriteByte(' ')
 			}
-			if w == "" || strings.ContainsAny(w, " \t") {
+			if w == "" || strings.ContainsAny(w, " \t\r\v\f") {
 				w = `"` + w + `"`
 			}
 			out.WriteString(w)
