@@ -22,13 +22,14 @@ import (
 func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
 	ns, peer := newNetns(t, "a"), newNetns(t, "b")
 	// Nothing is to change by itself meanwhile: an address that is checked for duplicates, a
-	// port that begins to forward, or a station that says something.
+	// port that begins to forward, a bridge that tells of the group that it has joined to snoop, or a station that says
+	// something.
 	script(t, peer, `
 		sysctl -qw net.ipv6.conf.default.disable_ipv6=1
 	`)
 	script(t, ns, `
 		sysctl -qw net.ipv6.conf.default.accept_dad=0
-		ip link add br0 type bridge forward_delay 0
+		ip link add br0 type bridge forward_delay 0 mcast_snooping 0
 		ip link add p0 type veth peer name p1 netns `+peer+`
 		ip link set p0 master br0
 		bridge link set dev p0 learning off
