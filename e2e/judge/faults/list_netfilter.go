@@ -87,7 +87,7 @@ var xtablesFaults = []fault{
 	},
 	{
 		"the zone of a connection is ignored", "simulator/netfilter/conntrack.go",
-		"if c.zone != zone {", "if c.zone != zone && false {",
+		"if *c.tuple(reply) == *tuple && c.zone.of(reply) == z.of(reply) {", "if *c.tuple(reply) == *tuple {",
 	},
 	{
 		"the shortest network of a set decides", "simulator/netfilter/ipset_parse.go",

@@ -117,6 +117,6 @@ var linkFaults = []fault{
 	},
 	{
 		"proxy_arp is ignored", "simulator/arp.go",
-		"if h.confMax(netstack.IPv4, dev, \"proxy_arp\") != 0 || h.proxies(dev, addr) {", "if h.proxies(dev, addr) {",
+		"if h.proxiesARP(dev, &res) || h.proxies(dev, addr) {", "if h.proxies(dev, addr) {",
 	},
 }
