@@ -355,7 +355,9 @@ var ipTunnels = []scenario{
 		n ip link set t0 up
 		m ip link set t0 up` + throughTunnel + `
 		m iptables -A INPUT -p 41 -j REJECT --reject-with icmp-host-prohibited`, to: "2.1", reason: verdict.NetfilterReject},
-	{name: "SIT without a route to the other end", needs: []string{"sit"}, only: netstack.IPv6, setup: tunnels("sit", "") + throughTunnel, to: "2.1", reason: verdict.NoRoute},
+	{name: "SIT without a route to the other end", needs: []string{"sit"}, only: netstack.IPv6, setup: tunnels("sit", "") + throughTunnel + `
+		n ip addr add 10.9.5.1/32 dev lo`, to: "2.1", reason: verdict.NoRoute},
+	{name: "SIT from an address that its host has not", needs: []string{"sit"}, only: netstack.IPv6, setup: tunnels("sit", "") + throughTunnel, to: "2.1", reason: verdict.AddressNotUsable},
 	{name: "SIT with IPv4, without a route to the other end: nobody is told", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "") + throughTunnel + `
 		n ip route del 10.9.5.0/24`, to: "2.1", reason: verdict.NoRoute},
 	{name: "SIT with IPv4, rejected at the other end: nobody is told", needs: []string{"sit"}, only: netstack.IPv4, again: true, setup: tunnels("sit", "") + throughTunnel + `

@@ -20,7 +20,7 @@ var lane = []entry{
 	{"e2e/roles", "TheClockIsSet", 10 * time.Minute, "", "-set-clock"},
 	{"simulator/netfilter", "TheKernelAgreesOn(Matches|Output|Targets)", 10 * time.Minute, "", ""},
 	{"probes", "EachFault/(node|address|checksum|queue)|NamespacesOwnCounter", 5 * time.Minute, "", ""},
-	{"e2e/judge", "TestRegressionsLive/(gre-|gretap-|ipvlan|-vrf|bond-)", 5 * time.Minute, "", ""},
+	{"e2e/judge", "TestRegressionsLive/(gre-|gretap-|ipvlan|-vrf|bond-)", 10 * time.Minute, "", ""},
 	{"e2e/judge", "^TestJudge$", 10 * time.Minute, "", "-n 150 -seed 1 -workers 6 -enough -no-shrink -features '" + judged + "'"},
 }
 
