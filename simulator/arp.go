@@ -85,7 +85,7 @@ func (h *host) proxies(dev string, addr netip.Addr) bool {
 
 // answersARP is arp_process.
 func (h *host) answersARP(dev string, from, addr netip.Addr) (answer, string) {
-	noARP := h.links[dev] != nil && h.links[dev].Flags&netstack.FlagNoARP != 0 // arp_rcv
+	noARP := h.links[dev] != nil && h.links[dev].NoARP() // arp_rcv
 	if h.fib.LocalAt(addr, dev) {
 		if noARP {
 			return filtered, "arp off"

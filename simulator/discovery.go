@@ -41,11 +41,13 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 	defer answer.done()
 	if to.Is6() {
 		// ndisc_send_na goes to where the neighbour is known to be.
-		if cached := at.neighbour(owner.Link.Name, from); cached != nil && cached.State&netstack.NUDPermanent != 0 && cached.MAC != out.MAC {
+		cached := at.neighbour(owner.Link.Name, from)
+		if cached != nil && cached.State&netstack.NUDPermanent != 0 && cached.MAC != out.MAC {
 			f := verdict.NewFindingf(verdict.NeighbourStale, at.where(owner.Link.Name), []string{neighbourLine(cached)},
 				"neighbour %s resolves to the wrong link-layer address on %s of %s: the answer about %s is lost", from, owner.Link.Name, at, to)
 			return l.unresolved(f), true
-		} else if owner.Link.Flags&netstack.FlagNoARP != 0 && keepsAddress(owner.Link.Kind) && (cached == nil || !cached.Fixed()) {
+		}
+		if owner.Link.NoARP() && keepsAddress(owner.Link.Kind) && (cached == nil || !cached.Fixed()) {
 			f := verdict.NewFindingf(verdict.NeighbourFailed, at.where(owner.Link.Name), linkEvidence(owner.Link),
 				"neighbour %s unresolved on %s of %s: %s of %s has ARP off, and sends its answer to its own address", to, out.Name, l.host, owner.Link.Name, at)
 			return l.unresolved(f), true

@@ -18,15 +18,8 @@ func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
 		return l.drop(l.linkDown(l.port(out)))
 	}
 	l.packet.SrcMAC, l.packet.DstMAC, l.tags = out.MAC, netstack.MAC{}, tags{}
-	switch noARP := out.Flags&netstack.FlagNoARP != 0; {
-	case !noARP && hasStations(out.Kind):
+	if looksForStations(out) {
 		mac, e, failed := l.resolve(out, to)
-		if failed {
-			return e
-		}
-		l.packet.DstMAC = mac
-	case noARP && keepsAddress(out.Kind):
-		mac, e, failed := l.unasked(out, to)
 		if failed {
 			return e
 		}
@@ -34,6 +27,14 @@ func (l *leg) transmit(out *netstack.Link, to netip.Addr) end {
 	}
 	l.towards = to
 	return l.emit(l.port(out))
+}
+
+// looksForStations says whether what is sent by the link is for the link-layer address of a neighbour.
+func looksForStations(link *netstack.Link) bool {
+	if link.NoARP() {
+		return keepsAddress(link.Kind)
+	}
+	return hasStations(link.Kind)
 }
 
 // hasStations says whether links of the kind lead to a segment, on which
@@ -54,16 +55,6 @@ func keepsAddress(kind string) bool {
 		return true
 	}
 	return false
-}
-
-// unasked is the link-layer address of a neighbour by a device that asks for none: that of an entry, or else the device's own
-// (arp_constructor, ndisc_constructor).
-func (l *leg) unasked(out *netstack.Link, to netip.Addr) (netstack.MAC, end, bool) {
-	if cached := l.host.neighbour(out.Name, to); cached != nil && cached.Fixed() {
-		return l.fixed(out, cached)
-	}
-	l.stepNeighbour(out.MAC, func() string { return out.Name + " has ARP off, and sends to its own address" })
-	return out.MAC, end{}, false
 }
 
 // emit sends the frame by a device: dev_queue_xmit.

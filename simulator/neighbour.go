@@ -18,6 +18,10 @@ func (l *leg) resolve(out *netstack.Link, to netip.Addr) (netstack.MAC, end, boo
 	if cached != nil && cached.Fixed() {
 		return l.fixed(out, cached)
 	}
+	if out.NoARP() { // arp_constructor, ndisc_constructor
+		l.stepNeighbour(out.MAC, func() string { return out.Name + " has ARP off, and sends to its own address" })
+		return out.MAC, end{}, false
+	}
 	if mac, ok := l.learned[learnedKey{h, out.Name, to}]; ok {
 		l.stepNeighbour(mac, func() string { return to.String() + " was heard on " + out.Name })
 		return mac, end{}, false

@@ -203,7 +203,7 @@ func (l *leg) emitTunnel(out fabric.Port) end {
 	case link.Kind == "gre":
 		// Its neighbours have link-layer addresses, which are other ends: what nobody has been told has the device's own
 		// (ipgre_header, arp_constructor, ndisc_constructor).
-		if n := h.neighbour(link.Name, l.towards); n != nil && n.State&netstack.NUDPermanent != 0 || link.Flags&netstack.FlagNoARP == 0 {
+		if n := h.neighbour(link.Name, l.towards); n != nil && n.State&netstack.NUDPermanent != 0 || !link.NoARP() {
 			return l.undecided(l.unmodelledDevice(out))
 		}
 		to = t.Local

@@ -4,9 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/plumbline-net/plumbline/e2e/lab"
 )
 
@@ -14,12 +11,5 @@ import (
 // addresses are usable and in the local table, and links that have lost their carrier are known for it. That forgets
 // their neighbours, and drops what waits for one without a word (linkwatch_do_dev, neigh_carrier_down).
 func (b *built) settle(ctx context.Context, ns string, _ []*Element) error {
-	return b.within(ns, func() error {
-		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		return lab.Settle(ctx, h, 10*time.Second)
-	})
+	return lab.Settle(ctx, b.netns(ns), 10*time.Second)
 }

@@ -11,23 +11,31 @@ import (
 	"github.com/plumbline-net/plumbline/internal/netlinklist"
 )
 
-// Settle waits until the namespace of the handle is not [Unsettled], for as long as patience at most.
-func Settle(ctx context.Context, h *netlink.Handle, patience time.Duration) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		what, err := Unsettled(h)
-		if err != nil || what == "" {
+// Settle waits until the kernel has done what it does later than it was told in a network namespace, for as long as patience
+// at most.
+func Settle(ctx context.Context, netns string, patience time.Duration) error {
+	return InNetns(netns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			return fmt.Errorf("does not settle: %s", what)
+		defer h.Close()
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			what, err := unsettled(h)
+			if err != nil || what == "" {
+				return err
+			}
+			if ctx.Err() != nil || time.Now().After(deadline) {
+				return fmt.Errorf("does not settle: %s", what)
+			}
 		}
-	}
+	})
 }
 
-// Unsettled names what the kernel still has to do in a namespace after its links were set, if anything: it notices
+// unsettled names what the kernel still has to do in a namespace after its links were set, if anything: it notices
 // carriers later than it is told, and what depends on them: the state of bridge ports, whether IPv6 addresses are usable
 // and in the local table, by which port a bond sends.
-func Unsettled(h *netlink.Handle) (string, error) {
+func unsettled(h *netlink.Handle) (string, error) {
 	links, err := netlinklist.Whole(h.LinkList)
 	if err != nil {
 		return "", err

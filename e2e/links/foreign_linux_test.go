@@ -8,10 +8,7 @@ import (
 )
 
 // toNobody has packets to subnet 7, where nobody has an address, come to b.
-const toNobody = `
-	wire a:eth0 b:eth0
-	addr a:eth0 1.1
-	addr b:eth0 1.2
+const toNobody = pair + `
 	a {ip} route add {7/} via {1.2}
 `
 
@@ -26,17 +23,8 @@ const toProxy = `
 	b iptables -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.9.7.1:3129`
 
 // fromSubnet7 has a tunnel between a and b, which a sends from an address that it has not.
-const fromSubnet7 = `
-	wire a:eth0 b:eth0
-	addr a:eth0 1.1
-	addr b:eth0 1.2
+var fromSubnet7 = vxlanBetween("10.9.7.1", "10.9.1.2")("", "") + `
 	b ip route add 10.9.7.0/24 via 10.9.1.1
-	a ip link add t0 type vxlan id 7 dstport 4789 local 10.9.7.1 remote 10.9.1.2
-	b ip link add t0 type vxlan id 7 dstport 4789 local 10.9.1.2 remote 10.9.7.1
-	addr a:t0 3.1
-	addr b:t0 3.2
-	a ip link set t0 up
-	b ip link set t0 up
 `
 
 // foreign are answers from addresses that the server's host has not.

@@ -291,12 +291,10 @@ func (w *world) apply(setup string, families []netstack.Family) {
 func (w *world) settle() {
 	w.t.Helper()
 	for _, short := range slices.Concat(w.names, w.names) {
-		w.rtnl(short, func(h *netlink.Handle) error {
-			if err := lab.Settle(w.t.Context(), h, 20*time.Second); err != nil {
-				return err
-			}
-			return hasten(h)
-		})
+		if err := lab.Settle(w.t.Context(), w.netns(short), 20*time.Second); err != nil {
+			w.t.Fatalf("%s: %v", short, err)
+		}
+		w.rtnl(short, hasten)
 	}
 }
 

@@ -206,6 +206,9 @@ type VLAN struct {
 // Up says whether the interface is administratively up.
 func (l *Link) Up() bool { return l.Flags&FlagUp != 0 }
 
+// NoARP says whether it asks for no neighbours and answers for none.
+func (l *Link) NoARP() bool { return l.Flags&FlagNoARP != 0 }
+
 // Carrier says whether the lower layer is up, as netif_carrier_ok sees it.
 func (l *Link) Carrier() bool { return l.Flags&FlagLowerUp != 0 }
 
