@@ -106,6 +106,8 @@ func newJudge(t *testing.T) *judge {
 		j.in(side.ns, "", "ip", "-6", "route", "add", "default", "via", side.net6+"1")
 	}
 	j.in(judgeServer, "", "ip", "addr", "add", "10.77.2.3/24", "dev", "eth0")
+	// Copies of packets go to a station that is not there: were it asked for, the sender would be told that nobody answers.
+	j.in(judgeRouter, "", "ip", "neigh", "add", "10.77.2.200", "lladdr", "02:00:00:00:00:01", "dev", "s0")
 	j.in(judgeRouter, "", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	return j
 }
