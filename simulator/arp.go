@@ -164,6 +164,15 @@ func (h *host) ignoresARP(mode int, dev string, from, addr netip.Addr) bool {
 // arpFiltered explains that the owner of an address keeps quiet.
 func (l *leg) arpFiltered(s *station, setting string, to netip.Addr) verdict.Finding {
 	h := l.w.hosts[s.NS]
-	return verdict.NewFindingf(verdict.ARPFiltered, h.where(s.Link.Name), []string{setting},
+	f := verdict.NewFindingf(verdict.ARPFiltered, h.where(s.Link.Name), []string{setting},
 		"%s has %s, but does not answer ARP for it on %s (%s)", h, to, s.Link.Name, setting)
+	if s.Link.NoARP() {
+		f.Remedy = arpOn(s.Link)
+	}
+	return f
+}
+
+// arpOn is what to do about a link with ARP off.
+func arpOn(link *netstack.Link) string {
+	return fmt.Sprintf("Turn ARP on (ip link set %s arp on).", link.Name)
 }

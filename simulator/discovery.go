@@ -50,6 +50,7 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 		if owner.Link.NoARP() && keepsAddress(owner.Link.Kind) && (cached == nil || !cached.Fixed()) {
 			f := verdict.NewFindingf(verdict.NeighbourFailed, at.where(owner.Link.Name), linkEvidence(owner.Link),
 				"neighbour %s unresolved on %s of %s: %s of %s has ARP off, and sends its answer to its own address", to, out.Name, l.host, owner.Link.Name, at)
+			f.Remedy = arpOn(owner.Link)
 			return l.unresolved(f), true
 		}
 	}
@@ -68,8 +69,10 @@ func (l *leg) ask(out *netstack.Link, to netip.Addr, owner *station) (end, bool)
 
 // speechless ends the leg: the host has no address to ask for a neighbour from (ndisc_send_ns).
 func (l *leg) speechless(out *netstack.Link, to netip.Addr) end {
-	return l.unresolved(verdict.NewFindingf(verdict.AddressNotUsable, l.host.where(out.Name), linkEvidence(out),
-		"neighbour %s is not asked for: %s of %s has no link-local address that may be used", to, out.Name, l.host))
+	f := verdict.NewFindingf(verdict.AddressNotUsable, l.host.where(out.Name), linkEvidence(out),
+		"neighbour %s is not asked for: %s of %s has no link-local address that may be used", to, out.Name, l.host)
+	f.Remedy = fmt.Sprintf("Give %[1]s a link-local address (ip link set %[1]s addrgenmode eui64, then down and up), and see that detection of duplicates has not failed.", out.Name)
+	return l.unresolved(f)
 }
 
 // askOutside sends the request for a neighbour that was not collected, and takes

@@ -527,16 +527,17 @@ func (l *leg) refusedSource() (end, bool) {
 	if !p.Src.IsValid() || p.Family() != netstack.IPv4 || l.foreignSource || h.maySendFrom(p.Src) {
 		return end{}, false
 	}
-	f := verdict.NewFindingf(verdict.AddressNotUsable, h.where(""), nil,
-		"%s does not send from %s: that is none of its addresses, and table local has no route of type local to it", h, p.Src)
 	switch {
 	case p.Protocol == netstack.ProtoSCTP: // sctp_v4_get_dst tries other addresses of the association
-		f.Code, f.Message = verdict.UnmodelledRule, fmt.Sprintf("what SCTP sends on %s instead of packets from %s, which is none of its addresses, is not modelled", h, p.Src)
-		return l.undecided(f), true
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), nil,
+			"what SCTP sends on %s instead of packets from %s, which is none of its addresses, is not modelled", h, p.Src)), true
 	case l.maybeForeign:
-		f.Code, f.Message = verdict.UnmodelledRule, fmt.Sprintf("%s sends from %s, which is none of its addresses, if the socket is transparent: that is not shown", h, p.Src)
-		return l.undecided(f), true
+		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), nil,
+			"%s sends from %s, which is none of its addresses, if the socket is transparent: that is not shown", h, p.Src)), true
 	}
+	f := verdict.NewFindingf(verdict.AddressNotUsable, h.where(""), nil,
+		"%s does not send from %s: that is none of its addresses, and table local has no route of type local to it", h, p.Src)
+	f.Remedy = fmt.Sprintf("Give lo the address (ip address add %s dev lo) or the route to table local, or make the server's socket transparent (IP_TRANSPARENT).", p.Src)
 	e := l.drop(f)
 	e.notice = notice{kind: noticeErrno, originated: true, errno: errInvalid}
 	return e, true

@@ -319,8 +319,14 @@ func (l *leg) handUp(at fabric.Port) end {
 			"what %s does with packets to one host in frames to the group %s is not modelled", l.host, p.DstMAC))
 	}
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
-		return l.drop(verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
-			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", l.addressee(), at.Link.Name, l.host))
+		f := verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
+			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", l.addressee(), at.Link.Name, l.host)
+		if p.DstMAC == p.SrcMAC {
+			f.Message = fmt.Sprintf("%s of %s ignores the frame for %s, which is for its own sender, %s: that sends so where ARP is off",
+				at.Link.Name, l.host, l.addressee(), p.SrcMAC)
+			f.Remedy = "Turn ARP on where the frame comes from (ip link set DEV arp on)."
+		}
+		return l.drop(f)
 	}
 	return l.receive(at.Link, "", false)
 }

@@ -71,12 +71,19 @@ func Compile(t testing.TB, s *simulator.Snapshot) *simulator.World {
 	return w
 }
 
-// Diagnose answers a query.
+// Diagnose answers a query. Each of its findings has to point at what docs/reasons.md says about its code.
 func Diagnose(t testing.TB, w *simulator.World, q verdict.Query) *verdict.Report {
 	t.Helper()
 	r, err := w.Diagnose(q)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range r.Paths {
+		for _, f := range p.Findings {
+			if f.Docs != "docs/reasons.md#"+strings.ToLower(string(f.Code)) || f.Remedy == "" {
+				t.Errorf("%v: a finding of %s points at %q, and advises %q", q, f.Code, f.Docs, f.Remedy)
+			}
+		}
 	}
 	return r
 }

@@ -26,6 +26,11 @@ var queued = []scenario{
 		b tc qdisc add dev eth0 root tbf rate 80mbit burst 1600 latency 50ms`, to: "1.2"},
 	{name: "a burst of less than any packet", setup: known + `
 		a tc qdisc add dev eth0 root tbf rate 8mbit burst 30 latency 50ms`, to: "1.2", reason: verdict.TCDrop},
+	{name: "a limit below the burst", protocols: []string{"tcp"}, setup: known + `
+		b tc qdisc add dev eth0 root tbf rate 8mbit burst 2000 limit 1000`, to: "1.2", reason: verdict.TCDrop},
+	{name: "a limit of a queue that another one has replaced", setup: known + `
+		b tc qdisc add dev eth0 root handle 1: tbf rate 8mbit burst 2000 limit 20
+		b tc qdisc add dev eth0 parent 1:1 handle 2: bfifo limit 10000`, to: "1.2"},
 	{name: "a class takes all", setup: known + `
 		a tc qdisc add dev eth0 root handle 1: htb default 1
 		a tc class add dev eth0 parent 1: classid 1:1 htb rate 100mbit`, to: "1.2"},

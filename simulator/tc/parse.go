@@ -108,7 +108,7 @@ func Parse(file string, data []byte) (*Filters, error) {
 	for i := range entries {
 		e := &entries[i]
 		if e.Protocol == nil {
-			queues, err := e.queueing(e.alone(entries))
+			queues, err := e.queueing(entries)
 			if err != nil {
 				return nil, fmt.Errorf("%s: entry %d: %w", file, i+1, err)
 			}

@@ -10,7 +10,8 @@ import (
 
 // queueing appends what a qdisc does to frames, if it may drop one that it has room for: as filters, of which the first that
 // drops decides. Not all frames need to come to it, unless it is alone.
-func (e *entry) queueing(alone bool) ([]*Filter, error) {
+func (e *entry) queueing(entries []entry) ([]*Filter, error) {
+	alone := e.alone(entries)
 	var o object
 	if e.Options != nil {
 		var err error
@@ -57,6 +58,9 @@ func (e *entry) queueing(alone bool) ([]*Filter, error) {
 		drops(fmt.Sprintf(" burst %db", burst), nil, longer(burst, uint64(math.Ceil(float64(rate)*1e-6)), false))
 		if o.get("peakrate") != nil {
 			drops(" peakrate", nil, untested("mtu"))
+		}
+		if limited && !e.hasClass(entries) { // of the bfifo that it has for itself
+			drops(fmt.Sprintf(" limit %db", limit), nil, longer(limit, 0, true))
 		}
 	case "netem": // netem_enqueue
 		if err := e.netem(o, drops); err != nil {
@@ -131,14 +135,27 @@ func (e *entry) alone(entries []entry) bool {
 		if e.Root || e.Parent == "root" {
 			return true
 		}
-		major, _, ok := strings.Cut(e.Parent, ":")
-		i := slices.IndexFunc(entries, func(above entry) bool {
-			return above.Protocol == nil && above.Dev == e.Dev && object{{"", above.Handle}}.text("") == major+":"
-		})
-		if !ok || major == "" || i < 0 || entries[i].Kind != "tbf" && entries[i].Kind != "netem" {
+		e = e.above(entries)
+		if e == nil || e.Kind != "tbf" && e.Kind != "netem" {
 			return false
 		}
-		e = &entries[i]
 	}
 	return false
+}
+
+// above is the qdisc that the qdisc is a class of.
+func (e *entry) above(entries []entry) *entry {
+	major, _, ok := strings.Cut(e.Parent, ":")
+	i := slices.IndexFunc(entries, func(above entry) bool {
+		return above.Protocol == nil && above.Dev == e.Dev && object{{"", above.Handle}}.text("") == major+":"
+	})
+	if !ok || major == "" || i < 0 {
+		return nil
+	}
+	return &entries[i]
+}
+
+// hasClass says whether another qdisc has taken the place of that which the qdisc made for itself.
+func (e *entry) hasClass(entries []entry) bool {
+	return slices.ContainsFunc(entries, func(other entry) bool { return other.Protocol == nil && other.above(entries) == e })
 }
