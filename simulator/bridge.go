@@ -330,7 +330,7 @@ func (l *leg) bridgeOut(bridge, in, out fabric.Port, vlan uint16, nf bool) end {
 	h := l.host
 	l.hop().Out = out.Link.Name
 	if in.Link == out.Link && in.Valid() && (out.Link.Port == nil || !out.Link.Port.Hairpin) {
-		return l.drop(verdict.NewFinding(verdict.BridgeHairpinOff, h.where(out.Link.Name), linkEvidence(out.Link), out.Link.Name))
+		return l.drop(l.toItself(verdict.NewFinding(verdict.BridgeHairpinOff, h.where(out.Link.Name), linkEvidence(out.Link), out.Link.Name)))
 	}
 	if to := l.w.exit(in, out, way{}); to.barrier != unbarred {
 		return l.barred(to.barrier, to.at, 0)

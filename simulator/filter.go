@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"fmt"
+
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/tc"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -48,6 +50,9 @@ func (l *leg) filter(dev string, at tc.Hook) (end, bool) {
 func (l *leg) shotBy(dev, format string, f *tc.Filter) end {
 	finding := verdict.NewFindingf(verdict.TCDrop, l.host.where(dev), []string{f.Text}, format, f.Text, l.host)
 	finding.Severity = verdict.SeverityFatal
+	if f.Qdisc {
+		finding.Remedy = fmt.Sprintf("If a test of failures has left the qdisc behind, delete it (tc qdisc del dev %s root); if it is there to shape, give its burst and limit room for whole packets.", dev)
+	}
 	return l.drop(finding)
 }
 

@@ -321,14 +321,18 @@ func (l *leg) handUp(at fabric.Port) end {
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
 		f := verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
 			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", l.addressee(), at.Link.Name, l.host)
-		if p.DstMAC == p.SrcMAC {
-			f.Message = fmt.Sprintf("%s of %s ignores the frame for %s, which is for its own sender, %s: that sends so where ARP is off",
-				at.Link.Name, l.host, l.addressee(), p.SrcMAC)
-			f.Remedy = "Turn ARP on where the frame comes from (ip link set DEV arp on)."
-		}
-		return l.drop(f)
+		return l.drop(l.toItself(f))
 	}
 	return l.receive(at.Link, "", false)
+}
+
+// toItself adds to the finding what is to be seen at the frame: that it is for its own sender.
+func (l *leg) toItself(f verdict.Finding) verdict.Finding {
+	if l.packet.DstMAC == l.packet.SrcMAC && l.packet.DstMAC != (netstack.MAC{}) {
+		f.Message += fmt.Sprintf(" (the frame is for its own sender, %s, as where ARP is off)", l.packet.SrcMAC)
+		f.Remedy = "Turn ARP on where the frame comes from (ip link set DEV arp on)."
+	}
+	return f
 }
 
 // portEvidence lists the ports of a bond.

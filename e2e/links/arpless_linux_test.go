@@ -8,7 +8,7 @@ import (
 // arpless are devices that ask for no neighbours, and do not answer for theirs.
 var arpless = []scenario{
 	{name: "ARP is off at the client: it sends to itself", setup: pair + `
-		a ip link set eth0 arp off`, to: "1.2", reason: verdict.NeighbourStale},
+		a ip link set eth0 arp off`, to: "1.2", reason: verdict.NeighbourStale, rule: "for its own sender"},
 	{name: "ARP is off at the client, and both are told of their neighbours afterwards", setup: pair + `
 		a ip link set eth0 arp off` + introduced, to: "1.2"},
 	{name: "ARP is off at the client, which forgets what it was told before", setup: known + `
@@ -28,7 +28,7 @@ var arpless = []scenario{
 	{name: "ARP is off at the port of a bridge", setup: onBridge + `
 		n ip link set pa arp off`, to: "0.2"},
 	{name: "ARP is off at the client of a bridge, which forwards nothing to where it comes from", setup: onBridge + `
-		a ip link set eth0 arp off`, to: "0.2", reason: verdict.BridgeHairpinOff},
+		a ip link set eth0 arp off`, to: "0.2", reason: verdict.BridgeHairpinOff, rule: "for its own sender"},
 	{name: "ARP is off at the bridge", from: "n", setup: onBridge + `
 		n ip link set br0 arp off`, to: "0.2", reason: verdict.NeighbourStale},
 	{name: "ARP is off at the router", only: netstack.IPv4, setup: behindRouter + `

@@ -21,7 +21,7 @@ func (e *entry) queueing(entries []entry) ([]*Filter, error) {
 	}
 	var list []*Filter
 	drops := func(what string, do effect, tests ...test) {
-		f := &Filter{Text: fmt.Sprintf("qdisc %s%s on %s", e.Kind, what, e.Dev), tests: tests}
+		f := &Filter{Text: fmt.Sprintf("qdisc %s%s on %s", e.Kind, what, e.Dev), Qdisc: true, tests: tests}
 		then := verdict{kind: verdictDrop}
 		if do != nil {
 			then.kind = verdictContinue

@@ -142,8 +142,9 @@ type prio struct {
 
 // Filter is one filter.
 type Filter struct {
-	// Text names it as `tc filter show` does.
+	// Text names it as `tc filter show` does, or the queueing discipline that drops as a filter could.
 	Text    string
+	Qdisc   bool
 	tests   []test
 	actions []action
 	masks   string // what flower looks at
