@@ -205,6 +205,25 @@ func TestRulesWithEveryField(t *testing.T) {
 	}, got)
 }
 
+func TestLabelsOfAddresses(t *testing.T) {
+	ns := routed(t)
+	got := collectNetns(t, ns, netstack.PartLinks, netstack.PartAddrLabels)
+	if got.AddrLabels != nil {
+		t.Errorf("the kernel's own labels are not known: %v", got.AddrLabels)
+	}
+	script(t, ns, `
+		ip addrlabel flush
+		ip addrlabel add prefix fd00:7::/64 label 78
+		ip addrlabel add prefix fd00:7::/64 dev e0 label 77
+	`)
+	got = collectNetns(t, ns, netstack.PartLinks, netstack.PartAddrLabels)
+	same(t, "labels", []netstack.AddrLabel{{Prefix: prefix("fd00:7::/64"), Dev: "e0", Label: 77}, {Prefix: prefix("fd00:7::/64"), Label: 78}}, got.AddrLabels)
+	script(t, ns, "ip addrlabel flush")
+	if got = collectNetns(t, ns, netstack.PartLinks, netstack.PartAddrLabels); got.AddrLabels == nil || len(got.AddrLabels) > 0 {
+		t.Errorf("without any label: %v", got.AddrLabels)
+	}
+}
+
 func TestNeighboursAndForwardingDatabases(t *testing.T) {
 	ns := routed(t)
 	script(t, ns, `

@@ -22,6 +22,7 @@ func sources() []source {
 	return []source{
 		{netstack.PartLinks, readLinks},
 		{netstack.PartAddresses, readAddresses},
+		{netstack.PartAddrLabels, readAddrLabels},
 		{netstack.PartRules4, readRules(netstack.IPv4)},
 		{netstack.PartRules6, readRules(netstack.IPv6)},
 		{netstack.PartRoutes4, readRoutes(netstack.IPv4)},

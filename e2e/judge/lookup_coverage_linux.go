@@ -59,6 +59,9 @@ var routeFeatures = map[string]func(r *netstack.Route) bool{
 	},
 }
 
+// addrLabels are those of a namespace that has others than the kernel's own.
+const addrLabels = "source:label"
+
 func ofType(typ netstack.RouteType) func(*netstack.Route) bool {
 	return func(r *netstack.Route) bool { return r.Type == typ }
 }
@@ -79,6 +82,11 @@ func lookupsWithout(state *netstack.Namespace) map[string]*fib.FIB {
 		if len(other.Routes) < len(state.Routes) {
 			without[feature] = fib.Compile(&other)
 		}
+	}
+	if state.AddrLabels != nil {
+		other := *state
+		other.AddrLabels = nil
+		without[addrLabels] = fib.Compile(&other)
 	}
 	return without
 }
@@ -109,5 +117,6 @@ func (c coverage) printLookups(w io.Writer, kinds map[string]int) {
 // seldomInLookups are the features that decided too seldom.
 func (c coverage) seldomInLookups() []string {
 	features := slices.AppendSeq(slices.Collect(maps.Keys(ruleFeatures)), maps.Keys(routeFeatures))
+	features = append(features, addrLabels)
 	return slices.DeleteFunc(slices.Sorted(slices.Values(features)), func(f string) bool { return c.enough([]string{f}) })
 }

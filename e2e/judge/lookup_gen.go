@@ -106,6 +106,31 @@ func (g *lookupGenerator) addresses() {
 	if g.chance(30) {
 		g.add("addr add 10.9.0.1 peer 10.9.0.9/32 dev d1")
 	}
+	g.labels()
+}
+
+// labels has other sources of IPv6 preferred than the kernel would.
+func (g *lookupGenerator) labels() {
+	if g.chance(50) {
+		return
+	}
+	if g.chance(20) {
+		g.add("addrlabel flush")
+	}
+	prefixes := []string{"fd01::/16", "2001:d00::/24", "fec0::/16", "2001:db8::/33"}
+	for i := range 4 {
+		for _, p := range []string{"fd00:%d::/32", "fd00:%d::1/128", "fd00:%d::1:0/112", "2001:db8:%d::/48", "2002:a00:%d::/48", "3ffe:%d::/32"} {
+			prefixes = append(prefixes, fmt.Sprintf(p, i))
+		}
+	}
+	g.Shuffle(len(prefixes), func(i, j int) { prefixes[i], prefixes[j] = prefixes[j], prefixes[i] })
+	for _, prefix := range prefixes[:1+g.IntN(len(prefixes))] {
+		// The kernel's own are 5 for fc00::/7 and 1 for most others.
+		g.add("addrlabel add prefix %s label %s", prefix, g.pick("1", "5", "90"))
+		if g.chance(30) {
+			g.add("addrlabel add prefix %s dev %s label %s", prefix, g.dev(), g.pick("1", "5", "90"))
+		}
+	}
 }
 
 // nextHop adds a nexthop object. Each route gets its own, because routes that

@@ -50,7 +50,7 @@ func (w *lookupWorld) open(ctx context.Context) error {
 	if err := w.run(ctx); err != nil {
 		return err
 	}
-	for _, part := range []netstack.Part{netstack.PartRoutes4, netstack.PartRoutes6, netstack.PartRules4, netstack.PartRules6, netstack.PartNextHops} {
+	for _, part := range []netstack.Part{netstack.PartRoutes4, netstack.PartRoutes6, netstack.PartRules4, netstack.PartRules6, netstack.PartNextHops, netstack.PartAddrLabels} {
 		if s := w.state.PartStatus(part); s.State != netstack.StateOK {
 			return fmt.Errorf("%s of %s: %s %s", part, w.Name, s.State, s.Detail)
 		}

@@ -8,6 +8,7 @@
 //	netns/NAME/meta.json               {"kind":"node|pod|other","node","pod","podUID","taken","nsids","iptables"}
 //	netns/NAME/ip-link.json            ip -j -d link
 //	netns/NAME/ip-addr.json            ip -j addr
+//	netns/NAME/ip-addrlabel.json       ip -j addrlabel, if they are not the kernel's own
 //	netns/NAME/ip-route.json           ip -j -N route show table all      ip6-route.json: ip -6 …
 //	netns/NAME/ip-nexthop.json         ip -j nexthop
 //	netns/NAME/ip-rule.json            ip -j -N rule                      ip6-rule.json: ip -6 …

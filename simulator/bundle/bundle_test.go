@@ -48,7 +48,7 @@ func everything() *simulator.Snapshot {
 		Name: "node-1", Kind: netstack.KindNode, Node: "node-1", Taken: started.Add(time.Second),
 		NSIDs: map[int]string{0: "pod:shop/web", 7: "other"},
 		Parts: map[netstack.Part]netstack.Status{
-			netstack.PartLinks: ok, netstack.PartAddresses: ok, netstack.PartRoutes4: ok, netstack.PartRoutes6: ok,
+			netstack.PartLinks: ok, netstack.PartAddresses: ok, netstack.PartAddrLabels: ok, netstack.PartRoutes4: ok, netstack.PartRoutes6: ok,
 			netstack.PartRules4: ok, netstack.PartRules6: ok, netstack.PartNextHops: ok, netstack.PartNeighbours: ok,
 			netstack.PartFDB: ok, netstack.PartBridgeVLAN: ok, netstack.PartSockets: ok, netstack.PartSysctls: ok,
 			netstack.PartIPTables4: ok, netstack.PartIPTables6: ok, netstack.PartIPTables4Legacy: ok, netstack.PartIPTables6Legacy: ok,
@@ -144,6 +144,11 @@ func everything() *simulator.Snapshot {
 			{ID: 7, NextHop: netstack.NextHop{Weight: 1}, Group: []netstack.NextHopMember{{ID: 5, Weight: 2}, {ID: 6, Weight: 1}}},
 			{ID: 8, NextHop: netstack.NextHop{Weight: 1}, Blackhole: true},
 			{ID: 9, NextHop: netstack.NextHop{Gateway: addr("10.0.0.7"), Weight: 1}, FDB: true},
+		},
+		AddrLabels: []netstack.AddrLabel{
+			{Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96), Label: 4},
+			{Prefix: netip.MustParsePrefix("fd00::/64"), Dev: "eth0", Label: 1<<32 - 1},
+			{Prefix: netip.MustParsePrefix("::/0")},
 		},
 		Neighbours: []netstack.Neighbour{
 			{Dev: "eth0", IP: addr("10.0.0.2"), MAC: netstack.MAC{2, 0, 0, 0, 1, 1}, State: netstack.NUDReachable},
@@ -611,7 +616,7 @@ func TestTheLayoutIsTheOneOfTheContract(t *testing.T) {
 	}
 	for _, file := range []string{
 		"bundle.json", "cluster/pods.yaml", "cloud/alibaba/DescribeVpcs.json", "cloud/alibaba/DescribeVSwitches.json", "cloud/alibaba/DescribeInstances.failed.json", "netns/pod:shop%2Fweb/meta.json", "netns/pod:shop%2Fweb/sysctl.txt",
-		"netns/node-1/meta.json", "netns/node-1/ip-link.json", "netns/node-1/ip-addr.json", "netns/node-1/ip-route.json", "netns/node-1/ip6-route.json",
+		"netns/node-1/meta.json", "netns/node-1/ip-link.json", "netns/node-1/ip-addr.json", "netns/node-1/ip-addrlabel.json", "netns/node-1/ip-route.json", "netns/node-1/ip6-route.json",
 		"netns/node-1/ip-nexthop.json", "netns/node-1/ip-rule.json", "netns/node-1/ip6-rule.json", "netns/node-1/ip-neigh.json", "netns/node-1/bridge-fdb.json",
 		"netns/node-1/bridge-vlan.json", "netns/node-1/iptables-save.txt", "netns/node-1/ip6tables-save.txt", "netns/node-1/iptables-save-legacy.txt",
 		"netns/node-1/ip6tables-save-legacy.txt", "netns/node-1/arptables-save-legacy.txt", "netns/node-1/ebtables-save-legacy.txt", "netns/node-1/nft.json", "netns/node-1/ipset-save.txt", "netns/node-1/ipvsadm-save.txt",

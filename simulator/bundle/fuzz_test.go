@@ -60,6 +60,7 @@ func FuzzRoutes6(f *testing.F)    { fuzzFile(f, "ip6-route.json") }
 func FuzzNextHops(f *testing.F)   { fuzzFile(f, "ip-nexthop.json") }
 func FuzzRules4(f *testing.F)     { fuzzFile(f, "ip-rule.json") }
 func FuzzRules6(f *testing.F)     { fuzzFile(f, "ip6-rule.json") }
+func FuzzAddrLabels(f *testing.F) { fuzzFile(f, "ip-addrlabel.json") }
 func FuzzNeighbours(f *testing.F) { fuzzFile(f, "ip-neigh.json") }
 func FuzzFDB(f *testing.F)        { fuzzFile(f, "bridge-fdb.json") }
 func FuzzBridgeVLAN(f *testing.F) { fuzzFile(f, "bridge-vlan.json") }

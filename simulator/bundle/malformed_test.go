@@ -115,6 +115,10 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a rule of an unknown action", n + "ip-rule.json", `[{"src":"all","action":"nat"}]`, n + `ip-rule.json:1: rule 1: action: not an action of a rule at "nat"`},
 		{"an IPv6 rule for IPv4", n + "ip6-rule.json", `[{"src":"10.0.0.0","table":"254"}]`, n + `ip6-rule.json:1: rule 1: src: not an IPv6 address at "10.0.0.0"`},
 
+		{"a label without an address", n + "ip-addrlabel.json", `[{"label":1}]`, n + `ip-addrlabel.json:1: label 1: address: missing at "{"`},
+		{"a label of IPv4", n + "ip-addrlabel.json", `[{"address":"10.0.0.0","prefixlen":8,"label":1}]`, n + `ip-addrlabel.json:1: label 1: address: not a prefix of IPv6 at "10.0.0.0"`},
+		{"a label of too many bits", n + "ip-addrlabel.json", `[{"address":"fd00::","prefixlen":129,"label":1}]`, n + `ip-addrlabel.json:1: label 1: address: not a prefix of IPv6 at "fd00::"`},
+		{"a label beyond 32 bits", n + "ip-addrlabel.json", `[{"address":"fd00::","prefixlen":64,"label":4294967296}]`, n + `ip-addrlabel.json:1: label 1: label: want a number of 32 bits at "4294967296"`},
 		{"a neighbour without an address", n + "ip-neigh.json", `[{"dev":"a"}]`, n + `ip-neigh.json:1: neighbour 1: dst: missing at "{"`},
 		{"a neighbour with a bad MAC", n + "ip-neigh.json", `[{"dst":"10.0.0.1","dev":"a","lladdr":"02-x"}]`, n + `ip-neigh.json:1: neighbour 1: lladdr: not a link-layer address at "02-x"`},
 		{"a neighbour in an unknown state", n + "ip-neigh.json", `[{"dst":"10.0.0.1","dev":"a","state":["LOST"]}]`, n + `ip-neigh.json:1: neighbour 1: state: not a state of a neighbour at "LOST"`},

@@ -45,6 +45,7 @@ func formats() []format {
 	all := []format{
 		{"ip-link.json", netstack.PartLinks, readLinks, writeLinks, func(n *ns) bool { return len(n.Links) > 0 }},
 		{"ip-addr.json", netstack.PartAddresses, readAddresses, writeAddresses, func(n *ns) bool { return len(n.Addresses) > 0 }},
+		{"ip-addrlabel.json", netstack.PartAddrLabels, readAddrLabels, writeAddrLabels, func(n *ns) bool { return n.AddrLabels != nil }},
 		{"ip-route.json", netstack.PartRoutes4, readRoutes4, writeRoutes4, routes(netstack.IPv4)},
 		{"ip6-route.json", netstack.PartRoutes6, readRoutes6, writeRoutes6, routes(netstack.IPv6)},
 		{"ip-nexthop.json", netstack.PartNextHops, readNextHops, writeNextHops, func(n *ns) bool { return len(n.NextHops) > 0 }},

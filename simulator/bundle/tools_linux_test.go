@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,7 @@ func run(t *testing.T, command ...string) string {
 // contract is how the files of a bundle are made by hand.
 func contract() map[string]string {
 	return map[string]string{
-		"ip-link.json": "ip -j -d link", "ip-addr.json": "ip -j addr", "ip-nexthop.json": "ip -j nexthop",
+		"ip-link.json": "ip -j -d link", "ip-addr.json": "ip -j addr", "ip-addrlabel.json": "ip -j addrlabel", "ip-nexthop.json": "ip -j nexthop",
 		"ip-route.json": "ip -j -N route show table all", "ip6-route.json": "ip -6 -j -N route show table all",
 		"ip-rule.json": "ip -j -N rule", "ip6-rule.json": "ip -6 -j -N rule", "ip-neigh.json": "ip -j neigh",
 		"bridge-fdb.json": "bridge -j fdb", "bridge-vlan.json": "bridge -j vlan", "sockets.txt": "ss -OHanltu -e --inet-sockopt", "sysctl.txt": "sysctl -a",
@@ -96,6 +97,10 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 		"rule add blackhole from 9.9.9.9 pref 201",
 		"rule add fwmark 0x4000 unreachable pref 202",
 		"-6 rule add from fd00::/64 table 5 pref 7",
+		"addrlabel flush",
+		"addrlabel add prefix ::ffff:0:0/96 label 4",
+		"addrlabel add prefix fd00:7::/64 label 78",
+		"addrlabel add prefix fd00:7::/64 dev v1 label 77",
 		"neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev v1",
 		"neigh add fd00::77 lladdr 02:00:00:00:00:78 dev v1",
 	} {
@@ -236,6 +241,16 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 			{ID: 8, NextHop: netstack.NextHop{Weight: 1}, Blackhole: true},
 		}
 		if diff := cmp.Diff(want, n.NextHops, values()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+	t.Run("labels", func(t *testing.T) {
+		want := []netstack.AddrLabel{
+			{Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96), Label: 4},
+			{Prefix: netip.MustParsePrefix("fd00:7::/64"), Dev: "v1", Label: 77},
+			{Prefix: netip.MustParsePrefix("fd00:7::/64"), Label: 78},
+		}
+		if diff := cmp.Diff(want, n.AddrLabels, values()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})

@@ -24,6 +24,7 @@ type FIB struct {
 	merged   *table // local and main of IPv4 in one; nil when there are other rules
 	objects  map[uint32]*netstack.NextHopObject
 	links    map[string]*netstack.Link
+	labels   []netstack.AddrLabel
 	linkdown [2]map[string]bool // devices on which routes without carrier are ignored
 	forwards bool               // net.ipv6.conf.all.forwarding
 	useNeigh bool               // net.ipv4.fib_multipath_use_neigh
@@ -43,6 +44,8 @@ func familyIndex(f netstack.Family) int {
 	return 0
 }
 
+var kernelLabels = netstack.KernelAddrLabels()
+
 // Compile indexes the routing state of a namespace, which must not change
 // afterwards.
 func Compile(ns *netstack.Namespace) *FIB {
@@ -50,6 +53,7 @@ func Compile(ns *netstack.Namespace) *FIB {
 		ns:         ns,
 		objects:    make(map[uint32]*netstack.NextHopObject, len(ns.NextHops)),
 		links:      make(map[string]*netstack.Link, len(ns.Links)),
+		labels:     ns.AddrLabels,
 		devices:    ns.IndexDevices(),
 		neighbours: ns.IndexNeighbours(),
 	}
@@ -58,6 +62,9 @@ func Compile(ns *netstack.Namespace) *FIB {
 	}
 	for i := range ns.Links {
 		f.links[ns.Links[i].Name] = &ns.Links[i]
+	}
+	if f.labels == nil {
+		f.labels = kernelLabels
 	}
 	forwarding, _ := ns.ConfSysctl(netstack.IPv6, "all", "forwarding")
 	useNeigh, _ := ns.Sysctl("net.ipv4.fib_multipath_use_neigh")

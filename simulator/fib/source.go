@@ -1,6 +1,7 @@
 package fib
 
 import (
+	"math"
 	"net/netip"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -183,7 +184,7 @@ func (f *FIB) better(a, b *netstack.Address, dev string, dst netip.Addr) bool {
 	if dev != "" && (a.Dev == dev) != (b.Dev == dev) {
 		return a.Dev == dev
 	}
-	if lx, ly, ld := labelIPv6(x), labelIPv6(y), labelIPv6(dst); (lx == ld) != (ly == ld) {
+	if lx, ly, ld := f.label(x, a.Dev), f.label(y, b.Dev), f.label(dst, dev); (lx == ld) != (ly == ld) {
 		return lx == ld
 	}
 	if px, py := f.private(a), f.private(b); px != py {
@@ -244,31 +245,14 @@ var (
 	orchid     = netip.MustParsePrefix("2001:10::/28")
 )
 
-// labels are the kernel's own (ip6addrlbl_init_table), longest prefix first.
-var labels = []struct {
-	prefix netip.Prefix
-	label  int
-}{
-	{netip.MustParsePrefix("::1/128"), 0},
-	{compatible, 3},
-	{orchid, 7},
-	{netip.MustParsePrefix("2001::/32"), 6},
-	{netip.MustParsePrefix("2002::/16"), 2},
-	{netip.MustParsePrefix("3ffe::/16"), 12},
-	{siteLocal, 11},
-	{netip.MustParsePrefix("fc00::/7"), 5},
-}
-
-func labelIPv6(a netip.Addr) int {
-	if a.Is4In6() {
-		return 4
-	}
-	for _, l := range labels {
-		if l.prefix.Contains(a) {
-			return l.label
+// label is that of an address of the device, or of a destination beyond it: __ipv6_addr_label.
+func (f *FIB) label(a netip.Addr, dev string) uint32 {
+	for i := range f.labels {
+		if l := &f.labels[i]; l.Prefix.Contains(a) && (l.Dev == "" || l.Dev == dev) {
+			return l.Label
 		}
 	}
-	return 1
+	return math.MaxUint32
 }
 
 // commonBits counts the leading bits that a and b share, at most limit.

@@ -49,6 +49,7 @@ type Namespace struct {
 
 	Links      []Link
 	Addresses  []Address
+	AddrLabels []AddrLabel // nil for the kernel's own
 	Rules      []Rule
 	Routes     []Route
 	NextHops   []NextHopObject
@@ -151,6 +152,7 @@ type Part string
 const (
 	PartLinks           Part = "links"
 	PartAddresses       Part = "addresses"
+	PartAddrLabels      Part = "addrlabels"
 	PartRoutes4         Part = "routes4"
 	PartRoutes6         Part = "routes6"
 	PartRules4          Part = "rules4"
@@ -181,7 +183,8 @@ const (
 
 // partWords are parts in the plural, for people.
 var partWords = map[Part]string{
-	PartRoutes4: "IPv4 routes", PartRoutes6: "IPv6 routes", PartRules4: "IPv4 policy rules", PartRules6: "IPv6 policy rules",
+	PartAddrLabels: "labels of IPv6 addresses",
+	PartRoutes4:    "IPv4 routes", PartRoutes6: "IPv6 routes", PartRules4: "IPv4 policy rules", PartRules6: "IPv6 policy rules",
 	PartNextHops: "nexthop objects", PartFDB: "entries of bridges' databases (fdb)", PartBridgeVLAN: "VLANs of bridge ports",
 	PartIPTables4: "iptables rules", PartIPTables6: "ip6tables rules",
 	PartIPTables4Legacy: "iptables-legacy rules", PartIPTables6Legacy: "ip6tables-legacy rules",
