@@ -27,8 +27,18 @@ var fromSubnet7 = vxlanBetween("10.9.7.1", "10.9.1.2")("", "") + `
 	b ip route add 10.9.7.0/24 via 10.9.1.1
 `
 
-// foreign are answers from addresses that the server's host has not.
+// twoSources has a client with two addresses, and a server that takes nothing from the second of them.
+const twoSources = pair + `
+	a ip -6 addr add {1.7}/64 dev eth0 nodad
+	b ip6tables -A INPUT -s {1.7} -j DROP
+`
+
+// foreign are sources that labels choose, and answers from addresses that the server's host has not.
 var foreign = []scenario{
+	{name: "the source with the label of the destination", only: netstack.IPv6, setup: twoSources + `
+		a ip addrlabel add prefix {1.1}/128 label 99`, to: "1.2", reason: verdict.NetfilterDrop},
+	{name: "the other source with the label of the destination", only: netstack.IPv6, setup: twoSources + `
+		a ip addrlabel add prefix {1.7}/128 label 99`, to: "1.2"},
 	{name: "a local route in table local", setup: toNobody + `
 		b {ip} route add local {7/} dev lo table local`, to: "7.1", protocols: []string{"tcp", "icmp"}},
 	{name: "a local route in another table", only: netstack.IPv4, setup: taken, to: "7.1", protocols: []string{"tcp", "icmp"}, reason: verdict.AddressNotUsable},
