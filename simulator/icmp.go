@@ -202,6 +202,12 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		p.Length = tcpHeaders(p.Family())
 		p.TOS, p.TTL = e.notice.tos, e.notice.ttl
 	} else {
+		if e.muted() {
+			const key = "net.ipv4.icmp_msgs_per_sec"
+			f := verdict.NewFindingf(verdict.UnmodelledRule, e.host.where(""), []string{sysctlLine(e.host, key)},
+				"%s may tell nobody of errors: %s is 0, and only what it was allowed before may be left", e.host, key)
+			return false, &f, nil
+		}
 		quoted := e.packet
 		quoted.Embedded = nil
 		p.Protocol, p.ICMPType, p.ICMPCode, p.Embedded = netstack.ProtoICMP, e.notice.typ, e.notice.code, &quoted
@@ -242,6 +248,17 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		return q.Src == original.Src && q.Dst == original.Dst && q.SrcPort == original.SrcPort && q.DstPort == original.DstPort, nil, l.hops
 	}
 	return answers(&back.packet, original), nil, l.hops
+}
+
+// muted says whether the host has no more errors to send than it has saved for, of those that are counted (icmp_global_allow;
+// not how large packets may be, nor what rules on frames reject).
+func (e *end) muted() bool {
+	f := e.packet.Family()
+	if typ, code := tooBig(f); e.notice.unrouted || e.notice.typ == typ && (f == netstack.IPv6 || e.notice.code == code) {
+		return false
+	}
+	perSecond, set := e.host.Sysctl("net.ipv4.icmp_msgs_per_sec")
+	return set && perSecond == 0
 }
 
 // answersBy is the device that what tells of the end is bound to. A neighbour is given up on where the packet was to leave:

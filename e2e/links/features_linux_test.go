@@ -43,6 +43,7 @@ var features = map[string]string{
 	"matchall":       "tc qdisc add dev v0 clsact\ntc filter add dev v0 ingress matchall action drop",
 	"u32":            "tc qdisc add dev v0 clsact\ntc filter add dev v0 ingress protocol ip u32 match ip dport 80 0xffff action drop",
 	"flower":         "tc qdisc add dev v0 clsact\ntc filter add dev v0 ingress protocol ip flower ip_proto tcp dst_port 80 action drop",
+	"icmp-limit":     "sysctl -qw net.ipv4.icmp_msgs_per_sec=0",
 	"netem":          "tc qdisc add dev v0 root netem loss 100%",
 	"mirred":         "tc qdisc add dev v0 clsact\ntc filter add dev v0 ingress matchall action mirred egress redirect dev v1",
 	"xfrm":           "ip xfrm policy add src 10.0.0.0/24 dst 10.0.1.0/24 dir out action block",

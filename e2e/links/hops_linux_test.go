@@ -19,6 +19,9 @@ const behindRouter = `
 `
 
 var hopLimits = []scenario{
+	{name: "the router has no errors to send", needs: []string{"icmp-limit"}, either: true, setup: behindRouter + `
+		n sysctl -qw net.ipv4.icmp_msgs_per_sec=0
+		a sysctl -qw net.ipv4.ip_default_ttl=1 net.ipv6.conf.eth0.hop_limit=1`, to: "1.1", reason: verdict.TTLExpired},
 	{name: "the client's packets end at the first router", only: netstack.IPv4, setup: behindRouter + `
 		a sysctl -qw net.ipv4.ip_default_ttl=1`, to: "1.1", reason: verdict.TTLExpired},
 	{name: "the client's packets end at the first router, for its device has a small hop limit", only: netstack.IPv6, setup: behindRouter + `

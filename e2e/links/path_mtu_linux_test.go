@@ -34,6 +34,8 @@ const mute = narrowed + `
 // pathMTUs are what hosts do about the MTU of a path that nobody tells them of.
 var pathMTUs = []scenario{
 	{name: "they are told", setup: narrowed, to: "2.1"},
+	{name: "they are told by a router that has no other errors to send", needs: []string{"icmp-limit"}, setup: narrowed + `
+		n sysctl -qw net.ipv4.icmp_msgs_per_sec=0`, to: "2.1"},
 	{name: "they are not told", setup: mute, to: "2.1", reason: verdict.MTUExceeded, small: &none},
 	{name: "hosts that do not discover it: IPv4 is fragmented on the way", only: netstack.IPv4, setup: mute + `
 		a sysctl -qw net.ipv4.ip_no_pmtu_disc=1`, to: "2.1"},
