@@ -205,7 +205,8 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 		if e.muted() {
 			const key = "net.ipv4.icmp_msgs_per_sec"
 			f := verdict.NewFindingf(verdict.UnmodelledRule, e.host.where(""), []string{sysctlLine(e.host, key)},
-				"%s may tell nobody of errors: %s is 0, and only what it was allowed before may be left", e.host, key)
+				"whether %s tells the sender is not known: %s is 0, which mutes it once its allowance is used up", e.host, key)
+			f.Remedy = "Allow errors again (sysctl -w net.ipv4.icmp_msgs_per_sec=1000, the default)."
 			return false, &f, nil
 		}
 		quoted := e.packet
@@ -250,8 +251,8 @@ func (wk *walk) notify(e end, sender *host, original *netstack.Packet) (told boo
 	return answers(&back.packet, original), nil, l.hops
 }
 
-// muted says whether the host has no more errors to send than it has saved for, of those that are counted (icmp_global_allow;
-// not how large packets may be, nor what rules on frames reject).
+// muted says whether the host may send no more errors than it has allowance left for, of those that are counted: all but how
+// large packets may be, and what rules on frames reject (icmp_global_allow).
 func (e *end) muted() bool {
 	f := e.packet.Family()
 	if typ, code := tooBig(f); e.notice.unrouted || e.notice.typ == typ && (f == netstack.IPv6 || e.notice.code == code) {

@@ -272,9 +272,11 @@ func (l *leg) throughVXLAN(out fabric.Port, r remote) end {
 		return l.finish(kindOf(f), f)
 	}
 	if v := in.Link.VXLAN; e.packet.Family() == netstack.IPv6 && out.Link.VXLAN.NoChecksum6 && !v.TakesNoChecksum6 { // udp6_csum_init
-		return l.drop(verdict.NewFindingf(verdict.VXLANPeerMissing, e.host.where(in.Link.Name), []string{"noudp6zerocsumrx"},
+		f := verdict.NewFindingf(verdict.VXLANPeerMissing, e.host.where(in.Link.Name), []string{"noudp6zerocsumrx"},
 			"no fdb/neigh entry for %s leads to a VXLAN device that takes the packets: %s sends them without checksums (udp6zerocsumtx), and %s of %s takes none",
-			l.packet.Dst, out.Link.Name, in.Link.Name, e.host))
+			l.packet.Dst, out.Link.Name, in.Link.Name, e.host)
+		f.Remedy = fmt.Sprintf("Make one of the two devices anew: %s with noudp6zerocsumtx, or %s with udp6zerocsumrx.", out.Link.Name, in.Link.Name)
+		return l.drop(f)
 	}
 	// vxlan_snoop: a device that learns takes no sender that an entry has elsewhere.
 	if in.Link.VXLAN.Learning {
