@@ -141,12 +141,16 @@ func (l *leg) bridgeTranslated(bridge, in fabric.Port) end {
 		f, kind, _ := l.routeFinding()
 		return l.finish(kind, f) // and nobody is told
 	}
-	forwards := l.forwarding(bridge.Link.Name)
-	if (six || forwards) && res.Type == netstack.RouteUnicast && len(res.NextHops) == 1 && res.NextHops[0].Dev == bridge.Link.Name {
+	stays := false
+	if (six || l.forwarding(bridge.Link.Name)) && res.Type == netstack.RouteUnicast {
+		l.route = res
+		l.pickNextHop()
+		stays = l.next.Dev == bridge.Link.Name
+	}
+	if stays {
 		if f, fails := l.reversePath(bridge.Link.Name, bridge.Link.Name); fails {
 			return l.drop(f)
 		}
-		l.route, l.next = res, res.NextHops[0]
 		if e, stop := l.hookBridge(netfilter.Prerouting, false, in.Link.Name, ""); stop {
 			return e
 		}

@@ -61,12 +61,14 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	sum := &Summary{coverage: coverage{}, kernel: o.Kernel, restricted: len(o.Features) > 0, Doubts: map[string]int{}}
 	start := time.Now()
 	var mu sync.Mutex
+	kernel := new(sync.RWMutex)
 	next := o.First
 	var group sync.WaitGroup
 	reported := start
 	for worker := range o.Workers {
 		group.Go(func() {
 			j := newWorker(worker, o)
+			j.kernel = kernel
 			j.known = func(features []string) bool {
 				mu.Lock()
 				defer mu.Unlock()
@@ -115,10 +117,12 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 						len(sum.Disagreements), sum.Unknown, time.Since(start).Round(time.Second))
 				}
 				mu.Unlock()
-				if err == nil && o.Save != "" {
+				if err == nil && o.Save != "" && len(r.disagreements) > 0 {
+					kernel.Lock()
 					for i := range r.disagreements {
 						j.save(ctx, &r.disagreements[i])
 					}
+					kernel.Unlock()
 				}
 			}
 		})
@@ -130,15 +134,18 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 
 // worker judges one world after the other, under names of its own.
 type worker struct {
-	options   Options
-	prefix    string
-	known     func(features []string) bool // whether there is no need to find out what has them
+	options Options
+	prefix  string
+	known   func(features []string) bool // whether there is no need to find out what has them
+	// kernel is held for writing by who must have it alone: namespaces share more of it than they should. A rule that traces
+	// anywhere has nftables hash what it sees, and the next host takes that hash when it chooses among several ways.
+	kernel    *sync.RWMutex
 	collector *collector.Collector
 	objects   cluster.Objects
 }
 
 func newWorker(n int, o Options) *worker {
-	j := &worker{options: o, prefix: fmt.Sprintf("%s%d.%d", namePrefix, os.Getpid(), n), known: func([]string) bool { return false }}
+	j := &worker{options: o, prefix: fmt.Sprintf("%s%d.%d", namePrefix, os.Getpid(), n), known: func([]string) bool { return false }, kernel: new(sync.RWMutex)}
 	j.collector = collector.New(collector.Options{
 		Namespaces:  []string{j.prefix + "-c-*"},
 		Cluster:     func() (cluster.Objects, error) { return j.objects, nil },
@@ -158,6 +165,8 @@ type result struct {
 
 // judge judges one world, and each probe that disagrees once more.
 func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
+	j.kernel.RLock()
+	defer j.kernel.RUnlock()
 	first, err := j.sit(ctx, w)
 	if err != nil {
 		return nil, err
@@ -196,12 +205,16 @@ func (j *worker) judge(ctx context.Context, w *World) (*result, error) {
 	return r, nil
 }
 
-// again judges a probe that disagreed once more, in a world built anew where nothing was sent before it: the kernel tells an
-// address of errors only so often, and remembers what it was told of paths.
+// again judges a probe that disagreed once more, in a world built anew where nothing was sent before it, and while there is no
+// other: the kernel tells an address of errors only so often, and remembers what it was told of paths.
 func (j *worker) again(ctx context.Context, w *World, before *verdictCase, r *result) error {
 	alone := w.Without(func(*Element) bool { return false }, func(p *Probe) bool { return p.ID == before.probe.ID })
 	alone.Apart = true
+	j.kernel.RUnlock()
+	j.kernel.Lock()
 	s, err := j.sit(ctx, alone)
+	j.kernel.Unlock()
+	j.kernel.RLock()
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"math"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -89,11 +90,55 @@ func (rs *Ruleset) RunBetween(family netstack.Family, hook Hook, first, last int
 		if p.ops[i].priority < first || p.ops[i].priority >= last {
 			continue
 		}
+		before := x.noted()
 		if res := x.op(p, &p.ops[i]); res.Action != Accept {
-			return res
+			return x.rivalled(res, p.ops[i:], before)
 		}
 	}
 	return Result{}
+}
+
+// noted is how many steps have been noted.
+func (x *traversal) noted() int {
+	if x.st.Steps == nil {
+		return 0
+	}
+	return len(*x.st.Steps)
+}
+
+// rivalled is the result of the first operation, which stops the packet, or that of another one which may come before it.
+// Of base chains with one priority the youngest runs first, and a dump tells the age of the chains of one table alone. It
+// matters here where they stop the packet in different ways. Before is how many steps had been noted.
+func (x *traversal) rivalled(res Result, ops []hookOp, before int) Result {
+	first := ops[0].chain
+	for i := 1; i < len(ops) && ops[i].priority == ops[0].priority; i++ {
+		rival := ops[i].chain
+		if first == nil || rival == nil || rival.family == first.family && rival.table == first.table && rival.backend == first.backend {
+			continue
+		}
+		packet, after := *x.p, x.noted()
+		var conn Conn
+		if x.st.Conn != nil {
+			conn = *x.st.Conn
+		}
+		other := x.runBase(rival)
+		if other.Action != Accept && (other.Action != res.Action || other.RejectWith != res.RejectWith) &&
+			x.env.Unknown(other.Rule, "the order of chains with one priority (the other one is "+res.Rule.Chain+" of table "+res.Rule.Table+")") {
+			if x.st.Steps != nil {
+				*x.st.Steps = slices.Delete(*x.st.Steps, before, after)
+			}
+			return other
+		}
+		*x.p = packet
+		if x.st.Conn != nil {
+			*x.st.Conn = conn
+		}
+		x.sync()
+		if x.st.Steps != nil {
+			*x.st.Steps = (*x.st.Steps)[:after]
+		}
+	}
+	return res
 }
 
 func (x *traversal) op(p *pipeline, op *hookOp) Result {

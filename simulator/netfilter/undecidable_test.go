@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 func TestWhatNoDumpShowsIsAskedAboutByName(t *testing.T) {
@@ -172,6 +173,42 @@ func TestIPVSIsMatchedByItsConnections(t *testing.T) {
 			if got := rs.Run(netstack.IPv4, Forward, st, &fakeEnv{}).Action == Drop; got != *want {
 				t.Errorf("%s: matches %v, balanced %v of %v", c.match, got, st.Balanced, st.Balance)
 			}
+		}
+	}
+}
+
+// TestWhichOfTwoChainsIsYoungerIsAskedAbout has two tables with chains of one hook and one priority. The order matters only where
+// both stop the packet, and its sender can tell how.
+func TestWhichOfTwoChainsIsYoungerIsAskedAbout(t *testing.T) {
+	const order = "the order of chains with one priority (the other one is FORWARD of table filter)"
+	for _, c := range []struct {
+		name, legacy, nft string
+		younger           bool // what the environment answers: that of nft is
+		asked             bool
+		want              Action
+	}{
+		{"both drop", "-j DROP", "-j DROP", true, false, Drop},
+		{"only the first one stops it", "-j DROP", "-p udp -j REJECT", true, false, Drop},
+		{"only the second one stops it", "-p udp -j DROP", "-j REJECT", true, false, Reject},
+		{"they reject in one way", "-j REJECT", "-j REJECT", true, false, Reject},
+		{"they reject in two ways", "-j REJECT", "-p tcp -j REJECT --reject-with tcp-reset", false, true, Reject},
+		{"one drops and one rejects", "-j DROP", "-j MARK --set-mark 5\n-A FORWARD -j REJECT", false, true, Drop},
+		{"one rejects and one drops", "-j DROP", "-j MARK --set-mark 5\n-A FORWARD -j REJECT", true, true, Reject},
+	} {
+		ns := dump(netstack.IPv4, netstack.BackendLegacy, "*filter\n:FORWARD ACCEPT\n-A FORWARD "+c.legacy+"\nCOMMIT\n")
+		ns.IPTables = append(ns.IPTables, dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n-A FORWARD "+c.nft+"\nCOMMIT\n").IPTables...)
+		env := &fakeEnv{unknown: map[string]bool{order: c.younger}}
+		p := packet()
+		var steps []verdict.Step
+		res := mustCompile(t, ns).Run(netstack.IPv4, Forward, &State{Packet: p, In: "eth0", Out: "eth1", Steps: &steps}, env)
+		if asked := slices.Equal(env.asked, []string{order}); res.Action != c.want || asked != c.asked || !c.asked && len(env.asked) > 0 {
+			t.Errorf("%s: %v, asked about %q; want %v, asked %v", c.name, res.Action, env.asked, c.want, c.asked)
+		}
+		if res.Action == Drop && p.Mark != 0 {
+			t.Errorf("%s: a rule that was not met has set the mark %d", c.name, p.Mark)
+		}
+		if stops := slices.IndexFunc(steps, func(s verdict.Step) bool { return s.Action == "drop" || strings.HasPrefix(s.Action, "reject") }); stops != len(steps)-1 {
+			t.Errorf("%s: the steps go on after the one that stops the packet: %v", c.name, steps)
 		}
 	}
 }

@@ -17,8 +17,8 @@ var xtablesFaults = []fault{
 	},
 	{
 		"ACCEPT in one base chain ends the hook", "simulator/netfilter/pipeline.go",
-		"if res := x.op(p, &p.ops[i]); res.Action != Accept {\n\t\t\treturn res\n\t\t}",
-		"if res := x.op(p, &p.ops[i]); res.Action != Accept || p.ops[i].kind == opFilter && x.acted > 0 {\n\t\t\treturn res\n\t\t}",
+		"if res := x.op(p, &p.ops[i]); res.Action != Accept {",
+		"if res := x.op(p, &p.ops[i]); res.Action != Accept || p.ops[i].kind == opFilter && x.acted > 0 {",
 	},
 	{
 		"base chains run in the wrong order", "simulator/netfilter/ruleset.go",
