@@ -33,12 +33,11 @@ func readAddrLabels(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	// Those of one length are in no order.
-	order := func(a, b netstack.AddrLabel) int {
+	// The kernel has those of one length in any order.
+	slices.SortFunc(labels, func(a, b netstack.AddrLabel) int {
 		return cmp.Or(b.Prefix.Bits()-a.Prefix.Bits(), cmp.Compare(b.Dev, a.Dev), a.Prefix.Addr().Compare(b.Prefix.Addr()))
-	}
-	slices.SortFunc(labels, order)
-	if !slices.Equal(labels, slices.SortedFunc(slices.Values(netstack.KernelAddrLabels()), order)) {
+	})
+	if !slices.Equal(labels, netstack.KernelAddrLabels()) {
 		t.ns.AddrLabels = append([]netstack.AddrLabel{}, labels...)
 	}
 	return nil

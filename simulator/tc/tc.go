@@ -199,11 +199,15 @@ func (s *Filters) At(dev string, hook Hook) bool {
 
 // Redirects lists where filters there may send frames of a protocol.
 func (s *Filters) Redirects(dev string, hook Hook, protocol EtherType) []Result {
-	if s == nil || s.blocks[place{dev, hook}] == nil {
+	if s == nil {
+		return nil
+	}
+	b := s.blocks[place{dev, hook}]
+	if b == nil {
 		return nil
 	}
 	var list []Result
-	for _, c := range s.blocks[place{dev, hook}].chains {
+	for _, c := range b.chains {
 		for _, p := range c.prios {
 			if p.protocol != EtherAll && p.protocol != protocol {
 				continue
