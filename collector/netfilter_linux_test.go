@@ -218,6 +218,26 @@ func TestTheToolIsAskedForWhatIsNotUnderstood(t *testing.T) {
 	same(t, "tool", true, asked)
 }
 
+// iptables-nft-save fails at a rule that it cannot read: that table is left to nftables, and the others are read.
+func TestATableThatIPTablesCannotReadIsLeftToNft(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		iptables-nft -t nat -A POSTROUTING -j MASQUERADE
+		iptables-nft -A INPUT -s 10.0.0.0/8 -j DROP
+		nft add rule ip filter INPUT ip dscp 3 drop
+	`)
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartNFT}})
+	got := collectSnapshot(t, c).Namespaces[0]
+	same(t, "rules", []string{"*nat", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":OUTPUT ACCEPT", ":POSTROUTING ACCEPT", "-A POSTROUTING -j MASQUERADE", "COMMIT"},
+		ruleLines(dumpOf(t, got, netstack.IPv4, netstack.BackendNFT).Data))
+	same(t, "state", netstack.StateOK, got.PartStatus(netstack.PartIPTables4).State)
+	same(t, "note", "left to nftables: iptables-nft-save: exit status 3: Error: unknown payload offset",
+		find(t, "iptables", c.Results(), func(r *Result) bool { return r.Collector == string(netstack.PartIPTables4) }).Note)
+	if !strings.Contains(string(got.NFT.Data), `"field": "dscp"`) {
+		t.Errorf("nftables does not show the rule: %s", got.NFT.Data)
+	}
+}
+
 // What is read while the rule set changes is one of the rule sets that there
 // were, or an error.
 func TestARuleSetThatChangesIsReadWhole(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"slices"
 
 	"github.com/mdlayher/netlink"
@@ -207,14 +208,40 @@ func readIPTablesNFT(family netstack.Family) func(context.Context, *target) erro
 			return err
 		}
 		dump := netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
-		if slices.ContainsFunc(state.tables, func(table nftTable) bool {
-			return table.family == protocol && slices.Contains(iptablesTables, table.name)
-		}) {
-			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.host.tools.save(ctx, tool) }); err != nil {
+		var tables []string
+		for _, table := range state.tables {
+			if table.family == protocol && slices.Contains(iptablesTables, table.name) {
+				tables = append(tables, table.name)
+			}
+		}
+		if len(tables) > 0 {
+			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, tables) }); err != nil {
 				return err
 			}
 		}
 		t.ns.IPTables = append(t.ns.IPTables, dump)
 		return nil
 	}
+}
+
+// saveNFT returns what the tool prints. It fails at rules that others have written into its tables and that it cannot
+// read: then the tables that it can are printed, one by one. The rules of the others are known from nftables, but for
+// matches and targets of iptables itself.
+func (t *target) saveNFT(ctx context.Context, tool string, tables []string) ([]byte, error) {
+	data, err := t.host.tools.save(ctx, tool)
+	var failed *exec.ExitError
+	if !errors.As(err, &failed) || ctx.Err() != nil {
+		return data, err
+	}
+	t.note = "left to nftables: " + err.Error()
+	data = nil
+	for _, table := range tables {
+		text, err := t.host.tools.save(ctx, tool, "-t", table)
+		if err == nil {
+			data = append(data, text...)
+		} else if !errors.As(err, &failed) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return data, nil
 }

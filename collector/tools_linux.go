@@ -92,8 +92,8 @@ func (t *tools) run(ctx context.Context, name string, args ...string) ([]byte, e
 // that it does: when it did, and how many packets have met the policies of chains. An
 // unchanged rule set is the same text, which nobody has to send or read again. Each line
 // stays where it was.
-func (t *tools) save(ctx context.Context, name string) ([]byte, error) {
-	data, err := t.run(ctx, name)
+func (t *tools) save(ctx context.Context, name string, args ...string) ([]byte, error) {
+	data, err := t.run(ctx, name, args...)
 	return steadyDump(data), err
 }
 

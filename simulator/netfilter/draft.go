@@ -1,6 +1,9 @@
 package netfilter
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // draft is a chain of iptables while its table is read.
 type draft struct {
@@ -19,8 +22,12 @@ type draft struct {
 	names   []string // see shared.targets
 	targets []*draft // that the rules lead to, in their order
 	chain   *chain   // that was made of it
+	shadow  *shadow  // the same in nftables, if that shows it
 	visit
 }
+
+// odd says whether nftables shows rules of the chain that iptables-save may show as something else.
+func (d *draft) odd() bool { return d.shadow != nil && len(d.shadow.odd) > 0 }
 
 func (d *draft) appendTargets(list []*draft) []*draft { return append(list, d.targets...) }
 
@@ -40,7 +47,7 @@ func (p *iptablesParser) parseNext() error {
 		return p.parseText(text)
 	}
 	p.flush()
-	whole := !d.base && d.rules == nil && d.text == "" && lines < longChain
+	whole := !d.base && d.rules == nil && d.text == "" && lines < longChain && !d.odd()
 	if whole {
 		if c := p.c.pool.find(p.key(), text, func(c *shared) bool { return c.fits(p.chains) }); c != nil {
 			d.text, d.like = c.text, c
@@ -150,6 +157,18 @@ func (p *iptablesParser) resolve(d *draft) *SyntaxError {
 		}
 		p.targets = append(p.targets, target)
 	}
+	if d.odd() {
+		if len(d.rules) != d.shadow.rules {
+			d.rules = slices.Insert(d.rules, 0, unlikeNFT(0))
+		}
+		for i := range d.rules { // of which those of iptables lead nowhere yet
+			for _, c := range d.rules[i].appendTargets(nil) {
+				if target := p.chains[c.name]; target != nil {
+					p.targets = append(p.targets, target)
+				}
+			}
+		}
+	}
 	return nil
 }
 
@@ -171,6 +190,15 @@ func (p *iptablesParser) build(d *draft) error {
 	}
 	for i, j := range d.jumps {
 		j.action.chain = d.targets[i].chain
+	}
+	if d.odd() {
+		of := chain{rules: d.rules}
+		of.retarget(func(c *chain) *chain {
+			if target := p.chains[c.name]; target != nil && target.shadow != nil && c == &target.shadow.chain {
+				return target.chain
+			}
+			return c
+		})
 	}
 	name := d.name // of the dump, which is not kept
 	if at := strings.Index(d.text, name); at >= 0 {

@@ -107,7 +107,7 @@ func (p *nftParser) like(at int) bool {
 	numbers := p.numbers[from:len(p.numbers):len(p.numbers)]
 	p.reader.at = p.unlike
 	ch := t.chains[name]
-	if t.skip || ch == nil || ch.base || p.begun[ch] || p.likes[ch] != nil || slices.Contains(numbers, 0) {
+	if t.shadows != nil || ch == nil || ch.base || p.begun[ch] || p.likes[ch] != nil || slices.Contains(numbers, 0) {
 		return false
 	}
 	c := p.c.pool.findText(t.key, p.block, func(c *shared) bool { return c.guessed })

@@ -43,6 +43,7 @@ type iptablesParser struct {
 	tables map[string]bool
 	table  string // being read; empty between COMMIT and the next *TABLE
 	kind   iptablesTable
+	native *nftTable // the same in nftables, if that shows it
 	chains map[string]*draft
 	order  []*draft // in the order of the dump
 	rule   ruleParser
@@ -160,8 +161,9 @@ func (p *iptablesParser) beginTable(name string) error {
 	// There is seldom more than a chain in so many bytes.
 	p.chains = make(map[string]*draft, len(p.text)/512)
 	p.order, p.current = nil, nil
+	p.native = nil
 	if p.backend == netstack.BackendNFT {
-		p.c.owned[ownedTable{p.family, name}] = true
+		p.native = p.c.owned[ownedTable{p.family, name}]
 	}
 	return nil
 }
@@ -186,6 +188,9 @@ func (p *iptablesParser) declareChain() error {
 		return p.errorf(policy, "invalid policy of a built-in chain")
 	default:
 		return p.errorf(policy, "a user-defined chain has no policy")
+	}
+	if p.native != nil {
+		ch.shadow = p.native.shadows[name]
 	}
 	p.chains[name] = ch
 	p.order = append(p.order, ch)
@@ -218,11 +223,19 @@ func (p *iptablesParser) parseRule() error {
 	if err != nil {
 		return err
 	}
+	b, number, unmodelled := body{steps: steps, text: line}, len(ch.rules)+len(p.pending)+1, p.rule.unmodelled
+	if ch.odd() {
+		p.c.local = true
+		if at, odd := ch.shadow.odd[number]; odd {
+			if b, unmodelled, err = p.c.nft.correct(p.native, at, b); err != nil {
+				return err
+			}
+		}
+	}
 	ch.local = ch.local || p.c.local
-	b := body{steps: steps, text: line}
-	p.pending = append(p.pending, rule{p.slabs.bodies.one(b), len(ch.rules) + len(p.pending) + 1})
+	p.pending = append(p.pending, rule{p.slabs.bodies.one(b), number})
 	p.c.rs.rules++
-	if p.rule.unmodelled {
+	if unmodelled {
 		p.c.rs.unmodelled++
 	}
 	return nil
@@ -248,12 +261,18 @@ func (p *iptablesParser) commit() error {
 		if err := p.build(d); err != nil {
 			return err
 		}
+		if d.shadow != nil {
+			d.shadow.made = d.chain
+		}
 	}
 	for _, d := range p.order {
 		ch := d.chain
 		hook, ok := p.kind.builtin(d.name)
+		if !ok || p.native != nil && p.native.dormant {
+			continue
+		}
+		ch.uncertain = p.native != nil && p.native.garbled
 		switch {
-		case !ok:
 		case p.kind.nat:
 			ch.priority = priorityNATDst
 			if manipOf(hook) == manipSrc {

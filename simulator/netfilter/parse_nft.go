@@ -16,12 +16,12 @@ type nftTable struct {
 	key          tableKey // for the pool
 	dormant      bool
 	garbled      bool // it may be dormant, or not
-	// skip: iptables-nft showed this table, and its chains are those.
-	skip   bool
-	chains map[string]*chain
-	order  []*chain
-	sets   map[string]*nftSet
-	local  map[*chain]bool // chains with rules that mean something else in other namespaces
+	// shadows are the chains of a table that iptables-nft shows; nil of others.
+	shadows map[string]*shadow
+	chains  map[string]*chain
+	order   []*chain
+	sets    map[string]*nftSet
+	local   map[*chain]bool // chains with rules that mean something else in other namespaces
 	// helpers are the types of its objects of kind "ct helper".
 	helpers map[string]string
 }
@@ -134,16 +134,23 @@ func (c *compiler) nftables(text *netstack.Text) error {
 	if err != nil {
 		return err
 	}
-	return p.resolve()
+	c.nft = p
+	return p.fillSets()
 }
 
-// resolve reads what refers to other objects, now that all are declared.
-func (p *nftParser) resolve() error {
+// fillSets reads the elements of sets and maps, which refer to chains, now that all are declared.
+func (p *nftParser) fillSets() error {
 	for _, at := range p.sets {
 		if err := p.elements(p.at(at).only()); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// resolve reads the rules, which refer to chains and sets, now that those are there, and the chains
+// of iptables-nft are made.
+func (p *nftParser) resolve() error {
 	for _, at := range p.rules {
 		if err := p.ruleAt(at); err != nil {
 			return err
@@ -226,7 +233,7 @@ func (p *nftParser) read(at int) (*jsonNode, bool) {
 	return &p.object, ok
 }
 
-// find returns the table that an object belongs to; nil when it is skipped.
+// find returns the table that an object belongs to.
 func (p *nftParser) find(n *jsonNode) (*nftTable, error) {
 	t := p.tables[[2]string{n.str("family"), n.str("table")}]
 	if t == nil {
@@ -249,6 +256,10 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 			if h := n.get("handle"); h != nil && h.kind == jsonNumber {
 				at.handleStart, at.handleEnd = int(h.end)-len(h.text), int(h.end)
 			}
+		}
+		if s := p.shadowOf(n); s != nil {
+			s.add(at, n)
+			return nil
 		}
 		p.rules = append(p.rules, at)
 		if p.c.pool != nil {
@@ -278,7 +289,11 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 			}
 		}
 		if t.family == "ip" || t.family == "ip6" {
-			t.skip = p.c.owned[ownedTable{t.families()[0], t.name}]
+			own := ownedTable{t.families()[0], t.name}
+			if _, owned := p.c.owned[own]; owned {
+				t.shadows = make(map[string]*shadow)
+				p.c.owned[own] = t
+			}
 		}
 		p.tables[key] = t
 		p.order = append(p.order, t)
@@ -290,21 +305,17 @@ func (p *nftParser) declare(place int, object *jsonNode) error {
 		if n.str("hook") != "" { // nft lists the oldest first
 			p.age += 2
 		}
-		if t.skip {
-			p.c.ages[[3]string{t.family, t.name, n.str("name")}] = p.age
-			return nil
-		}
 		return p.chain(t, n)
 	case "set", "map":
 		t, err := p.find(n)
-		if err != nil || t.skip {
+		if err != nil {
 			return err
 		}
 		p.sets = append(p.sets, place)
 		return p.set(t, kind, n)
 	case "ct helper":
 		t, err := p.find(n)
-		if err != nil || t.skip {
+		if err != nil {
 			return err
 		}
 		t.helpers[n.str("name")] = strings.Clone(n.str("type"))
@@ -346,6 +357,11 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
 	}
 	if t.chains[name] != nil {
 		return p.errorf(n, "chain %s occurs twice", name)
+	}
+	if t.shadows != nil && showable(t, n) {
+		s := newShadow(t, name, p.age)
+		t.shadows[name], t.chains[name] = s, &s.chain
+		return nil
 	}
 	ch := &chain{family: t.family, table: t.name, name: name}
 	t.chains[name] = ch
@@ -395,10 +411,12 @@ func (p *nftParser) elements(kind string, n *jsonNode, _ bool) error {
 
 // ruleAt compiles a rule from a copy of its text, which does not keep the whole dump.
 // The copy is without the handle, which is another one on each node.
-func (p *nftParser) ruleAt(at nftRuleAt) error {
+func (p *nftParser) ruleAt(at nftRuleAt) error { return p.withRule(at, p.rule) }
+
+func (p *nftParser) withRule(at nftRuleAt, use func(n *jsonNode, text string, handle uint32) error) error {
 	if at.end == 0 {
 		_, n, _ := p.at(at.place).only()
-		return p.rule(n, p.text[n.end-1:], 0)
+		return use(n, p.text[n.end-1:], 0)
 	}
 	text, handle := p.text[at.place:at.end], uint64(0)
 	if at.handleEnd > 0 {
@@ -415,18 +433,18 @@ func (p *nftParser) ruleAt(at nftRuleAt) error {
 	var ok bool
 	if p.object, ok = p.reader.value(2); ok {
 		_, n, _ := p.object.only()
-		if err := p.rule(n, text[n.end-1:], uint32(handle)); err == nil {
+		if err := use(n, text[n.end-1:], uint32(handle)); err == nil {
 			return nil
 		}
 	}
 	// What is wrong is told by its place in the dump.
 	_, n, _ := p.at(at.place).only()
-	return p.rule(n, p.text[n.end-1:], 0)
+	return use(n, p.text[n.end-1:], 0)
 }
 
 func (p *nftParser) rule(n *jsonNode, text string, handle uint32) error {
 	t, err := p.find(n)
-	if err != nil || t.skip {
+	if err != nil {
 		return err
 	}
 	ch := t.chains[n.str("chain")]
@@ -478,6 +496,9 @@ func (p *nftParser) namedSet(t *nftTable, name string) *nftSet {
 func (p *nftParser) share(t *nftTable, order []*chain) error {
 	key := t.key
 	same := make(map[*chain]*chain, len(order))
+	for _, s := range t.shadows {
+		same[&s.chain] = s.made
+	}
 	to := func(c *chain) *chain {
 		if s := same[c]; s != nil {
 			return s

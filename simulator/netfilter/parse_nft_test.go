@@ -93,6 +93,9 @@ func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
 	if !ok || err != nil {
 		return nil, ok, err
 	}
+	if err := p.fillSets(); err != nil {
+		return nil, true, err
+	}
 	if err := p.resolve(); err != nil {
 		return nil, true, err
 	}

@@ -215,12 +215,10 @@ type compiler struct {
 	local bool
 	// sets are those of ipset: see set. One that is not there may be missing from the dump.
 	sets map[string]*ipset
-	// owned lists the tables that an iptables-nft dump showed: they appear in
-	// the JSON of nftables too, with expressions that only iptables reads.
-	owned map[ownedTable]bool
+	// owned are the tables that a dump of iptables-nft shows, as nftables shows them; nil where it does not.
+	owned map[ownedTable]*nftTable
+	nft   *nftParser
 	nat   [2]bool
-	// ages are those of the base chains of owned tables, by family, table and chain.
-	ages map[[3]string]int
 	// lengths counts the looks at the length of a packet that were compiled.
 	lengths int
 }
@@ -235,7 +233,7 @@ type ownedTable struct {
 func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, nil) }
 
 func newCompiler(ns *netstack.Namespace, pool *Pool) *compiler {
-	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]bool), ages: make(map[[3]string]int)}
+	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]*nftTable)}
 }
 
 func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
@@ -249,6 +247,14 @@ func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
 		return nil, err
 	}
 	for i := range ns.IPTables {
+		if err := c.own(&ns.IPTables[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.nftables(&ns.NFT); err != nil {
+		return nil, err
+	}
+	for i := range ns.IPTables {
 		if err := c.iptables(&ns.IPTables[i]); err != nil {
 			return nil, err
 		}
@@ -259,8 +265,10 @@ func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {
 	if err := c.frames(&ebtables, &ns.EBTables); err != nil {
 		return nil, err
 	}
-	if err := c.nftables(&ns.NFT); err != nil {
-		return nil, err
+	if c.nft != nil {
+		if err := c.nft.resolve(); err != nil {
+			return nil, err
+		}
 	}
 	c.rs.sets = c.sets
 	c.rs.linkLayer.order()
@@ -303,14 +311,21 @@ func (c *compiler) attachNAT(f netstack.Family, hook Hook, ch *chain) {
 // tables no dump shows: they are taken for younger than those of the nft backend, and older than what nft made.
 func (c *compiler) age() {
 	legacy := 1
-	for _, age := range c.ages {
-		legacy = max(legacy, age+1)
+	for _, t := range c.owned {
+		if t == nil {
+			continue
+		}
+		for _, s := range t.shadows {
+			legacy = max(legacy, s.age+1)
+		}
 	}
 	set := func(ch *chain) {
 		switch {
 		case ch == nil || ch.backend == "":
 		case ch.backend == netstack.BackendNFT:
-			ch.age = c.ages[[3]string{ch.family, ch.table, ch.name}]
+			if s := c.shadow(ch); s != nil {
+				ch.age = s.age
+			}
 		default:
 			ch.age = legacy
 		}

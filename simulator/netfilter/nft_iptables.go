@@ -1,0 +1,240 @@
+package netfilter
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+)
+
+// iptables-nft keeps its tables in nftables, where anybody may change them. iptables-nft-save shows them as well as it
+// can: base chains that iptables has not are left out, of two conditions on one field the last is shown, and what it
+// cannot say (a set, a range of addresses, a verdict map) is left out of the rule. So nftables has the last word about
+// these tables. What it cannot tell itself, as it only knows their names, are the matches and targets of iptables.
+
+// shadow is a chain that iptables-nft-save shows, as nftables shows it.
+type shadow struct {
+	// chain stands for made, the one that is made of iptables' text, in what nftables shows, until that is made.
+	chain chain
+	made  *chain
+	age   int
+	rules int // how many there are
+	// odd are the rules that iptables-nft-save may show as something else, by number.
+	odd map[int]nftRuleAt
+}
+
+func newShadow(t *nftTable, name string, age int) *shadow {
+	s := &shadow{chain: chain{family: t.family, table: t.name, name: name}, age: age}
+	s.chain.rules = []rule{unlikeNFT(1)} // if there is none in the text
+	return s
+}
+
+// unlikeNFT stands for rules that are not known, as the two dumps tell different things: they were read at different
+// times.
+func unlikeNFT(number int) rule {
+	return rule{&body{text: "(the rules in nftables are not those of iptables-save)", steps: []step{{action: newUnknownAction(
+		"the chain, which nftables shows with other rules than iptables-save")}}}, number}
+}
+
+func (s *shadow) add(at nftRuleAt, n *jsonNode) {
+	s.rules++
+	if ordinary(n.get("expr")) {
+		return
+	}
+	if s.odd == nil {
+		s.odd = make(map[int]nftRuleAt)
+	}
+	at.handleStart, at.handleEnd = 0, 0 // it is kept with its handle
+	s.odd[s.rules] = at
+}
+
+// own notes the tables that a dump of iptables-nft shows.
+func (c *compiler) own(dump *netstack.IPTablesDump) error {
+	if dump.Backend != netstack.BackendNFT {
+		return nil
+	}
+	data, err := dump.Bytes()
+	if err != nil {
+		return err
+	}
+	for text := string(data); ; {
+		start := strings.IndexByte(text, '*')
+		if start < 0 {
+			return nil
+		}
+		begins := strings.TrimRight(text[:start], " \t\r")
+		text = text[start+1:]
+		if begins == "" || begins[len(begins)-1] == '\n' {
+			name, _, _ := strings.Cut(text, "\n")
+			c.owned[ownedTable{dump.Family, strings.Clone(strings.TrimSpace(name))}] = nil
+		}
+	}
+}
+
+// shadow returns a chain of iptables-nft as nftables shows it; nil if it does not.
+func (c *compiler) shadow(ch *chain) *shadow {
+	f := netstack.IPv4
+	if ch.family == familyName(netstack.IPv6) {
+		f = netstack.IPv6
+	}
+	if t := c.owned[ownedTable{f, ch.table}]; t != nil {
+		return t.shadows[ch.name]
+	}
+	return nil
+}
+
+// shadowOf returns the chain of a rule; nil if iptables-nft-save does not show it.
+func (p *nftParser) shadowOf(n *jsonNode) *shadow {
+	if t := p.tables[[2]string{n.str("family"), n.str("table")}]; t != nil && t.shadows != nil {
+		return t.shadows[n.str("chain")]
+	}
+	return nil
+}
+
+// showable says whether iptables-nft-save shows a chain of its tables: base chains only where
+// iptables has them itself (nft_is_chain_compatible).
+func showable(t *nftTable, n *jsonNode) bool {
+	name := n.str("hook")
+	if name == "" {
+		return true
+	}
+	kind, chain := iptablesTables[t.name], n.str("name")
+	hook, builtin := kind.builtin(chain)
+	if !builtin || hook != nftHooks[name] {
+		return false
+	}
+	typ, priority := "filter", kind.priority
+	switch {
+	case kind.nat:
+		typ, priority = "nat", priorityNATDst
+		if manipOf(hook) == manipSrc {
+			priority = priorityNATSrc
+		}
+	case t.name == "mangle" && hook == Output:
+		typ = "route"
+	}
+	prio, ok := n.number("prio")
+	return ok && int(prio) == priority && n.str("type") == typ
+}
+
+// ordinary says whether a rule is one that iptables-nft-save shows as what it is: with conditions as iptables-nft
+// makes them, each field once.
+func ordinary(expr *jsonNode) bool {
+	if expr == nil {
+		return false
+	}
+	var seen []string
+	for i := range expr.list {
+		kind, arg, ok := expr.list[i].only()
+		if !ok {
+			return false
+		}
+		switch kind {
+		case "counter", "limit", "log", "xt", "comment":
+			if arg.kind == jsonString { // a named one, or what an old nft says of what it cannot name
+				return false
+			}
+		case "accept", "drop", "return", "jump", "goto":
+		case "match":
+			field := shownField(arg)
+			if field == "" || slices.Contains(seen, field) {
+				return false
+			}
+			seen = append(seen, field)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// shownField names the field that a match of nftables looks at; "" if it is not one that iptables-nft makes.
+func shownField(match *jsonNode) string {
+	left, right, op := match.get("left"), match.get("right"), match.str("op")
+	if left == nil || right == nil {
+		return ""
+	}
+	equals := op == "==" || op == "!="
+	masked := false
+	if kind, list, ok := left.only(); ok && kind == "&" && len(list.list) == 2 {
+		masked, left = true, &list.list[0]
+	}
+	kind, arg, _ := left.only()
+	switch kind {
+	case "meta":
+		switch key := arg.str("key"); key {
+		case "iifname", "oifname", "l4proto":
+			if equals && !masked && isOne(right) {
+				return key
+			}
+		case "mark":
+			if equals && isOne(right) {
+				return key
+			}
+		}
+	case "payload":
+		protocol, field := arg.str("protocol"), arg.str("field")
+		switch protocol + " " + field {
+		case "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr":
+			if kind, _, ok := right.only(); equals && (isOne(right) || ok && kind == "prefix" && !masked) {
+				return field
+			}
+		case "ip protocol":
+			if equals && !masked && isOne(right) {
+				return "l4proto"
+			}
+		case "ip frag-off":
+			if equals && masked && right.text == "0" {
+				return field
+			}
+		case "tcp sport", "tcp dport", "udp sport", "udp dport":
+			if kind, _, ok := right.only(); !masked && isOne(right) && (equals || nftOps[op] >= opLess && nftOps[op] <= opGreaterEqual) ||
+				!masked && equals && ok && kind == "range" {
+				return field
+			}
+		case "tcp flags":
+			if equals && masked && (isOne(right) || right.kind == jsonArray) {
+				return field
+			}
+		}
+	}
+	return ""
+}
+
+// isOne says whether the right side of a match is one value.
+func isOne(right *jsonNode) bool {
+	return right.kind == jsonNumber || right.kind == jsonString && !strings.HasPrefix(right.text, "@")
+}
+
+// correct makes what iptables-nft-save shows of a rule into what it is. A rule without matches and targets of iptables is
+// wholly in nftables; of others the text is right, but it may lack conditions.
+func (p *nftParser) correct(t *nftTable, at nftRuleAt, shown body) (right body, unmodelled bool, err error) {
+	err = p.withRule(at, func(n *jsonNode, text string, _ uint32) error {
+		p.table = t
+		expr := n.get("expr")
+		if expr == nil || expr.kind != jsonArray {
+			return p.errorf(n, "rule has no list of expressions")
+		}
+		xt := slices.ContainsFunc(expr.list, func(n jsonNode) bool { kind, _, _ := n.only(); return kind == "xt" })
+		b := &nftRuleBuilder{p: p, table: t}
+		for i := range expr.list {
+			if kind, _, _ := expr.list[i].only(); xt && kind != "match" {
+				continue
+			}
+			if err := b.statement(&expr.list[i]); err != nil {
+				return err
+			}
+		}
+		unmodelled = b.unmodelled
+		if !xt {
+			right = body{json: text, steps: b.done()}
+			return nil
+		}
+		right = shown
+		if right.steps = slices.Clone(shown.steps); len(right.steps) > 0 {
+			right.steps[0].matches = slices.Concat(b.matches, right.steps[0].matches)
+		}
+		return nil
+	})
+	return right, unmodelled, err
+}
