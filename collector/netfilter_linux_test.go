@@ -218,6 +218,29 @@ func TestTheToolIsAskedForWhatIsNotUnderstood(t *testing.T) {
 	same(t, "tool", true, asked)
 }
 
+// Rules are found by their number both in what iptables-nft-save prints and in nftables: both are of one moment.
+func TestTheTextOfIPTablesIsOfTheSameRuleSetAsNft(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		iptables-nft -A INPUT -j ACCEPT
+		ip6tables-nft -A INPUT -j ACCEPT
+	`)
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartIPTables6, netstack.PartNFT}})
+	wrapper, marker := filepath.Join(t.TempDir(), "wrapper"), filepath.Join(t.TempDir(), "changed")
+	c.state.tools.look = func(name string) (string, error) {
+		path, err := lookPath(name)
+		if err != nil || name != "ip6tables-nft-save" {
+			return path, err
+		}
+		return wrapper, os.WriteFile(wrapper, []byte("#!/bin/sh\n[ -e "+marker+" ] || iptables-nft -A INPUT -j DROP\ntouch "+marker+"\nexec "+path+"\n"), 0o755)
+	}
+	got := collectSnapshot(t, c).Namespaces[0]
+	if rules := ruleLines(dumpOf(t, got, netstack.IPv4, netstack.BackendNFT).Data); rules[len(rules)-2] != "-A INPUT -j DROP" {
+		t.Errorf("the rule that nftables has is not in %q", rules)
+	}
+	same(t, "dumps", 2, len(got.IPTables))
+}
+
 // iptables-nft-save fails at a rule that it cannot read: that table is left to nftables, and the others are read.
 func TestATableThatIPTablesCannotReadIsLeftToNft(t *testing.T) {
 	ns := newNetns(t, "a")

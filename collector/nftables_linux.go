@@ -177,7 +177,8 @@ func (t *target) deviceName(index int) string {
 	return t.names[index]
 }
 
-// readNFT reads the whole rule set, if there is any.
+// readNFT reads the whole rule set, if there is any. What iptables-nft-save printed of another is printed again: rules
+// are found in both by their number.
 func readNFT(ctx context.Context, t *target) error {
 	t.ns.NFT.File = t.file("nft.json")
 	state, err := t.nftables()
@@ -187,41 +188,61 @@ func readNFT(ctx context.Context, t *target) error {
 	if len(state.tables) == 0 {
 		return nil
 	}
-	t.ns.NFT.Data, err = t.nftDump("nft", func() ([]byte, error) { return t.ruleSet(ctx) })
-	return err
+	for tries := 0; ; tries++ {
+		t.ns.NFT.Data, err = t.nftDump("nft", func() ([]byte, error) { return t.ruleSet(ctx) })
+		if err != nil || t.saved == 0 || t.saved == t.rules.generation || tries == nftRetries {
+			return err
+		}
+		t.saved = 0
+		for i := range t.ns.IPTables {
+			if d := &t.ns.IPTables[i]; d.Backend == netstack.BackendNFT {
+				if *d, err = t.iptablesNFT(ctx, d.Family); err != nil {
+					return err
+				}
+			}
+		}
+	}
 }
 
 // iptablesTables are the tables that iptables-nft keeps in nftables. A table of
 // that name need not be one of iptables-nft: the tool says so in its output.
 var iptablesTables = []string{"filter", "nat", "mangle", "raw", "security"}
 
-// readIPTablesNFT prints the rules that iptables-nft put into nftables. The tool
-// is run only where a table is that could be its own.
+// readIPTablesNFT prints the rules that iptables-nft put into nftables.
 func readIPTablesNFT(family netstack.Family) func(context.Context, *target) error {
 	return func(ctx context.Context, t *target) error {
-		tool, file, protocol := "iptables-nft-save", "iptables-save.txt", uint8(unix.NFPROTO_IPV4)
-		if family == netstack.IPv6 {
-			tool, file, protocol = "ip6tables-nft-save", "ip6tables-save.txt", unix.NFPROTO_IPV6
+		dump, err := t.iptablesNFT(ctx, family)
+		if err == nil {
+			t.ns.IPTables = append(t.ns.IPTables, dump)
 		}
-		state, err := t.nftables()
-		if err != nil {
-			return err
-		}
-		dump := netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
-		var tables []string
-		for _, table := range state.tables {
-			if table.family == protocol && slices.Contains(iptablesTables, table.name) {
-				tables = append(tables, table.name)
-			}
-		}
-		if len(tables) > 0 {
-			if dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, tables) }); err != nil {
-				return err
-			}
-		}
-		t.ns.IPTables = append(t.ns.IPTables, dump)
-		return nil
+		return err
 	}
+}
+
+// iptablesNFT runs the tool only where a table is that could be its own.
+func (t *target) iptablesNFT(ctx context.Context, family netstack.Family) (dump netstack.IPTablesDump, err error) {
+	tool, file, protocol := "iptables-nft-save", "iptables-save.txt", uint8(unix.NFPROTO_IPV4)
+	if family == netstack.IPv6 {
+		tool, file, protocol = "ip6tables-nft-save", "ip6tables-save.txt", unix.NFPROTO_IPV6
+	}
+	state, err := t.nftables()
+	if err != nil {
+		return dump, err
+	}
+	var tables []string
+	for _, table := range state.tables {
+		if table.family == protocol && slices.Contains(iptablesTables, table.name) {
+			tables = append(tables, table.name)
+		}
+	}
+	dump = netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
+	if len(tables) > 0 {
+		dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, tables) })
+		if t.saved == 0 {
+			t.saved = t.rules.generation
+		}
+	}
+	return dump, err
 }
 
 // saveNFT returns what the tool prints. It fails at rules that others have written into its tables and that it cannot

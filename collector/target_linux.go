@@ -35,11 +35,11 @@ func sources() []source {
 		{netstack.PartSysctls, readSysctls},
 		{netstack.PartIPTables4, readIPTablesNFT(netstack.IPv4)},
 		{netstack.PartIPTables6, readIPTablesNFT(netstack.IPv6)},
+		{netstack.PartNFT, readNFT}, // after what it is compared with
 		{netstack.PartIPTables4Legacy, readIPTablesLegacy(netstack.IPv4)},
 		{netstack.PartIPTables6Legacy, readIPTablesLegacy(netstack.IPv6)},
 		{netstack.PartARPTablesLegacy, readARPTables},
 		{netstack.PartEBTablesLegacy, readEBTables},
-		{netstack.PartNFT, readNFT},
 		{netstack.PartIPSet, readIPSet},
 		{netstack.PartIPVS, readIPVS},
 		{netstack.PartTC, readTC},
@@ -66,6 +66,8 @@ type target struct {
 	names map[int]string
 	// nft says which tables nftables has, asked for once in a run.
 	nft *nftState
+	// saved is the oldest generation of nftables that iptables-nft-save showed; 0 if it did not run.
+	saved uint32
 	// note is what the source that runs has to say although it succeeds.
 	note string
 	key  nsKey

@@ -41,6 +41,9 @@ func generateNFT(b *builder) {
 		family = map[netstack.Family]string{netstack.IPv4: "ip", netstack.IPv6: "ip6"}[f.family]
 	}
 	x := &nftables{builder: b, v: v, table: family + " judge"}
+	if family != "inet" && b.chance(12) {
+		x.table = family + " " + one(b, xtablesOfNFT...)
+	}
 	pick(b, []option[func()]{
 		{"nft:drop", x.drop},
 		{"nft:drop", x.drop},
@@ -63,6 +66,15 @@ func generateNFT(b *builder) {
 	}).make()
 }
 
+// xtablesOfNFT are tables that iptables-nft takes for its own.
+var xtablesOfNFT = []string{"filter", "filter", "mangle", "security"}
+
+// ofIPTables says whether the table is one of them.
+func (x *nftables) ofIPTables() bool {
+	_, name, _ := strings.Cut(x.table, " ")
+	return slices.Contains(xtablesOfNFT, name)
+}
+
 // base declares the table, and a chain of it at the view's hook.
 func (x *nftables) base(kind string, priority int) {
 	hook := strings.ToLower(x.v.hook)
@@ -72,7 +84,20 @@ func (x *nftables) base(kind string, priority int) {
 	x.nft(x.v.ns, fmt.Sprintf("add chain %s %s { type %s hook %s priority %d; }", x.table, x.chain, kind, hook, priority))
 }
 
-func (x *nftables) filter() { x.base("filter", one(x.builder, -310, -170, -149, -10, 0, 1, 60, 140)) }
+// filter declares a chain that filters: in a table of iptables often that which iptables has there itself.
+func (x *nftables) filter() {
+	if x.ofIPTables() && x.chance(60) {
+		priorities := map[string]int{"filter": 0, "mangle": -150, "security": 50}
+		_, table, _ := strings.Cut(x.table, " ")
+		if slices.Contains(tablesOf[x.v.hook], table) && (table != "mangle" || x.v.hook != "OUTPUT") {
+			x.priority, x.chain = priorities[table], x.v.hook
+			x.nft(x.v.ns, "add table "+x.table)
+			x.nft(x.v.ns, fmt.Sprintf("add chain %s %s { type filter hook %s priority %d; }", x.table, x.chain, lower(x.v.hook), x.priority))
+			return
+		}
+	}
+	x.base("filter", one(x.builder, -310, -170, -149, -10, 0, 1, 60, 140))
+}
 
 // deviceBase declares the table, and a chain of it at a hook of a device.
 func (x *nftables) deviceBase(hook, dev string, priority int) {
@@ -87,6 +112,9 @@ func (x *nftables) rule(chain, condition, statement string, features ...string) 
 	x.held = nil
 	if family, _, _ := strings.Cut(x.table, " "); len(features) > 0 && family != "bridge" {
 		features = append([]string{"nft:" + family}, features...)
+		if x.ofIPTables() {
+			features = append(features, "nft:of-iptables")
+		}
 	}
 	x.nft(x.v.ns, fmt.Sprintf(`add rule %s %s %s %s comment "@id"`, x.table, chain, condition, statement), features...)
 }

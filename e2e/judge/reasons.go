@@ -20,7 +20,7 @@ var wanted = strings.Fields(`
 	reject:icmp-net-unreachable reject:icmp-host-unreachable reject:icmp-port-unreachable reject:icmp-proto-unreachable reject:icmp-net-prohibited
 	reject:icmp-host-prohibited reject:icmp-admin-prohibited reject:icmp6-no-route reject:icmp6-adm-prohibited reject:icmp6-addr-unreachable
 	reject:icmp6-port-unreachable reject:tcp-reset
-	nft:ip nft:ip6 nft:inet nft:bridge nft:netdev nft:arp nft:device-ingress nft:device-egress nft:policy nft:route-chain nft:jump nft:goto nft:return nft:set
+	nft:ip nft:ip6 nft:inet nft:bridge nft:netdev nft:arp nft:of-iptables nft:device-ingress nft:device-egress nft:policy nft:route-chain nft:jump nft:goto nft:return nft:set
 	nft:anonymous-set nft:interval nft:concat nft:vmap nft:nat-map nft:dynamic-set nft:objects nft:limit nft:quota nft:queue nft:tproxy nft:meta-mark
 	nft:meta-length nft:meta-nfproto nft:meta-pkttype nft:iifname nft:oifname nft:wildcard nft:iif nft:skuid nft:ct-state nft:ct-status nft:ct-direction
 	nft:ct-tuple nft:ct-mark nft:ct-zone nft:fib-type nft:fib-oif nft:numgen nft:hash nft:symhash nft:payload-set nft:mark nft:notrack nft:dnat nft:snat

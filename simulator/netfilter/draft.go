@@ -159,7 +159,7 @@ func (p *iptablesParser) resolve(d *draft) *SyntaxError {
 	}
 	if d.odd() {
 		if len(d.rules) != d.shadow.rules {
-			d.rules = slices.Insert(d.rules, 0, unlikeNFT(0))
+			d.rules = slices.Concat(unlikeNFT, d.rules)
 		}
 		for i := range d.rules { // of which those of iptables lead nowhere yet
 			for _, c := range d.rules[i].appendTargets(nil) {

@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -24,17 +25,15 @@ type shadow struct {
 }
 
 func newShadow(t *nftTable, name string, age int) *shadow {
-	s := &shadow{chain: chain{family: t.family, table: t.name, name: name}, age: age}
-	s.chain.rules = []rule{unlikeNFT(1)} // if there is none in the text
-	return s
+	return &shadow{chain: chain{family: t.family, table: t.name, name: name, rules: unlikeNFT}, age: age}
 }
 
 // unlikeNFT stands for rules that are not known, as the two dumps tell different things: they were read at different
 // times.
-func unlikeNFT(number int) rule {
-	return rule{&body{text: "(the rules in nftables are not those of iptables-save)", steps: []step{{action: newUnknownAction(
-		"the chain, which nftables shows with other rules than iptables-save")}}}, number}
-}
+var unlikeNFT = []rule{{&body{
+	text:  "(the rules in nftables are not those of iptables-save)",
+	steps: []step{{action: newUnknownAction("the chain, which nftables shows with other rules than iptables-save")}},
+}, 0}}
 
 func (s *shadow) add(at nftRuleAt, n *jsonNode) {
 	s.rules++
@@ -57,18 +56,15 @@ func (c *compiler) own(dump *netstack.IPTablesDump) error {
 	if err != nil {
 		return err
 	}
-	for text := string(data); ; {
-		start := strings.IndexByte(text, '*')
-		if start < 0 {
-			return nil
+	for line := range bytes.Lines(data) {
+		if line[0] == '-' || line[0] == ':' { // rules and chains, as nearly all are
+			continue
 		}
-		begins := strings.TrimRight(text[:start], " \t\r")
-		text = text[start+1:]
-		if begins == "" || begins[len(begins)-1] == '\n' {
-			name, _, _ := strings.Cut(text, "\n")
-			c.owned[ownedTable{dump.Family, strings.Clone(strings.TrimSpace(name))}] = nil
+		if name, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("*")); ok {
+			c.owned[ownedTable{dump.Family, string(name)}] = nil
 		}
 	}
+	return nil
 }
 
 // shadow returns a chain of iptables-nft as nftables shows it; nil if it does not.
@@ -123,7 +119,7 @@ func ordinary(expr *jsonNode) bool {
 	if expr == nil {
 		return false
 	}
-	var seen []string
+	seen := make([]string, 0, 8)
 	for i := range expr.list {
 		kind, arg, ok := expr.list[i].only()
 		if !ok {

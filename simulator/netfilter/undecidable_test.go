@@ -212,3 +212,51 @@ func TestWhichOfTwoChainsIsYoungerIsAskedAbout(t *testing.T) {
 		}
 	}
 }
+
+// What iptables-nft-save and nft show of different moments is not put together.
+func TestChainsThatNftShowsWithOtherRulesAreAskedAbout(t *testing.T) {
+	rule := func(chain, expr string) string {
+		return fmt.Sprintf(`{"rule": {"family": "ip", "table": "filter", "chain": %q, "handle": 9, "expr": [%s]}}`, chain, expr)
+	}
+	const (
+		inSet   = `{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"set": [80, 81]}}}`
+		drop    = `{"drop": null}`
+		ordered = `{"counter": {"packets": 0, "bytes": 0}}`
+		asked   = "the chain, which nftables shows with other rules than iptables-save"
+	)
+	for _, c := range []struct {
+		name, text, chains string
+		rules              []string
+		asked, decided     string
+	}{
+		{"as many", ":more -\n-A FORWARD -p tcp -j DROP\n", "", []string{rule("FORWARD", inSet+","+drop)}, "", `filter/FORWARD rule 1: tcp dport { 80, 81 } drop # handle 9`},
+		{"one more in nft", ":more -\n-A FORWARD -p tcp -j DROP\n", "", []string{rule("FORWARD", ordered), rule("FORWARD", inSet+","+drop)}, asked, ""},
+		{"one fewer in nft", ":more -\n-A FORWARD -p tcp -j DROP\n-A FORWARD -j ACCEPT\n", "", []string{rule("FORWARD", inSet+","+drop)}, asked, ""},
+		{
+			"a chain that the text lacks", ":more -\n-A FORWARD\n", `{"chain": {"family": "ip", "table": "filter", "name": "new"}},`,
+			[]string{rule("new", drop), rule("FORWARD", inSet+`, {"jump": {"target": "new"}}`)},
+			asked, "",
+		},
+		{
+			"a chain that the text lacks, from a base chain of nft's own", ":more -\n", `{"chain": {"family": "ip", "table": "filter", "name": "new"}},
+{"chain": {"family": "ip", "table": "filter", "name": "own", "type": "filter", "hook": "forward", "prio": 5, "policy": "accept"}},`,
+			[]string{rule("new", drop), rule("own", `{"jump": {"target": "new"}}`)},
+			asked, "",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n"+c.text+"COMMIT\n")
+			ns.NFT = netstack.Text{File: "nft.json", Data: []byte(`{"nftables": [{"table": {"family": "ip", "name": "filter"}},
+{"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+{"chain": {"family": "ip", "table": "filter", "name": "more"}},` + c.chains + strings.Join(c.rules, ",\n") + "]}")}
+			env := &fakeEnv{}
+			res := mustCompile(t, ns).Run(netstack.IPv4, Forward, &State{Packet: packet()}, env)
+			if asked := strings.Join(env.asked[:min(len(env.asked), 1)], ";"); asked != c.asked {
+				t.Errorf("asked %q, want %q", env.asked, c.asked)
+			}
+			if c.decided != "" && res.Rule.String() != c.decided {
+				t.Errorf("decided by %q, want %q", res.Rule, c.decided)
+			}
+		})
+	}
+}
