@@ -20,6 +20,7 @@ const (
 	inetDiagMsg      = 72
 	// attributes
 	inetDiagSKV6Only = 11
+	inetDiagMark     = 15 // for who may administer the network
 	inetDiagSockOpt  = 22 // of Linux 5.10 and later, which send it unasked
 )
 
@@ -83,6 +84,8 @@ func (t *target) decodeSocket(protocol netstack.Protocol, body []byte) (netstack
 		switch ad.Type() {
 		case inetDiagSKV6Only:
 			s.V6Only = ad.Uint8() != 0
+		case inetDiagMark:
+			s.Mark = ad.Uint32()
 		case inetDiagSockOpt:
 			options := ad.Bytes()
 			if len(options) == 0 {

@@ -55,6 +55,10 @@ func transparent(level, option int) func(int) error {
 	return func(fd int) error { return unix.SetsockoptInt(fd, level, option, 1) }
 }
 
+func mark(value int) func(int) error {
+	return func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, value) }
+}
+
 func device(name string) func(int) error {
 	return func(fd int) error { return unix.BindToDevice(fd, name) }
 }
@@ -84,12 +88,12 @@ func boundInAllWays(t testing.TB) string {
 		sysctl -qw net.core.somaxconn=33
 	`)
 	open(t, ns, "tcp4", "127.0.0.1:1001")
-	open(t, ns, "tcp4", "0.0.0.0:1002")
+	open(t, ns, "tcp4", "0.0.0.0:1002", mark(0x7f000001))
 	open(t, ns, "tcp6", "[::]:1003", v6only(1))
 	open(t, ns, "tcp6", "[::]:1004", v6only(0))
 	open(t, ns, "tcp4", "0.0.0.0:1005", device("e0"))
 	open(t, ns, "udp4", "127.0.0.1:1006")
-	open(t, ns, "udp6", "[::1]:1007")
+	open(t, ns, "udp6", "[::1]:1007", mark(7))
 	open(t, ns, "udp6", "[::]:1008", v6only(0))
 	open(t, ns, "tcp4", "0.0.0.0:1009", transparent(unix.IPPROTO_IP, unix.IP_TRANSPARENT))
 	open(t, ns, "tcp6", "[::]:1010", v6only(0), transparent(unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT))
@@ -122,12 +126,12 @@ func expectedSockets(connected netip.AddrPort) []netstack.Socket {
 	listen, unconn := netstack.SocketListen, netstack.SocketUnconnected
 	list := []netstack.Socket{
 		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("127.0.0.1:1001"), Remote: none4, RecvQ: 2, SendQ: 33},
-		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1002"), Remote: none4, SendQ: 33},
+		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1002"), Remote: none4, SendQ: 33, Mark: 0x7f000001},
 		{Family: netstack.IPv6, Protocol: tcp, State: listen, Local: ap("[::]:1003"), Remote: none6, V6Only: true, SendQ: 33},
 		{Family: netstack.IPv6, Protocol: tcp, State: listen, Local: ap("[::]:1004"), Remote: none6, SendQ: 33},
 		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1005"), Remote: none4, Dev: "e0", SendQ: 33},
 		{Family: netstack.IPv4, Protocol: udp, State: unconn, Local: ap("127.0.0.1:1006"), Remote: none4},
-		{Family: netstack.IPv6, Protocol: udp, State: unconn, Local: ap("[::1]:1007"), Remote: none6, V6Only: true},
+		{Family: netstack.IPv6, Protocol: udp, State: unconn, Local: ap("[::1]:1007"), Remote: none6, V6Only: true, Mark: 7},
 		{Family: netstack.IPv6, Protocol: udp, State: unconn, Local: ap("[::]:1008"), Remote: none6},
 		{Family: netstack.IPv4, Protocol: tcp, State: listen, Local: ap("0.0.0.0:1009"), Remote: none4, SendQ: 33},
 		{Family: netstack.IPv6, Protocol: tcp, State: listen, Local: ap("[::]:1010"), Remote: none6, SendQ: 33},
@@ -151,7 +155,7 @@ func TestSocketsBoundInAllWays(t *testing.T) {
 }
 
 // Where the diagnosis modules are not loaded, /proc/net has to do: it does not
-// tell queues, devices, v6only, and who is transparent.
+// tell queues, devices, v6only, marks, and who is transparent.
 func TestSocketsWithoutTheDiagnosisModules(t *testing.T) {
 	ns := boundInAllWays(t)
 	target := &target{ns: &netstack.Namespace{}, proc: "/proc"}
@@ -159,7 +163,7 @@ func TestSocketsWithoutTheDiagnosisModules(t *testing.T) {
 	got := socketsOf(t, target.ns.Sockets)
 	want := expectedSockets(got[len(got)-1].Local)
 	for i := range want {
-		want[i].RecvQ, want[i].SendQ, want[i].Dev, want[i].V6Only, want[i].Transparent = 0, 0, "", false, nil
+		want[i].RecvQ, want[i].SendQ, want[i].Dev, want[i].V6Only, want[i].Transparent, want[i].Mark = 0, 0, "", false, nil, 0
 	}
 	same(t, "sockets", want, got)
 }

@@ -487,6 +487,49 @@ func denyAll(namespace string) []networkingv1.NetworkPolicy {
 
 // TestTwoOwnersOfAnAddress has a second pod answer for the address of api-0:
 // whom web-0 has heard, it sends to.
+// Sockets that share a port take as many connections each, and answer with their own marks.
+func TestSocketsAtOnePlaceAnswerWithTheirOwnMarks(t *testing.T) {
+	for _, c := range []struct {
+		marks []uint32
+		want  verdict.Verdict
+		lost  float64
+	}{
+		{[]uint32{7}, verdict.Unreachable, 1},
+		{[]uint32{7, 7}, verdict.Unreachable, 1},
+		{[]uint32{8, 9}, verdict.Reachable, 0},
+		{[]uint32{8, 7, 9, 9}, verdict.Degraded, 0.25},
+	} {
+		w := world(t, func(s *simulator.Snapshot) {
+			ns := namespace(t, s, "shop-db-0")
+			ns.Rules = append(ns.Rules, netstack.Rule{
+				Family: netstack.IPv4, Priority: 50, Mark: 7, Mask: ^uint32(0), Action: netstack.RuleProhibit, SuppressPrefixLen: -1, SuppressIfGroup: -1,
+			})
+			at := slices.IndexFunc(ns.Sockets, func(s netstack.Socket) bool {
+				return s.Protocol == netstack.ProtoTCP && s.State == netstack.SocketListen && s.Local.Port() == 5432
+			})
+			one := ns.Sockets[at]
+			ns.Sockets = slices.Delete(ns.Sockets, at, at+1)
+			for _, mark := range c.marks {
+				one.Mark = mark
+				ns.Sockets = append(ns.Sockets, one)
+			}
+		})
+		r := diagnose(t, w, tcp("ns:example-shop-web-0", "ns:example-shop-db-0", 5432))
+		if r.Verdict != c.want {
+			t.Errorf("marks %d: %s, want %s", c.marks, r.Verdict, c.want)
+		}
+		lost := 0.0
+		for _, p := range r.Paths {
+			if p.Verdict == verdict.Unreachable && p.Findings[0].Code == verdict.RouteProhibit {
+				lost += *p.Probability
+			}
+		}
+		if lost != c.lost {
+			t.Errorf("marks %d: a share of %g is lost, want %g", c.marks, lost, c.lost)
+		}
+	}
+}
+
 func TestTwoOwnersOfAnAddress(t *testing.T) {
 	shared := netip.MustParseAddr("10.244.1.99")
 	give := func(t *testing.T, s *simulator.Snapshot) (api, node *netstack.Namespace) {

@@ -180,6 +180,7 @@ type end struct {
 	conn    *netfilter.Conn
 	reply   bool    // the packet ran against conn's original direction
 	uid     *uint32 // of the socket that took it, which answers
+	mark    uint32  // that the socket gives its answers
 	// transparent says whether that socket is; nil where it is not known.
 	transparent *bool
 	// wildcard is the socket line of a UDP server that is bound to no address.

@@ -181,7 +181,7 @@ func (c *conversation) request() (mtu int, ok bool) {
 	case delivered:
 		c.path.Destination.Namespace = e.host.Name
 		e = l.meetSocket(e)
-		c.server.uid, c.server.transparent, c.server.wildcard, c.server.bound = e.uid, e.transparent, e.wildcard, e.bound
+		c.server.uid, c.server.mark, c.server.transparent, c.server.wildcard, c.server.bound = e.uid, e.mark, e.transparent, e.wildcard, e.bound
 		if e.kind == delivered {
 			c.path.Delivered, c.path.SeenAs = true, seenAs
 			return c.clientMTU(), true
@@ -318,14 +318,14 @@ func (c *conversation) sendBack(l *leg) end {
 	return l.send(c.server.host)
 }
 
-// answer is what the server sends back, with the mark of what it answers if its
-// namespace is set up so: sockets by tcp_fwmark_accept (inet_request_mark), the
-// kernel itself by fwmark_reflect.
+// answer is what the server sends back, with the mark of its socket or, if its namespace is set up so, of what it
+// answers: sockets of TCP without a mark by tcp_fwmark_accept (inet_request_mark), the kernel itself by fwmark_reflect.
 func (c *conversation) answer() netstack.Packet {
 	p := reverse(&c.server.packet)
 	p.Bound = c.server.bound
 	marked := isICMP(p.Protocol) && reflects(c.server.host, p.Family())
-	if p.Protocol == netstack.ProtoTCP {
+	p.Mark = c.server.mark
+	if p.Protocol == netstack.ProtoTCP && p.Mark == 0 {
 		on, _ := c.server.host.Sysctl("net.ipv4.tcp_fwmark_accept")
 		marked = on != 0
 	}

@@ -2,7 +2,9 @@ package simulator
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -46,7 +48,7 @@ func (l *leg) meetSocket(e end) end {
 	}
 	line := socketLine(s)
 	l.step("socket", "delivered", line)
-	e.uid, e.transparent, e.bound = &s.UID, h.transparent(s), h.answersBy(e.in, p.Protocol, s)
+	e.uid, e.mark, e.transparent, e.bound = &s.UID, l.markOf(h, s), h.transparent(s), h.answersBy(e.in, p.Protocol, s)
 	if p.Protocol == netstack.ProtoUDP && s.State == netstack.SocketUnconnected && s.Local.Addr().IsUnspecified() {
 		e.wildcard = line
 	}
@@ -160,13 +162,38 @@ func (h *host) transparent(s *netstack.Socket) *bool {
 	if s.Transparent == nil {
 		return nil
 	}
-	for other := range h.sockets.Each(socketKey{s.Protocol, s.Local.Port()}) {
-		samePlace := other.Local == s.Local && other.Remote == s.Remote && other.Dev == s.Dev
-		if samePlace && (other.Transparent == nil || *other.Transparent != *s.Transparent) {
+	for other := range h.atPlaceOf(s) {
+		if other.Transparent == nil || *other.Transparent != *s.Transparent {
 			return nil
 		}
 	}
 	return s.Transparent
+}
+
+// markOf is the mark of the socket that takes the flow. Others may be at its place (SO_REUSEPORT): each of them takes as
+// many flows (reuseport_select_sock).
+func (l *leg) markOf(h *host, s *netstack.Socket) uint32 {
+	alike := true
+	var marks []uint32
+	for other := range h.atPlaceOf(s) {
+		marks, alike = append(marks, other.Mark), alike && other.Mark == s.Mark
+	}
+	if alike {
+		return s.Mark
+	}
+	weights := slices.Repeat([]float64{1 / float64(len(marks))}, len(marks))
+	return marks[l.dice.ask(choice{alternatives: len(marks), weights: weights})]
+}
+
+// atPlaceOf yields the sockets that take what the socket takes, itself among them.
+func (h *host) atPlaceOf(s *netstack.Socket) iter.Seq[*netstack.Socket] {
+	return func(yield func(*netstack.Socket) bool) {
+		for other := range h.sockets.Each(socketKey{s.Protocol, s.Local.Port()}) {
+			if other.Local == s.Local && other.Remote == s.Remote && other.Dev == s.Dev && !yield(other) {
+				return
+			}
+		}
+	}
 }
 
 // otherListeners lists the sockets that nearly fit: the same port on another
@@ -191,6 +218,9 @@ func socketLine(s *netstack.Socket) string {
 	}
 	if s.V6Only {
 		line += " v6only"
+	}
+	if s.Mark != 0 {
+		line += fmt.Sprintf(" mark %#x", s.Mark)
 	}
 	return line
 }

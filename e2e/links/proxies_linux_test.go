@@ -32,6 +32,7 @@ type proxy struct {
 	device      string // to which it is bound
 	transparent bool
 	shared      bool // others may listen there, too
+	mark        int  // of what it sends
 }
 
 // listening starts a proxy on the node.
@@ -63,6 +64,9 @@ func (p *proxy) listen(t *testing.T) error {
 				}
 				if p.device != "" && err == nil {
 					err = unix.BindToDevice(int(fd), p.device)
+				}
+				if p.mark != 0 && err == nil {
+					err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, p.mark)
 				}
 				if p.shared && err == nil {
 					err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -284,5 +288,31 @@ var proxies = []scenario{
 		name: "an old kernel does not tell socket", protocols: []string{"tcp"}, setup: joined + redirected + `
 		n {iptables} -t mangle -A INPUT -i pa -p tcp -m socket --transparent --nowildcard -j DROP`, to: "1.254",
 		attach: listening(true), untold: true, opaque: true, reason: verdict.UnmodelledRule,
+	},
+	{
+		name: "a rule drops what a marked socket answers", protocols: []string{"tcp", "udp"}, setup: joined + redirected + `
+		n {iptables} -t nat -A PREROUTING -i pa -p udp -j REDIRECT --to-ports 3129
+		n {iptables} -t mangle -A OUTPUT -m mark --mark 7 -j DROP`, to: "1.254",
+		attach: proxiesOf(proxy{mark: 7}), reason: verdict.NetfilterDrop,
+	},
+	{
+		name: "what a marked socket answers has no route", protocols: []string{"tcp", "udp"}, setup: joined + redirected + `
+		n {iptables} -t nat -A PREROUTING -i pa -p udp -j REDIRECT --to-ports 3129
+		n {ip} rule add fwmark 7 prohibit`, to: "1.254",
+		attach: proxiesOf(proxy{mark: 7}), reason: verdict.RouteProhibit,
+	},
+	{
+		name: "a socket of TCP that is marked does not take the mark of what it answers", protocols: []string{"tcp"}, setup: joined + redirected + `
+		n sysctl -qw net.ipv4.tcp_fwmark_accept=1
+		n {iptables} -t mangle -A PREROUTING -i pa -j MARK --set-mark 5
+		n {iptables} -t mangle -A OUTPUT -p tcp -m mark ! --mark 7 -j DROP`, to: "1.254",
+		attach: proxiesOf(proxy{mark: 7}),
+	},
+	{
+		name: "a socket of TCP without a mark takes that of what it answers", protocols: []string{"tcp"}, setup: joined + redirected + `
+		n sysctl -qw net.ipv4.tcp_fwmark_accept=1
+		n {iptables} -t mangle -A PREROUTING -i pa -j MARK --set-mark 5
+		n {iptables} -t mangle -A OUTPUT -m mark --mark 5 -j DROP`, to: "1.254",
+		attach: listening(false), reason: verdict.NetfilterDrop,
 	},
 }

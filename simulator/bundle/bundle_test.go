@@ -170,7 +170,7 @@ func everything() *simulator.Snapshot {
 			{Dev: "veth1", ID: 4094, End: 4094},
 		},
 		Sockets: []netstack.Socket{
-			{Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("0.0.0.0:80"), Remote: addrPort("0.0.0.0:0"), UID: 33, Inode: 77, RecvQ: 1, SendQ: 128, Process: "my  server,12", Transparent: new(true)},
+			{Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("0.0.0.0:80"), Remote: addrPort("0.0.0.0:0"), UID: 33, Inode: 77, RecvQ: 1, SendQ: 128, Process: "my  server,12", Transparent: new(true), Mark: 0xffffffff},
 			{Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:81"), Remote: addrPort("[::]:0")},
 			{Family: netstack.IPv6, Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: addrPort("[::]:53"), Remote: addrPort("[::]:0"), V6Only: true, Dev: "eth0.5", Transparent: new(false)},
 			{Family: netstack.IPv6, Protocol: netstack.ProtoUDP, State: netstack.SocketEstablished, Local: addrPort("[::ffff:10.0.0.1]:53"), Remote: addrPort("[::ffff:10.0.0.2]:9")},

@@ -136,6 +136,7 @@ func TestMalformedFilesAreNamedWithLineAndToken(t *testing.T) {
 		{"a socket at a named port", n + "sockets.txt", "tcp LISTEN 0 0 *:http *:*", n + `sockets.txt:1: not a port (use ss -n) at "*:http"`},
 		{"a socket without a port", n + "sockets.txt", "tcp LISTEN 0 0 10.0.0.1 *:*", n + `sockets.txt:1: address without a port at "10.0.0.1"`},
 		{"a socket with a bad inode", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* ino:x", n + `sockets.txt:1: ino: not a number at "ino:x"`},
+		{"a socket of a bad mark", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* fwmark:0x1ffffffff", n + `sockets.txt:1: fwmark: not a number at "fwmark:0x1ffffffff"`},
 		{"a socket of a bad user", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* uid:root", n + `sockets.txt:1: uid: not a number at "uid:root"`},
 		{"a socket with a bad v6only", n + "sockets.txt", "tcp LISTEN 0 0 *:1 *:* v6only:2", n + `sockets.txt:1: v6only: not a number at "v6only:2"`},
 		{"a socket of a process without a number", n + "sockets.txt", `tcp LISTEN 0 0 *:1 *:* users:(("a",pid=x,fd=1))`, n + `sockets.txt:1: users: not a process id at "x"`},

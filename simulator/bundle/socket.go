@@ -185,6 +185,10 @@ func (s *source) socketDetails(offset int, text string, socket *netstack.Socket)
 		switch key {
 		case "ino":
 			socket.Inode, err = strconv.ParseUint(value, 10, 64)
+		case "fwmark":
+			var mark uint64
+			mark, err = strconv.ParseUint(value, 0, 32)
+			socket.Mark = uint32(mark)
 		case "uid":
 			var uid uint64
 			uid, err = strconv.ParseUint(value, 10, 32)
@@ -230,6 +234,9 @@ func writeSockets(n *netstack.Namespace) ([]byte, error) {
 			fmt.Fprintf(&out, " uid:%d", k.UID)
 		}
 		fmt.Fprintf(&out, " ino:%d sk:%x", k.Inode, i+1)
+		if k.Mark != 0 {
+			fmt.Fprintf(&out, " fwmark:%#x", k.Mark)
+		}
 		if k.Family == netstack.IPv6 {
 			fmt.Fprintf(&out, " v6only:%d", number(k.V6Only))
 		}

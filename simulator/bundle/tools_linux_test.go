@@ -293,6 +293,7 @@ func TestTheOutputOfTheRealToolsIsReadAsWhatWasMade(t *testing.T) {
 			"81": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:81"), Remote: addrPort("[::]:0")},
 			"82": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:82"), Remote: addrPort("[::]:0"), V6Only: true},
 			"83": {Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("0.0.0.0:83"), Remote: addrPort("0.0.0.0:0")},
+			"85": {Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("0.0.0.0:85"), Remote: addrPort("0.0.0.0:0"), Mark: 0x1234},
 			"84": {Family: netstack.IPv6, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: addrPort("[::]:84"), Remote: addrPort("[::]:0"), V6Only: true},
 			"53": {Family: netstack.IPv4, Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: addrPort("10.0.0.1:53"), Remote: addrPort("0.0.0.0:0"), Dev: "v1"},
 		}
@@ -414,6 +415,7 @@ func listen(t *testing.T, ns string) {
 				{"tcp6", "[::]:81", option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)},
 				{"tcp6", "[::]:82", option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)},
 				{"tcp4", "0.0.0.0:83", option(unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)},
+				{"tcp4", "0.0.0.0:85", option(unix.SOL_SOCKET, unix.SO_MARK, 0x1234)},
 				{"tcp6", "[::]:84", option(unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1)},
 			} {
 				l, err := (&net.ListenConfig{Control: s.control}).Listen(t.Context(), s.network, s.address)

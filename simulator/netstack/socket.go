@@ -43,8 +43,11 @@ type Socket struct {
 	// Transparent is IP_TRANSPARENT; nil where it is not known, as of kernels
 	// before Linux 5.10, which do not tell.
 	Transparent *bool
-	UID         uint32
-	Inode       uint64
+	// Mark is SO_MARK, which what it sends has. It is 0 as well where it is not known: of kernels that show sockets in
+	// /proc alone.
+	Mark  uint32
+	UID   uint32
+	Inode uint64
 	// RecvQ and SendQ are, for a listening TCP socket, the length of the accept
 	// queue and its limit.
 	RecvQ, SendQ uint32
