@@ -157,6 +157,9 @@ func (p *iptablesParser) resolve(d *draft) *SyntaxError {
 		}
 		p.targets = append(p.targets, target)
 	}
+	if d.base && p.native != nil && d.shadow == nil && (len(d.rules) > 0 || d.policy == Drop) {
+		d.rules = slices.Concat(unlikeNFT, d.rules)
+	}
 	if d.odd() {
 		if len(d.rules) != d.shadow.rules {
 			d.rules = slices.Concat(unlikeNFT, d.rules)

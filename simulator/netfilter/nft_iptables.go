@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 
@@ -119,7 +120,7 @@ func ordinary(expr *jsonNode) bool {
 	if expr == nil {
 		return false
 	}
-	seen := make([]string, 0, 8)
+	var seen shownFields
 	for i := range expr.list {
 		kind, arg, ok := expr.list[i].only()
 		if !ok {
@@ -127,16 +128,14 @@ func ordinary(expr *jsonNode) bool {
 		}
 		switch kind {
 		case "counter", "limit", "log", "xt", "comment":
-			if arg.kind == jsonString { // a named one, or what an old nft says of what it cannot name
+			if arg.kind == jsonString { // a named one
 				return false
 			}
 		case "accept", "drop", "return", "jump", "goto":
 		case "match":
-			field := shownField(arg)
-			if field == "" || slices.Contains(seen, field) {
+			if !seen.add(arg) {
 				return false
 			}
-			seen = append(seen, field)
 		default:
 			return false
 		}
@@ -144,57 +143,92 @@ func ordinary(expr *jsonNode) bool {
 	return true
 }
 
-// shownField names the field that a match of nftables looks at; "" if it is not one that iptables-nft makes.
-func shownField(match *jsonNode) string {
+// shownFields are the fields that the conditions of a rule look at.
+type shownFields struct {
+	list [12]string
+	n    int
+	// protocol is that which l4proto has to be, and transport that of ports and flags.
+	protocol, transport string
+}
+
+// add notes the field of a condition. It says false for one that iptables-nft does not make, or not beside the others.
+func (f *shownFields) add(match *jsonNode) bool {
 	left, right, op := match.get("left"), match.get("right"), match.str("op")
-	if left == nil || right == nil {
-		return ""
+	if left == nil || right == nil || f.n == len(f.list) {
+		return false
 	}
 	equals := op == "==" || op == "!="
-	masked := false
+	mask := ""
 	if kind, list, ok := left.only(); ok && kind == "&" && len(list.list) == 2 {
-		masked, left = true, &list.list[0]
+		left, mask = &list.list[0], cmp.Or(list.list[1].text, "some")
 	}
+	var field string
 	kind, arg, _ := left.only()
 	switch kind {
 	case "meta":
-		switch key := arg.str("key"); key {
+		field = arg.str("key")
+		switch field {
 		case "iifname", "oifname", "l4proto":
-			if equals && !masked && isOne(right) {
-				return key
+			if !equals || mask != "" || !isOne(right) {
+				return false
 			}
 		case "mark":
-			if equals && isOne(right) {
-				return key
+			if !equals || !isOne(right) {
+				return false
 			}
+		default:
+			return false
 		}
 	case "payload":
-		protocol, field := arg.str("protocol"), arg.str("field")
+		var protocol string
+		protocol, field = arg.str("protocol"), arg.str("field")
 		switch protocol + " " + field {
 		case "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr":
-			if kind, _, ok := right.only(); equals && (isOne(right) || ok && kind == "prefix" && !masked) {
-				return field
+			if kind, _, ok := right.only(); !equals || !isOne(right) && (!ok || kind != "prefix" || mask != "") {
+				return false
 			}
 		case "ip protocol":
-			if equals && !masked && isOne(right) {
-				return "l4proto"
+			if !equals || mask != "" || !isOne(right) {
+				return false
 			}
+			field = "l4proto"
 		case "ip frag-off":
-			if equals && masked && right.text == "0" {
-				return field
+			if !equals || mask != "8191" || right.text != "0" { // -f
+				return false
 			}
 		case "tcp sport", "tcp dport", "udp sport", "udp dport":
-			if kind, _, ok := right.only(); !masked && isOne(right) && (equals || nftOps[op] >= opLess && nftOps[op] <= opGreaterEqual) ||
-				!masked && equals && ok && kind == "range" {
-				return field
+			kind, _, ok := right.only()
+			compares := nftOps[op] >= opLess && nftOps[op] <= opGreaterEqual
+			if mask != "" || !((equals || compares) && isOne(right) || equals && ok && kind == "range") {
+				return false
 			}
 		case "tcp flags":
-			if equals && masked && (isOne(right) || right.kind == jsonArray) {
-				return field
+			if !equals || mask == "" || !isOne(right) && right.kind != jsonArray {
+				return false
 			}
+		default:
+			return false
+		}
+		if protocol == "tcp" || protocol == "udp" {
+			if f.transport != "" && f.transport != protocol {
+				return false
+			}
+			f.transport = protocol
+		}
+	default:
+		return false
+	}
+	if field == "l4proto" {
+		if f.protocol = "another"; op == "==" {
+			f.protocol = right.text
 		}
 	}
-	return ""
+	if f.transport != "" && f.protocol != "" && f.protocol != f.transport || slices.Contains(f.list[:f.n], field) {
+		return false
+	}
+	f.list[f.n] = field
+	f.n++
+	return true
 }
 
 // isOne says whether the right side of a match is one value.

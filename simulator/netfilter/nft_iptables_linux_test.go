@@ -55,9 +55,12 @@ add map ip filter fates { type inet_service : verdict; elements = { 1920 : jump 
 add rule ip filter FORWARD tcp dport vmap @fates
 add rule ip filter FORWARD tcp flags syn tcp dport 1023 drop
 add rule ip filter more tcp dport != { 1014, 1017, 1021 } tcp dport != 1900-1999 drop
+add rule ip filter FORWARD ip protocol != udp tcp dport 1024 drop
+add rule ip filter FORWARD tcp dport 1025 ip frag-off & 0x4000 != 0 drop
+add rule ip filter FORWARD tcp dport 1026 ip frag-off & 0x4000 == 0 drop
 add rule ip filter FORWARD udp length 10 udp dport 1030 drop
 add rule ip filter FORWARD udp length 9 udp dport 1031 drop`,
-			probes: append(ports(1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1915, 1016, 1916, 1017, 1018, 1019, 1920, 1021, 1022, 1023, 1999), udp(1030, 1031)...),
+			probes: append(ports(1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1915, 1016, 1916, 1017, 1018, 1019, 1920, 1021, 1022, 1023, 1024, 1025, 1026, 1999), udp(1030, 1031)...),
 			hidden: "1003",
 		},
 		{

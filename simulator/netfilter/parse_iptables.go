@@ -271,6 +271,9 @@ func (p *iptablesParser) commit() error {
 		if !ok || p.native != nil && p.native.dormant {
 			continue
 		}
+		if p.native != nil && d.shadow == nil && len(d.rules) == 0 {
+			continue // which accepts: iptables-nft-save shows base chains that are not there
+		}
 		ch.uncertain = p.native != nil && p.native.garbled
 		switch {
 		case p.kind.nat:

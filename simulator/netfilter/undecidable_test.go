@@ -233,24 +233,31 @@ func TestChainsThatNftShowsWithOtherRulesAreAskedAbout(t *testing.T) {
 		{"one more in nft", ":more -\n-A FORWARD -p tcp -j DROP\n", "", []string{rule("FORWARD", ordered), rule("FORWARD", inSet+","+drop)}, asked, ""},
 		{"one fewer in nft", ":more -\n-A FORWARD -p tcp -j DROP\n-A FORWARD -j ACCEPT\n", "", []string{rule("FORWARD", inSet+","+drop)}, asked, ""},
 		{
-			"a chain that the text lacks", ":more -\n-A FORWARD\n", `{"chain": {"family": "ip", "table": "filter", "name": "new"}},`,
+			"a chain that the text lacks", ":more -\n-A FORWARD\n", `,{"chain": {"family": "ip", "table": "filter", "name": "new"}}`,
 			[]string{rule("new", drop), rule("FORWARD", inSet+`, {"jump": {"target": "new"}}`)},
 			asked, "",
 		},
 		{
-			"a chain that the text lacks, from a base chain of nft's own", ":more -\n", `{"chain": {"family": "ip", "table": "filter", "name": "new"}},
-{"chain": {"family": "ip", "table": "filter", "name": "own", "type": "filter", "hook": "forward", "prio": 5, "policy": "accept"}},`,
+			"a chain that the text lacks, from a base chain of nft's own", ":more -\n", `,{"chain": {"family": "ip", "table": "filter", "name": "new"}},
+{"chain": {"family": "ip", "table": "filter", "name": "own", "type": "filter", "hook": "forward", "prio": 5, "policy": "accept"}}`,
 			[]string{rule("new", drop), rule("own", `{"jump": {"target": "new"}}`)},
 			asked, "",
 		},
+		{"a base chain that nft lacks", ":INPUT ACCEPT\n:more -\n-A INPUT -j DROP\n", "", nil, asked, ""},
+		{"a base chain that nft lacks, with a policy", ":INPUT DROP\n:more -\n", "", nil, asked, ""},
+		{"a base chain that is nowhere", ":INPUT ACCEPT\n:more -\n", "", nil, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := dump(netstack.IPv4, netstack.BackendNFT, "*filter\n:FORWARD ACCEPT\n"+c.text+"COMMIT\n")
 			ns.NFT = netstack.Text{File: "nft.json", Data: []byte(`{"nftables": [{"table": {"family": "ip", "name": "filter"}},
 {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
-{"chain": {"family": "ip", "table": "filter", "name": "more"}},` + c.chains + strings.Join(c.rules, ",\n") + "]}")}
+{"chain": {"family": "ip", "table": "filter", "name": "more"}}` + strings.Join(append([]string{c.chains}, c.rules...), ",\n") + "]}")}
 			env := &fakeEnv{}
-			res := mustCompile(t, ns).Run(netstack.IPv4, Forward, &State{Packet: packet()}, env)
+			rs := mustCompile(t, ns)
+			res := rs.Run(netstack.IPv4, Forward, &State{Packet: packet()}, env)
+			if res.Action == Accept {
+				res = rs.Run(netstack.IPv4, Input, &State{Packet: packet()}, env)
+			}
 			if asked := strings.Join(env.asked[:min(len(env.asked), 1)], ";"); asked != c.asked {
 				t.Errorf("asked %q, want %q", env.asked, c.asked)
 			}
