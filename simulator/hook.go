@@ -282,7 +282,8 @@ func (l *leg) Reroute() bool {
 	if l.route.LoopsBack() {
 		l.next = netstack.NextHop{Dev: "lo"}
 	}
-	return true
+	_, kept := l.loopbackKept()
+	return !kept
 }
 
 // LocalSocket is the local socket that would take the packet: that of its

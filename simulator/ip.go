@@ -389,6 +389,11 @@ func (l *leg) send(h *host) end {
 			}
 		}
 	}
+	if f, kept := l.loopbackKept(); kept {
+		e := l.drop(f)
+		e.notice = notice{kind: noticeErrno, originated: true, errno: errInvalid}
+		return e
+	}
 	if l.device != "" && l.route.Type != netstack.RouteLocal && l.next.Dev != l.device {
 		return l.undecided(verdict.NewFindingf(verdict.UnmodelledRule, h.where(l.device), evidence(&l.route),
 			"a tunnel is bound to %s, and the route to %s leaves by another interface: that look-up is not modelled", l.device, l.packet.Dst))
@@ -544,6 +549,19 @@ func (l *leg) refusedSource() (end, bool) {
 	return e, true
 }
 
+// loopbackKept says whether the route of a locally made packet is refused as it comes from a loopback address of IPv4, and
+// would leave: __mkroute_output.
+func (l *leg) loopbackKept() (verdict.Finding, bool) {
+	h, p := l.host, &l.packet
+	out := h.links[l.next.Dev]
+	if !loopbackIPv4.Contains(p.Src) || l.route.LoopsBack() || out == nil || out.Loopback() || out.Kind == "vrf" ||
+		h.confMax(netstack.IPv4, out.Name, "route_localnet") != 0 {
+		return verdict.Finding{}, false
+	}
+	return verdict.NewFindingf(verdict.MartianSource, h.where(out.Name), []string{p.String(), describeRoute(&l.route)},
+		"martian source %s to %s by %s of %s: a loopback address does not leave, as route_localnet is off", p.Src, p.Dst, out.Name, h), true
+}
+
 // outputRoute takes the next hop of the route found for a locally made packet,
 // or ends the leg with the error that the system call returns.
 func (l *leg) outputRoute() (end, bool) {
@@ -593,6 +611,11 @@ func (l *leg) routeFinding() (verdict.Finding, endKind, errno) {
 	if res.Unknown != "" {
 		return verdict.NewFindingf(verdict.UnmodelledRule, h.where(""), evidence(res),
 			"the route to %s depends on %s, which is not modelled", l.packet.Dst, res.Unknown), undecided, errNet
+	}
+	if res.Found() {
+		if f, kept := l.loopbackKept(); kept {
+			return f, dropped, errInvalid
+		}
 	}
 	at := h.where("")
 	typed := func(code verdict.Code) verdict.Finding {

@@ -28,6 +28,19 @@ var selves = []scenario{
 		a iptables -A INPUT ! -d 10.9.1.1 -j DROP`, source: "1.1", to: unspecified},
 	{name: "a bound client of IPv6 connects to the loopback address", only: netstack.IPv6, setup: onWire + `
 		a ip6tables -A OUTPUT ! -d ::1 -p tcp --dport 80 -j DROP`, source: "1.1", protocols: []string{"tcp", "icmp"}, to: unspecified},
+	{name: "a loopback address does not leave, though a rule translates it later", only: netstack.IPv4, setup: onWire + `
+		a iptables -t nat -A OUTPUT -d 127.0.0.1 -j DNAT --to-destination 10.9.1.2
+		a iptables -t nat -A POSTROUTING -s 127.0.0.0/8 -j MASQUERADE`, to: unspecified, reason: verdict.MartianSource},
+	{name: "a loopback address leaves by an interface with route_localnet", only: netstack.IPv4, setup: onWire + `
+		a sysctl -qw net.ipv4.conf.eth0.route_localnet=1
+		a iptables -t nat -A OUTPUT -d 127.0.0.1 -j DNAT --to-destination 10.9.1.2
+		a iptables -t nat -A POSTROUTING -s 127.0.0.0/8 -j MASQUERADE`, to: unspecified},
+	{name: "a route whose source is a loopback address", only: netstack.IPv4, setup: onWire + `
+		a ip route add 10.9.1.2/32 dev eth0 src 127.0.0.1`, to: "1.2", reason: verdict.MartianSource},
+	{name: "a loopback address that leaves is the next host's own", only: netstack.IPv4, setup: onWire + `
+		a sysctl -qw net.ipv4.conf.eth0.route_localnet=1
+		b sysctl -qw net.ipv4.conf.eth0.route_localnet=1
+		a ip route add 10.9.1.2/32 dev eth0 src 127.0.0.1`, to: "1.2", reason: verdict.MartianSource},
 	{name: "lo is down", only: netstack.IPv4, setup: onWire + `
 		a ip link set lo down`, to: unspecified, reason: verdict.InterfaceDown},
 	{name: "lo is down, and its address is looked for elsewhere", only: netstack.IPv6, setup: onWire + `
