@@ -241,23 +241,35 @@ func TestTheTextOfIPTablesIsOfTheSameRuleSetAsNft(t *testing.T) {
 	same(t, "dumps", 2, len(got.IPTables))
 }
 
-// iptables-nft-save fails at a rule that it cannot read: that table is left to nftables, and the others are read.
-func TestATableThatIPTablesCannotReadIsLeftToNft(t *testing.T) {
-	ns := newNetns(t, "a")
-	script(t, ns, `
-		iptables-nft -t nat -A POSTROUTING -j MASQUERADE
-		iptables-nft -A INPUT -s 10.0.0.0/8 -j DROP
-		nft add rule ip filter INPUT ip dscp 3 drop
-	`)
-	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartNFT}})
-	got := collectSnapshot(t, c).Namespaces[0]
-	same(t, "rules", []string{"*nat", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":OUTPUT ACCEPT", ":POSTROUTING ACCEPT", "-A POSTROUTING -j MASQUERADE", "COMMIT"},
-		ruleLines(dumpOf(t, got, netstack.IPv4, netstack.BackendNFT).Data))
-	same(t, "state", netstack.StateOK, got.PartStatus(netstack.PartIPTables4).State)
-	same(t, "note", "left to nftables: iptables-nft-save: exit status 3: Error: unknown payload offset",
-		find(t, "iptables", c.Results(), func(r *Result) bool { return r.Collector == string(netstack.PartIPTables4) }).Note)
-	if !strings.Contains(string(got.NFT.Data), `"field": "dscp"`) {
-		t.Errorf("nftables does not show the rule: %s", got.NFT.Data)
+// Of a table that iptables-nft-save does not print, or fails at, the chains are read that it can read.
+func TestATableThatIPTablesDoesNotPrintIsReadByChains(t *testing.T) {
+	for i, test := range []struct{ rule, note string }{
+		{"ip dscp 3 drop", "read chain by chain: iptables-nft-save: exit status 3: Error: unknown payload offset"},
+		{"ct state invalid drop", "read chain by chain: iptables-nft-save does not print a table"},
+	} {
+		ns := newNetns(t, fmt.Sprint("a", i))
+		script(t, ns, `
+			iptables-nft -t nat -A POSTROUTING -j MASQUERADE
+			iptables-nft -N mine
+			iptables-nft -A mine -m conntrack --ctstate NEW -j RETURN
+			iptables-nft -P FORWARD DROP
+			iptables-nft -A FORWARD -p tcp -j mine
+			iptables-nft -A INPUT -s 10.0.0.0/8 -j DROP
+			nft add chain ip filter own { type filter hook input priority 5 ; }
+			nft add rule ip filter INPUT `+test.rule)
+		c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartNFT}})
+		got := collectSnapshot(t, c).Namespaces[0]
+		dump := dumpOf(t, got, netstack.IPv4, netstack.BackendNFT).Data
+		want := []string{
+			"*nat", ":PREROUTING ACCEPT", ":INPUT ACCEPT", ":OUTPUT ACCEPT", ":POSTROUTING ACCEPT", "-A POSTROUTING -j MASQUERADE", "COMMIT",
+			"*filter", ":mine -", ":FORWARD DROP", ":INPUT ACCEPT", "-A mine -m conntrack --ctstate NEW -j RETURN", "-A FORWARD -p tcp -j mine", "COMMIT",
+		}
+		same(t, "rules", want, ruleLines(dump))
+		if mark := "# Chain `INPUT' is incompatible, use 'nft' tool.\n"; !strings.Contains(string(dump), mark) {
+			t.Errorf("%q is not in %s", mark, dump)
+		}
+		same(t, "state", netstack.StateOK, got.PartStatus(netstack.PartIPTables4).State)
+		same(t, "note", test.note, find(t, "iptables", c.Results(), func(r *Result) bool { return r.Collector == string(netstack.PartIPTables4) }).Note)
 	}
 }
 

@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,6 +10,7 @@ import (
 	"net"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -237,7 +240,7 @@ func (t *target) iptablesNFT(ctx context.Context, family netstack.Family) (dump 
 	}
 	dump = netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
 	if len(tables) > 0 {
-		dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, tables) })
+		dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, protocol, tables) })
 		if t.saved == 0 {
 			t.saved = t.rules.generation
 		}
@@ -245,24 +248,100 @@ func (t *target) iptablesNFT(ctx context.Context, family netstack.Family) (dump 
 	return dump, err
 }
 
-// saveNFT returns what the tool prints. It fails at rules that others have written into its tables and that it cannot
-// read: then the tables that it can are printed, one by one. The rules of the others are known from nftables, but for
-// matches and targets of iptables itself.
-func (t *target) saveNFT(ctx context.Context, tool string, tables []string) ([]byte, error) {
+// saveNFT returns what the tool prints. It does not print tables with rules or chains of others that it cannot read, or
+// fails: then the chains that it can read are printed one by one, and the others named (docs/nftables.md).
+func (t *target) saveNFT(ctx context.Context, tool string, family uint8, tables []string) ([]byte, error) {
 	data, err := t.host.tools.save(ctx, tool)
 	var failed *exec.ExitError
-	if !errors.As(err, &failed) || ctx.Err() != nil {
-		return data, err
+	switch {
+	case err == nil && !bytes.Contains(data, incompatible):
+		return data, nil
+	case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
+		return nil, err
 	}
-	t.note = "left to nftables: " + err.Error()
+	t.note = "read chain by chain: " + cmp.Or(err, errIncompatible).Error()
 	data = nil
 	for _, table := range tables {
 		text, err := t.host.tools.save(ctx, tool, "-t", table)
-		if err == nil {
-			data = append(data, text...)
-		} else if !errors.As(err, &failed) || ctx.Err() != nil {
+		switch {
+		case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
 			return nil, err
+		case err != nil || bytes.Contains(text, incompatible):
+			if text, err = t.saveChains(ctx, strings.TrimSuffix(tool, "-save"), family, table); err != nil {
+				return nil, err
+			}
 		}
+		data = append(data, text...)
 	}
 	return data, nil
+}
+
+// incompatible is in what iptables-nft-save prints instead of a table.
+var incompatible = []byte(" is incompatible, use 'nft' tool.")
+
+var errIncompatible = errors.New("iptables-nft-save does not print a table")
+
+// maxChains is how many chains are printed one by one.
+const maxChains = 256
+
+// saveChains returns the table as iptables-save would print it, without the rules of chains that the tool cannot read.
+// Of a table with too many chains it returns nothing.
+func (t *target) saveChains(ctx context.Context, tool string, family uint8, table string) ([]byte, error) {
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	request := make([]byte, nfgenmsg)
+	request[0] = family
+	type chain struct {
+		table, name string
+		base        bool
+	}
+	chains, err := listOf(conn, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, request, func(body []byte) (c chain, err error) {
+		err = attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+			switch ad.Type() {
+			case unix.NFTA_CHAIN_TABLE:
+				c.table = ad.String()
+			case unix.NFTA_CHAIN_NAME:
+				c.name = ad.String()
+			case unix.NFTA_CHAIN_HOOK:
+				c.base = true
+			}
+			return nil
+		})
+		return c, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the chains of nftables: %w", err)
+	}
+	chains = slices.DeleteFunc(chains, func(c chain) bool { return c.table != table || c.base && c.name != strings.ToUpper(c.name) })
+	if len(chains) > maxChains {
+		return nil, nil
+	}
+	head, rules := bytes.NewBufferString("*"+table+"\n"), new(bytes.Buffer)
+	for _, c := range chains {
+		policy := "-"
+		if c.base {
+			policy = "ACCEPT"
+		}
+		text, err := t.host.tools.run(ctx, tool, "-t", table, "-S", c.name)
+		var failed *exec.ExitError
+		switch {
+		case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
+			return nil, err
+		case err != nil:
+			fmt.Fprintf(head, "# Chain `%s'%s\n", c.name, incompatible)
+		}
+		for line := range bytes.Lines(text) {
+			if bytes.HasPrefix(line, []byte("-A ")) {
+				rules.Write(line)
+			} else if p, ok := bytes.CutPrefix(line, []byte("-P "+c.name+" ")); ok {
+				policy = string(bytes.TrimSpace(p))
+			}
+		}
+		fmt.Fprintf(head, ":%s %s [0:0]\n", c.name, policy)
+	}
+	rules.WriteString("COMMIT\n")
+	return append(head.Bytes(), rules.Bytes()...), nil
 }

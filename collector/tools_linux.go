@@ -16,6 +16,8 @@ import (
 var packages = map[string]string{
 	"iptables-legacy-save":  "iptables",
 	"ip6tables-legacy-save": "iptables",
+	"iptables-nft":          "iptables",
+	"ip6tables-nft":         "iptables",
 	"iptables-nft-save":     "iptables",
 	"ip6tables-nft-save":    "iptables",
 	"nft":                   "nftables",

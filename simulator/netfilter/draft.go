@@ -23,6 +23,7 @@ type draft struct {
 	targets []*draft // that the rules lead to, in their order
 	chain   *chain   // that was made of it
 	shadow  *shadow  // the same in nftables, if that shows it
+	unread  bool     // iptables-nft shows none of its rules
 	visit
 }
 
@@ -157,7 +158,7 @@ func (p *iptablesParser) resolve(d *draft) *SyntaxError {
 		}
 		p.targets = append(p.targets, target)
 	}
-	if d.base && p.native != nil && d.shadow == nil && (len(d.rules) > 0 || d.policy == Drop) {
+	if d.base && !d.unread && p.native != nil && d.shadow == nil && (len(d.rules) > 0 || d.policy == Drop) {
 		d.rules = slices.Concat(unlikeNFT, d.rules)
 	}
 	if d.odd() {

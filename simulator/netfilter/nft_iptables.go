@@ -23,6 +23,9 @@ type shadow struct {
 	rules int // how many there are
 	// odd are the rules that iptables-nft-save may show as something else, by number.
 	odd map[int]nftRuleAt
+	// unread says that it cannot show any, and policy is the chain's.
+	unread bool
+	policy Action
 }
 
 func newShadow(t *nftTable, name string, age int) *shadow {
@@ -38,7 +41,7 @@ var unlikeNFT = []rule{{&body{
 
 func (s *shadow) add(at nftRuleAt, n *jsonNode) {
 	s.rules++
-	if ordinary(n.get("expr")) {
+	if !s.unread && ordinary(n.get("expr")) {
 		return
 	}
 	if s.odd == nil {
@@ -57,15 +60,29 @@ func (c *compiler) own(dump *netstack.IPTablesDump) error {
 	if err != nil {
 		return err
 	}
+	var table ownedTable
 	for line := range bytes.Lines(data) {
 		if line[0] == '-' || line[0] == ':' { // rules and chains, as nearly all are
 			continue
 		}
-		if name, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("*")); ok {
-			c.owned[ownedTable{dump.Family, string(name)}] = nil
+		line = bytes.TrimSpace(line)
+		if name, ok := bytes.CutPrefix(line, []byte("*")); ok {
+			table = ownedTable{dump.Family, string(name)}
+			c.owned[table] = nil
+		}
+		if name, ok := bytes.CutPrefix(line, []byte("# Chain `")); ok {
+			if name, ok = bytes.CutSuffix(name, []byte("' is incompatible, use 'nft' tool.")); ok {
+				c.unread[unreadChain{table, string(name)}] = true
+			}
 		}
 	}
 	return nil
+}
+
+// unreadChain is a chain of which iptables-nft shows no rules.
+type unreadChain struct {
+	ownedTable
+	chain string
 }
 
 // shadow returns a chain of iptables-nft as nftables shows it; nil if it does not.
@@ -237,15 +254,15 @@ func isOne(right *jsonNode) bool {
 }
 
 // correct makes what iptables-nft-save shows of a rule into what it is. A rule without matches and targets of iptables is
-// wholly in nftables; of others the text is right, but it may lack conditions.
-func (p *nftParser) correct(t *nftTable, at nftRuleAt, shown body) (right body, unmodelled bool, err error) {
+// wholly in nftables; of others the text is right, but it may lack conditions. Where there is no text, they are asked about.
+func (p *nftParser) correct(t *nftTable, at nftRuleAt, shown *body) (right body, unmodelled bool, err error) {
 	err = p.withRule(at, func(n *jsonNode, text string, _ uint32) error {
 		p.table = t
 		expr := n.get("expr")
 		if expr == nil || expr.kind != jsonArray {
 			return p.errorf(n, "rule has no list of expressions")
 		}
-		xt := slices.ContainsFunc(expr.list, func(n jsonNode) bool { kind, _, _ := n.only(); return kind == "xt" })
+		xt := shown != nil && slices.ContainsFunc(expr.list, func(n jsonNode) bool { kind, _, _ := n.only(); return kind == "xt" })
 		b := &nftRuleBuilder{p: p, table: t}
 		for i := range expr.list {
 			if kind, _, _ := expr.list[i].only(); xt && kind != "match" {
@@ -260,11 +277,33 @@ func (p *nftParser) correct(t *nftTable, at nftRuleAt, shown body) (right body, 
 			right = body{json: text, steps: b.done()}
 			return nil
 		}
-		right = shown
+		right = *shown
 		if right.steps = slices.Clone(shown.steps); len(right.steps) > 0 {
 			right.steps[0].matches = slices.Concat(b.matches, right.steps[0].matches)
 		}
 		return nil
 	})
 	return right, unmodelled, err
+}
+
+// readNative makes the rules of a chain of which the text shows none.
+func (p *iptablesParser) readNative(d *draft) error {
+	d.local = true
+	if d.shadow == nil {
+		d.rules = unlikeNFT
+		return nil
+	}
+	d.rules, d.policy = nil, d.shadow.policy
+	for number := 1; number <= d.shadow.rules; number++ {
+		b, unmodelled, err := p.c.nft.correct(p.native, d.shadow.odd[number], nil)
+		if err != nil {
+			return err
+		}
+		d.rules = append(d.rules, rule{p.slabs.bodies.one(b), number})
+		p.c.rs.rules++
+		if unmodelled {
+			p.c.rs.unmodelled++
+		}
+	}
+	return nil
 }

@@ -192,6 +192,9 @@ func (p *iptablesParser) declareChain() error {
 	if p.native != nil {
 		ch.shadow = p.native.shadows[name]
 	}
+	if p.backend == netstack.BackendNFT {
+		ch.unread = p.c.unread[unreadChain{ownedTable{p.family, p.table}, name}]
+	}
 	p.chains[name] = ch
 	p.order = append(p.order, ch)
 	return nil
@@ -227,7 +230,7 @@ func (p *iptablesParser) parseRule() error {
 	if ch.odd() {
 		p.c.local = true
 		if at, odd := ch.shadow.odd[number]; odd {
-			if b, unmodelled, err = p.c.nft.correct(p.native, at, b); err != nil {
+			if b, unmodelled, err = p.c.nft.correct(p.native, at, &b); err != nil {
 				return err
 			}
 		}
@@ -244,6 +247,13 @@ func (p *iptablesParser) parseRule() error {
 // commit makes the chains of a table, and hangs the built-in ones at their hooks.
 func (p *iptablesParser) commit() error {
 	p.flush()
+	for _, d := range p.order {
+		if d.unread {
+			if err := p.readNative(d); err != nil {
+				return err
+			}
+		}
+	}
 	var undefined *SyntaxError
 	for _, d := range p.order {
 		if err := p.resolve(d); err != nil && (undefined == nil || err.Line < undefined.Line) {

@@ -350,7 +350,18 @@ var nftHooks = map[string]Hook{
 	"prerouting": Prerouting, "input": Input, "forward": Forward, "output": Output, "postrouting": Postrouting,
 }
 
-func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
+// policy reads that of a base chain; others have none.
+func (p *nftParser) policy(n *jsonNode) (Action, error) {
+	switch policy := n.str("policy"); policy {
+	case "", "accept":
+		return Accept, nil
+	case "drop":
+		return Drop, nil
+	}
+	return Accept, p.errorf(n.get("policy"), "unknown policy")
+}
+
+func (p *nftParser) chain(t *nftTable, n *jsonNode) (err error) {
 	name := strings.Clone(n.str("name")) // which does not keep the whole dump
 	if name == "" {
 		return p.errorf(n, "chain has no name")
@@ -360,8 +371,10 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
 	}
 	if t.shadows != nil && showable(t, n) {
 		s := newShadow(t, name, p.age)
+		s.unread = p.c.unread[unreadChain{ownedTable{t.families()[0], t.name}, name}]
 		t.shadows[name], t.chains[name] = s, &s.chain
-		return nil
+		s.policy, err = p.policy(n)
+		return err
 	}
 	ch := &chain{family: t.family, table: t.name, name: name}
 	t.chains[name] = ch
@@ -371,12 +384,8 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) error {
 		return nil
 	}
 	ch.base, ch.age = true, p.age
-	switch policy := n.str("policy"); policy {
-	case "", "accept":
-	case "drop":
-		ch.policy = Drop
-	default:
-		return p.errorf(n.get("policy"), "unknown policy")
+	if ch.policy, err = p.policy(n); err != nil {
+		return err
 	}
 	priority, ok := n.number("prio")
 	if !ok {

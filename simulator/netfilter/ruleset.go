@@ -216,9 +216,10 @@ type compiler struct {
 	// sets are those of ipset: see set. One that is not there may be missing from the dump.
 	sets map[string]*ipset
 	// owned are the tables that a dump of iptables-nft shows, as nftables shows them; nil where it does not.
-	owned map[ownedTable]*nftTable
-	nft   *nftParser
-	nat   [2]bool
+	owned  map[ownedTable]*nftTable
+	unread map[unreadChain]bool
+	nft    *nftParser
+	nat    [2]bool
 	// lengths counts the looks at the length of a packet that were compiled.
 	lengths int
 }
@@ -233,7 +234,7 @@ type ownedTable struct {
 func Compile(ns *netstack.Namespace) (*Ruleset, error) { return compile(ns, nil) }
 
 func newCompiler(ns *netstack.Namespace, pool *Pool) *compiler {
-	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]*nftTable)}
+	return &compiler{rs: &Ruleset{}, ns: ns, pool: pool, owned: make(map[ownedTable]*nftTable), unread: make(map[unreadChain]bool)}
 }
 
 func compile(ns *netstack.Namespace, pool *Pool) (*Ruleset, error) {

@@ -244,6 +244,17 @@ func TestChainsThatNftShowsWithOtherRulesAreAskedAbout(t *testing.T) {
 			asked, "",
 		},
 		{"a base chain that nft lacks", ":INPUT ACCEPT\n:more -\n-A INPUT -j DROP\n", "", nil, asked, ""},
+		{
+			"a chain that iptables cannot read", "# Chain `FORWARD' is incompatible, use 'nft' tool.\n:more -\n-A more -j DROP\n", "",
+			[]string{rule("FORWARD", inSet+`, {"jump": {"target": "more"}}`), rule("more", drop)},
+			"", `filter/more rule 1: -A more -j DROP`,
+		},
+		{
+			"a rule of a chain that iptables cannot read", "# Chain `FORWARD' is incompatible, use 'nft' tool.\n:more -\n", "",
+			[]string{rule("FORWARD", `{"xt": {"type": "match", "name": "conntrack"}}, `+drop)},
+			"xt match conntrack", "",
+		},
+		{"a chain that iptables cannot read and nft lacks", "# Chain `new' is incompatible, use 'nft' tool.\n:new -\n:more -\n-A FORWARD -j new\n", "", []string{rule("FORWARD", drop)}, asked, ""},
 		{"a base chain that nft lacks, with a policy", ":INPUT DROP\n:more -\n", "", nil, asked, ""},
 		{"a base chain that is nowhere", ":INPUT ACCEPT\n:more -\n", "", nil, "", ""},
 	} {
