@@ -89,11 +89,15 @@ type segment struct {
 func (c *conversation) exchange(forth, back int) {
 	const data, acknowledgement = netstack.ACK | netstack.PSH, netstack.ACK
 	c.accepted = &c.server
+	bare, message := c.bare(), c.bare()+MessageSize
 	if !c.tellsSegmentsApart() {
-		_ = c.data(segment{length: forth, flags: data}) && c.data(segment{back: true, length: back, flags: data})
+		if c.data(segment{length: forth, flags: data}) {
+			_ = c.data(segment{back: true, length: back, flags: data})
+		} else if c.path.Verdict == verdict.Degraded {
+			c.answersMessage(segment{back: true, length: min(message, back), flags: data})
+		}
 		return
 	}
-	bare, message := c.bare(), c.bare()+MessageSize
 	talked := c.acknowledge() &&
 		c.data(segment{length: min(message, forth), flags: data}) &&
 		c.data(segment{back: true, length: min(message, back), flags: data})
@@ -107,6 +111,16 @@ func (c *conversation) exchange(forth, back int) {
 		c.data(segment{back: true, bulk: true, length: back, flags: acknowledgement}) &&
 		c.data(segment{back: true, bulk: true, length: back, flags: data}) &&
 		c.acknowledged(segment{length: bare, flags: acknowledgement})
+}
+
+// answersMessage walks the answer to a message, which gets to the server where full-size segments do not. That it does not come
+// back is what the path fails for.
+func (c *conversation) answersMessage(s segment) {
+	found := len(c.path.Findings)
+	if !c.data(s) {
+		list := c.path.Findings
+		c.path.Findings = slices.Concat(list[found:], list[:found])
+	}
 }
 
 // acknowledged walks a segment that acknowledges data. When it is lost, data is

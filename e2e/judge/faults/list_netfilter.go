@@ -106,7 +106,7 @@ var xtablesFaults = []fault{
 var nftablesFaults = []fault{
 	{
 		"the policy drop of an nft chain is ignored", "simulator/netfilter/parse_nft.go",
-		"\t\tch.policy = Drop\n", "\t\tch.policy = Accept\n",
+		"\t\treturn Drop, nil\n", "\t\treturn Accept, nil\n",
 	},
 	{
 		"base chains of nft run by the size of their priority alone", "simulator/netfilter/parse_nft.go",
