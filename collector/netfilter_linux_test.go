@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/netlink"
+	"github.com/mdlayher/netlink/nlenc"
+	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -241,6 +244,34 @@ func TestTheTextOfIPTablesIsOfTheSameRuleSetAsNft(t *testing.T) {
 	same(t, "dumps", 2, len(got.IPTables))
 }
 
+// addChain makes a chain with a name that the tools do not take.
+func addChain(table, name string) error {
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_CHAIN_TABLE, Data: nlenc.Bytes(table)}, {Type: unix.NFTA_CHAIN_NAME, Data: nlenc.Bytes(name)},
+	})
+	if err != nil {
+		return err
+	}
+	message := func(typ netlink.HeaderType, flags netlink.HeaderFlags, family byte, resource byte, data []byte) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | flags}, Data: append([]byte{family, 0, 0, resource}, data...)}
+	}
+	_, err = conn.SendMessages([]netlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES, nil),
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWCHAIN, netlink.Create|netlink.Acknowledge, unix.NFPROTO_IPV4, 0, attributes),
+		message(unix.NFNL_MSG_BATCH_END, 0, 0, unix.NFNL_SUBSYS_NFTABLES, nil),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = conn.Receive()
+	return err
+}
+
 // Of a table that iptables-nft-save does not print, or fails at, the chains are read that it can read.
 func TestATableThatIPTablesDoesNotPrintIsReadByChains(t *testing.T) {
 	for i, test := range []struct{ rule, note string }{
@@ -257,6 +288,8 @@ func TestATableThatIPTablesDoesNotPrintIsReadByChains(t *testing.T) {
 			iptables-nft -A INPUT -s 10.0.0.0/8 -j DROP
 			nft add chain ip filter own { type filter hook input priority 5 ; }
 			nft add rule ip filter INPUT `+test.rule)
+		insideThread(t, ns, func() error { return addChain("filter", "-F") }) // which flushes, as an option of iptables
+		before := inside(t, ns, "nft", "list", "ruleset")
 		c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartNFT}})
 		got := collectSnapshot(t, c).Namespaces[0]
 		dump := dumpOf(t, got, netstack.IPv4, netstack.BackendNFT).Data
@@ -268,6 +301,7 @@ func TestATableThatIPTablesDoesNotPrintIsReadByChains(t *testing.T) {
 		if mark := "# Chain `INPUT' is incompatible, use 'nft' tool.\n"; !strings.Contains(string(dump), mark) {
 			t.Errorf("%q is not in %s", mark, dump)
 		}
+		same(t, "rule set once it was read", before, inside(t, ns, "nft", "list", "ruleset"))
 		same(t, "state", netstack.StateOK, got.PartStatus(netstack.PartIPTables4).State)
 		same(t, "note", test.note, find(t, "iptables", c.Results(), func(r *Result) bool { return r.Collector == string(netstack.PartIPTables4) }).Note)
 	}

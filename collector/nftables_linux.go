@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -281,6 +282,9 @@ var incompatible = []byte(" is incompatible, use 'nft' tool.")
 
 var errIncompatible = errors.New("iptables-nft-save does not print a table")
 
+// nameOfChain are names that iptables takes for those of chains, not for options. nftables itself takes any.
+var nameOfChain = regexp.MustCompile(`^[0-9A-Za-z_][!-~]*$`)
+
 // maxChains is how many chains are printed one by one.
 const maxChains = 256
 
@@ -315,7 +319,9 @@ func (t *target) saveChains(ctx context.Context, tool string, family uint8, tabl
 	if err != nil {
 		return nil, fmt.Errorf("ask for the chains of nftables: %w", err)
 	}
-	chains = slices.DeleteFunc(chains, func(c chain) bool { return c.table != table || c.base && c.name != strings.ToUpper(c.name) })
+	chains = slices.DeleteFunc(chains, func(c chain) bool {
+		return c.table != table || c.base && c.name != strings.ToUpper(c.name) || !nameOfChain.MatchString(c.name)
+	})
 	if len(chains) > maxChains {
 		return nil, nil
 	}

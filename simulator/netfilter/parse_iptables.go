@@ -233,6 +233,7 @@ func (p *iptablesParser) parseRule() error {
 			if b, unmodelled, err = p.c.nft.correct(p.native, at, &b); err != nil {
 				return err
 			}
+			unmodelled = unmodelled || b.json == "" && p.rule.unmodelled
 		}
 	}
 	ch.local = ch.local || p.c.local

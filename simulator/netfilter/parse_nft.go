@@ -504,6 +504,9 @@ func (p *nftParser) namedSet(t *nftTable, name string) *nftSet {
 // those that they lead to.
 func (p *nftParser) share(t *nftTable, order []*chain) error {
 	key := t.key
+	if len(order) == 0 {
+		return nil
+	}
 	same := make(map[*chain]*chain, len(order))
 	for _, s := range t.shadows {
 		same[&s.chain] = s.made
