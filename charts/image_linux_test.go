@@ -15,6 +15,10 @@ const inImage = `set -e
 ip link set lo up
 iptables-legacy -A INPUT -p tcp --dport 81 -m conntrack --ctstate NEW -j ACCEPT
 iptables-nft -A INPUT -p udp --dport 82 -m comment --comment plumbline -j DROP
+iptables-nft -t mangle -N chain
+iptables-nft -t mangle -A chain -p tcp --dport 85 -j DROP
+iptables-nft -t mangle -A INPUT -j chain
+nft add rule ip mangle INPUT ct state invalid drop
 ip6tables-legacy -A INPUT -p tcp --dport 83 -j DROP
 ip6tables-nft -A INPUT -p tcp --dport 84 -j DROP
 nft add table ip plumbline_image
@@ -58,7 +62,7 @@ func TestTheImageHasWhatTheCollectorRuns(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
-		"--dport 81 -m conntrack --ctstate NEW -j ACCEPT", "--dport 82 -m comment --comment plumbline -j DROP", "--dport 83 -j DROP", "--dport 84 -j DROP",
+		"--dport 81 -m conntrack --ctstate NEW -j ACCEPT", "--dport 82 -m comment --comment plumbline -j DROP", "--dport 83 -j DROP", "--dport 84 -j DROP", "-A chain -p tcp -m tcp --dport 85 -j DROP",
 		"plumbline_image", "create plumbline-image hash:ip",
 	} {
 		if !strings.Contains(string(out), want) {

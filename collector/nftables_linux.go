@@ -289,8 +289,12 @@ var nameOfChain = regexp.MustCompile(`^[0-9A-Za-z_][!-~]*$`)
 const maxChains = 256
 
 // saveChains returns the table as iptables-save would print it, without the rules of chains that the tool cannot read.
-// Of a table with too many chains it returns nothing.
+// It returns nothing of a table with too many chains, or where the tool is not installed: nftables shows it.
 func (t *target) saveChains(ctx context.Context, tool string, family uint8, table string) ([]byte, error) {
+	if _, err := t.host.tools.path(tool); err != nil {
+		t.note = err.Error()
+		return nil, nil
+	}
 	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err

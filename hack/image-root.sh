@@ -25,6 +25,7 @@ done
 for name in iptables ip6tables; do
 	ln -sfn xtables-legacy-multi "$root/usr/sbin/$name-legacy-save"
 	ln -sfn xtables-nft-multi "$root/usr/sbin/$name-nft-save"
+	ln -sfn xtables-nft-multi "$root/usr/sbin/$name-nft"
 done
 for file in protocols services; do
 	[[ ! -e /etc/$file ]] || install -m 644 "/etc/$file" "$root/etc/$file"
