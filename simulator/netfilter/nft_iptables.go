@@ -117,7 +117,7 @@ func showable(t *nftTable, n *jsonNode) bool {
 	if !builtin || hook != nftHooks[name] {
 		return false
 	}
-	typ, priority := "filter", kind.priority
+	typ, priority := "filter", kind.at(netstack.BackendNFT)
 	switch {
 	case kind.nat:
 		typ, priority = "nat", priorityNATDst

@@ -33,6 +33,14 @@ func (t iptablesTable) builtin(chain string) (Hook, bool) {
 	return 0, false
 }
 
+// at is the priority of a table's chains that filter: those of security stand elsewhere in nftables (xtables_ipv4 of iptables-nft).
+func (t iptablesTable) at(backend netstack.Backend) int {
+	if t.priority == prioritySecurity && backend == netstack.BackendNFT {
+		return 150
+	}
+	return t.priority
+}
+
 // iptablesParser reads one dump of iptables-save.
 type iptablesParser struct {
 	lineScanner
@@ -296,7 +304,7 @@ func (p *iptablesParser) commit() error {
 		case p.table == "mangle" && hook == Output:
 			p.c.attach(p.family, hook, hookOp{priority: p.kind.priority, kind: opRoute, chain: ch})
 		default:
-			p.c.attach(p.family, hook, hookOp{priority: p.kind.priority, chain: ch})
+			p.c.attach(p.family, hook, hookOp{priority: p.kind.at(p.backend), chain: ch})
 		}
 	}
 	p.table = ""
