@@ -216,7 +216,8 @@ type compiler struct {
 	// sets are those of ipset: see set. One that is not there may be missing from the dump.
 	sets map[string]*ipset
 	// owned are the tables that a dump of iptables-nft shows, as nftables shows them; nil where it does not.
-	owned  map[ownedTable]*nftTable
+	owned map[ownedTable]*nftTable
+	// unread are chains in them that the dump names without their rules.
 	unread map[unreadChain]bool
 	nft    *nftParser
 	nat    [2]bool
