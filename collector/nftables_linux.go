@@ -253,21 +253,20 @@ func (t *target) iptablesNFT(ctx context.Context, family netstack.Family) (dump 
 // fails: then the chains that it can read are printed one by one, and the others named (docs/nftables.md).
 func (t *target) saveNFT(ctx context.Context, tool string, family uint8, tables []string) ([]byte, error) {
 	data, err := t.host.tools.save(ctx, tool)
-	var failed *exec.ExitError
-	switch {
-	case err == nil && !bytes.Contains(data, incompatible):
-		return data, nil
-	case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
+	if err != nil && !toolFailed(ctx, err) {
 		return nil, err
+	}
+	if err == nil && !bytes.Contains(data, incompatible) {
+		return data, nil
 	}
 	t.note = "read chain by chain: " + cmp.Or(err, errIncompatible).Error()
 	data = nil
 	for _, table := range tables {
 		text, err := t.host.tools.save(ctx, tool, "-t", table)
-		switch {
-		case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
+		if err != nil && !toolFailed(ctx, err) {
 			return nil, err
-		case err != nil || bytes.Contains(text, incompatible):
+		}
+		if err != nil || bytes.Contains(text, incompatible) {
 			if text, err = t.saveChains(ctx, strings.TrimSuffix(tool, "-save"), family, table); err != nil {
 				return nil, err
 			}
@@ -275,6 +274,12 @@ func (t *target) saveNFT(ctx context.Context, tool string, family uint8, tables 
 		data = append(data, text...)
 	}
 	return data, nil
+}
+
+// toolFailed says whether a tool ran and failed of itself: then it may be asked in another way.
+func toolFailed(ctx context.Context, err error) bool {
+	var failed *exec.ExitError
+	return ctx.Err() == nil && errors.As(err, &failed)
 }
 
 // incompatible is in what iptables-nft-save prints instead of a table.
@@ -336,11 +341,10 @@ func (t *target) saveChains(ctx context.Context, tool string, family uint8, tabl
 			policy = "ACCEPT"
 		}
 		text, err := t.host.tools.run(ctx, tool, "-t", table, "-S", c.name)
-		var failed *exec.ExitError
-		switch {
-		case err != nil && (!errors.As(err, &failed) || ctx.Err() != nil):
-			return nil, err
-		case err != nil:
+		if err != nil {
+			if !toolFailed(ctx, err) {
+				return nil, err
+			}
 			fmt.Fprintf(head, "# Chain `%s'%s\n", c.name, incompatible)
 		}
 		for line := range bytes.Lines(text) {

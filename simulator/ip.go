@@ -708,6 +708,9 @@ func (l *leg) loopBack() end {
 	if lo == nil || !lo.Up() {
 		return l.drop(verdict.NewFinding(verdict.InterfaceDown, l.host.where("lo"), linkEvidence(lo), "lo of "+l.host.String()))
 	}
+	if e, off := l.withoutIPv6("lo", notSentBy); off {
+		return e
+	}
 	if e, stop := l.hook(netfilter.Postrouting, "", "lo", "", ""); stop {
 		return e
 	}
@@ -727,19 +730,14 @@ func (l *leg) loopBack() end {
 // receive hands the packet to the network layer of the namespace: ip_rcv,
 // ipv6_rcv. With hooked, the bridge has run PREROUTING already.
 func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
-	h, p := l.host, &l.packet
 	if l.probe {
 		return l.discovered(in, physIn, hooked)
 	}
 	if e, missing := l.requireRouting(); missing {
 		return e
 	}
-	if p.Family() == netstack.IPv6 {
-		if off, _ := h.ConfSysctl(netstack.IPv6, in.Name, "disable_ipv6"); off != 0 {
-			return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(in.Name),
-				[]string{sysctlLine(h, netstack.ConfKey(netstack.IPv6, in.Name, "disable_ipv6"))},
-				"address %s on %s is tentative/disabled: IPv6 is off on the interface", p.Dst, in.Name))
-		}
+	if e, off := l.withoutIPv6(in.Name, notTakenBy); off {
+		return e
 	}
 	l.cameBy, l.inbound, l.slave, l.route = "", in.Name, "", fib.Result{}
 	if hooked {
@@ -753,6 +751,30 @@ func (l *leg) receive(in *netstack.Link, physIn string, hooked bool) end {
 	}
 	return l.routeInput(in)
 }
+
+// withoutIPv6 ends the leg where the device that takes the packet in or out has no IPv6, without a word to anybody: ip6_rcv,
+// ip6_output. Routes by nexthop objects outlive that it is turned off, or that the MTU gets too small for it (addrconf_notify).
+func (l *leg) withoutIPv6(dev, message string) (end, bool) {
+	if l.packet.Family() != netstack.IPv6 {
+		return end{}, false
+	}
+	h := l.host
+	why, evidence := "IPv6 is off on the interface", sysctlLine(h, netstack.ConfKey(netstack.IPv6, dev, "disable_ipv6"))
+	if off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6"); off == 0 {
+		link := h.links[dev]
+		if link == nil || link.Loopback() || link.MTU <= 0 || link.MTU >= minMTU6 {
+			return end{}, false
+		}
+		why, evidence = fmt.Sprintf("interfaces with an MTU below %d have no IPv6", minMTU6), fmt.Sprintf("MTU %d", link.MTU)
+	}
+	return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(dev), []string{evidence}, message, l.packet.Dst, dev, why)), true
+}
+
+// Why a device is of no use for IPv6, by destination, device and cause.
+const (
+	notTakenBy = "address %s on %s is tentative/disabled: %s"
+	notSentBy  = "what is for %s is not sent by %s: %s"
+)
 
 // routeInput decides between delivering and forwarding: ip_route_input_slow,
 // ip6_route_input.
@@ -893,6 +915,9 @@ func (l *leg) pathMTU() int { return l.mtu(l.host, l.packet.Family()) }
 func (l *leg) postrouting(in string) end {
 	if takesOver(l.next.Encap) { // lwtunnel_output
 		return l.lightweight()
+	}
+	if e, off := l.withoutIPv6(l.next.Dev, notSentBy); off {
+		return e
 	}
 	if e, stop := l.hook(netfilter.Postrouting, in, l.next.Dev, l.cameBy, ""); stop {
 		return e

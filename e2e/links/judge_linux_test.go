@@ -208,6 +208,7 @@ func TestARP(t *testing.T)           { runAll(t, "ar", arps) }
 func TestHopLimits(t *testing.T)     { runAll(t, "hl", hopLimits) }
 func TestPolicies(t *testing.T)      { runAll(t, "po", policies) }
 func TestSelves(t *testing.T)        { runAll(t, "se", selves) }
+func TestIPv6Off(t *testing.T)       { runAll(t, "6o", ipv6Off) }
 func TestForeign(t *testing.T)       { runAll(t, "fo", foreign) }
 func TestVXLANSettings(t *testing.T) { runAll(t, "vs", vxlanSettings) }
 func TestPathMTUs(t *testing.T)      { runAll(t, "pm", pathMTUs) }

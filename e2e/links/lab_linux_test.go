@@ -6,8 +6,10 @@
 package links
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -307,7 +309,8 @@ func hasten(h *netlink.Handle) error {
 	for _, l := range links {
 		for _, dir := range []string{"/proc/sys/net/ipv4/neigh/", "/proc/sys/net/ipv6/neigh/"} {
 			for name, value := range map[string]string{"/retrans_time_ms": "200", "/mcast_solicit": "5"} {
-				if err := os.WriteFile(dir+l.Attrs().Name+name, []byte(value), 0); err != nil {
+				// Interfaces with a small MTU have no settings of IPv6.
+				if err := os.WriteFile(dir+l.Attrs().Name+name, []byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}
