@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/plumbline-net/plumbline/simulator/fib"
 	"github.com/plumbline-net/plumbline/simulator/netfilter"
@@ -190,6 +191,9 @@ func (l *leg) Pick(rule netfilter.Rule, weights []float64) int {
 
 // Kernel is the release of the kernel.
 func (l *leg) Kernel() string { return l.w.snapshot.Kernel }
+
+// Now is when the state of the namespace was read.
+func (l *leg) Now() time.Time { return l.w.snapshot.TakenAt(l.host.Namespace) }
 
 // Unknown decides whether something that is not modelled matches.
 func (l *leg) Unknown(rule netfilter.Rule, what string) bool {

@@ -94,6 +94,10 @@ func (x *xtables) conditions() []option[func() string] {
 		{"match:dscp", func() string {
 			return fmt.Sprintf("-m dscp %s--dscp %#x", x.not(20), f.DSCP)
 		}},
+		{"match:time", func() string {
+			return "-m time " + one(x.builder, "--timestart 06:00 --timestop 18:00", "--timestart 18:00 --timestop 06:00", x.not(50)+"--weekdays Mon,Wed,Fri",
+				x.not(50)+"--monthdays 2,4,6,8,10,12,14,16,18,20,22,24,26,28,30", "--timestart 12:00 --timestop 08:00 --contiguous --weekdays Tue,Thu,Sat,Sun")
+		}},
 		{"match:length", func() string {
 			return "-m length " + x.not(20) + "--length " + one(x.builder, "0:300", "40:1500", "0:1400", "1000:65535")
 		}},

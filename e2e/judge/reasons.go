@@ -45,8 +45,8 @@ const (
 var reasons = map[string]string{
 	"match:limit": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:hashlimit": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)",
 	"match:recent": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:connlimit": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)",
-	"match:time": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:string": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)",
-	"match:quota": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:cgroup": askedAbout + "TestWhatNoDumpShowsOfASenderIsAskedAboutByName)",
+	"match:string": askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)",
+	"match:quota":  askedAbout + "TestWhatNoDumpShowsIsAskedAboutByName)", "match:cgroup": askedAbout + "TestWhatNoDumpShowsOfASenderIsAskedAboutByName)",
 	"nft:limit": askedAbout + "TestEveryStatementOfNftIsRead)", "nft:quota": askedAbout + "TestEveryStatementOfNftIsRead)",
 	"target:NFQUEUE":                   "a program decides, if one listens: unknown, UserspaceDecides (TestAnUnknownMatchMakesOnlyItsOwnRuleUndecidable)",
 	"nft:queue":                        "a program decides, if one listens: unknown, UserspaceDecides (TestEveryStatementOfNftIsRead)",

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -18,6 +19,7 @@ type fakeEnv struct {
 	mtu     int
 	noRoute bool
 	kernel  string
+	now     time.Time
 
 	asked    []string
 	weights  []float64
@@ -31,6 +33,8 @@ func (e *fakeEnv) Pick(_ Rule, weights []float64) int {
 }
 
 func (e *fakeEnv) Kernel() string { return e.kernel }
+
+func (e *fakeEnv) Now() time.Time { return e.now }
 
 func (e *fakeEnv) Unknown(_ Rule, what string) bool {
 	e.asked = append(e.asked, what)

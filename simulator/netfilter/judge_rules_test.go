@@ -1,8 +1,11 @@
 package netfilter
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // The namespaces of the test topology, which no other run of the tests shares.
@@ -26,9 +29,33 @@ type probe struct {
 	drawn func(release string) bool
 }
 
+// judgeTimes are conditions on the time, whose edges are far from now. Those of days are left out around midnight.
+func judgeTimes(now time.Time) []string {
+	hours := func(start, stop int) string {
+		at := func(h int) string { return now.Add(time.Duration(h) * time.Hour).Format(time.TimeOnly) }
+		return fmt.Sprintf("-m time --timestart %s --timestop %s", at(start), at(stop))
+	}
+	list := []string{
+		hours(-2, 2), hours(1, 3), hours(-3, -1), hours(2, 1), hours(2, -2), hours(-1, -2),
+		"-m time --datestart 2020-02-29T12:00:00", "-m time --datestop 2020-02-29", "-m time --datestart 2037", "-m time --datestart 2020-01 --datestop 2037-12-31T23:59",
+	}
+	if today := now.Truncate(24 * time.Hour); now.Sub(today) < 30*time.Minute || now.Sub(today) > 23*time.Hour+30*time.Minute {
+		return list
+	}
+	for ago := range 3 {
+		day := now.AddDate(0, 0, 1-ago)
+		weekday := "--weekdays " + day.Format("Mon")
+		list = append(
+			list, "-m time "+weekday, "-m time ! "+weekday, fmt.Sprintf("-m time --monthdays %d,31", day.Day()), fmt.Sprintf("-m time ! --monthdays %d", day.Day()),
+			hours(2, 1)+" "+weekday, hours(2, 1)+" --contiguous "+weekday, hours(-1, -2)+" --contiguous "+weekday,
+		)
+	}
+	return list
+}
+
 // The conditions under test: each rule drops what comes to its own port, so
 // that the fate of a connection says whether the condition held.
-var judgeMatches4 = []string{
+var judgeMatches4 = slices.Concat(judgeTimes(time.Now().UTC()), []string{
 	"-s 10.77.1.0/24", "! -s 10.77.1.2", "-s 10.0.0.2/255.0.0.255", "-d 10.77.2.0/24", "! -d 10.77.2.2",
 	"-i c0", "-i c+", "! -i c+", "-i s+", "-o s0", "! -o s0", "-o +", "-i c", "-i c0+",
 	"-m tcp --tcp-flags SYN,ACK SYN", "-m tcp ! --syn", "--syn", "-m tcp --sport 1024:", "-m tcp --sport :1023", "-m tcp ! --sport 20000:30000",
@@ -69,7 +96,7 @@ var judgeMatches4 = []string{
 	"-m mac --mac-source CLIENTMAC", "-m mac ! --mac-source CLIENTMAC", "-m mac --mac-source 02:11:22:33:44:55", "-m helper --helper ftp", "-m helper ! --helper ftp",
 	"-m nfacct --nfacct-name plnf",
 	"-m set --match-set orders src", "-m set --match-set ip src,src,src", "-m set --match-set ipportnet src,dst", "-m set --match-set bits src", "-m set --match-set portbits src,dst",
-}
+})
 
 // judgeMatches6 are the same of IPv6.
 var judgeMatches6 = []string{
@@ -614,8 +641,8 @@ var judgeWays = []struct {
 	{"-m connbytes --connbytes 1000000: --connbytes-dir both --connbytes-mode bytes", "match connbytes", false},
 	{"-m quota --quota 1000000", "match quota", true},
 	{"-m rateest --rateest plnfw --rateest-lt --rateest-bps 1gbit", "match rateest", true},
-	{"-m time --timestart 00:00 --timestop 23:59:59", "match time", true},
-	{"-m time --datestop 2001-01-01", "match time", false},
+	{"-m time --timestart 00:00 --timestop 23:59:59 --kerneltz", "match time in the kernel's time zone", true},
+	{"-m time --datestop 2001-01-01 --kerneltz", "match time in the kernel's time zone", false},
 	{"-m cpu --cpu 1000", "match cpu", false},
 	{"-m recent --rcheck --name plnf", "match recent", false},
 	{"-m recent ! --rcheck --name plnf", "match recent", true},

@@ -260,6 +260,8 @@ func (e *judgeEnv) Pick(r Rule, w []float64) int {
 	return e.pick
 }
 
+func (*judgeEnv) Now() time.Time { return time.Now() }
+
 func (*judgeEnv) Kernel() string {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

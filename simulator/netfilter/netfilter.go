@@ -13,6 +13,7 @@ package netfilter
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -226,6 +227,8 @@ type Env interface {
 	Unknown(rule Rule, what string) bool
 	// Kernel is the release of the kernel that runs the rules ("6.1.0-44-amd64"), or "" if it is not known.
 	Kernel() string
+	// Now is when the packet is sent: when the state was read. Zero if that is not known.
+	Now() time.Time
 	// AddrType is the type of address that the table local gives to addr
 	// (inet_dev_addr_type), looking only at dev when dev is not empty.
 	AddrType(addr netip.Addr, dev string) netstack.RouteType

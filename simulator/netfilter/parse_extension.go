@@ -89,8 +89,6 @@ var extensions = map[string]extension{
 	"quota":     {options: values("--quota")},
 	"rateest": {options: withFlags(values("--rateest1", "--rateest2", "--rateest", "--rateest-bps", "--rateest-pps", "--rateest-bps1",
 		"--rateest-bps2", "--rateest-pps1", "--rateest-pps2"), "--rateest-delta", "--rateest-lt", "--rateest-gt", "--rateest-eq")},
-	"time": {options: withFlags(values("--datestart", "--datestop", "--timestart", "--timestop", "--monthdays", "--weekdays"),
-		"--kerneltz", "--localtz", "--utc", "--contiguous")},
 	"cpu": {options: values("--cpu")},
 
 	// What is in no packet of the model.
@@ -121,8 +119,10 @@ var extensions = map[string]extension{
 	"ipv6header": {options: withFlags(values("--header"), "--soft"), compile: compileIPv6Header, family: netstack.IPv6},
 	"eui64":      {compile: func(*ruleParser, options) (matcher, error) { return eui64Match{}, nil }, family: netstack.IPv6},
 
-	"devgroup":  {options: values("--src-group", "--dst-group"), compile: compileDevgroup},
-	"ecn":       {options: withFlags(values("--ecn-ip-ect"), "--ecn-tcp-cwr", "--ecn-tcp-ece"), compile: compileECN},
+	"devgroup": {options: values("--src-group", "--dst-group"), compile: compileDevgroup},
+	"ecn":      {options: withFlags(values("--ecn-ip-ect"), "--ecn-tcp-cwr", "--ecn-tcp-ece"), compile: compileECN},
+	"time": {options: withFlags(values("--datestart", "--datestop", "--timestart", "--timestop", "--monthdays", "--weekdays"),
+		"--kerneltz", "--localtz", "--utc", "--contiguous"), compile: compileTime},
 	"u32":       {options: values("--u32"), compile: compileU32},
 	"helper":    {options: values("--helper"), compile: compileHelper, tracking: true},
 	"connlabel": {options: withFlags(values("--label"), "--set"), compile: compileConnlabel, tracking: true},
