@@ -344,13 +344,14 @@ schedules:
 	}
 	var leader, other int
 	s.await("one leads", func(ctx context.Context) error {
-		leader, other = 0, 1
-		err := both[leader].publishes(ctx, 0)
-		if err != nil {
-			leader, other = 1, 0
-			err = errors.Join(err, both[leader].publishes(ctx, 0))
+		var errs [2]error
+		for leader = range both {
+			other = 1 - leader
+			if errs[leader] = both[leader].publishes(ctx, 0); errs[leader] == nil {
+				return nil
+			}
 		}
-		return err
+		return errors.Join(errs[:]...)
 	})
 
 	before := agents.count(leader)
