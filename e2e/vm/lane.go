@@ -13,7 +13,7 @@ type entry struct {
 
 // lane is what runs in the machine, in order. To add a package, add a line.
 var lane = []entry{
-	{"e2e/links", "BridgeRejects|Queues|TestVLAN|Bonds|Tunnels|IPVLAN|Filters|VRFs|Programs|ControlGroups|LegacyTables|LegacyEBTables|ConntrackTables", 25 * time.Minute, "all", ""},
+	{"e2e/links", "BridgeRejects|Queues|TestVLAN|Bonds|Tunnels|IPVLAN|Filters|VRFs|Programs|ControlGroups|LegacyTables|LegacyEBTables|ConntrackTables|TablesThatNft|IPv6Off", 25 * time.Minute, "all", ""},
 	{"collector", "IPVS|Links|KernelsSCTP|TablesAreFull", 2 * time.Minute, "all", ""},
 	{"e2e/agreement", "TheKernelsOwnSCTP", 5 * time.Minute, "", ""},
 	{"e2e/ipvs", ".", 15 * time.Minute, "ipvs", ""},
