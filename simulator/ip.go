@@ -759,15 +759,20 @@ func (l *leg) withoutIPv6(dev, message string) (end, bool) {
 		return end{}, false
 	}
 	h := l.host
-	why, evidence := "IPv6 is off on the interface", sysctlLine(h, netstack.ConfKey(netstack.IPv6, dev, "disable_ipv6"))
-	if off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6"); off == 0 {
-		link := h.links[dev]
-		if link == nil || link.Loopback() || link.MTU <= 0 || link.MTU >= minMTU6 {
-			return end{}, false
-		}
+	var why, evidence, remedy string
+	if off, _ := h.ConfSysctl(netstack.IPv6, dev, "disable_ipv6"); off != 0 {
+		key := netstack.ConfKey(netstack.IPv6, dev, "disable_ipv6")
+		why, evidence = "IPv6 is off on the interface", sysctlLine(h, key)
+		remedy = fmt.Sprintf("Find out what turned IPv6 off on %s, and turn it on (sysctl -w %s=0).", dev, key)
+	} else if link := h.links[dev]; link != nil && !link.Loopback() && link.MTU > 0 && link.MTU < minMTU6 {
 		why, evidence = fmt.Sprintf("interfaces with an MTU below %d have no IPv6", minMTU6), fmt.Sprintf("MTU %d", link.MTU)
+		remedy = fmt.Sprintf("Give %[1]s an MTU of %[2]d or more (ip link set %[1]s mtu %[2]d), and its addresses again.", dev, minMTU6)
+	} else {
+		return end{}, false
 	}
-	return l.drop(verdict.NewFindingf(verdict.AddressNotUsable, h.where(dev), []string{evidence}, message, l.packet.Dst, dev, why)), true
+	f := verdict.NewFindingf(verdict.AddressNotUsable, h.where(dev), []string{evidence}, message, l.packet.Dst, dev, why)
+	f.Remedy = remedy
+	return l.drop(f), true
 }
 
 // Why a device is of no use for IPv6, by destination, device and cause.
