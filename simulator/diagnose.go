@@ -51,10 +51,16 @@ func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 	if finding != nil {
 		r.Verdict = verdict.Unknown
 		r.Reasons = append(r.Reasons, *finding)
+	}
+	if f == nil {
 		return r
 	}
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.findService()
+	if finding != nil {
+		e.unwalked()
+		return r
+	}
 	ws := w.workspaces.take(w)
 	r.Paths = explore(func(d *dice) *verdict.Path { return ws.converse(f, d) }, e.toBackend())
 	w.workspaces.put(ws)

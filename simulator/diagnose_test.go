@@ -2,6 +2,7 @@ package simulator_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -473,6 +474,82 @@ func TestPoliciesOfATranslatedSource(t *testing.T) {
 			}
 			if r.Verdict != verdict.Reachable || r.Policy.Verdict != test.want || warned != (test.want == verdict.PolicyDeny) {
 				t.Errorf("%s, policy %+v, %v", r.Verdict, r.Policy, r.Reasons)
+			}
+		})
+	}
+}
+
+// TestPoliciesAreHeldAgainstWhatIsSeen has policies deny connections of which it is
+// not seen that something drops them: they go on, or nobody can see what becomes of them.
+func TestPoliciesAreHeldAgainstWhatIsSeen(t *testing.T) {
+	outward := func(s *simulator.Snapshot) {
+		s.Cluster.NetworkPolicies = denyAll("shop")
+		s.Cluster.NetworkPolicies[0].Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+	}
+	inward := func(s *simulator.Snapshot) { s.Cluster.NetworkPolicies = denyAll("shop") }
+	connects := func(t *testing.T, s *simulator.Snapshot) {
+		namespace(t, s, "shop-web-0").BPF = netstack.Text{File: "bpf.json", Data: []byte(`[{"cgroup":[{"attach_type":"cgroup_inet4_connect","prog_id":7}]}]`)}
+	}
+	for _, test := range []struct {
+		name     string
+		change   func(*testing.T, *simulator.Snapshot)
+		query    verdict.Query
+		want     verdict.Verdict
+		policy   verdict.PolicyVerdict
+		findings []string // all reasons, and how severe they are
+		open     string   // what is assumed
+	}{
+		{"what leaves the collected world", func(_ *testing.T, s *simulator.Snapshot) {
+			without(s, "fabric")
+			outward(s)
+		}, tcp(web, "172.31.9.9", 443), verdict.Reachable, verdict.PolicyDeny, []string{"info LeavesModel", "warning NetworkPolicyNotEnforced"}, ""},
+		{"what is delivered, and nobody listens to", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-db-0").Sockets = nil
+			inward(s)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, verdict.PolicyDeny, []string{"fatal NoListener", "warning NetworkPolicyNotEnforced"}, ""},
+		{"what never comes to where it would be dropped", func(t *testing.T, s *simulator.Snapshot) {
+			namespace(t, s, "shop-web-0").Routes = nil
+			inward(s)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, verdict.PolicyDeny, []string{"fatal NoRoute"}, ""},
+		{"a program that nobody can evaluate", func(t *testing.T, s *simulator.Snapshot) {
+			connects(t, s)
+			inward(s)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.PolicyDeny, []string{"undecided EBPFOpaque", "warning NetworkPolicyDeny"}, ""},
+		{"a program that may translate a service", func(t *testing.T, s *simulator.Snapshot) {
+			connects(t, s)
+			inward(s)
+		}, tcp(web, "svc:shop/db", 5432), verdict.Unknown, verdict.PolicyDeny, []string{"undecided EBPFOpaque", "warning NetworkPolicyDeny"}, ""},
+		{"a program that may translate a service, of whose endpoints one is denied", func(t *testing.T, s *simulator.Snapshot) {
+			connects(t, s)
+			inward(s)
+			s.Cluster.NetworkPolicies[0].Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"denied": "yes"}}
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "api-1" {
+					p.Labels = map[string]string{"denied": "yes"}
+				}
+			}
+		}, tcp(web, "svc:shop/api", 80), verdict.Unknown, verdict.PolicyNone, []string{"undecided EBPFOpaque"},
+			"whether policies allow it is not known: they allow some endpoints of the service shop/api, and deny others"},
+		{"a client that was not collected", func(_ *testing.T, s *simulator.Snapshot) {
+			without(s, "shop-web-0")
+			outward(s)
+		}, tcp(web, "svc:shop/db", 5432), verdict.Unknown, verdict.PolicyDeny, []string{"undecided SnapshotMissing", "warning NetworkPolicyDeny"}, ""},
+		{"objects alone", func(_ *testing.T, s *simulator.Snapshot) {
+			s.Namespaces = nil
+			inward(s)
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unknown, verdict.PolicyDeny, []string{"undecided SnapshotMissing", "warning NetworkPolicyDeny"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, world(t, func(s *simulator.Snapshot) { test.change(t, s) }), test.query)
+			var findings []string
+			for _, f := range r.Reasons {
+				findings = append(findings, fmt.Sprintf("%s %s", f.Severity, f.Code))
+			}
+			if r.Verdict != test.want || r.Policy.Verdict != test.policy || !slices.Equal(findings, test.findings) {
+				t.Errorf("%s, policy %+v, %q: %v; want %s, %s, %q", r.Verdict, r.Policy, findings, r.Reasons, test.want, test.policy, test.findings)
+			}
+			if test.open != "" && !slices.Contains(r.Assumptions, test.open) {
+				t.Errorf("assumptions %q, want %q", r.Assumptions, test.open)
 			}
 		})
 	}

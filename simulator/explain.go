@@ -40,6 +40,9 @@ func (e *explainer) explainPath(p *verdict.Path) {
 	dst, _ := netip.ParseAddr(p.Destination.IP)
 	failed := p.Verdict == verdict.Unreachable || p.Verdict == verdict.Degraded
 	if e.boundary(p, dst) {
+		if f, ok := e.policy(p, dst); ok {
+			p.Findings = append(p.Findings, f)
+		}
 		return
 	}
 	first = append(first, e.serviceFindings(p)...)
@@ -374,42 +377,104 @@ func destination(p *verdict.Path) string {
 	return netip.AddrPortFrom(addr, p.Destination.Port).String()
 }
 
-// policy holds the path against the network policies of the API.
+// policy holds the path against the network policies of the API. What the dataplane
+// does with a connection that they deny is told: it drops it, it lets it through, or
+// nobody knows, as where the rules that would drop it cannot be seen.
 func (e *explainer) policy(p *verdict.Path, dst netip.Addr) (verdict.Finding, bool) {
-	if !dst.IsValid() || e.unassigned(dst) {
+	result, ok := e.policyOf(p, dst)
+	if !ok {
 		return verdict.Finding{}, false
-	}
-	src, _ := netip.ParseAddr(p.Source.IP)
-	connection := cluster.Connection{
-		Source: cluster.End{Addr: src, Pod: e.from.pod, Node: e.nodeOf(src)}, Destination: cluster.End{Addr: dst, Node: e.nodeOf(dst)},
-		Protocol: e.report.Query.Protocol, Port: p.Destination.Port,
-	}
-	result := e.w.cluster.Evaluate(connection)
-	if seen := e.leavingSource(p); seen != src {
-		// The API leaves it open whether a policy of the destination sees the source
-		// before or after it was translated.
-		connection.Seen = cluster.End{Addr: seen, Node: e.nodeOf(seen)}
-		other := e.w.cluster.Evaluate(connection)
-		switch {
-		case result.Unknown:
-		case other.Unknown:
-			result = other
-		case (other.Verdict == verdict.PolicyDeny) != (result.Verdict == verdict.PolicyDeny):
-			result = cluster.PolicyResult{Verdict: verdict.PolicyNone, Unknown: true, Explanation: []string{fmt.Sprintf(
-				"whether policies allow it is not known: %s is translated to %s, and it is up to the network plugin which of the two they see", src, seen)}}
-		}
 	}
 	e.notePolicy(&result)
 	if result.Verdict != verdict.PolicyDeny {
 		return verdict.Finding{}, false
 	}
 	switch {
-	case hasCode(p.Findings, verdict.NetfilterDrop, verdict.NetfilterReject, verdict.ConntrackInvalid):
+	case p.Verdict == verdict.Unknown:
+		f, ok := result.Finding()
+		f.Severity = verdict.SeverityWarning // alone, it makes nothing certain
+		return f, ok
+	case hasCode(p.Findings, verdict.NetfilterDrop, verdict.NetfilterReject, verdict.ConntrackInvalid, verdict.TCDrop):
 		return result.Finding()
-	case p.Verdict == verdict.Reachable || p.Verdict == verdict.Degraded:
+	case p.Verdict != verdict.Unreachable || p.Destination.Namespace != "":
 		return result.NotEnforced()
 	}
 	return verdict.Finding{}, false
+}
+
+// policyOf is what the policies say of a path, if it is known which pods it joins.
+// Where something that cannot be seen translates a service's address, it is what they
+// say of all its endpoints, if that is one thing.
+func (e *explainer) policyOf(p *verdict.Path, dst netip.Addr) (cluster.PolicyResult, bool) {
+	if !dst.IsValid() {
+		return cluster.PolicyResult{}, false
+	}
+	if !e.unassigned(dst) {
+		return e.policyTo(p, netip.AddrPortFrom(dst, p.Destination.Port)), true
+	}
+	if p.Verdict != verdict.Unknown || e.service == nil || !e.w.cluster.BackendsKnown() {
+		return cluster.PolicyResult{}, false
+	}
+	var joint *cluster.PolicyResult
+	for _, b := range e.w.cluster.Backends(e.service, e.use) {
+		result := e.policyTo(p, b.Addr)
+		switch {
+		case joint == nil:
+			joint = &result
+		case (joint.Verdict == verdict.PolicyDeny) != (result.Verdict == verdict.PolicyDeny):
+			return cluster.PolicyResult{Verdict: verdict.PolicyNone, Unknown: true, Explanation: []string{fmt.Sprintf(
+				"whether policies allow it is not known: they allow some endpoints of the service %s, and deny others", e.service)}}, true
+		case result.Unknown:
+			joint = &result
+		}
+	}
+	if joint == nil {
+		return cluster.PolicyResult{}, false
+	}
+	return *joint, true
+}
+
+func (e *explainer) policyTo(p *verdict.Path, to netip.AddrPort) cluster.PolicyResult {
+	src, _ := netip.ParseAddr(p.Source.IP)
+	connection := cluster.Connection{
+		Source: cluster.End{Addr: src, Pod: e.from.pod, Node: e.nodeOf(src)}, Destination: cluster.End{Addr: to.Addr(), Node: e.nodeOf(to.Addr())},
+		Protocol: e.report.Query.Protocol, Port: to.Port(),
+	}
+	result := e.w.cluster.Evaluate(connection)
+	seen := e.leavingSource(p)
+	if seen == src || result.Unknown {
+		return result
+	}
+	// The API leaves it open whether a policy of the destination sees the source
+	// before or after it was translated.
+	connection.Seen = cluster.End{Addr: seen, Node: e.nodeOf(seen)}
+	other := e.w.cluster.Evaluate(connection)
+	switch {
+	case other.Unknown:
+		return other
+	case (other.Verdict == verdict.PolicyDeny) != (result.Verdict == verdict.PolicyDeny):
+		return cluster.PolicyResult{Verdict: verdict.PolicyNone, Unknown: true, Explanation: []string{fmt.Sprintf(
+			"whether policies allow it is not known: %s is translated to %s, and it is up to the network plugin which of the two they see", src, seen)}}
+	}
+	return result
+}
+
+// unwalked says what policies hold against a connection of which nothing could be
+// walked, as its client's namespace was not collected.
+func (e *explainer) unwalked() {
+	dst := e.flow.packet.Dst
+	src, ok := e.from.addr(netstack.FamilyOf(dst))
+	if !ok {
+		return
+	}
+	if pod := e.from.pod; pod != nil {
+		e.use.FromInside, e.use.Node = true, pod.Node
+	}
+	p := &verdict.Path{Verdict: verdict.Unknown, Source: verdict.Source{IP: src.String()}, Destination: verdict.Destination{IP: dst.String(), Port: e.use.Port}}
+	if f, ok := e.policy(p, dst); ok {
+		e.report.Reasons = append(e.report.Reasons, f)
+	}
+	e.report.Assumptions = append(e.report.Assumptions, e.open...)
 }
 
 // unassigned says whether addr is still the service's: policies judge by the

@@ -152,7 +152,8 @@ func family(from, to *resolved) (netstack.Family, bool) {
 	return 0, false
 }
 
-// resolveFlow turns a query into the packet that its client would send.
+// resolveFlow turns a query into the packet that its client would send. With a
+// finding that says why none can be sent from there, the packet may be known all the same.
 func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved, *resolved, *verdict.Finding) {
 	fromEnd, _ := verdict.ParseEndpoint(q.From) // Validate has parsed both
 	toEnd, _ := verdict.ParseEndpoint(q.To)
@@ -221,7 +222,7 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		if f := w.unreadCloud(&from, &to); f != nil {
 			return nil, nil, nil, f
 		}
-		return nil, nil, nil, w.noPlace(q.From, &from)
+		return out, &from, &to, w.noPlace(q.From, &from)
 	}
 	out.from = from.host
 	if from.literal {
