@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"path"
@@ -31,13 +32,27 @@ var testdata embed.FS
 //
 // A line of the text may say "only: TAG": the scenario makes sense in the
 // clusters alone that have this tag. Those with the tag kube-router, in which it
-// enforces network policies, come last.
+// enforces network policies, come last. Nowhere is a scenario played of which no
+// expectation holds there.
 type scenario struct {
 	name                string
 	objects, later      string
 	only                []string
 	fault, fix, expects []string
 	says                []string
+}
+
+// enforcer is the tag of clusters in which kube-router enforces network policies.
+const enforcer = "kube-router"
+
+// stages are the clusters in which scenarios are played, by their tags: the mode of
+// kube-proxy, the network plugin, and whether policies are enforced in the end.
+// The last one is played in the virtual machine, as its kernel has IPVS.
+var stages = [][]string{
+	{"iptables", "bridge", enforcer},
+	{"nftables", "bridge"},
+	{"nftables", "ptp", enforcer},
+	{"ipvs", "bridge"},
 }
 
 // scenarios are all there are, in the order of their names.
@@ -63,7 +78,16 @@ func scenarios(t *testing.T) (list []*scenario) {
 
 // TestScenariosAreWellFormed needs no cluster.
 func TestScenariosAreWellFormed(t *testing.T) {
+	known := slices.Concat(stages...)
 	for _, s := range scenarios(t) {
+		if !slices.ContainsFunc(stages, s.playsWith) {
+			t.Errorf("%s: no cluster plays it", s.name)
+		}
+		for _, tag := range s.tags() {
+			if !slices.Contains(known, tag) {
+				t.Errorf("%s: no cluster has the tag %q", s.name, tag)
+			}
+		}
 		for _, manifest := range []string{s.objects, s.later} {
 			if _, err := parse(manifest); err != nil {
 				t.Errorf("%s: %v", s.name, err)
@@ -109,6 +133,47 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 	return s, nil
 }
 
+// playsWith says whether a cluster with these tags has anything to show of it.
+func (s *scenario) playsWith(tags []string) bool {
+	if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(tags, tag) }) {
+		return false
+	}
+	return slices.ContainsFunc(s.expects, func(line string) bool {
+		e, err := parseExpectation(line)
+		return err == nil && subset(e.tags, tags)
+	})
+}
+
+// tags are all that it names.
+func (s *scenario) tags() []string {
+	list := slices.Clone(s.only)
+	for _, line := range s.expects {
+		if e, err := parseExpectation(line); err == nil {
+			list = append(list, e.tags...)
+		}
+	}
+	for _, line := range slices.Concat(s.fault, s.fix, s.says) {
+		tags, _ := cutTags(line)
+		list = append(list, tags...)
+	}
+	return list
+}
+
+// cutTags takes the tags off a line that begins with them: [TAG TAG] REST.
+func cutTags(line string) (tags []string, rest string) {
+	if inner, found := strings.CutPrefix(line, "["); found {
+		if inner, after, found := strings.Cut(inner, "] "); found {
+			return strings.Fields(inner), after
+		}
+	}
+	return nil, line
+}
+
+// subset says whether a cluster with the second has all of the first.
+func subset(tags, of []string) bool {
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(of, tag) })
+}
+
 // lines are those of a text that are neither empty nor comments.
 func lines(text []byte) (list []string) {
 	for line := range strings.Lines(string(text)) {
@@ -126,7 +191,8 @@ func lines(text []byte) (list []string) {
 // The ends are those of a query, or an address in braces (see stage.words).
 // Tags limit the line to clusters that have them all. There is one outcome for
 // each kind of path, in alphabetical order, with commas in between. The reason
-// is the report's first; without one there is none.
+// is the report's first; without one there is none. REASON@NODE says on which
+// node, REASON@NAMESPACE/POD in which pod it is.
 //
 // The diagnosis sees all namespaces. Another, that sees those of nodes and pods
 // alone, as in a real cluster, may say the same or that it does not know; the tag
@@ -146,6 +212,7 @@ type expectation struct {
 	outcomes  string
 	verdict   verdict.Verdict
 	reason    verdict.Code
+	where     string // the node or the pod of the reason; "" is anywhere
 }
 
 var expectationForm = regexp.MustCompile(`^(?:\[(.*?)\] )?(\S+|\{.*?\}) -> (\S+|\{.*?\}) (?:(\d+)/)?(tcp|udp|icmp|sctp)(?: via (\S+) (\S+))?: (\S+) (\S+)(?: (\S+))?$`)
@@ -155,7 +222,8 @@ func parseExpectation(line string) (*expectation, error) {
 	if m == nil {
 		return nil, fmt.Errorf("expectation %q has not the form of one", line)
 	}
-	e := &expectation{tags: strings.Fields(m[1]), outcomes: m[8], verdict: verdict.Verdict(m[9]), reason: verdict.Code(m[10])}
+	reason, where, _ := strings.Cut(m[10], "@")
+	e := &expectation{tags: strings.Fields(m[1]), outcomes: m[8], verdict: verdict.Verdict(m[9]), reason: verdict.Code(reason), where: where}
 	e.query = verdict.Query{From: m[2], To: m[3], Protocol: verdict.Protocol(m[5])}
 	if m[4] != "" {
 		port, err := strconv.ParseUint(m[4], 10, 16)
@@ -176,4 +244,20 @@ func parseExpectation(line string) (*expectation, error) {
 		return nil, fmt.Errorf("expectation %q: there is no verdict %q", line, e.verdict)
 	}
 	return e, nil
+}
+
+// met says whether a report has the verdict and the first reason that are expected.
+func (e *expectation) met(r *verdict.Report) bool {
+	if r.Verdict != e.verdict || r.Reason() != e.reason {
+		return false
+	}
+	return e.where == "" || e.where == placeOf(r)
+}
+
+// placeOf is where the first reason is: a pod, or else a node.
+func placeOf(r *verdict.Report) string {
+	if len(r.Reasons) == 0 {
+		return ""
+	}
+	return cmp.Or(r.Reasons[0].Where.Pod, r.Reasons[0].Where.Node)
 }

@@ -173,12 +173,14 @@ func report(tests []test, run machineRun, verbose bool) (left []test, failed boo
 			left = append(left, t)
 			continue
 		}
+		passed := strings.Count(r.output, "--- PASS")
+		bad := r.status != 0 || passed == 0 // what it names may be gone
 		word := "ok  "
-		if r.status != 0 {
+		if bad {
 			word, failed = "FAIL", true
 		}
-		fmt.Printf("%s %s: %d passed, %d skipped\n", word, t.pkg, strings.Count(r.output, "--- PASS"), strings.Count(r.output, "--- SKIP"))
-		if verbose || r.status != 0 {
+		fmt.Printf("%s %s: %d passed, %d skipped\n", word, t.pkg, passed, strings.Count(r.output, "--- SKIP"))
+		if verbose || bad {
 			fmt.Print(r.output)
 			continue
 		}
