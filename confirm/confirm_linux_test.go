@@ -3,12 +3,13 @@ package confirm
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/plumbline-net/plumbline/collector"
 	"github.com/plumbline-net/plumbline/e2e/against"
@@ -19,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	lab.ServeIfListener()
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // world is a lab with what collects it and probes it.

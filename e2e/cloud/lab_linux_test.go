@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -28,7 +29,7 @@ const (
 
 func TestMain(m *testing.M) {
 	lab.ServeIfListener()
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // startLab is the lab with its nodes in two vSwitches, a pod with an interface of its

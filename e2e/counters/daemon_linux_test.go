@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
 
 	"github.com/plumbline-net/plumbline/e2e/against"
 	"github.com/plumbline-net/plumbline/e2e/lab"
@@ -32,7 +33,7 @@ const (
 
 func TestMain(m *testing.M) {
 	lab.ServeIfListener()
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func startLab(t *testing.T) *lab.Lab {
