@@ -195,8 +195,9 @@ func lines(text []byte) (list []string) {
 // node, REASON@NAMESPACE/POD in which pod it is.
 //
 // The diagnosis sees all namespaces. Another, that sees those of nodes and pods
-// alone, as in a real cluster, may say the same or that it does not know; the tag
-// "inside" is for what is expected of that one. It judges what enters with via, too.
+// alone, as in a real cluster, has to say the same; with the tag "blind" it has to say
+// that it does not know. The tag "inside" is for what is expected of that one. It
+// judges what enters with via, too.
 // The tag "some" is for a choice that the kernel makes once: some of what is
 // diagnosed is seen then, and nothing else. With the tag "handshake" the server is
 // not one of the lab: TCP's handshake is all that is tried, or a question to a name
@@ -205,6 +206,7 @@ func lines(text []byte) (list []string) {
 type expectation struct {
 	tags   []string
 	inside bool
+	blind  bool
 	some   bool
 	// handshake alone is made: the server does not speak as the lab's do.
 	handshake bool
@@ -235,7 +237,7 @@ func parseExpectation(line string) (*expectation, error) {
 	if m[6] != "" {
 		e.query.Via, e.inside = &verdict.Via{Namespace: m[6], Interface: m[7]}, true
 	}
-	for tag, flag := range map[string]*bool{"inside": &e.inside, "some": &e.some, "handshake": &e.handshake} {
+	for tag, flag := range map[string]*bool{"inside": &e.inside, "blind": &e.blind, "some": &e.some, "handshake": &e.handshake} {
 		if at := slices.Index(e.tags, tag); at >= 0 {
 			*flag, e.tags = true, slices.Delete(e.tags, at, at+1)
 		}
