@@ -156,40 +156,6 @@ func TestWithoutRulesEveryRuleSetIsEmptyAndNoToolIsRun(t *testing.T) {
 	}
 }
 
-// A table of one family does not make the tool of the other run, and an
-// unchanged rule set is not printed again.
-func TestAnUnchangedRuleSetIsReadOnce(t *testing.T) {
-	ns := newNetns(t, "a")
-	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
-	runs := filepath.Join(t.TempDir(), "runs")
-	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4, netstack.PartIPTables6, netstack.PartNFT}})
-	c.state.tools.look = func(name string) (string, error) {
-		path, err := lookPath(name)
-		if err != nil {
-			return "", err
-		}
-		wrapper := filepath.Join(t.TempDir(), name)
-		return wrapper, os.WriteFile(wrapper, []byte("#!/bin/sh\necho "+name+" >>"+runs+"\nexec "+path+" \"$@\"\n"), 0o755)
-	}
-	count := func() string {
-		text, err := os.ReadFile(runs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	first := collectSnapshot(t, c).Namespaces[0]
-	second := collectSnapshot(t, c).Namespaces[0]
-	same(t, "tools run", "iptables-nft-save\n", count())
-	same(t, "rules", first.IPTables, second.IPTables)
-	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "DROP")
-	third := collectSnapshot(t, c).Namespaces[0]
-	same(t, "tools run", "iptables-nft-save\niptables-nft-save\n", count())
-	if rules := ruleLines(dumpOf(t, third, netstack.IPv4, netstack.BackendNFT).Data); rules[len(rules)-2] != "-A INPUT -j DROP" {
-		t.Errorf("the change is not in %q", rules)
-	}
-}
-
 // The kernel is asked first, and the tool for what is not understood.
 func TestTheToolIsAskedForWhatIsNotUnderstood(t *testing.T) {
 	ns := newNetns(t, "a")

@@ -42,12 +42,34 @@ type nftState struct {
 }
 
 // ruleCache holds the dumps of one namespace's nftables of one generation.
-// Elements that rules themselves add to sets do not change the generation:
-// they are as old as the dump.
 type ruleCache struct {
 	generation uint32
-	dumps      map[string][]byte
-	used       bool // in the current run
+	dumps      map[string][]byte // by the tool that printed them
+	// live is the rule set as the kernel has it; nil if the tool was asked.
+	live *nftjson.RuleSet
+	// names are the interfaces as they were when the dumps were made.
+	names map[int]string
+	used  bool // in the current run
+}
+
+// forget drops the dumps.
+func (c *ruleCache) forget() { *c = ruleCache{dumps: make(map[string][]byte), used: c.used} }
+
+// current says whether the dumps are still those of a generation, with the interfaces that there are by now. Rules have
+// indices of interfaces, and dumps their names; chains whose interfaces are gone are gone, too.
+func (c *ruleCache) current(generation uint32, names map[int]string) bool {
+	if c.generation != generation || c.dumps == nil || names == nil {
+		return false
+	}
+	differ := func(a, b map[int]string) bool {
+		for index, name := range a {
+			if b[index] != name && (c.live == nil || c.live.Mentions(index, name)) {
+				return true
+			}
+		}
+		return false
+	}
+	return !differ(c.names, names) && !differ(names, c.names)
 }
 
 // nftables asks for the state of nftables, once in a run. ErrNotSupported
@@ -115,28 +137,29 @@ func queryNFT(conn *netlinkConn) (*nftState, error) {
 }
 
 // nftDump returns what read does of nftables, from the cache if the rule set is
-// still the one that was read. What was read while the rule set changed is read
-// again, also when it failed.
-func (t *target) nftDump(name string, read func() ([]byte, error)) ([]byte, error) {
+// still the one that was read, and read says that it may be kept. What was read
+// while the rule set changed is read again, also when it failed.
+func (t *target) nftDump(name string, read func() (data []byte, keep bool, err error)) ([]byte, error) {
 	for range nftRetries {
 		before, err := t.nftables()
 		if err != nil {
 			return nil, err
 		}
-		if t.rules.generation != before.generation || t.rules.dumps == nil {
-			t.rules.generation, t.rules.dumps = before.generation, make(map[string][]byte)
+		if !t.rules.current(before.generation, t.names) {
+			t.rules.forget()
+			t.rules.generation, t.rules.names = before.generation, t.names
 		}
 		if data, ok := t.rules.dumps[name]; ok {
 			return data, nil
 		}
-		data, readErr := read()
+		data, keep, readErr := read()
 		t.nft = nil
 		after, err := t.nftables()
 		if err != nil {
 			return nil, errors.Join(readErr, err)
 		}
 		if after.generation == before.generation {
-			if readErr == nil {
+			if readErr == nil && keep {
 				t.rules.dumps[name] = data
 			}
 			return data, readErr
@@ -147,28 +170,65 @@ func (t *target) nftDump(name string, read func() ([]byte, error)) ([]byte, erro
 
 // ruleSet returns the whole rule set as "nft -j list ruleset" prints it. It
 // asks the kernel itself; for what is not understood of its answer it asks the
-// tool, which may be newer, and adds what its release leaves out.
-func (t *target) ruleSet(ctx context.Context) ([]byte, error) {
-	data, err := nftjson.Live(t.deviceName)
+// tool, which may be newer, and adds what its release leaves out. Of a rule set
+// that the kernel was asked for before, only what may have changed is read; what
+// the tool printed may be kept if nothing may have.
+func (t *target) ruleSet(ctx context.Context) (data []byte, keep bool, err error) {
+	rules := t.rules.live
+	t.rules.live = nil
+	if rules != nil {
+		err = rules.Refresh(t.deviceName)
+	} else {
+		rules, err = nftjson.Live(t.deviceName)
+	}
+	if err == nil {
+		t.rules.live = rules
+		return rules.Data, false, nil
+	}
 	var unknown *nftjson.NotUnderstood
 	if !errors.As(err, &unknown) {
-		return data, err
+		return nil, false, err
 	}
 	t.note = "asked nft: " + err.Error()
 	data, toolErr := t.host.tools.run(ctx, "nft", "-j", "list", "ruleset")
 	if toolErr != nil {
-		return nil, errors.Join(err, toolErr)
+		return nil, false, errors.Join(err, toolErr)
 	}
 	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer conn.Close()
 	tables, chains, err := nftjson.Read(conn.Conn)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return nftjson.Complete(data, tables, chains)
+	volatile, err := anyVolatileSets(conn)
+	if err != nil {
+		return nil, false, err
+	}
+	keep = !volatile && !changesSets.Match(data)
+	data, err = nftjson.Complete(data, tables, chains)
+	return data, keep, err
+}
+
+// changesSets is in what nft prints of rules that add elements to sets or remove them, for which the sets need no flag.
+var changesSets = regexp.MustCompile(`"op": ?"(add|update|delete)"|"(add|update|delete) @`)
+
+// anyVolatileSets asks whether there are sets whose elements time out, or come and go with packets.
+func anyVolatileSets(conn *netlinkConn) (volatile bool, err error) {
+	_, err = listOf(conn, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETSET, make([]byte, nfgenmsg), func(body []byte) (none struct{}, err error) {
+		return none, attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
+			if b := ad.Bytes(); ad.Type() == unix.NFTA_SET_FLAGS && len(b) == 4 {
+				volatile = volatile || binary.BigEndian.Uint32(b)&(unix.NFT_SET_TIMEOUT|unix.NFT_SET_EVAL) != 0
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return false, fmt.Errorf("ask for the sets of nftables: %w", err)
+	}
+	return volatile, nil
 }
 
 // deviceName names an interface for rules; "" if there is none with that index.
@@ -193,7 +253,7 @@ func readNFT(ctx context.Context, t *target) error {
 		return nil
 	}
 	for tries := 0; ; tries++ {
-		t.ns.NFT.Data, err = t.nftDump("nft", func() ([]byte, error) { return t.ruleSet(ctx) })
+		t.ns.NFT.Data, err = t.nftDump("nft", func() ([]byte, bool, error) { return t.ruleSet(ctx) })
 		if err != nil || t.saved == 0 || t.saved == t.rules.generation || tries == nftRetries {
 			return err
 		}
@@ -241,7 +301,10 @@ func (t *target) iptablesNFT(ctx context.Context, family netstack.Family) (dump 
 	}
 	dump = netstack.IPTablesDump{Family: family, Backend: netstack.BackendNFT, Text: netstack.Text{File: t.file(file)}}
 	if len(tables) > 0 {
-		dump.Data, err = t.nftDump(tool, func() ([]byte, error) { return t.saveNFT(ctx, tool, protocol, tables) })
+		dump.Data, err = t.nftDump(tool, func() ([]byte, bool, error) {
+			data, err := t.saveNFT(ctx, tool, protocol, tables)
+			return data, true, err
+		})
 		if t.saved == 0 {
 			t.saved = t.rules.generation
 		}

@@ -7,18 +7,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
 // TestWhatIsUnchangedIsNotSentAgain has an agent collect a node again: what a controller fetches
-// of it then is only what has changed. No time, counter, number or order differs by itself: but the
-// time that elements of sets have left, and, in another generation of rules, the counters of nftables.
+// of it then is only what has changed. No time, counter, number or order differs by itself: but, in another
+// generation of rules, the counters of nftables and the time that elements of sets have left.
 func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
 	ns, peer := newNetns(t, "a"), newNetns(t, "b")
 	// Nothing is to change by itself meanwhile: an address that is checked for duplicates, a
@@ -114,5 +118,167 @@ func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
 	})
 	if files := changed(); !slices.Equal(files, []string{"conntrack.txt", "sysctl.txt"}) { // nf_conntrack_count
 		t.Errorf("changed with a connection: %s, and not only what has it", files)
+	}
+}
+
+// countRuns has the tools of a collector note that they run, and returns what tells which did.
+func countRuns(t *testing.T, c *Collector) func() string {
+	t.Helper()
+	dir := t.TempDir()
+	runs := filepath.Join(dir, "runs")
+	c.state.tools.look = func(name string) (string, error) {
+		path, err := lookPath(name)
+		if err != nil {
+			return "", err
+		}
+		wrapper := filepath.Join(dir, name)
+		return wrapper, os.WriteFile(wrapper, []byte("#!/bin/sh\necho "+name+" >>"+runs+"\nexec "+path+" \"$@\"\n"), 0o755)
+	}
+	return func() string {
+		text, err := os.ReadFile(runs)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}
+
+// sameMemory says whether a text is the one that was read before, not one that reads the same.
+func sameMemory(a, b []byte) bool { return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0] }
+
+// say sends a packet to an address of the namespace itself.
+func say(t *testing.T, ns, address string) {
+	t.Helper()
+	insideThread(t, ns, func() error {
+		conn, err := net.Dial("udp", net.JoinHostPort(address, "9"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write([]byte("x"))
+		return err
+	})
+}
+
+// A table of one family does not make the tool of the other run, and an unchanged rule set is not read again: not for
+// counters, nor for the time that elements have left, nor for an interface that no rule names.
+func TestAnUnchangedRuleSetIsReadOnce(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		iptables-nft -A INPUT -j ACCEPT
+		nft add table inet t
+		nft add set inet t s { type ipv4_addr ; flags dynamic,timeout ; timeout 1h ; }
+		nft add chain inet t c { type filter hook output priority 0 ; }
+		nft add rule inet t c update @s { ip daddr counter }
+	`)
+	say(t, ns, "127.0.0.7")
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartLinks, netstack.PartIPTables4, netstack.PartIPTables6, netstack.PartNFT}})
+	count := countRuns(t, c)
+	first := collectSnapshot(t, c).Namespaces[0]
+	if !strings.Contains(string(first.NFT.Data), `"val": "127.0.0.7", "expires": 3`) {
+		t.Errorf("the element is not in %s", first.NFT.Data)
+	}
+	say(t, ns, "127.0.0.7")
+	left := regexp.MustCompile(`"expires": \d+`)
+	eventually(t, "elements have another time left", func() bool {
+		now := left.FindAllString(inside(t, ns, "nft", "-j", "list", "set", "inet", "t", "s"), -1)
+		return !slices.Equal(now, left.FindAllString(string(first.NFT.Data), -1))
+	})
+	inside(t, ns, "ip", "link", "add", "e0", "type", "veth", "peer", "name", "e1")
+	second := collectSnapshot(t, c).Namespaces[0]
+	same(t, "tools run", "iptables-nft-save\n", count())
+	if !sameMemory(first.NFT.Data, second.NFT.Data) {
+		t.Errorf("the rule set was read again:\n%s", second.NFT.Data)
+	}
+	if !sameMemory(first.IPTables[0].Data, second.IPTables[0].Data) {
+		t.Errorf("the rules of iptables-nft were read again:\n%s", second.IPTables[0].Data)
+	}
+	inside(t, ns, "iptables-nft", "-A", "INPUT", "-j", "DROP")
+	third := collectSnapshot(t, c).Namespaces[0]
+	same(t, "tools run", "iptables-nft-save\niptables-nft-save\n", count())
+	if rules := ruleLines(dumpOf(t, third, netstack.IPv4, netstack.BackendNFT).Data); rules[len(rules)-2] != "-A INPUT -j DROP" {
+		t.Errorf("the change is not in %q", rules)
+	}
+	if !strings.Contains(string(third.NFT.Data), `"drop": null`) {
+		t.Errorf("the change is not in %s", third.NFT.Data)
+	}
+}
+
+// Elements time out, and packets add and remove them, of which the generation of the rule set says nothing: what is
+// collected is what the kernel has, whoever printed it.
+func TestElementsThatComeAndGoBetweenCommits(t *testing.T) {
+	for _, test := range []struct{ name, more string }{
+		{name: "netlink"},
+		{"tool", "nft add rule inet t c jump { tcp dport 1 accept ; }"}, // is not understood
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ns := newNetns(t, "a")
+			script(t, ns, `
+				nft add table inet t
+				nft add chain inet t c { type filter hook output priority 0 ; }
+				nft add set inet t blocked { type ipv4_addr ; flags timeout ; elements = { 10.0.0.6 timeout 1h } ; }
+				nft add rule inet t c ip daddr @blocked counter drop
+				nft add table ip u
+				nft add set ip u fixed { type inet_service ; elements = { 80 } ; }
+				nft add set ip u bad { type ipv4_addr . inet_service ; }
+				nft add set ip u good { type ipv4_addr ; elements = { 127.0.0.8 } ; flags dynamic ; }
+				nft add set ip u last { type inet_service ; elements = { 81 } ; }
+				nft add chain ip u c { type filter hook output priority 1 ; }
+				nft add rule ip u c ip daddr 127.0.0.8 add @bad { ip daddr . udp dport }
+				nft add rule ip u c ip daddr 127.0.0.8 delete @good { ip daddr }
+				`+test.more)
+			c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartLinks, netstack.PartNFT}, Logger: quiet()})
+			collected := func() string { return string(collectSnapshot(t, c).Namespaces[0].NFT.Data) }
+			eventually(t, "an element is collected before it times out", func() bool {
+				inside(t, ns, "nft", "add", "element", "inet", "t", "blocked", "{ 10.0.0.5 timeout 2s }")
+				text := collected()
+				return strings.Contains(text, `"10.0.0.5"`)
+			})
+			// The first time it is there again that it was, the second time it is gone.
+			collected()
+			eventually(t, "the kernel has forgotten the element", func() bool {
+				return !strings.Contains(inside(t, ns, "nft", "list", "set", "inet", "t", "blocked"), "10.0.0.5")
+			})
+			if text := collected(); strings.Contains(text, "10.0.0.5") || !strings.Contains(text, "10.0.0.6") {
+				t.Errorf("collected after the element had timed out: %s", text)
+			}
+			say(t, ns, "127.0.0.8")
+			text := collected()
+			if !strings.Contains(text, `{"concat": ["127.0.0.8", 9]}`) || strings.Contains(text, `["127.0.0.8"]`) {
+				t.Errorf("collected after a packet had changed two sets: %s", text)
+			}
+			// All that is around them is as it was.
+			changing := regexp.MustCompile(`"(expires|packets|bytes)": \d+`)
+			want := inside(t, ns, "bash", "-c", "nft -j list ruleset 2>/dev/null") // without its warning
+			same(t, "rule set", changing.ReplaceAllString(want, ""), changing.ReplaceAllString(text, ""))
+		})
+	}
+}
+
+// Rules have the index of an interface, and dumps its name: no generation tells that it has another.
+func TestRenamedInterfacesAreNamedAnew(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		ip link add e0 type veth peer name e1
+		iptables-nft -A INPUT -j ACCEPT
+		nft add rule ip filter INPUT iif e0 drop
+		nft add table inet t
+		nft add set inet t s { type iface_index ; flags dynamic ; elements = { e0 } ; }
+	`)
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartLinks, netstack.PartIPTables4, netstack.PartNFT}})
+	first := collectSnapshot(t, c).Namespaces[0]
+	inside(t, ns, "ip", "link", "set", "e0", "name", "e9")
+	second := collectSnapshot(t, c).Namespaces[0]
+	same(t, "rule set", strings.ReplaceAll(string(first.NFT.Data), `"e0"`, `"e9"`), string(second.NFT.Data))
+	text := string(dumpOf(t, second, netstack.IPv4, netstack.BackendNFT).Data)
+	if !strings.Contains(text, "-i e9 -j DROP") || strings.Contains(text, "e0") {
+		t.Errorf("got %s", text)
+	}
+	if !strings.Contains(string(second.NFT.Data), `"elem": ["e9"]`) {
+		t.Errorf("got %s", second.NFT.Data)
+	}
+	inside(t, ns, "ip", "link", "del", "e9")
+	if text := string(collectSnapshot(t, c).Namespaces[0].NFT.Data); strings.Contains(text, "e9") {
+		t.Errorf("an interface that is gone is in %s", text)
 	}
 }

@@ -363,7 +363,7 @@ func (w *writer) element(d *decoder, e entry) {
 	if f.timeout != 0 {
 		w.integer("timeout", f.timeout/1000)
 	}
-	if f.expires != 0 {
+	if f.expires != 0 && !w.stateless {
 		w.integer("expires", f.expires/1000)
 	}
 	if f.comment != "" {
@@ -469,6 +469,9 @@ func (w *writer) setRef(n *node) {
 	if !n.set.anonymous() {
 		w.string("@" + n.set.name)
 		return
+	}
+	if n.set.volatile() {
+		w.fail("a set of a rule's own whose elements come and go")
 	}
 	w.only("set")
 	w.sets.start(w.sets.table)

@@ -70,7 +70,11 @@ func replay(data []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return s.result()
+	rules, err := s.result()
+	if err != nil {
+		return nil, err
+	}
+	return rules.Data, nil
 }
 
 // recordings are what the kernel said of the rules in testdata, each with the

@@ -136,6 +136,7 @@ func (d *decoder) dynset(a *attributes) {
 	if d.err != nil {
 		return
 	}
+	s.updated = true
 	key := d.sourceOf(a, 4, s.keyBits)
 	if key.kind == concat {
 		for i, t := range s.key {

@@ -16,6 +16,32 @@
 // names to marks, labels or realms are not read.
 package nftjson
 
+import "crypto/sha256"
+
+// RuleSet is a rule set as it was read, with what is needed to keep it so.
+type RuleSet struct {
+	// Data is what "nft -j list ruleset" prints. It is never written to again.
+	Data []byte
+
+	volatile []volatileSet
+	indices  map[int]bool    // of interfaces that are written by name
+	hooked   map[string]bool // interfaces at which chains and flow tables are
+}
+
+// Mentions says whether the rule set depends on which index an interface has,
+// or on its name: the kernel has the index where a rule says iif, and nothing
+// where a chain was whose interface is gone. Neither is a new generation.
+func (r *RuleSet) Mentions(index int, name string) bool { return r.indices[index] || r.hooked[name] }
+
+// volatileSet is a set whose elements change without a new generation: they
+// time out, or packets add and remove them.
+type volatileSet struct {
+	table      *table // its name
+	set        *set   // without elements
+	begin, end int    // where it is written
+	sum        [sha256.Size]byte
+}
+
 // table is a table with what was read of it.
 type table struct {
 	family uint8
@@ -34,8 +60,11 @@ func (t *table) familyName() string { return familyNames[t.family] }
 // assembler puts the messages of the kernel together.
 type assembler struct {
 	device func(index int) string
-	tables []*table
-	byName map[tableName]*table
+	// indices and hooked are those of RuleSet.
+	indices map[int]bool
+	hooked  map[string]bool
+	tables  []*table
+	byName  map[tableName]*table
 
 	decoder  decoder
 	elements decoder
@@ -48,7 +77,12 @@ type tableName struct {
 }
 
 func newAssembler(device func(index int) string) *assembler {
-	return &assembler{device: device, byName: make(map[tableName]*table)}
+	s := &assembler{byName: make(map[tableName]*table), indices: make(map[int]bool), hooked: make(map[string]bool)}
+	s.device = func(index int) string {
+		s.indices[index] = true
+		return device(index)
+	}
+	return s
 }
 
 func (s *assembler) writer() writer {
@@ -149,7 +183,7 @@ func (s *assembler) chain(family uint8, body []byte) error {
 		w.key("prio")
 		w.uint(uint64(int64(int32(hook.u32(2)))))
 		w.text("policy", [...]string{"drop", "accept"}[policy])
-		devices, err := devicesOf(hook[3], hook[4])
+		devices, err := s.devicesOf(hook[3], hook[4])
 		if err != nil {
 			return err
 		}
@@ -162,15 +196,19 @@ func (s *assembler) chain(family uint8, body []byte) error {
 }
 
 // devicesOf are those of a hook: one, or a list, which has the one, too.
-func devicesOf(one, list []byte) ([]string, error) {
+func (s *assembler) devicesOf(one, list []byte) (names []string, err error) {
+	defer func() {
+		for _, name := range names {
+			s.hooked[name] = true
+		}
+	}()
 	if list == nil {
 		if one == nil {
 			return nil, nil
 		}
 		return []string{cString(one)}, nil
 	}
-	var names []string
-	err := each(list, func(number int, value []byte) error {
+	err = each(list, func(number int, value []byte) error {
 		switch number {
 		case 1:
 			names = append(names, cString(value))
@@ -199,7 +237,7 @@ func (s *assembler) flowtable(family uint8, body []byte) error {
 	if err := hook.parse(a[3], "hook of a flow table", known(1, 2, 3)); err != nil {
 		return err
 	}
-	devices, err := devicesOf(nil, hook[3])
+	devices, err := s.devicesOf(nil, hook[3])
 	if err != nil {
 		return err
 	}
@@ -337,7 +375,8 @@ func (s *assembler) writeRule(t *table, a *attributes) error {
 const metainfo = `{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}`
 
 // result is the whole rule set.
-func (s *assembler) result() ([]byte, error) {
+func (s *assembler) result() (*RuleSet, error) {
+	r := &RuleSet{indices: s.indices, hooked: s.hooked}
 	size := 1024
 	for _, t := range s.tables {
 		size += len(t.rules.out) + len(t.chains.out) + len(t.objects.out)
@@ -365,9 +404,19 @@ func (s *assembler) result() ([]byte, error) {
 				continue
 			}
 			w.comma()
+			v := volatileSet{table: &table{family: t.family, name: t.name}, set: set, begin: len(w.out)}
 			if err := w.set(&s.decoder, t, set); err != nil {
-				return nil, in("set "+t.familyName()+" "+t.name+" "+set.name, err)
+				return nil, in(set.in(t), err)
 			}
+			if set.volatile() {
+				v.end = len(w.out)
+				var err error
+				if v.sum, err = s.sum(v.table, set); err != nil {
+					return nil, err
+				}
+				r.volatile = append(r.volatile, v)
+			}
+			set.elements = nil
 		}
 		w.part(&t.flowtables)
 		w.part(&t.chains)
@@ -376,7 +425,17 @@ func (s *assembler) result() ([]byte, error) {
 	w.close(']')
 	w.close('}')
 	w.out = append(w.out, '\n')
-	return w.out, w.err
+	r.Data = w.out
+	return r, w.err
+}
+
+// sum is the same for a set of which only counters and the time that elements
+// have left are others than before.
+func (s *assembler) sum(t *table, set *set) (sum [sha256.Size]byte, err error) {
+	w := s.writer()
+	w.stateless = true
+	err = in(set.in(t), w.set(&s.decoder, t, set))
+	return sha256.Sum256(w.out), err
 }
 
 // part appends what was written before, of which the first has no comma.

@@ -35,6 +35,9 @@ type set struct {
 	timeout       uint64
 	interval      uint64 // of the garbage collection
 	statements    []byte // the list of what it has with each element, encoded
+	// updated says that a rule adds or removes elements, for which the kernel
+	// needs no flag.
+	updated bool
 
 	elements []setElement
 }
@@ -68,6 +71,8 @@ type setElement struct {
 }
 
 func (s *set) anonymous() bool        { return s.flags&setAnonymous != 0 }
+func (s *set) volatile() bool         { return s.updated || s.flags&(setTimeout|setEval) != 0 }
+func (s *set) in(t *table) string     { return "set " + t.familyName() + " " + t.name + " " + s.name }
 func (s *set) isMap() bool            { return s.flags&setMap != 0 }
 func (s *set) concatenated() bool     { return len(s.key) > 1 }
 func (s *set) dataConcatenated() bool { return len(s.data) > 1 }

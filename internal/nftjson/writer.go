@@ -14,7 +14,8 @@ type writer struct {
 	first bool
 	// numeric writes protocols as numbers, as nft does in ranges.
 	numeric bool
-	// stateless leaves counters and what quotas have used out.
+	// stateless leaves out counters, what quotas have used, and the time that
+	// elements have left.
 	stateless bool
 	// names are the devices by index.
 	names func(index int) string

@@ -99,12 +99,16 @@ func dial(t testing.TB) *netlink.Conn {
 // Live is what nftjson reads.
 func Live(t testing.TB) ([]byte, error) {
 	t.Helper()
-	return nftjson.Live(func(index int) string {
+	rules, err := nftjson.Live(func(index int) string {
 		if i, err := net.InterfaceByIndex(index); err == nil {
 			return i.Name
 		}
 		return ""
 	})
+	if err != nil {
+		return nil, err
+	}
+	return rules.Data, nil
 }
 
 // Difference is how what nftjson reads differs from what the tool prints,
