@@ -11,8 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,14 +41,8 @@ func readARPTables(_ context.Context, t *target) error {
 
 // Of <linux/netfilter_arp/arp_tables.h>.
 const (
-	arptSoGetInfo    = 96
-	arptSoGetEntries = 97
-
-	arptInfoSize   = 68  // struct arpt_getinfo
-	arptHeaderSize = 40  // struct arpt_get_entries, before the entries
-	arptEntrySize  = 192 // struct arpt_entry, before its target
-	xtTargetSize   = 32  // struct xt_entry_target
-	xtNameSize     = 32  // XT_TABLE_MAXNAMELEN
+	arptEntrySize = 192 // struct arpt_entry, before its target
+	xtTargetSize  = 32  // struct xt_entry_target
 )
 
 // arpTable is a table as the kernel has it: entries one after the other, of which
@@ -68,49 +60,18 @@ var arpHooks = [3]string{"INPUT", "OUTPUT", "FORWARD"}
 
 var errARPEntry = errors.New("an entry is not understood")
 
-// getARPTable asks for a table. One that is replaced meanwhile has another size,
-// which the kernel refuses with EAGAIN: then it is asked again.
+// getARPTable asks for a table.
 func getARPTable(name string) (*arpTable, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	info, entries, err := arpXTables.get(name)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	for range nftRetries {
-		info := make([]byte, arptInfoSize)
-		copy(info[:xtNameSize-1], name)
-		if err := getsockopt(fd, arptSoGetInfo, info); err != nil {
-			return nil, err
-		}
-		word := func(i int) uint32 { return binary.NativeEndian.Uint32(info[xtNameSize+4*i:]) }
-		t := &arpTable{name: name, validHooks: word(0)}
-		for i := range t.hookEntry {
-			t.hookEntry[i], t.underflow[i] = word(1+i), word(4+i)
-		}
-		size := word(8)
-		data := make([]byte, arptHeaderSize+int(size))
-		copy(data[:xtNameSize-1], name)
-		binary.NativeEndian.PutUint32(data[xtNameSize:], size)
-		if err = getsockopt(fd, arptSoGetEntries, data); err == nil {
-			t.entries = data[arptHeaderSize:]
-			return t, nil
-		}
-		if !errors.Is(err, unix.EAGAIN) {
-			return nil, err
-		}
+	word := func(i int) uint32 { return binary.NativeEndian.Uint32(info[xtNameSize+4*i:]) }
+	t := &arpTable{name: name, validHooks: word(0), entries: entries}
+	for i := range t.hookEntry {
+		t.hookEntry[i], t.underflow[i] = word(1+i), word(4+i)
 	}
-	return nil, unix.EAGAIN
-}
-
-// getsockopt has the kernel read and fill a buffer.
-func getsockopt(fd, option int, buffer []byte) error {
-	length := uint32(len(buffer))
-	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_IP, uintptr(option),
-		uintptr(unsafe.Pointer(&buffer[0])), uintptr(unsafe.Pointer(&length)), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return t, nil
 }
 
 // arpEntry is a rule, a chain's policy or its name.

@@ -14,6 +14,7 @@ import (
 // Of <linux/netfilter/ipset/ip_set.h>.
 const (
 	ipsetProtocol        = 6 // understood by all kernels since 2011
+	ipsetProtocolIndex   = 7 // and since Linux 4.20 this one, which tells the indices of sets, too
 	ipsetFlagListSetName = 1 << 1
 )
 
@@ -38,21 +39,7 @@ func anySets() (bool, error) {
 		return false, notSupported(err)
 	}
 	defer conn.Close()
-	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: nl.IPSET_ATTR_PROTOCOL, Data: []byte{ipsetProtocol}},
-		{Type: nl.IPSET_ATTR_FLAGS | unix.NLA_F_NET_BYTEORDER, Data: binary.BigEndian.AppendUint32(nil, ipsetFlagListSetName)},
-	})
-	if err != nil {
-		return false, err
-	}
-	some := false
-	request := append([]byte{unix.AF_INET, 0, 0, 0}, attrs...)
-	_, err = listOf(conn, unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, request, func(body []byte) (none struct{}, err error) {
-		return none, attributes(body, nfgenmsg, func(ad *netlink.AttributeDecoder) error {
-			some = some || ad.Type() == nl.IPSET_ATTR_SETNAME
-			return nil
-		})
-	})
+	sets, err := namesOfSets(conn, ipsetProtocol)
 	switch {
 	case errors.Is(err, unix.EINVAL):
 		// A kernel without ipset knows no such subsystem.
@@ -60,5 +47,17 @@ func anySets() (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("ask for the names of the sets: %w", err)
 	}
-	return some, nil
+	return len(sets) > 0, nil
+}
+
+// namesOfSets lists the messages about all sets, which have their names, and of ipsetProtocolIndex their indices.
+func namesOfSets(conn *netlinkConn, protocol byte) ([][]byte, error) {
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: nl.IPSET_ATTR_PROTOCOL, Data: []byte{protocol}},
+		{Type: nl.IPSET_ATTR_FLAGS | unix.NLA_F_NET_BYTEORDER, Data: binary.BigEndian.AppendUint32(nil, ipsetFlagListSetName)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return dump(conn, unix.NFNL_SUBSYS_IPSET<<8|nl.IPSET_CMD_LIST, append([]byte{unix.AF_INET, 0, 0, 0}, attrs...))
 }

@@ -41,19 +41,17 @@ type nftState struct {
 	tables     []nftTable
 }
 
-// ruleCache holds the dumps of one namespace's nftables of one generation.
+// ruleCache holds the dumps of one namespace's nftables of one generation, and of its legacy tables.
 type ruleCache struct {
 	generation uint32
 	dumps      map[string][]byte // by the tool that printed them
 	// live is the rule set as the kernel has it; nil if the tool was asked.
 	live *nftjson.RuleSet
 	// names are the interfaces as they were when the dumps were made.
-	names map[int]string
-	used  bool // in the current run
+	names  map[int]string
+	legacy map[string]legacyDump // by the tool
+	used   bool                  // in the current run
 }
-
-// forget drops the dumps.
-func (c *ruleCache) forget() { *c = ruleCache{dumps: make(map[string][]byte), used: c.used} }
 
 // current says whether the dumps are still those of a generation, with the interfaces that there are by now. Rules have
 // indices of interfaces, and dumps their names; chains whose interfaces are gone are gone, too.
@@ -146,7 +144,7 @@ func (t *target) nftDump(name string, read func() (data []byte, keep bool, err e
 			return nil, err
 		}
 		if !t.rules.current(before.generation, t.names) {
-			t.rules.forget()
+			t.rules.dumps, t.rules.live = make(map[string][]byte), nil
 			t.rules.generation, t.rules.names = before.generation, t.names
 		}
 		if data, ok := t.rules.dumps[name]; ok {

@@ -282,3 +282,102 @@ func TestRenamedInterfacesAreNamedAnew(t *testing.T) {
 		t.Errorf("an interface that is gone is in %s", text)
 	}
 }
+
+// The kernel's own tables have no generation: they are compared, and the tool runs only if they are others.
+func TestUnchangedLegacyTablesAreNotPrintedAgain(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, `
+		ipset create old hash:ip
+		ipset create blocked hash:ip
+		ipset add blocked 127.0.0.9
+		ipset create other hash:ip
+		iptables-legacy -A OUTPUT -m set --match-set blocked dst -j DROP
+		iptables-legacy -A OUTPUT -p udp -m limit --limit 5/min
+		iptables-legacy -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:8080
+		ip6tables-legacy -A OUTPUT -p udp -d ::1
+	`)
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4Legacy, netstack.PartIPTables6Legacy}})
+	count := countRuns(t, c)
+	var last *netstack.Namespace
+	// ran are the tools that run as the namespace is collected; what is collected is what they print.
+	ran := func() string {
+		t.Helper()
+		runs := count()
+		got := collectSnapshot(t, c).Namespaces[0]
+		for _, d := range got.IPTables {
+			tool := map[netstack.Family]string{netstack.IPv4: "iptables-legacy-save", netstack.IPv6: "ip6tables-legacy-save"}[d.Family]
+			same(t, tool, ruleLines([]byte(inside(t, ns, tool))), ruleLines(d.Data))
+		}
+		runs = strings.TrimPrefix(count(), runs)
+		if last != nil {
+			for i, tool := range []string{"iptables-legacy-save", "ip6tables-legacy-save"} {
+				if again := slices.Contains(strings.Split(runs, "\n"), tool); again == sameMemory(last.IPTables[i].Data, got.IPTables[i].Data) {
+					t.Errorf("%s ran: %v, and what it printed before was kept: %v", tool, again, !again)
+				}
+			}
+		}
+		last = got
+		return runs
+	}
+	same(t, "tools run at first", "iptables-legacy-save\nip6tables-legacy-save\n", ran())
+	say(t, ns, "127.0.0.7")
+	say(t, ns, "::1")
+	before := hookState(t, ns)
+	if text := inside(t, ns, "iptables-legacy-save", "-c"); strings.Contains(text, "\n[0:0] -A OUTPUT -p udp") {
+		t.Errorf("no counter moved: %s", text)
+	}
+	same(t, "tools run after packets were counted", "", ran())
+	same(t, "tables and hooks", before, hookState(t, ns))
+	for _, test := range []struct{ change, runs string }{
+		{"iptables-legacy -t nat -R PREROUTING 1 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080", "iptables-legacy-save\n"},
+		{"iptables-legacy -P INPUT DROP", "iptables-legacy-save\n"},
+		{"iptables-legacy -t mangle -L", "iptables-legacy-save\n"}, // which makes the table
+		{"ip6tables-legacy -A OUTPUT -p udp -d ::2", "ip6tables-legacy-save\n"},
+		{"ipset swap blocked other", ""}, // exchanges what is in them: the rule has the other one, by the same name
+		{"ipset add other 127.0.0.10", ""},
+		{"ip6tables-legacy -Z", ""},
+	} {
+		script(t, ns, test.change)
+		same(t, "tools run after "+test.change, test.runs, ran())
+	}
+	// The same rule again, to the byte, that is about a set of another name.
+	script(t, ns, `
+		iptables-legacy -D OUTPUT 1
+		ipset rename blocked renamed
+		iptables-legacy -I OUTPUT -m set --match-set renamed dst -j DROP
+	`)
+	ran()
+	if text := string(last.IPTables[0].Data); !strings.Contains(text, "--match-set renamed dst") {
+		t.Errorf("got %s", text)
+	}
+}
+
+// Tables that change while the tool prints them are printed again, and so are those that cannot be compared.
+func TestLegacyTablesThatMayHaveChangedArePrintedAgain(t *testing.T) {
+	ns := newNetns(t, "a")
+	script(t, ns, "iptables-legacy -A INPUT -j ACCEPT")
+	c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartIPTables4Legacy}, Logger: quiet()})
+	dir := t.TempDir()
+	marker := filepath.Join(dir, "changed")
+	c.state.tools.look = func(name string) (string, error) {
+		path, err := lookPath(name)
+		if err != nil {
+			return "", err
+		}
+		wrapper := filepath.Join(dir, name)
+		return wrapper, os.WriteFile(wrapper, []byte("#!/bin/sh\n"+path+"\n[ -e "+marker+" ] || iptables-legacy -A INPUT -j DROP\ntouch "+marker+"\n"), 0o755)
+	}
+	collected := func() []string {
+		lines := ruleLines(collectSnapshot(t, c).Namespaces[0].IPTables[0].Data)
+		return slices.DeleteFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "-A") })
+	}
+	same(t, "printed before the change", []string{"-A INPUT -j ACCEPT"}, collected())
+	same(t, "printed after it", []string{"-A INPUT -j ACCEPT", "-A INPUT -j DROP"}, collected())
+
+	entrySize := ipv4XTables.entrySize
+	t.Cleanup(func() { ipv4XTables.entrySize = entrySize })
+	ipv4XTables.entrySize = 1 << 16
+	script(t, ns, "iptables-legacy -D INPUT 1")
+	same(t, "printed though it is not understood", []string{"-A INPUT -j DROP"}, collected())
+	same(t, "note", "tables cannot be compared: an entry is not understood", c.Results()[0].Note)
+}
