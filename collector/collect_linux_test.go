@@ -575,7 +575,8 @@ func BenchmarkCollectNamespace(b *testing.B) {
 
 // BenchmarkCollectUnchanged collects a node again that is as it was: with the
 // links, routes and neighbours of one in a cluster of 1,000 nodes, then with the
-// rules of kube-proxy for 1,000 Services, too.
+// rules of kube-proxy for 1,000 Services, too, of which 100 have session affinity
+// to three endpoints each, or with 110 pods.
 func BenchmarkCollectUnchanged(b *testing.B) {
 	var batch strings.Builder
 	for i := range 60 {
@@ -586,17 +587,32 @@ func BenchmarkCollectUnchanged(b *testing.B) {
 		fmt.Fprintf(&batch, "neighbour add 10.0.%d.%d dev e1 lladdr 02:00:00:00:%02x:%02x nud permanent\n", i/250, i%250, i/250, i%250)
 	}
 	rules := &proxyrules.Spec{Services: 1000, Endpoints: 3, NodePortEvery: 100}
+	affinity := append(rules.NFTables(), "table ip affinity {\n"...)
+	for i := range 300 {
+		affinity = fmt.Appendf(affinity, "set s%d { type ipv4_addr; flags dynamic,timeout; timeout 3h; elements = { 10.0.0.1, 10.0.0.2, 10.0.0.3 } }\n", i)
+	}
+	affinity = append(affinity, "}\n"...)
 	for _, test := range []struct {
 		name string
 		file []byte
 		load []string
+		pods int
 	}{
 		{name: "rules=none"},
-		{"rules=nftables", rules.NFTables(), []string{"nft", "-f"}},
-		{"rules=iptables-legacy", rules.IPTables(), []string{"iptables-legacy-restore"}},
+		{name: "rules=none/pods=110", pods: 110},
+		{name: "rules=nftables", file: rules.NFTables(), load: []string{"nft", "-f"}},
+		{name: "rules=nftables/affinity=300", file: affinity, load: []string{"nft", "-f"}},
+		{name: "rules=iptables-legacy", file: rules.IPTables(), load: []string{"iptables-legacy-restore"}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			ns := routed(b)
+			namespaces := []string{ns}
+			for i := range test.pods {
+				pod := newNetns(b, fmt.Sprint("pod", i))
+				script(b, ns, fmt.Sprintf("ip link add p%d up type veth peer name eth0 netns %s", i, pod))
+				script(b, pod, fmt.Sprintf("ip link set eth0 up\nip addr add 10.0.0.%d/32 dev eth0\nip route add default dev eth0", 2+i))
+				namespaces = append(namespaces, pod)
+			}
 			load := func(data []byte, command ...string) {
 				file := filepath.Join(b.TempDir(), "input")
 				if err := os.WriteFile(file, data, 0o600); err != nil {
@@ -608,7 +624,7 @@ func BenchmarkCollectUnchanged(b *testing.B) {
 			if test.file != nil {
 				load(test.file, test.load...)
 			}
-			c := New(Options{Namespaces: []string{ns}, Logger: quiet()})
+			c := New(Options{Namespaces: namespaces, Logger: quiet()})
 			collectSnapshot(b, c)
 			b.ReportAllocs()
 			tools := cputime.Used(syscall.RUSAGE_CHILDREN)

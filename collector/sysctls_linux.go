@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -48,9 +49,14 @@ var sysctls = []string{
 func readSysctls(_ context.Context, t *target) error {
 	root := t.proc + "/sys"
 	t.ns.Sysctls = make(map[string]string, 256)
-	buf := make([]byte, 4096)
+	reader := sysctlReader{root: root, fd: -1, buf: make([]byte, 4096)}
+	defer reader.close()
+	read := make(map[string]string)
 	told, _ := readDevconf(t, func(file string) bool { // what it fails to tell, files do
-		_, err := readSmall(root+"/"+file, buf)
+		value, err := reader.read(file)
+		if err == nil {
+			read[file] = value
+		}
 		return err == nil
 	})
 	for _, pattern := range sysctls {
@@ -59,11 +65,15 @@ func readSysctls(_ context.Context, t *target) error {
 			return err
 		}
 		for _, file := range files {
-			if value, ok := told[file]; ok {
+			value, ok := told[file]
+			if !ok {
+				value, ok = read[file]
+			}
+			if ok {
 				t.ns.Sysctls[sysctlKey(file)] = value
 				continue
 			}
-			value, err := readSmall(root+"/"+file, buf)
+			value, err := reader.read(file)
 			switch {
 			case err == nil:
 				t.ns.Sysctls[sysctlKey(file)] = value
@@ -144,17 +154,42 @@ func sysctlKey(file string) string {
 	}, file)
 }
 
-// readSmall reads a file of /proc without the overhead of os.ReadFile, which
-// tells with thousands of files.
-func readSmall(path string, buf []byte) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// sysctlReader reads files below root without the overhead of os.ReadFile, which
+// tells with thousands of them. It keeps the directory of the last one open: to
+// go there from the root takes the kernel longer the more namespaces there are, as
+// each has directories of the same names, and most of the time that a pod takes.
+type sysctlReader struct {
+	root string
+	dir  string // that fd is open at
+	fd   int    // -1 for none
+	buf  []byte
+}
+
+func (r *sysctlReader) read(file string) (string, error) {
+	dir, name := path.Split(file)
+	if r.fd < 0 || dir != r.dir {
+		r.close()
+		var err error
+		if r.fd, err = unix.Open(r.root+"/"+dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return "", err
+		}
+		r.dir = dir
+	}
+	fd, err := unix.Openat(r.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	n, err := unix.Read(fd, buf)
+	n, err := unix.Read(fd, r.buf)
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimRight(string(buf[:n]), "\n"), nil
+	return strings.TrimRight(string(r.buf[:n]), "\n"), nil
+}
+
+func (r *sysctlReader) close() {
+	if r.fd >= 0 {
+		_ = unix.Close(r.fd)
+		r.fd = -1
+	}
 }

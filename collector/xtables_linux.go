@@ -40,7 +40,7 @@ var errXTEntry = errors.New("an entry is not understood")
 // get asks for a table. One that is replaced meanwhile has another size, which
 // the kernel refuses with EAGAIN: then it is asked again.
 func (x *xtables) get(name string) (info, entries []byte, err error) {
-	fd, err := unix.Socket(x.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := unix.Socket(x.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
 	}
