@@ -255,6 +255,35 @@ func TestElementsThatComeAndGoBetweenCommits(t *testing.T) {
 	}
 }
 
+// What the tool printed is kept if no element can come or go: sets to which packets add need no flag that says so.
+func TestWhatTheToolPrintedIsKeptIfNoElementsComeAndGo(t *testing.T) {
+	for _, test := range []struct {
+		name, rule string
+		kept       bool
+	}{
+		{"looked up", "ip daddr 127.0.0.8 ip daddr @seen accept", true},
+		{"added", "ip daddr 127.0.0.8 add @seen { ip daddr }", false},
+		{"added to a map", "ip daddr 127.0.0.8 add @mapped { ip daddr : 5 }", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ns := newNetns(t, "a")
+			script(t, ns, `
+				nft add table inet t
+				nft add set inet t seen { type ipv4_addr ; }
+				nft add map inet t mapped { type ipv4_addr : mark ; }
+				nft add chain inet t c { type filter hook output priority 0 ; }
+				nft add rule inet t c jump { tcp dport 1 accept ; }
+				nft add rule inet t c `+test.rule)
+			c := New(Options{Namespaces: []string{ns}, Parts: []netstack.Part{netstack.PartLinks, netstack.PartNFT}, Logger: quiet()})
+			first := collectSnapshot(t, c).Namespaces[0].NFT.Data
+			say(t, ns, "127.0.0.8")
+			second := collectSnapshot(t, c).Namespaces[0].NFT.Data
+			same(t, "kept", test.kept, sameMemory(first, second))
+			same(t, "an element was added", !test.kept, strings.Contains(string(second), `"elem": [`))
+		})
+	}
+}
+
 // Rules have the index of an interface, and dumps its name: no generation tells that it has another.
 func TestRenamedInterfacesAreNamedAnew(t *testing.T) {
 	ns := newNetns(t, "a")
