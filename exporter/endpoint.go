@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/prometheus/exporter-toolkit/web"
@@ -21,6 +22,7 @@ import (
 type endpoint struct {
 	address, webConfig string
 	host               string // of the address
+	proof              proof
 	listener           net.Listener
 	http               *http.Server
 	log                *slog.Logger
@@ -35,6 +37,14 @@ type place struct {
 	// shared says that loopback is no identity: on a node of a cluster, pods on the
 	// host's network have it, too.
 	shared bool
+}
+
+// proof is how callers have to prove to the exporter toolkit who they are.
+type proof struct{ certificate, password bool }
+
+// proofOf is what a file of the exporter toolkit demands.
+func proofOf(c *web.Config) proof {
+	return proof{certificate: c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert", password: len(c.Users) > 0}
 }
 
 // apiPlace is where the API is.
@@ -57,11 +67,11 @@ func metricsPlace(config *schedules.Config) place {
 
 // check checks all places without listening at them.
 func check(options *Options, config *schedules.Config) error {
-	if _, err := apiPlace(options, config).check(); err != nil {
+	if _, _, err := apiPlace(options, config).check(); err != nil {
 		return err
 	}
 	if config.Web.MetricsListenAddress != "" {
-		_, err := metricsPlace(config).check()
+		_, _, err := metricsPlace(config).check()
 		return err
 	}
 	return nil
@@ -83,7 +93,7 @@ func newEndpoints(options *Options, config *schedules.Config) (api, metrics *end
 }
 
 func newEndpoint(at place, log *slog.Logger) (*endpoint, error) {
-	host, err := at.check()
+	host, proof, err := at.check()
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +102,7 @@ func newEndpoint(at place, log *slog.Logger) (*endpoint, error) {
 		return nil, err
 	}
 	return &endpoint{
-		address: at.address, webConfig: at.webConfig, host: host, listener: listener, log: log,
+		address: at.address, webConfig: at.webConfig, host: host, proof: proof, listener: listener, log: log,
 		http: &http.Server{
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
@@ -115,6 +125,9 @@ func (e *endpoint) Addr() net.Addr {
 // serve answers until shutdown.
 func (e *endpoint) serve() error {
 	systemd := false
+	if e.proof != (proof{}) {
+		e.http.Handler = e.guard(e.http.Handler)
+	}
 	err := web.Serve(e.listener, e.http, &web.FlagConfig{
 		WebListenAddresses: &[]string{e.address}, WebSystemdSocket: &systemd, WebConfigFile: &e.webConfig,
 	}, e.log)
@@ -122,6 +135,44 @@ func (e *endpoint) serve() error {
 		return nil
 	}
 	return fmt.Errorf("serve: %w", err)
+}
+
+// guard refuses callers who did not prove who they are as they had to when listening
+// began. The toolkit reads its file again for each connection and each request, while
+// what else asks them is made once: a file that demands less, by mistake or because it is
+// for a process that is yet to be started, would let everybody in.
+func (e *endpoint) guard(next http.Handler) http.Handler {
+	var once sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := e.proven(r)
+		if err == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		once.Do(func() {
+			e.log.Error("callers are refused until the file is mended, or a restart", "file", e.webConfig, "err", err)
+		})
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintf(w, `{"error":{"code":"authentication-changed","message":%q}}`+"\n", err)
+	})
+}
+
+// proven says what of its proof a request was not asked for. A certificate that was
+// verified is one, whatever the file says by now.
+func (e *endpoint) proven(r *http.Request) error {
+	missing := ""
+	if e.proof.certificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		missing = "client certificates"
+	} else if e.proof.password {
+		if c, err := readWebConfig(e.webConfig); err != nil || len(c.Users) == 0 {
+			missing = "passwords"
+		}
+	}
+	if missing == "" {
+		return nil
+	}
+	return fmt.Errorf("callers had to have %s when this process started, and the file of its web configuration does not ask for them any more", missing)
 }
 
 // shutdown lets requests under way end, for a while.
@@ -145,45 +196,52 @@ func (e *endpoint) close() {
 	}
 }
 
+// readWebConfig reads a file of the exporter toolkit.
+func readWebConfig(path string) (*web.Config, error) {
+	c := &web.Config{}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return c, yaml.UnmarshalStrict(data, c)
+}
+
 // check refuses to show the network to others without asking who they are. It
-// returns the host part of the address.
-func (p place) check() (string, error) {
+// returns the host part of the address, and how callers have to prove who they are.
+func (p place) check() (string, proof, error) {
 	host, _, err := net.SplitHostPort(p.address)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", p.addressKey, err)
+		return "", proof{}, fmt.Errorf("%s: %w", p.addressKey, err)
 	}
-	var c web.Config
+	c := &web.Config{}
 	if p.webConfig != "" {
 		if err := web.Validate(p.webConfig); err != nil {
-			return "", fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
+			return "", proof{}, fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
 		}
-		data, err := os.ReadFile(p.webConfig)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", p.webConfigKey, err)
-		}
-		if err := yaml.UnmarshalStrict(data, &c); err != nil {
-			return "", fmt.Errorf("%s: %s: %w", p.webConfigKey, p.webConfig, err)
+		if c, err = readWebConfig(p.webConfig); err != nil {
+			return "", proof{}, fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
 		}
 	}
+	demanded := proofOf(c)
 	encrypted := c.TLSConfig.TLSCert != "" || c.TLSConfig.TLSCertPath != ""
 	// TLS alone does not ask who is there.
-	authenticates := len(c.Users) > 0 || c.TLSConfig.ClientAuth == "RequireAndVerifyClientCert" || p.reviews
+	authenticates := demanded.password || demanded.certificate || p.reviews
 	addr, err := netip.ParseAddr(host)
 	loopback := host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 	switch {
-	case p.reviews && len(c.Users) > 0:
-		return "", errors.New("web.authorization and basic_auth_users in --web.config.file exclude each other: both are in the header Authorization")
+	case p.reviews && demanded.password:
+		return "", proof{}, errors.New("web.authorization and basic_auth_users in --web.config.file exclude each other: both are in the header Authorization")
 	case loopback && p.shared && !authenticates:
-		return "", fmt.Errorf("%s %s: on a node of a cluster many share loopback, which says nothing of who asks: "+
+		return "", proof{}, fmt.Errorf("%s %s: on a node of a cluster many share loopback, which says nothing of who asks: "+
 			"give web.authorization: kubernetes, or users or client certificates in %s; or web.authorization: loopback if whoever gets there may ask all", p.addressKey, p.address, p.webConfigKey)
 	case loopback:
 	case !authenticates:
-		return "", fmt.Errorf("%s %s: listening beyond loopback needs authentication: "+
+		return "", proof{}, fmt.Errorf("%s %s: listening beyond loopback needs authentication: "+
 			"give basic_auth_users, or TLS with client_auth_type RequireAndVerifyClientCert, in %s", p.addressKey, p.address, p.webConfigKey)
 	case p.reviews && !encrypted:
-		return "", fmt.Errorf("%s %s: tokens beyond loopback need TLS: give tls_server_config in %s", p.addressKey, p.address, p.webConfigKey)
+		return "", proof{}, fmt.Errorf("%s %s: tokens beyond loopback need TLS: give tls_server_config in %s", p.addressKey, p.address, p.webConfigKey)
 	}
-	return host, nil
+	return host, demanded, nil
 }
 
 func (p place) listen() (net.Listener, error) {
