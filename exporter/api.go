@@ -75,11 +75,12 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if err := q.Validate(); err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
 	}
-	if err := s.may(c, diagnosing(&q)...); err != nil {
-		return err
-	}
 	web := s.config().Web
 	if err := s.limit(c, &s.diagnoses, "diagnoses", web.DiagnosesPerSecond); err != nil {
+		return err
+	}
+	// After the limit: any namespace may be named, and the API server is asked about each.
+	if err := s.may(c, diagnosing(&q)...); err != nil {
 		return err
 	}
 	const sending = "diagnoses that send packets"

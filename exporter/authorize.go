@@ -18,6 +18,10 @@ const apiGroup = "plumbline.net"
 // userKey is where a request's user is kept.
 const userKey = "user"
 
+// strangersPerSecond is how many tokens that are nobody's so far a caller may show in a
+// second: the API server is asked about each.
+const strangersPerSecond = 10
+
 // open are the paths that tell nothing of the network, for whoever asks.
 var open = map[string]bool{"/-/healthy": true, "/-/ready": true, "/openapi.json": true}
 
@@ -33,8 +37,12 @@ func (s *server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
 			return fail(http.StatusUnauthorized, "unauthenticated", "a token is needed: Authorization: Bearer …")
 		}
-		user, err := s.reviewer.Authenticate(c.Request().Context(), strings.TrimSpace(token))
+		user, err := s.reviewer.Authenticate(c.Request().Context(), strings.TrimSpace(token), func() error {
+			return s.limit(c, &s.strangers, "unknown tokens", strangersPerSecond)
+		})
 		switch {
+		case errors.As(err, new(*apiError)):
+			return err
 		case errors.Is(err, kubernetes.ErrUnauthenticated):
 			c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
 			return fail(http.StatusUnauthorized, "unauthenticated", "%v", err)

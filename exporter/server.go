@@ -65,8 +65,9 @@ type server struct {
 	reviewer *kubernetes.Reviewer
 	// listen is the host part of the address that was asked to listen on.
 	listen string
-	// diagnoses and confirms bound what each caller may ask for.
-	diagnoses, confirms limits
+	// diagnoses and confirms bound what each caller may ask for, strangers how many unknown
+	// tokens are asked about.
+	diagnoses, confirms, strangers limits
 }
 
 // handler answers those who ask about paths.

@@ -62,6 +62,7 @@ func NewElection(config *rest.Config, options ElectionOptions) (*Election, error
 	config = ownConfig(config)
 	// An answer that comes later than this is too late to lead by.
 	config.Timeout = deadline(options.Duration) / 2
+	config.QPS = -1 // it asks in a rhythm of its own, and a limit would look like an API server that is away
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("leader election: %w", err)

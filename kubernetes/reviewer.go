@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,11 +27,12 @@ import (
 var ErrUnauthenticated = errors.New("the token is not valid")
 
 // How long an answer of the API server is believed, also while it cannot be asked, how long
-// a new one is waited for when there is such an answer, and how many are kept.
+// a new one is waited for, without and with such an answer, and how many are kept.
 const (
 	reviewAge    = 10 * time.Second
 	awayAge      = 5 * time.Minute // as a kubelet believes them: authorization.webhook.cacheAuthorizedTTL
-	awayPatience = time.Second     // callers have little, and one that is silent may be away
+	patience     = 10 * time.Second
+	awayPatience = time.Second // callers have little, and one that is silent may be away
 	maxReviews   = 4096
 )
 
@@ -44,6 +47,10 @@ type Reviewer struct {
 	rest      *rest.RESTClient
 	audiences []string
 
+	ctx     context.Context // of questions: several may wait for the answer
+	cancel  context.CancelFunc
+	flights singleflight.Group
+
 	mu      sync.Mutex
 	reviews map[[sha256.Size]byte]review
 }
@@ -54,6 +61,8 @@ type review struct {
 	user    *User     // of a TokenReview
 	allowed bool      // of a SubjectAccessReview
 }
+
+func (v review) positive() bool { return v.user != nil || v.allowed }
 
 // User is who bears a token.
 type User struct {
@@ -84,7 +93,7 @@ func (a Action) String() string {
 // the API server itself if there are none.
 func NewReviewer(config *rest.Config, audiences []string) (*Reviewer, error) {
 	config = ownConfig(config)
-	config.Timeout = 10 * time.Second
+	config.QPS = -1                                                                                   // how often is limited for each caller: one must not make all others wait
 	config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion() // all is plain JSON here
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -94,19 +103,25 @@ func NewReviewer(config *rest.Config, audiences []string) (*Reviewer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reviews of tokens: %w", err)
 	}
-	return &Reviewer{http: httpClient, rest: client, audiences: audiences, reviews: make(map[[sha256.Size]byte]review)}, nil
+	r := &Reviewer{http: httpClient, rest: client, audiences: audiences, reviews: make(map[[sha256.Size]byte]review)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r, nil
 }
 
-// Close lets go of connections.
-func (r *Reviewer) Close() { utilnet.CloseIdleConnectionsFor(r.http.Transport) }
+// Close ends questions under way, and lets go of connections.
+func (r *Reviewer) Close() {
+	r.cancel()
+	utilnet.CloseIdleConnectionsFor(r.http.Transport)
+}
 
-// Authenticate says who bears the token. The error is ErrUnauthenticated, or that
-// the API server could not be asked; it never has the token in it.
-func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error) {
+// Authenticate says who bears the token. Before the API server is asked about one that
+// was nobody's so far, admit may refuse it. The error is that of admit, ErrUnauthenticated,
+// or that the API server could not be asked; it never has the token in it.
+func (r *Reviewer) Authenticate(ctx context.Context, token string, admit func() error) (*User, error) {
 	if token == "" || len(token) > maxToken {
 		return nil, ErrUnauthenticated
 	}
-	answer, err := r.remember(ctx, []any{"token", token}, func(ctx context.Context) (review, error) {
+	answer, err := r.remember(ctx, []any{"token", token}, admit, func(ctx context.Context) (review, error) {
 		request := authenticationv1.TokenReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"},
 			Spec:     authenticationv1.TokenReviewSpec{Token: token, Audiences: r.audiences},
@@ -135,7 +150,7 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (*User, error
 
 // Allowed says whether a user may do something.
 func (r *Reviewer) Allowed(ctx context.Context, user *User, action Action) (bool, error) {
-	answer, err := r.remember(ctx, []any{"access", user, action}, func(ctx context.Context) (review, error) {
+	answer, err := r.remember(ctx, []any{"access", user, action}, nil, func(ctx context.Context) (review, error) {
 		request := authorizationv1.SubjectAccessReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SubjectAccessReview"},
 			Spec:     authorizationv1.SubjectAccessReviewSpec{User: user.Name, UID: user.UID, Groups: user.Groups, Extra: make(map[string]authorizationv1.ExtraValue)},
@@ -191,50 +206,89 @@ func isAway(err error) bool {
 	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
 }
 
-// remember returns what was answered to a question a moment ago, or asks. If the API
-// server is away, its last answer holds, for nobody can take back meanwhile what it
-// allows. Tokens are kept as hashes only.
-func (r *Reviewer) remember(ctx context.Context, question []any, ask func(context.Context) (review, error)) (review, error) {
+// remember returns what was answered to a question a moment ago, or asks. What several
+// want to know is asked once; who of them goes away breaks nothing off. Tokens are kept as
+// hashes only.
+func (r *Reviewer) remember(ctx context.Context, question []any, admit func() error, ask func(context.Context) (review, error)) (review, error) {
 	text, err := json.Marshal(question)
 	if err != nil {
 		return review{}, err
 	}
 	key := sha256.Sum256(text)
-	now := time.Now()
-	r.mu.Lock()
-	known, ok := r.reviews[key]
-	r.mu.Unlock()
-	if ok && now.Before(known.until) {
+	known := r.known(key)
+	if time.Now().Before(known.until) {
 		return known, nil
 	}
-	within := ctx
-	if ok {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, awayPatience)
-		defer cancel()
-	}
-	answer, err := ask(within)
-	switch {
-	case err == nil:
-		answer.at, answer.until = now, now.Add(reviewAge)
-	case ok && ctx.Err() == nil && errors.As(err, new(awayError)):
-		end := known.at.Add(awayAge)
-		now = time.Now() // to find out may have taken long
-		if !now.Before(end) {
+	if admit != nil && !known.positive() {
+		if err := admit(); err != nil {
 			return review{}, err
+		}
+	}
+	flight := r.flights.DoChan(string(key[:]), func() (any, error) { return r.answer(key, ask) })
+	select {
+	case answer := <-flight:
+		return answer.Val.(review), answer.Err
+	case <-ctx.Done():
+		return review{}, fmt.Errorf("wait for an answer of the API server: %w", ctx.Err())
+	}
+}
+
+// answer asks. If the API server is away, its last answer holds, for nobody can take back
+// meanwhile what it allows.
+func (r *Reviewer) answer(key [sha256.Size]byte, ask func(context.Context) (review, error)) (review, error) {
+	known, now, wait := r.known(key), time.Now(), patience
+	if now.Before(known.until) {
+		return known, nil
+	}
+	end := known.at.Add(awayAge)
+	if now.Before(end) {
+		wait = awayPatience
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, wait)
+	defer cancel()
+	answer, err := ask(ctx)
+	if err == nil {
+		answer.at, answer.until = now, now.Add(reviewAge)
+	} else {
+		now = time.Now() // to find out may have taken long
+		if r.ctx.Err() != nil || !errors.As(err, new(awayError)) || !now.Before(end) {
+			return review{}, err // never a decision
 		}
 		answer = known
 		if answer.until = now.Add(reviewAge); answer.until.After(end) {
 			answer.until = end
 		}
-	default:
-		return review{}, err // never a decision
 	}
+	r.keep(key, answer)
+	return answer, nil
+}
+
+// known is what was answered last; zero if nothing was.
+func (r *Reviewer) known(key [sha256.Size]byte) review {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.reviews) >= maxReviews {
-		clear(r.reviews)
+	return r.reviews[key]
+}
+
+// keep remembers an answer. A quarter of too many gives way, refusals first and then the
+// oldest: whoever makes questions up takes from no other what is known of them.
+func (r *Reviewer) keep(key [sha256.Size]byte, answer review) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.reviews[key]; !ok && len(r.reviews) >= maxReviews {
+		keys := slices.SortedFunc(maps.Keys(r.reviews), func(a, b [sha256.Size]byte) int {
+			v, w := r.reviews[a], r.reviews[b]
+			switch {
+			case v.positive() == w.positive():
+				return v.at.Compare(w.at)
+			case v.positive():
+				return 1
+			}
+			return -1
+		})
+		for _, key := range keys[:maxReviews/4] {
+			delete(r.reviews, key)
+		}
 	}
 	r.reviews[key] = answer
-	return answer, nil
 }
