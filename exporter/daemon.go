@@ -189,7 +189,7 @@ func (d *Daemon) answer(config *schedules.Config) (err error) {
 	if d.reviewer, err = newReviewer(config.Web, config.Kubernetes); err != nil {
 		return err
 	}
-	s.reviewer, s.listen = d.reviewer, d.endpoint.host
+	s.reviewer, s.listen, s.proof = d.reviewer, d.endpoint.host, d.endpoint.proof
 	if d.metricsAt != nil {
 		own := &server{config: d.config.Load, log: d.log, listen: d.metricsAt.host}
 		d.metricsAt.http.Handler = own.metricsHandler(s.scrape())

@@ -146,7 +146,7 @@ func NewFront(options Options, client *privsep.Client, from io.Reader) (*Front, 
 		f.Close()
 		return nil, err
 	}
-	s := &server{config: f.config.Load, log: options.Log, listen: f.endpoint.host, reviewer: f.reviewer}
+	s := &server{config: f.config.Load, log: options.Log, listen: f.endpoint.host, proof: f.endpoint.proof, reviewer: f.reviewer}
 	privileged := s.handOn(client)
 	f.endpoint.http.Handler = s.agentHandler(privileged)
 	if f.metricsAt != nil {

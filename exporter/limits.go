@@ -61,7 +61,7 @@ func (l *limits) wait(caller string, perSecond int, now time.Time) time.Duration
 
 // limit refuses a caller who asks too often.
 func (s *server) limit(c echo.Context, l *limits, what string, perSecond int) error {
-	delay := l.wait(callerOf(c), perSecond, time.Now())
+	delay := l.wait(s.caller(c), perSecond, time.Now())
 	if delay <= 0 {
 		return nil
 	}
@@ -69,18 +69,19 @@ func (s *server) limit(c echo.Context, l *limits, what string, perSecond int) er
 	return fail(http.StatusTooManyRequests, "too-many-requests", "more than %d %s in a second", perSecond, what)
 }
 
-// callerOf says who asks: the user of a token, of a password or of a certificate,
-// which were checked before, or else an address.
-func callerOf(c echo.Context) string {
+// caller says who asks: the user of a token, of a password or of a certificate, if that
+// was checked before, or else an address. A name that nobody has checked is another one
+// each time.
+func (s *server) caller(c echo.Context) string {
 	if user, ok := c.Get(userKey).(*kubernetes.User); ok {
 		return "user " + user.Name
 	}
 	r := c.Request()
-	if name, _, ok := r.BasicAuth(); ok {
+	if name, _, ok := r.BasicAuth(); ok && s.proof.password {
 		return "name " + name
 	}
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		return "certificate " + r.TLS.PeerCertificates[0].Subject.String()
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return "certificate " + r.TLS.VerifiedChains[0][0].Subject.String()
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

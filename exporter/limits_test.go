@@ -2,14 +2,23 @@ package exporter
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/plumbline-net/plumbline/kubernetes"
 )
 
 func TestEachCallerIsLimitedForItself(t *testing.T) {
@@ -52,6 +61,11 @@ func TestEachCallerIsLimitedForItself(t *testing.T) {
 	}
 }
 
+// basic is the header of a caller who says a name.
+func basic(name string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(name+":password"))
+}
+
 func TestWhoAsksTooOftenIsToldWhenToComeBack(t *testing.T) {
 	d, _ := newDaemon(t, Options{Bundle: sample, ConfigFile: configFile(t, "web: {diagnosesPerSecond: 3, confirmsPerSecond: 1}\n")})
 	const path = "/api/v1/diagnose?from=pod:shop/web-0&to=pod:shop/api-1&port=8080"
@@ -62,8 +76,9 @@ func TestWhoAsksTooOftenIsToldWhenToComeBack(t *testing.T) {
 		if body != "" {
 			target, _, _ = strings.Cut(path, "?")
 		}
-		for range 1000 {
-			w := ask(t, d, method, target, body)
+		for i := range 1000 {
+			// A name that nobody has checked makes no other caller.
+			w := ask(t, d, method, target, body, basic(strconv.Itoa(i)))
 			if w.Code == http.StatusOK {
 				continue
 			}
@@ -79,10 +94,60 @@ func TestWhoAsksTooOftenIsToldWhenToComeBack(t *testing.T) {
 	if w := ask(t, d, "GET", "/api/v1/schedules", ""); w.Code != http.StatusOK {
 		t.Errorf("what is not limited: %d", w.Code)
 	}
-	if w := ask(t, d, "GET", path, "", "Authorization: Basic YTpi"); w.Code != http.StatusOK {
-		t.Errorf("another user: %d %s", w.Code, w.Body)
-	}
 	limited("POST", `{"from":"pod:shop/web-0","to":"pod:shop/api-1","port":8080,"protocol":"tcp","confirm":true}`)
+}
+
+func TestEachUserIsLimitedForItself(t *testing.T) {
+	users := filepath.Join(t.TempDir(), "web.yaml")
+	if err := os.WriteFile(users, []byte("basic_auth_users: {a: $2y$05$abcdefghijklmnopqrstuuJwCZ0cKWQ5Yy7RgYyq2Xw0LQvHKyYBa}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := newDaemon(t, Options{Bundle: sample, WebConfigFile: users, ConfigFile: configFile(t, "web: {diagnosesPerSecond: 1}\n")})
+	const path = "/api/v1/diagnose?from=pod:shop/web-0&to=pod:shop/api-1&port=8080"
+	for range 1000 {
+		if w := ask(t, d, "GET", path, "", basic("a")); w.Code == http.StatusTooManyRequests {
+			if w := ask(t, d, "GET", path, "", basic("b")); w.Code != http.StatusOK {
+				t.Errorf("another user: %d %s", w.Code, w.Body)
+			}
+			return
+		}
+	}
+	t.Error("a thousand questions at once are answered")
+}
+
+// Whoever could choose who they are would have a limit of their own each time.
+func TestCallersAreWhoWasChecked(t *testing.T) {
+	subject := func(name string) *x509.Certificate { return &x509.Certificate{Subject: pkix.Name{CommonName: name}} }
+	verified := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{subject("ann")}, VerifiedChains: [][]*x509.Certificate{{subject("ann")}}}
+	claimed := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{subject("ann")}}
+	for _, test := range []struct {
+		proof proof
+		tls   *tls.ConnectionState
+		name  string
+		user  *kubernetes.User
+		want  string
+	}{
+		{want: "address 192.0.2.1"},
+		{name: "ann", want: "address 192.0.2.1"},
+		{proof: proof{password: true}, name: "ann", want: "name ann"},
+		{tls: claimed, name: "bob", want: "address 192.0.2.1"},
+		{tls: verified, name: "bob", want: "certificate CN=ann"},
+		{proof: proof{certificate: true, password: true}, tls: verified, name: "bob", want: "name bob"},
+		{proof: proof{certificate: true}, tls: verified, user: &kubernetes.User{Name: "bob"}, want: "user bob"},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		r.RemoteAddr, r.TLS = "192.0.2.1:1000", test.tls
+		if test.name != "" {
+			r.SetBasicAuth(test.name, "password")
+		}
+		c := echo.New().NewContext(r, httptest.NewRecorder())
+		if test.user != nil {
+			c.Set(userKey, test.user)
+		}
+		if got := (&server{proof: test.proof}).caller(c); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
+	}
 }
 
 func TestMetricsAtAnAddressOfTheirOwn(t *testing.T) {

@@ -65,6 +65,8 @@ type server struct {
 	reviewer *kubernetes.Reviewer
 	// listen is the host part of the address that was asked to listen on.
 	listen string
+	// proof is what callers had to show before they got here.
+	proof proof
 	// diagnoses and confirms bound what each caller may ask for, strangers how many unknown
 	// tokens are asked about.
 	diagnoses, confirms, strangers limits
