@@ -115,7 +115,7 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	}
 	if report.Verdict != verdict.Reachable && v.began.Before(asked) {
 		// Whoever asks may just have mended what the view still shows broken.
-		if fresh, err := s.network.view(ctx, asked); err == nil && fresh != v {
+		if fresh, err := s.network.afresh(ctx, asked); err == nil && fresh != v {
 			v = fresh
 			if report, err = diagnose(v); err != nil {
 				return fail(http.StatusBadRequest, "bad-query", "%v", err)
@@ -123,7 +123,7 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		}
 	}
 	if q.Confirm {
-		if report, err = s.confirmation.confirm(ctx, v, report); err != nil {
+		if report, err = s.confirmation.confirm(ctx, v, report, s.network.afresh); err != nil {
 			return err
 		}
 	}

@@ -51,18 +51,21 @@ func (c *confirmation) configure(config schedules.Confirm) {
 
 // confirm adds to the report, which v made, what a real probe sees. If they
 // disagree, the report is of a later view.
-func (c *confirmation) confirm(ctx context.Context, v *view, report *verdict.Report) (*verdict.Report, error) {
+func (c *confirmation) confirm(ctx context.Context, v *view, report *verdict.Report, later laterView) (*verdict.Report, error) {
 	confirmer := confirm.Confirmer{
 		Send: c.send, Limit: c.limit, Timeout: c.config().Confirm.Timeout,
 		Took: func(d time.Duration) { c.phase.Observe(d.Seconds()) },
 	}
-	return confirmer.Confirm(ctx, v, report, c.again)
+	return confirmer.Confirm(ctx, v, report, func(ctx context.Context) (confirm.Subject, error) { return c.again(ctx, later) })
 }
 
+// laterView is the view or afresh of a network.
+type laterView func(ctx context.Context, notBefore time.Time) (*view, error)
+
 // again is a view of what was collected after now. The error says why there is none.
-func (c *confirmation) again(ctx context.Context) (confirm.Subject, error) {
+func (c *confirmation) again(ctx context.Context, later laterView) (confirm.Subject, error) {
 	asked := time.Now()
-	fresh, err := c.network.view(ctx, asked)
+	fresh, err := later(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +80,7 @@ func (c *confirmation) again(ctx context.Context) (confirm.Subject, error) {
 
 // ofRun is confirm for a run of a schedule.
 func (c *confirmation) ofRun(ctx context.Context, v schedules.View, report *verdict.Report) (*verdict.Report, error) {
-	return c.confirm(ctx, v.(*view), report) // which is all that the network hands out
+	return c.confirm(ctx, v.(*view), report, c.network.view) // which is all that the network hands out
 }
 
 var errBundle = errors.New("the state is that of a bundle")

@@ -138,7 +138,7 @@ func TestStateFromBeforeAProbeIsNotCollectedAgain(t *testing.T) {
 	}, false, slog.New(slog.DiscardHandler), newMetrics().phases)
 	n.fromAgents = true
 	t.Cleanup(n.close)
-	subject, err := (&confirmation{network: n}).again(t.Context())
+	subject, err := (&confirmation{network: n}).again(t.Context(), n.view)
 	if subject != nil || err == nil || err.Error() != "what was collected is older than the probe" {
 		t.Errorf("%v, error %v", subject, err)
 	}

@@ -56,14 +56,23 @@ type network struct {
 	mu      sync.Mutex
 	latest  *view
 	current *flight
-	lastErr error // of the last collection; nil if it succeeded
+	lastErr error     // of the last collection; nil if it succeeded
+	rest    time.Time // until then nothing is collected for callers
 }
+
+// Between the beginnings of two collections that callers ask for is a second at least, and
+// twice the time of the first, but no longer pause than that.
+const (
+	afreshInterval = time.Second
+	afreshPause    = 30 * time.Second
+)
 
 // flight is a collection that is under way.
 type flight struct {
 	began time.Time
 	// notBefore is what was asked for: whoever wants newer state waits for the next.
 	notBefore time.Time
+	afresh    bool
 	done      chan struct{}
 }
 
@@ -88,6 +97,16 @@ func (n *network) View(ctx context.Context, notBefore time.Time) (schedules.View
 }
 
 func (n *network) view(ctx context.Context, notBefore time.Time) (*view, error) {
+	return n.wait(ctx, notBefore, false)
+}
+
+// afresh is view for whoever may ask as often as they like: collections for them take half
+// of the time at most, and all who wait share the next one.
+func (n *network) afresh(ctx context.Context, notBefore time.Time) (*view, error) {
+	return n.wait(ctx, notBefore, true)
+}
+
+func (n *network) wait(ctx context.Context, notBefore time.Time, afresh bool) (*view, error) {
 	for joined := false; ; {
 		n.mu.Lock()
 		if v := n.latest; v != nil && (n.static || !v.began.Before(notBefore)) {
@@ -109,7 +128,20 @@ func (n *network) view(ctx context.Context, notBefore time.Time) (*view, error) 
 				n.mu.Unlock()
 				return nil, fmt.Errorf("collect: %w", err)
 			}
-			f = &flight{began: time.Now(), notBefore: notBefore, done: make(chan struct{})}
+			now := time.Now()
+			if rest := n.rest.Sub(now); afresh && rest > 0 {
+				n.mu.Unlock()
+				select {
+				case <-time.After(rest):
+					continue
+				case <-ctx.Done():
+					return nil, fmt.Errorf("wait for the collector: %w", ctx.Err())
+				}
+			}
+			f = &flight{began: now, notBefore: notBefore, afresh: afresh, done: make(chan struct{})}
+			if afresh {
+				f.notBefore = now // which is new enough for all who wait
+			}
 			n.current = f
 			n.flying.Go(func() { n.fly(f) })
 		}
@@ -136,6 +168,10 @@ func (n *network) fly(f *flight) {
 	changed := (err == nil) != (n.lastErr == nil)
 	n.lastErr = err
 	n.current = nil
+	if f.afresh {
+		took := time.Since(f.began)
+		n.rest = f.began.Add(max(afreshInterval, took+min(took, afreshPause)))
+	}
 	n.mu.Unlock()
 	close(f.done)
 	switch {
