@@ -237,6 +237,12 @@ func (s *server) bundle(c echo.Context) error {
 	if latest == nil {
 		return fail(http.StatusServiceUnavailable, "not-ready", "no state has been collected yet: %v", err)
 	}
+	// To make one takes a processor, and much memory.
+	if !s.bundling.TryLock() {
+		c.Response().Header().Set(echo.HeaderRetryAfter, "10")
+		return fail(http.StatusTooManyRequests, "too-many-requests", "somebody else is just given a bundle; there is one at a time")
+	}
+	defer s.bundling.Unlock()
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "application/zstd")
 	h.Set(echo.HeaderContentDisposition, `attachment; filename="plumbline-`+latest.snapshot.Taken.UTC().Format("20060102T150405Z")+`.tar.zst"`)

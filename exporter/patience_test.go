@@ -9,10 +9,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/plumbline-net/plumbline/simulator/bundle"
 )
 
 // soon is a limit of tests that wait for it to pass.
@@ -115,6 +118,40 @@ func TestABundleIsForSlowReadersToo(t *testing.T) {
 	if w.Code != http.StatusOK || w.set == 0 {
 		t.Errorf("%d, the deadline was set %d times", w.Code, w.set)
 	}
+}
+
+// Each takes a processor, and memory.
+func TestOneBundleIsGivenAtATime(t *testing.T) {
+	d, _ := newDaemon(t, Options{Bundle: sample})
+	if _, err := d.network.View(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var meanwhile *httptest.ResponseRecorder
+	w := &whileWriting{ResponseRecorder: httptest.NewRecorder(), do: sync.OnceFunc(func() { meanwhile = ask(t, d, "GET", "/api/v1/bundle", "") })}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/bundle", http.NoBody)
+	r.Host = "127.0.0.1"
+	d.http.Handler.ServeHTTP(w, r)
+	if _, err := bundle.ReadArchive(w.Body); err != nil || w.Code != http.StatusOK {
+		t.Errorf("who came first: %d %v", w.Code, err)
+	}
+	if meanwhile.Code != http.StatusTooManyRequests || meanwhile.Header().Get("Retry-After") == "" || meanwhile.Header().Get("Content-Disposition") != "" ||
+		!strings.Contains(meanwhile.Body.String(), `"code":"too-many-requests"`) {
+		t.Errorf("meanwhile: %d %v %.200s", meanwhile.Code, meanwhile.Header(), meanwhile.Body)
+	}
+	if w := ask(t, d, "GET", "/api/v1/bundle", ""); w.Code != http.StatusOK {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+}
+
+// whileWriting does something before it takes what is written.
+type whileWriting struct {
+	*httptest.ResponseRecorder
+	do func()
+}
+
+func (w *whileWriting) Write(p []byte) (int, error) {
+	w.do()
+	return w.ResponseRecorder.Write(p)
 }
 
 // deadlines counts how often a deadline is set.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -70,6 +71,7 @@ type server struct {
 	// diagnoses and confirms bound what each caller may ask for, strangers how many unknown
 	// tokens are asked about.
 	diagnoses, confirms, strangers limits
+	bundling                       sync.Mutex // a bundle
 }
 
 // handler answers those who ask about paths.
