@@ -320,8 +320,12 @@ func TestTheProgramReadsTheConfiguration(t *testing.T) {
 func TestAgentsKnowControllersByTokenOrCertificate(t *testing.T) {
 	byToken, byCertificate := render(t), render(t, with("mtls")...)
 	config := byToken.config(t, "agent")
-	if config.Web.Authorization != "kubernetes" || !slices.Contains(config.Web.Audiences, "plumbline") {
+	if config.Web.Authorization != "kubernetes" || !slices.Contains(config.Web.Audiences, "plumbline-agent") {
 		t.Errorf("token: %+v", config.Web)
+	}
+	// An agent is shown it, and could show it to a controller.
+	if audiences := byToken.config(t, "controller").Web.Audiences; slices.Contains(audiences, "plumbline-agent") || !slices.Contains(audiences, "plumbline") {
+		t.Errorf("controllers accept tokens for %q", audiences)
 	}
 	var source *corev1.ServiceAccountTokenProjection
 	for _, v := range byToken.controller.Spec.Template.Spec.Volumes {
@@ -329,7 +333,7 @@ func TestAgentsKnowControllersByTokenOrCertificate(t *testing.T) {
 			source = v.Projected.Sources[0].ServiceAccountToken
 		}
 	}
-	if source == nil || source.Audience != "plumbline" {
+	if source == nil || source.Audience != "plumbline-agent" {
 		t.Errorf("the controller's token is %+v", source)
 	}
 	if web := byCertificate.configs["agent"]["web.yaml"]; !strings.Contains(web, "client_auth_type: RequireAndVerifyClientCert") ||

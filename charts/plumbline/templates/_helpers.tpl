@@ -89,7 +89,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "plumbline.agent.config" -}}
 {{- $config := include "plumbline.config" . | fromYaml }}
 {{- if eq .Values.authentication.agents "token" }}
-{{- $web := merge (dict "authorization" "kubernetes" "audiences" (concat (list .Values.authentication.audience) .Values.authentication.apiAudiences | uniq)) (default dict $config.web) }}
+{{- $web := merge (dict "authorization" "kubernetes" "audiences" (concat (list .Values.authentication.agentAudience) .Values.authentication.apiAudiences | uniq)) (default dict $config.web) }}
 {{- $_ := set $config "web" $web }}
 {{- end }}
 {{- toYaml $config }}
