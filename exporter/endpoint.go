@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
 	"sync"
 	"syscall"
 
@@ -109,7 +110,7 @@ func newEndpoint(at place, log *slog.Logger) (*endpoint, error) {
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeader,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+			ErrorLog:          slog.NewLogLogger(discreet{log.Handler()}, slog.LevelWarn),
 		},
 	}, nil
 }
@@ -130,11 +131,11 @@ func (e *endpoint) serve() error {
 	}
 	err := web.Serve(e.listener, e.http, &web.FlagConfig{
 		WebListenAddresses: &[]string{e.address}, WebSystemdSocket: &systemd, WebConfigFile: &e.webConfig,
-	}, e.log)
+	}, slog.New(discreet{e.log.Handler()}))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("serve: %w", err)
+	return fmt.Errorf("serve: %s", withoutValues(err.Error()))
 }
 
 // guard refuses callers who did not prove who they are as they had to when listening
@@ -206,6 +207,34 @@ func readWebConfig(path string) (*web.Config, error) {
 	return c, yaml.UnmarshalStrict(data, c)
 }
 
+// values are what errors about a file of the exporter toolkit quote of it, which may be a
+// password: those of go.yaml.in/yaml and of golang.org/x/crypto/bcrypt.
+var values = regexp.MustCompile("(?s)(cannot (?:unmarshal|decode) \\S+) `.*?`( into | as )|(anchor|started with|algorithm version) '.*?'( |$)|(invalid map key): [^\n]*")
+
+// withoutValues is what an error says, with the line but without what stands there.
+func withoutValues(text string) string { return values.ReplaceAllString(text, "$1$2$3$4$5") }
+
+// discreet is a handler of what the exporter toolkit logs.
+type discreet struct{ slog.Handler }
+
+func (d discreet) Handle(ctx context.Context, r slog.Record) error {
+	clean := slog.NewRecord(r.Time, r.Level, withoutValues(r.Message), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Value.Kind() == slog.KindString {
+			a.Value = slog.StringValue(withoutValues(a.Value.String()))
+		}
+		clean.AddAttrs(a)
+		return true
+	})
+	return d.Handler.Handle(ctx, clean)
+}
+
+func (d discreet) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return discreet{d.Handler.WithAttrs(attrs)}
+}
+
+func (d discreet) WithGroup(name string) slog.Handler { return discreet{d.Handler.WithGroup(name)} }
+
 // check refuses to show the network to others without asking who they are. It
 // returns the host part of the address, and how callers have to prove who they are.
 func (p place) check() (string, proof, error) {
@@ -216,10 +245,10 @@ func (p place) check() (string, proof, error) {
 	c := &web.Config{}
 	if p.webConfig != "" {
 		if err := web.Validate(p.webConfig); err != nil {
-			return "", proof{}, fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
+			return "", proof{}, fmt.Errorf("%s %s: %s", p.webConfigKey, p.webConfig, withoutValues(err.Error()))
 		}
 		if c, err = readWebConfig(p.webConfig); err != nil {
-			return "", proof{}, fmt.Errorf("%s %s: %w", p.webConfigKey, p.webConfig, err)
+			return "", proof{}, fmt.Errorf("%s %s: %s", p.webConfigKey, p.webConfig, withoutValues(err.Error()))
 		}
 	}
 	demanded := proofOf(c)

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"os"
@@ -168,5 +169,64 @@ func TestWhoHadToProveWhoTheyAreStillHaveTo(t *testing.T) {
 				t.Errorf("with the file as it was: %d %s", status, body)
 			}
 		})
+	}
+}
+
+// What stands in the file may be a password.
+func TestWhatIsWrongWithAWebConfigurationIsSaidWithoutItsValues(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "web.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]string{
+		"http_server_config:\n  http2: true\nbasic_auth_users: 5ecret":                        "yaml: unmarshal errors:\n  line 3: cannot unmarshal !!str into map[string]config.Secret",
+		"basic_auth_users: [5ecret]":                                                          "yaml: unmarshal errors:\n  line 1: cannot unmarshal !!seq into map[string]config.Secret",
+		"rate_limit: 5ecretthatislonger":                                                      "yaml: unmarshal errors:\n  line 1: cannot unmarshal !!str into web.RateLimiterConfig",
+		"rate_limit: |\n  5e`cr\n  et":                                                        "yaml: unmarshal errors:\n  line 1: cannot unmarshal !!str into web.RateLimiterConfig",
+		"basic_auth_users: *5ecret":                                                           "yaml: unknown anchor referenced",
+		"basic_auth_users: {a: !!int 5ecret}":                                                 "yaml: cannot decode !!str as a !!int",
+		"basic_auth_users: {a: 5ecretwhichwasnotreplacedbyitshashbyfarlongenoughtobeonealas}": "crypto/bcrypt: bcrypt hashes must start with '$', but hashedSecret started with",
+		"basic_auth_users: {a: $52$5ecretwhichisnoneofthisversionandlongenoughtobeahashalas}": "crypto/bcrypt: bcrypt algorithm version requested is newer than current version '2'",
+		"basic_auth_users: {a: b}\nc: d":                                                      "yaml: unmarshal errors:\n  line 2: field c not found in type web.Config",
+	} {
+		write(text)
+		_, err := New(Options{Bundle: sample, ListenAddress: "127.0.0.1:0", WebConfigFile: file, Log: slog.New(slog.DiscardHandler)})
+		if want := "--web.config.file " + file + ": " + want; err == nil || err.Error() != want {
+			t.Errorf("%q:\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+
+	// Nor in the log, when the file becomes so.
+	write("basic_auth_users: {a: $2a$04$D7Wuc8jUOBqiX.f99rM4L.v61NOcTypoP0l2OTLCbRuN8.0rlie1S}")
+	d, log := newDaemon(t, Options{Bundle: sample, WebConfigFile: file})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, step := range []struct {
+		text   string
+		status int
+	}{{"", http.StatusUnauthorized}, {"basic_auth_users: 5ecret", http.StatusInternalServerError}} {
+		if step.text != "" {
+			write(step.text)
+		}
+		answer, err := client.Get("http://" + d.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != step.status {
+			t.Errorf("%q: %d, want %d", step.text, answer.StatusCode, step.status)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Contains(text, "5ecret") || !strings.Contains(text, "cannot unmarshal !!str into map[string]config.Secret") {
+		t.Errorf("log:\n%s", text)
 	}
 }
