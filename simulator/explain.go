@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -23,6 +25,10 @@ type explainer struct {
 
 	service *cluster.Service // that is asked for, by its address or by a port of a node
 	use     cluster.Traffic  // in which way
+	portOf  string           // the node whose port it is
+	// either way may the service proxy choose: whether it takes the client for one
+	// of the cluster is up to its configuration.
+	either bool
 }
 
 func (e *explainer) explain() {
@@ -30,7 +36,7 @@ func (e *explainer) explain() {
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
-	if e.service != nil && e.w.cluster.BackendsKnown() {
+	if e.service != nil && !e.either && e.w.cluster.BackendsKnown() {
 		e.compareBackends()
 	}
 }
@@ -200,6 +206,9 @@ func (e *explainer) serviceFindings(p *verdict.Path) []verdict.Finding {
 	if e.service == nil || p.Verdict == verdict.Unknown {
 		return nil
 	}
+	if e.either && (p.Verdict != verdict.Unreachable || translatesDestination(p)) {
+		return nil
+	}
 	client, _ := netip.ParseAddr(p.Source.IP)
 	findings := e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
 	for i := range findings {
@@ -207,7 +216,7 @@ func (e *explainer) serviceFindings(p *verdict.Path) []verdict.Finding {
 			findings[i].Severity = verdict.SeverityWarning
 		}
 	}
-	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) && passesProxy(p) {
+	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) && e.passesProxy(p) {
 		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
 			f := e.mismatch(expected[0].Addr.String(), "is missing")
 			f.Severity = verdict.SeverityFatal
@@ -223,12 +232,12 @@ func translatesDestination(p *verdict.Path) bool {
 	})
 }
 
-// passesProxy says whether the packet gets to where a node translates what goes
+// passesProxy says whether the packet gets to where the node translates what goes
 // to services: at PREROUTING when it comes in, at OUTPUT when the node has sent
 // it, which is after its route was found.
-func passesProxy(p *verdict.Path) bool {
+func (e *explainer) passesProxy(p *verdict.Path) bool {
 	return slices.ContainsFunc(p.Hops, func(h verdict.Hop) bool {
-		return h.Kind == verdict.HopNode && (h.In != "" || h.Out != "" || slices.ContainsFunc(h.Steps, func(s verdict.Step) bool { return strings.HasSuffix(s.Stage, "/OUTPUT") }))
+		return h.Kind == verdict.HopNode && h.Node == e.use.Node && (h.In != "" || h.Out != "" || slices.ContainsFunc(h.Steps, func(s verdict.Step) bool { return strings.HasSuffix(s.Stage, "/OUTPUT") }))
 	})
 }
 
@@ -241,11 +250,11 @@ func (e *explainer) findService() {
 		e.service = nil // nobody promises that nodes know it
 	} else if e.service != nil {
 		e.use.External = e.service.IsExternal(dst)
-	} else if _, ok := e.w.cluster.NodeByIP(dst); ok {
+	} else if node, ok := e.w.cluster.NodeByIP(dst); ok {
 		if e.service, ok = e.w.cluster.ServiceByNodePort(e.use.Port, e.use.Protocol); !ok {
 			return
 		}
-		e.use.External = true
+		e.use.External, e.portOf = true, node.Name
 		for _, p := range e.service.Ports {
 			if p.NodePort == e.use.Port && p.Protocol == e.use.Protocol {
 				e.use.Port = p.Port
@@ -274,22 +283,52 @@ func (e *explainer) toBackend() func(*verdict.Path) bool {
 	}
 }
 
-// findNode says where the service is translated.
+// findNode says where the service is translated, and whether its client is taken
+// for one inside there.
 func (e *explainer) findNode() {
-	if from := e.flow.from; from != nil && (from.Kind == netstack.KindPod || from.Kind == netstack.KindNode) {
-		e.use.FromInside, e.use.Node = true, from.Node
-		e.use.IPVS = e.w.proxiesByIPVS(from.Node)
-		return
+	from := e.flow.from
+	inside := from != nil && (from.Kind == netstack.KindPod || from.Kind == netstack.KindNode)
+	switch {
+	case e.portOf != "": // by the node alone that has the address
+		e.use.Node = e.portOf
+	case inside:
+		e.use.Node = from.Node
+	default: // what comes from outside, on the node that it comes to first
+		e.use.Node = e.entered()
 	}
-	// What comes from outside is translated on the node that it comes to first.
+	e.use.IPVS = e.w.proxiesByIPVS(e.use.Node)
+	e.use.FromInside = inside && from.Node == e.use.Node
+	// Whether kube-proxy takes a pod of another node for one of the cluster depends on
+	// its --detect-local-mode.
+	e.either = inside && !e.use.FromInside && !e.use.IPVS && e.service != nil &&
+		e.service.Object.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal &&
+		slices.ContainsFunc(e.report.Paths, e.arrivesAsPod)
+}
+
+// entered is the first node that a packet comes to.
+func (e *explainer) entered() string {
 	for i := range e.report.Paths {
 		for _, h := range e.report.Paths[i].Hops {
 			if h.Kind == verdict.HopNode && h.Node != "" {
-				e.use.Node, e.use.IPVS = h.Node, e.w.proxiesByIPVS(h.Node)
-				return
+				return h.Node
 			}
 		}
 	}
+	return ""
+}
+
+// arrivesAsPod says whether the packet may come to the node that translates it with
+// the address of a pod.
+func (e *explainer) arrivesAsPod(p verdict.Path) bool {
+	if h := e.w.byNode[e.use.Node]; h != nil {
+		p.Translations = slices.DeleteFunc(slices.Clone(p.Translations), func(t verdict.Translation) bool { return t.Where == h.Name })
+	}
+	src := e.leavingSource(&p)
+	if _, pod := e.w.cluster.PodByIP(src); pod {
+		return true
+	}
+	_, inside := e.w.cluster.InKnownRange(src)
+	return inside
 }
 
 // mismatch is a difference between a service's endpoints and the dataplane.

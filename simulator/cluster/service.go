@@ -88,8 +88,8 @@ type Traffic struct {
 	// External: the packet was sent to an external IP, a load balancer's
 	// address or a node port, not to the cluster IP.
 	External bool
-	// FromInside: the client is a pod of this cluster or the node itself. The
-	// external traffic policy does not hold for these.
+	// FromInside: the client is a pod of that node or the node itself. The external
+	// traffic policy does not hold for these.
 	FromInside bool
 	// IPVS: the node's service proxy is kube-proxy in IPVS mode, whose virtual
 	// servers do not tell clients inside from those outside.

@@ -1,0 +1,157 @@
+package simulator_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
+	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/verdict"
+)
+
+// servedCluster is routedCluster with the pods and nodes as objects, others besides, and
+// what writes the rules of each node, as iptables-save has them.
+func servedCluster(t *testing.T, objects string, rules func(node int) string) *simulator.Snapshot {
+	t.Helper()
+	s := routedCluster("", 0)
+	for n := range clusterNodes {
+		objects += fmt.Sprintf(`
+---
+{apiVersion: v1, kind: Node, metadata: {name: node-%d, labels: {topology.kubernetes.io/zone: zone-%d}}, spec: {podCIDR: 10.128.%d.0/24}, status: {addresses: [{type: InternalIP, address: %s}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: pod-%d, namespace: shop}, spec: {nodeName: node-%d}, status: {phase: Running, podIP: %s}}
+`, n, n, n, nodeAddr(n), n, n, podOf(n))
+	}
+	if err := cluster.Decode("objects.yaml", []byte(objects), &s.Cluster); err != nil {
+		t.Fatal(err)
+	}
+	for n := range clusterNodes {
+		at := slices.IndexFunc(s.Namespaces, func(ns *netstack.Namespace) bool {
+			return ns.Kind == netstack.KindNode && ns.Node == fmt.Sprintf("node-%d", n)
+		})
+		s.Namespaces[at].IPTables = []netstack.IPTablesDump{{
+			Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: netstack.Text{File: "iptables-save.txt", Data: []byte(rules(n))},
+		}}
+	}
+	return s
+}
+
+// service is a Service and its EndpointSlice, with the pods of some nodes as endpoints;
+// pods are "NODE" or "NODE ZONE", where ZONE is a hint.
+func service(name, spec string, pods ...string) string {
+	var endpoints []string
+	for _, p := range pods {
+		node, zone, hinted := strings.Cut(p, " ")
+		hints := ""
+		if hinted {
+			hints = ", hints: {forZones: [{name: " + zone + "}]}"
+		}
+		endpoints = append(endpoints, fmt.Sprintf("{addresses: [10.128.%s.2], nodeName: node-%s%s}", node, node, hints))
+	}
+	return fmt.Sprintf(`
+---
+{apiVersion: v1, kind: Service, metadata: {name: %s, namespace: shop}, spec: {%s}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: %s-1, namespace: shop, labels: {kubernetes.io/service-name: %s}},
+addressType: IPv4, ports: [{port: 8080}], endpoints: [%s]}
+`, name, spec, name, name, strings.Join(endpoints, ", "))
+}
+
+// nodePortRules are those of kube-proxy for node port 30081: the endpoints that all may use
+// and those of the node, for a Service with externalTrafficPolicy Local.
+func nodePortRules(all, local []string) string {
+	var b strings.Builder
+	b.WriteString("*nat\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\n:KUBE-NODEPORTS -\n:KUBE-EXT -\n:KUBE-SVC -\n:KUBE-SVL -\n")
+	b.WriteString("-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A OUTPUT -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n")
+	b.WriteString("-A KUBE-NODEPORTS -p tcp -m tcp --dport 30081 -j KUBE-EXT\n")
+	b.WriteString("-A KUBE-EXT -m addrtype --src-type LOCAL -j KUBE-SVC\n-A KUBE-EXT -j KUBE-SVL\n")
+	balance(&b, "KUBE-SVC", all)
+	balance(&b, "KUBE-SVL", local)
+	b.WriteString("COMMIT\n")
+	if len(local) == 0 {
+		b.WriteString("*filter\n:INPUT ACCEPT\n-A INPUT -p tcp -m tcp --dport 30081 -m conntrack --ctstate NEW -j DROP\nCOMMIT\n")
+	}
+	return b.String()
+}
+
+// balance translates to one of some endpoints.
+func balance(b *strings.Builder, chain string, endpoints []string) {
+	for i, e := range endpoints {
+		choice := ""
+		if left := len(endpoints) - i; left > 1 {
+			choice = fmt.Sprintf("-m statistic --mode random --probability %.11f ", 1/float64(left))
+		}
+		fmt.Fprintf(b, "-A %s -p tcp %s-j DNAT --to-destination %s:8080\n", chain, choice, e)
+	}
+}
+
+// A port of a node is translated there, wherever its client is.
+func TestANodePortIsTranslatedOnItsNode(t *testing.T) {
+	const local = "type: NodePort, externalTrafficPolicy: Local, clusterIP: 10.96.0.9, ports: [{port: 80, nodePort: 30081}]"
+	const any = "type: NodePort, clusterIP: 10.96.0.9, ports: [{port: 80, nodePort: 30081}]"
+	at := func(nodes ...int) (list []string) {
+		for _, n := range nodes {
+			list = append(list, podOf(n).String())
+		}
+		return list
+	}
+	onOne := func(node int) string {
+		if node == 1 {
+			return nodePortRules(at(1), at(1))
+		}
+		return nodePortRules(at(1), nil)
+	}
+	onBoth := func(node int) string {
+		if node == 1 || node == 2 {
+			return nodePortRules(at(1, 2), at(node))
+		}
+		return nodePortRules(at(1, 2), nil)
+	}
+	near := func(node int) string { return nodePortRules(at(node), at(node)) }
+	without := func(int) string { return "" }
+	const none = "service shop/s has no valid endpoint for 80/tcp on node node-2, and its externalTrafficPolicy is Local"
+	for _, test := range []struct {
+		name, objects string
+		rules         func(int) string
+		from          string
+		to            int
+		want          verdict.Verdict
+		reasons       string // CODE@NODE: MESSAGE
+	}{
+		{"no endpoint there, from a node", service("s", local, "1"), onOne, "node:node-1", 2, verdict.Unreachable, "ServiceNoEndpoints@node-2: " + none},
+		{"no endpoint there, from a pod", service("s", local, "1"), onOne, "pod:shop/pod-1", 2, verdict.Unreachable, "ServiceNoEndpoints@node-2: " + none},
+		{"no endpoint there, from that node", service("s", local, "1"), onOne, "node:node-2", 2, verdict.Reachable, ""},
+		{"an endpoint there, from a node", service("s", local, "1"), onOne, "node:node-2", 1, verdict.Reachable, ""},
+		{"an endpoint on each, from a node", service("s", local, "1", "2"), onBoth, "node:node-1", 2, verdict.Reachable, ""},
+		{"an endpoint on each, from a pod", service("s", local, "1", "2"), onBoth, "pod:shop/pod-1", 2, verdict.Reachable, ""},
+		{"a pod that the node takes for one of the cluster", service("s", local, "1"), near, "pod:shop/pod-1", 2, verdict.Reachable, ""},
+		{"hints for the node's zone", service("s", any, "1 zone-1", "2 zone-2"), near, "node:node-1", 2, verdict.Reachable, ""},
+		{"hints for the node's zone, from a pod", service("s", any, "1 zone-1", "2 zone-2"), near, "pod:shop/pod-1", 2, verdict.Reachable, ""},
+		{"dropped before", service("s", local, "2"), func(node int) string {
+			if node == 1 {
+				return "*filter\n:OUTPUT ACCEPT\n-A OUTPUT -p tcp -m tcp --dport 30081 -j DROP\nCOMMIT\n"
+			}
+			return nodePortRules(at(2), at(2))
+		}, "node:node-1", 2, verdict.Unreachable, "NetfilterDrop@node-1: packet dropped by filter/OUTPUT rule 1: -A OUTPUT -p tcp -m tcp --dport 30081 -j DROP on node node-1"},
+		{
+			"no rules there", service("s", any, "1"), without, "pod:shop/pod-1", 2, verdict.Unreachable,
+			"ServiceBackendMismatch@node-2: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-2",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := compileWorld(t, servedCluster(t, test.objects, test.rules))
+			r := diagnose(t, w, tcp(test.from, nodeAddr(test.to).String(), 30081))
+			var first string
+			if len(r.Reasons) > 0 {
+				f := r.Reasons[0]
+				first = fmt.Sprintf("%s@%s: %s", f.Code, f.Where.Node, f.Message)
+			}
+			if r.Verdict != test.want || first != test.reasons {
+				t.Errorf("%s %v, want %s %s", r.Verdict, r.Reasons, test.want, test.reasons)
+			}
+		})
+	}
+}
