@@ -244,24 +244,56 @@ func (e *explainer) passesProxy(p *verdict.Path) bool {
 // findService says which service is asked for, and how.
 func (e *explainer) findService() {
 	dst := e.flow.packet.Dst
-	e.service = e.to.service
 	e.use = cluster.Traffic{Port: e.report.Query.Port, Protocol: e.report.Query.Protocol, IPv6: netstack.FamilyOf(dst) == netstack.IPv6}
-	if e.service != nil && slices.Contains(e.service.ProxiedIPs, dst) {
+	e.service = e.to.service
+	if e.to.literal {
+		e.service = e.serviceAt(dst)
+	}
+	switch {
+	case e.service == nil:
+	case e.portOf != "":
+		e.use.External, e.use.NodePort = true, true
+	case slices.Contains(e.service.ProxiedIPs, dst):
 		e.service = nil // nobody promises that nodes know it
-	} else if e.service != nil {
+	default:
 		e.use.External = e.service.IsExternal(dst)
-	} else if node, ok := e.w.cluster.NodeByIP(dst); ok {
-		if e.service, ok = e.w.cluster.ServiceByNodePort(e.use.Port, e.use.Protocol); !ok {
-			return
+	}
+}
+
+// serviceAt is the service that an address leads to, with the port that is asked for:
+// an address may be that of several services, and of a node besides.
+func (e *explainer) serviceAt(addr netip.Addr) *cluster.Service {
+	x := e.w.cluster
+	if s, ok := x.ServiceAt(addr, e.use.Port, e.use.Protocol); ok {
+		return s
+	}
+	if node, ok := x.NodeByIP(addr); ok {
+		s, ok := x.ServiceByNodePort(e.use.Port, e.use.Protocol)
+		if !ok {
+			return nil
 		}
-		e.use.External, e.portOf = true, node.Name
-		for _, p := range e.service.Ports {
+		e.portOf = node.Name
+		for _, p := range s.Ports {
 			if p.NodePort == e.use.Port && p.Protocol == e.use.Protocol {
 				e.use.Port = p.Port
 				break
 			}
 		}
+		return s
 	}
+	if e.w.owned(addr) {
+		return nil // what else is asked of it, is not asked of the service
+	}
+	s, _ := x.ServiceByIP(addr)
+	return s
+}
+
+// owned says whether a namespace has an address for itself: in IPVS mode nodes have
+// those of services, too.
+func (w *World) owned(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.byAddr[addr], func(h *host) bool {
+		return slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Prefix.Addr() == addr && a.Dev != serviceDevice })
+	})
 }
 
 // toBackend says of a path whether it leads to an endpoint of the service that
@@ -516,11 +548,10 @@ func (e *explainer) unwalked() {
 	e.report.Assumptions = append(e.report.Assumptions, e.open...)
 }
 
-// unassigned says whether addr is still the service's: policies judge by the
+// unassigned says whether addr is still the service's alone: policies judge by the
 // address after translation.
 func (e *explainer) unassigned(addr netip.Addr) bool {
-	_, service := e.w.cluster.ServiceByIP(addr)
-	return service
+	return len(e.w.cluster.ServicesByIP(addr)) > 0 && !e.w.owned(addr)
 }
 
 func (e *explainer) nodeOf(addr netip.Addr) string {

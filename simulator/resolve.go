@@ -109,8 +109,8 @@ func (w *World) resolveNode(name string) (resolved, *verdict.Finding) {
 
 func (w *World) resolveIP(addr netip.Addr) (resolved, *verdict.Finding) {
 	r := resolved{addrs: []netip.Addr{addr}, literal: true}
-	if s, ok := w.cluster.ServiceByIP(addr); ok {
-		r.service = s
+	if list := w.cluster.ServicesByIP(addr); len(list) > 0 {
+		r.service = list[0] // which one, if they share it, the port says
 	}
 	if p, ok := w.cluster.PodByIP(addr); ok {
 		r.pod = p

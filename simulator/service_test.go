@@ -2,9 +2,12 @@ package simulator_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -88,6 +91,15 @@ func balance(b *strings.Builder, chain string, endpoints []string) {
 	}
 }
 
+// firstReason is "CODE@NODE: MESSAGE".
+func firstReason(r *verdict.Report) string {
+	if len(r.Reasons) == 0 {
+		return ""
+	}
+	f := &r.Reasons[0]
+	return fmt.Sprintf("%s@%s: %s", f.Code, f.Where.Node, f.Message)
+}
+
 // A port of a node is translated there, wherever its client is.
 func TestANodePortIsTranslatedOnItsNode(t *testing.T) {
 	const local = "type: NodePort, externalTrafficPolicy: Local, clusterIP: 10.96.0.9, ports: [{port: 80, nodePort: 30081}]"
@@ -119,7 +131,7 @@ func TestANodePortIsTranslatedOnItsNode(t *testing.T) {
 		from          string
 		to            int
 		want          verdict.Verdict
-		reasons       string // CODE@NODE: MESSAGE
+		reason        string
 	}{
 		{"no endpoint there, from a node", service("s", local, "1"), onOne, "node:node-1", 2, verdict.Unreachable, "ServiceNoEndpoints@node-2: " + none},
 		{"no endpoint there, from a pod", service("s", local, "1"), onOne, "pod:shop/pod-1", 2, verdict.Unreachable, "ServiceNoEndpoints@node-2: " + none},
@@ -144,14 +156,95 @@ func TestANodePortIsTranslatedOnItsNode(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := compileWorld(t, servedCluster(t, test.objects, test.rules))
 			r := diagnose(t, w, tcp(test.from, nodeAddr(test.to).String(), 30081))
-			var first string
-			if len(r.Reasons) > 0 {
-				f := r.Reasons[0]
-				first = fmt.Sprintf("%s@%s: %s", f.Code, f.Where.Node, f.Message)
-			}
-			if r.Verdict != test.want || first != test.reasons {
-				t.Errorf("%s %v, want %s %s", r.Verdict, r.Reasons, test.want, test.reasons)
+			if first := firstReason(r); r.Verdict != test.want || first != test.reason {
+				t.Errorf("%s %s, want %s %s", r.Verdict, first, test.want, test.reason)
 			}
 		})
+	}
+}
+
+// An address may be that of a node and of Services, which are told by port and protocol.
+func TestAnAddressOfAServiceAndOfANode(t *testing.T) {
+	const node = 2
+	const owner, shared = "192.168.50.12", "198.51.100.9"
+	objects := service("web", "clusterIP: 10.96.0.1, externalIPs: ["+owner+"], ports: [{port: 80}]", "1") +
+		service("ports", "clusterIP: 10.96.0.2, type: NodePort, ports: [{port: 80, nodePort: 30082}]") +
+		service("one", "clusterIP: 10.96.0.3, externalIPs: ["+shared+"], ports: [{port: 80}]", "1") +
+		service("two", "clusterIP: 10.96.0.4, externalIPs: ["+shared+"], ports: [{port: 443}]") +
+		service("three", "clusterIP: 10.96.0.5, externalIPs: ["+shared+"], ports: [{port: 25}]", "3")
+	balanced := func(mode string) string {
+		return `
+---
+{apiVersion: v1, kind: Service, metadata: {name: balanced, namespace: shop}, spec: {type: LoadBalancer, clusterIP: 10.96.0.6, loadBalancerSourceRanges: [192.0.2.0/24], ports: [{port: 8443, nodePort: 30084}]},
+status: {loadBalancer: {ingress: [{ip: 198.51.100.9}, {ip: 192.168.50.12, ipMode: ` + mode + `}]}}}
+`
+	}
+	rules := func(filter string) func(int) string {
+		return func(at int) string {
+			text := "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -d " + owner + " -p tcp --dport 80 -j DNAT --to-destination 10.128.1.2:8080\n" +
+				"-A PREROUTING -d " + shared + " -p tcp --dport 80 -j DNAT --to-destination 10.128.3.2:8080\nCOMMIT\n"
+			if at == node {
+				text += "*filter\n:INPUT ACCEPT\n" + filter + "COMMIT\n"
+			}
+			return text
+		}
+	}
+	for _, test := range []struct {
+		name, objects, filter string
+		listens               bool // on 22/tcp of the node
+		to                    string
+		port                  uint16
+		want                  verdict.Verdict
+		reason                string
+	}{
+		{"the node's own service", objects, "", true, owner, 22, verdict.Reachable, ""},
+		{"nobody at the node's port", objects, "", false, owner, 22, verdict.Unreachable, "NoListener@node-2: no process listening on tcp 192.168.50.12:22 of node node-2"},
+		{
+			"dropped before the node's service", objects, "-A INPUT -p tcp -m tcp --dport 22 -j DROP\n", true, owner, 22, verdict.Unreachable,
+			"NetfilterDrop@node-2: packet dropped by filter/INPUT rule 1: -A INPUT -p tcp -m tcp --dport 22 -j DROP on node node-2",
+		},
+		{"the Service at the node's address", objects, "", false, owner, 80, verdict.Reachable, ""},
+		{"the port of the node for another Service", objects, "", false, owner, 30082, verdict.Unreachable, "ServiceNoEndpoints@node-2: service shop/ports has no valid endpoint for 80/tcp"},
+		{"one of two Services", objects, "", false, shared, 80, verdict.Reachable, "ServiceBackendMismatch@node-0: endpoint 10.128.3.2:8080 of service shop/one is unexpected in iptables on node node-0"},
+		{"the other, without endpoints", objects, "", false, shared, 443, verdict.Unreachable, "ServiceNoEndpoints@node-0: service shop/two has no valid endpoint for 443/tcp"},
+		{"a third, without rules", objects, "", false, shared, 25, verdict.Unreachable, "ServiceBackendMismatch@node-0: endpoint 10.128.3.2:8080 of service shop/three is missing in iptables on node node-0"},
+		{
+			"a fourth, of a load balancer that does not admit the client", objects + balanced("VIP"), "", false, shared, 8443, verdict.Unreachable,
+			"ServiceSourceRangeDeny@node-0: service shop/balanced sourceRanges does not allow 10.128.0.2",
+		},
+		{
+			"a node's address that a load balancer in front has, too", objects + balanced("Proxy"), "", false, owner, 30084, verdict.Unreachable,
+			"ServiceNoEndpoints@node-2: service shop/balanced has no valid endpoint for 8443/tcp",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := servedCluster(t, test.objects, rules(test.filter))
+			for _, ns := range s.Namespaces {
+				if ns.Node == "node-2" && ns.Kind == netstack.KindNode && test.listens {
+					ns.Sockets = []netstack.Socket{{
+						Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen, Local: netip.MustParseAddrPort("0.0.0.0:22"), SendQ: 128,
+					}}
+				}
+				if ns.Node == "node-0" && test.to == shared { // nobody else has the shared address
+					ns.Routes = slices.DeleteFunc(ns.Routes, func(r netstack.Route) bool { return ns.Kind == netstack.KindNode && r.Dst.Bits() == 0 })
+				}
+			}
+			r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", test.to, test.port))
+			if first := firstReason(r); r.Verdict != test.want || first != test.reason {
+				t.Errorf("%s %s, want %s %s", r.Verdict, first, test.want, test.reason)
+			}
+		})
+	}
+}
+
+// Policies hold for the address of a node, though it may be a Service's, too.
+func TestPoliciesHoldForANodeWhoseAddressAServiceHas(t *testing.T) {
+	s := servedCluster(t, service("web", "clusterIP: 10.96.0.1, externalIPs: [192.168.50.12], ports: [{port: 80}]", "1"), func(int) string { return "" })
+	p := denyAll("shop")
+	p[0].Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+	s.Cluster.NetworkPolicies = p
+	r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-1", "192.168.50.12", 22))
+	if r.Policy.Verdict != verdict.PolicyDeny {
+		t.Errorf("policy %+v, want a denial", r.Policy)
 	}
 }

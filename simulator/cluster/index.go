@@ -333,6 +333,15 @@ func (x *Index) ServiceByIP(addr netip.Addr) (*Service, bool) { return only(x.sv
 // external IPs may be.
 func (x *Index) ServicesByIP(addr netip.Addr) []*Service { return x.svcByIP[addr.Unmap()] }
 
+// ServiceAt returns the one service that an address leads to with a port that the
+// service declares: service proxies tell services by all three. Those are left
+// out that leave the address to their load balancer.
+func (x *Index) ServiceAt(addr netip.Addr, port uint16, protocol verdict.Protocol) (*Service, bool) {
+	return only(filter(x.ServicesByIP(addr), func(s *Service) bool {
+		return s.HasPort(port, protocol) && !slices.Contains(s.ProxiedIPs, addr.Unmap())
+	}))
+}
+
 // ServiceByNodePort returns the service that has a node port.
 func (x *Index) ServiceByNodePort(port uint16, protocol verdict.Protocol) (*Service, bool) {
 	return only(x.svcByNode[nodePort{port, protocol}])

@@ -128,13 +128,35 @@ func TestServicesMayShareAnExternalIP(t *testing.T) {
 apiVersion: v1
 kind: ServiceList
 items:
-- {metadata: {name: a, namespace: n}, spec: {clusterIP: 10.96.0.1, externalIPs: [198.51.100.7, 198.51.100.7]}}
-- {metadata: {name: b, namespace: n}, spec: {clusterIP: 10.96.0.2, externalIPs: [198.51.100.7]}}
+- {metadata: {name: a, namespace: n}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}, {port: 53}], externalIPs: [198.51.100.7, 198.51.100.7]}}
+- {metadata: {name: b, namespace: n}, spec: {clusterIP: 10.96.0.2, ports: [{port: 443}, {port: 53, protocol: UDP}, {port: 80, protocol: UDP}], externalIPs: [198.51.100.7]}}
+- {metadata: {name: c, namespace: n}, spec: {clusterIP: 10.96.0.3, ports: [{port: 80, protocol: UDP}], externalIPs: [198.51.100.7]}}
+- metadata: {name: d, namespace: n}
+  spec: {type: LoadBalancer, clusterIP: 10.96.0.4, ports: [{port: 25}]}
+  status: {loadBalancer: {ingress: [{ip: 198.51.100.7, ipMode: Proxy}]}}
 `))
+	for _, tt := range []struct {
+		port     uint16
+		protocol verdict.Protocol
+		want     string
+	}{
+		{80, verdict.TCP, "n/a"},
+		{443, verdict.TCP, "n/b"},
+		{53, verdict.TCP, "n/a"},
+		{53, verdict.UDP, "n/b"},
+		{80, verdict.UDP, ""}, // two claim it
+		{22, verdict.TCP, ""},
+		{25, verdict.TCP, ""}, // of its load balancer
+	} {
+		s, ok := x.ServiceAt(addr("198.51.100.7"), tt.port, tt.protocol)
+		if ok != (tt.want != "") || ok && s.String() != tt.want {
+			t.Errorf("%d/%s leads to %v, want %q", tt.port, tt.protocol, s, tt.want)
+		}
+	}
 	if s, ok := x.ServiceByIP(addr("198.51.100.7")); ok {
 		t.Errorf("ServiceByIP picked %s", s)
 	}
-	if list := x.ServicesByIP(addr("198.51.100.7")); len(list) != 2 {
+	if list := x.ServicesByIP(addr("198.51.100.7")); len(list) != 4 {
 		t.Errorf("ServicesByIP: %v", list)
 	}
 	if s, ok := x.ServiceByIP(addr("10.96.0.2")); !ok || s.String() != "n/b" {

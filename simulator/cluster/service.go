@@ -88,6 +88,9 @@ type Traffic struct {
 	// External: the packet was sent to an external IP, a load balancer's
 	// address or a node port, not to the cluster IP.
 	External bool
+	// NodePort: the packet was sent to a node port, to which source ranges do not
+	// apply.
+	NodePort bool
 	// FromInside: the client is a pod of that node or the node itself. The external
 	// traffic policy does not hold for these.
 	FromInside bool
@@ -457,7 +460,7 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 			[]string{"spec.ports: " + portList(s.Ports)}, s, wanted)}
 	}
 	var findings []verdict.Finding
-	if slices.Contains(s.IngressIPs, addr.Unmap()) && !s.sourceAllowed(client.Unmap(), addr.Unmap()) {
+	if !t.NodePort && slices.Contains(s.IngressIPs, addr.Unmap()) && !s.sourceAllowed(client.Unmap(), addr.Unmap()) {
 		findings = append(findings, verdict.NewFinding(verdict.ServiceSourceRangeDeny, where,
 			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
 	}

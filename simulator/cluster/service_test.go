@@ -246,6 +246,7 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 	ready := []string{"10.0.0.1 a +ready"}
 	traffic := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a"}
 	external := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true}
+	nodePort := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true, NodePort: true}
 	tests := []struct {
 		name      string
 		spec      string
@@ -302,6 +303,7 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 		{name: "the client is in the source ranges", spec: balancer, endpoints: ready, traffic: external, client: addr("198.19.0.1"), addr: lb},
 		{name: "source ranges in the notation of IPv6", spec: strings.Replace(balancer, "198.18.0.0/15", `"::ffff:198.18.0.0/111"`, 1), endpoints: ready, traffic: external, client: addr("198.19.0.1"), addr: lb},
 		{name: "source ranges do not hold for the cluster IP", spec: balancer, endpoints: ready, traffic: traffic, client: addr("203.0.113.9"), addr: clusterIP},
+		{name: "source ranges do not hold for a node port at a node that the load balancer names", spec: balancer, endpoints: ready, traffic: nodePort, client: addr("203.0.113.9"), addr: lb},
 		{name: "source ranges of IPv4 do not hold for IPv6", spec: balancer, endpoints: ready, traffic: external, client: addr("2001:db8::1"), addr: lb6},
 		{name: "source ranges let the balancer's own address in", spec: balancer, endpoints: ready, traffic: external, client: lb, addr: lb},
 	}
