@@ -51,7 +51,13 @@ func (e *explainer) explainPath(p *verdict.Path) {
 		}
 		return
 	}
-	first = append(first, e.serviceFindings(p)...)
+	switch p.Verdict {
+	case verdict.Unknown:
+	case verdict.Unreachable:
+		first = append(first, e.serviceFindings(p, verdict.SeverityFatal)...)
+	default:
+		first = append(first, e.serviceFindings(p, verdict.SeverityWarning)...)
+	}
 	if f, ok := e.policy(p, dst); ok {
 		if f.Code == verdict.NetworkPolicyDeny {
 			first = append(first, f)
@@ -103,6 +109,7 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 	}
 	e.report.Boundary = true
 	src := e.leavingSource(p)
+	_, owned := e.w.cluster.Owner(dst)
 	switch what, known := e.w.knownOwner(dst); {
 	case e.w.uncollected(dst) != nil:
 		h := e.w.uncollected(dst)
@@ -110,10 +117,23 @@ func (e *explainer) boundary(p *verdict.Path, dst netip.Addr) bool {
 		missing := h.missing(h.lack(netstack.FamilyOf(dst)).routing)
 		missing.Message = fmt.Sprintf("%s is an address of %s: %s", dst, h, missing.Message)
 		p.Findings = append([]verdict.Finding{missing}, p.Findings...)
+	case e.unassigned(dst):
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		if e.service != nil {
+			what = "service " + e.service.String() // of those that share the address
+		}
+		f := verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
+			"%s is an address of the %s, and the packet leaves the collected world with it: whether anything beyond translates it is not known", dst, what)
+		f.Remedy = "Find out why no node on the way translates it: the addresses of services are known to nodes and load balancers alone."
+		p.Findings = slices.Concat(e.serviceFindings(p, verdict.SeverityUndecided), []verdict.Finding{f}, p.Findings)
 	case known && e.w.collected(dst):
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
 		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
 			"%s belongs to the %s, and the packet leaves the collected world: whether it comes back was not collected", dst, what)}, p.Findings...)
+	case known && !owned:
+		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
+		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
+			"%s lies in the %s, but nothing collected has this address: what happens to the packet beyond is not known", dst, what)}, p.Findings...)
 	case known:
 		p.Verdict, p.Outcome, p.Delivered = verdict.Unknown, verdict.OutcomeUnknown, false
 		p.Findings = append([]verdict.Finding{verdict.NewFindingf(verdict.SnapshotMissing, p.Findings[0].Where, nil,
@@ -201,27 +221,22 @@ func (w *World) knownOwner(addr netip.Addr) (string, bool) {
 }
 
 // serviceFindings says what the objects hold against using the service that was
-// asked for; they explain a failure, and are only a difference otherwise.
-func (e *explainer) serviceFindings(p *verdict.Path) []verdict.Finding {
-	if e.service == nil || p.Verdict == verdict.Unknown {
-		return nil
-	}
-	if e.either && (p.Verdict != verdict.Unreachable || translatesDestination(p)) {
+// asked for: they explain a failure, or what may be one, and are only a difference
+// otherwise, which the severity says.
+func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) []verdict.Finding {
+	lost := severity != verdict.SeverityWarning && !translatesDestination(p)
+	if e.service == nil || e.either && !lost {
 		return nil
 	}
 	client, _ := netip.ParseAddr(p.Source.IP)
 	findings := e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
-	for i := range findings {
-		if p.Verdict != verdict.Unreachable {
-			findings[i].Severity = verdict.SeverityWarning
+	if len(findings) == 0 && lost && e.passesProxy(p) {
+		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
+			findings = append(findings, e.mismatch(expected[0].Addr.String(), "is missing"))
 		}
 	}
-	if len(findings) == 0 && p.Verdict == verdict.Unreachable && !translatesDestination(p) && e.passesProxy(p) {
-		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
-			f := e.mismatch(expected[0].Addr.String(), "is missing")
-			f.Severity = verdict.SeverityFatal
-			findings = append(findings, f)
-		}
+	for i := range findings {
+		findings[i].Severity = severity
 	}
 	return findings
 }

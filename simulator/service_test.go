@@ -248,3 +248,45 @@ func TestPoliciesHoldForANodeWhoseAddressAServiceHas(t *testing.T) {
 		t.Errorf("policy %+v, want a denial", r.Policy)
 	}
 }
+
+// The address of a Service that no node translates leaves by the default route, for a
+// router that was not collected: what is wrong with the Service comes first.
+func TestAServiceThatLeavesUntranslated(t *testing.T) {
+	const beyond = "is an address of the service shop/s, and the packet leaves the collected world with it: whether anything beyond translates it is not known"
+	ports := "clusterIP: 10.96.0.9, externalIPs: [198.51.100.9], ports: [{port: 80}]"
+	for _, test := range []struct {
+		name, objects, from, to string
+		port                    uint16
+		reasons                 []string // CODE SEVERITY: MESSAGE, but of the last
+	}{
+		{"a port that it does not have", service("s", ports, "1"), "pod:shop/pod-0", "svc:shop/s", 81, []string{
+			"ServiceNoSuchPort undecided: service shop/s has no port 81/tcp", "SnapshotMissing undecided: 10.96.0.9 " + beyond,
+		}},
+		{"without endpoints", service("s", ports), "pod:shop/pod-0", "svc:shop/s", 80, []string{
+			"ServiceNoEndpoints undecided: service shop/s has no valid endpoint for 80/tcp", "SnapshotMissing undecided: 10.96.0.9 " + beyond,
+		}},
+		{"without rules", service("s", ports, "1"), "pod:shop/pod-0", "svc:shop/s", 80, []string{
+			"ServiceBackendMismatch undecided: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0", "SnapshotMissing undecided: 10.96.0.9 " + beyond,
+		}},
+		{"without rules, from a node", service("s", ports, "1"), "node:node-0", "10.96.0.9", 80, []string{
+			"ServiceBackendMismatch undecided: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0", "SnapshotMissing undecided: 10.96.0.9 " + beyond,
+		}},
+		{"by an external IP that others have, too", service("s", ports, "1") + service("other", "clusterIP: 10.96.0.8, externalIPs: [198.51.100.9]"), "pod:shop/pod-0", "198.51.100.9", 80, []string{
+			"ServiceBackendMismatch undecided: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0", "SnapshotMissing undecided: 198.51.100.9 " + beyond,
+		}},
+		{"an address that no Service has", service("s", ports, "1"), "pod:shop/pod-0", "10.96.0.7", 80, []string{
+			"SnapshotMissing undecided: 10.96.0.7 lies in the service range 10.96.0.0/24 (guessed from the cluster IPs), but nothing collected has this address: what happens to the packet beyond is not known",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := diagnose(t, compileWorld(t, servedCluster(t, test.objects, func(int) string { return "" })), tcp(test.from, test.to, test.port))
+			var got []string
+			for _, f := range r.Reasons[:len(r.Reasons)-1] {
+				got = append(got, fmt.Sprintf("%s %s: %s", f.Code, f.Severity, f.Message))
+			}
+			if last := r.Reasons[len(r.Reasons)-1].Code; r.Verdict != verdict.Unknown || !r.Boundary || last != verdict.LeavesModel || !slices.Equal(got, test.reasons) {
+				t.Errorf("%s, %s last, and before\n%q\nwant unknown, and before LeavesModel\n%q", r.Verdict, last, got, test.reasons)
+			}
+		})
+	}
+}
