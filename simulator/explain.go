@@ -411,7 +411,7 @@ func (w *World) proxiesByIPVS(node string) bool {
 // compareBackends compares the endpoints that packets would go to with those
 // that the objects name.
 func (e *explainer) compareBackends() {
-	expected := make(map[string]bool)
+	expected, translated := make(map[string]bool), false
 	for _, b := range e.w.cluster.Backends(e.service, e.use) {
 		expected[b.Addr.String()] = false
 	}
@@ -423,6 +423,7 @@ func (e *explainer) compareBackends() {
 		if !translatesDestination(p) {
 			continue
 		}
+		translated = true
 		to := destination(p)
 		if _, ok := expected[to]; ok {
 			expected[to] = true
@@ -440,14 +441,14 @@ func (e *explainer) compareBackends() {
 		}
 		p.Findings = append(p.Findings, f)
 	}
+	if !translated {
+		return // the paths say so
+	}
 	var missing []string
 	for addr, seen := range expected {
 		if !seen {
 			missing = append(missing, addr)
 		}
-	}
-	if len(missing) == len(expected) {
-		return // nothing is translated: the paths say so
 	}
 	slices.Sort(missing)
 	for _, addr := range missing {

@@ -249,6 +249,38 @@ func TestPoliciesHoldForANodeWhoseAddressAServiceHas(t *testing.T) {
 	}
 }
 
+// A service proxy that knows the old endpoint alone lacks the new one.
+func TestAServiceProxyThatKnowsTheOldEndpointAlone(t *testing.T) {
+	for _, test := range []struct {
+		listens  bool // the old one
+		want     verdict.Verdict
+		severity verdict.Severity
+	}{{true, verdict.Reachable, verdict.SeverityWarning}, {false, verdict.Unreachable, verdict.SeverityFatal}} {
+		s := servedCluster(t, service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]", "1"), func(int) string {
+			return "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -d 10.96.0.9 -p tcp --dport 80 -j DNAT --to-destination 10.128.3.2:8080\nCOMMIT\n"
+		})
+		for _, ns := range s.Namespaces {
+			if ns.Pod == podName(3) && !test.listens {
+				ns.Sockets = nil
+			}
+		}
+		r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", "svc:shop/s", 80))
+		var got []string
+		for _, f := range r.Reasons {
+			if f.Code == verdict.ServiceBackendMismatch {
+				got = append(got, fmt.Sprintf("%s: %s", f.Severity, f.Message))
+			}
+		}
+		want := []string{
+			fmt.Sprintf("%s: endpoint 10.128.3.2:8080 of service shop/s is unexpected in iptables on node node-0", test.severity),
+			"warning: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0",
+		}
+		if r.Verdict != test.want || r.Reason() != verdict.ServiceBackendMismatch || !slices.Equal(got, want) {
+			t.Errorf("%s %q, want %s %q", r.Verdict, got, test.want, want)
+		}
+	}
+}
+
 // The address of a Service that no node translates leaves by the default route, for a
 // router that was not collected: what is wrong with the Service comes first.
 func TestAServiceThatLeavesUntranslated(t *testing.T) {
