@@ -273,8 +273,7 @@ func (x *Index) Endpoints(s *Service, port uint16, protocol verdict.Protocol, ip
 				if !ok {
 					continue
 				}
-				// While an endpoint moves from one slice to another it is in both.
-				if old, twice := found[b.Addr]; !twice || !old.Ready && b.Ready {
+				if old, twice := found[b.Addr]; !twice || b.replaces(old) {
 					found[b.Addr] = b
 				}
 			}
@@ -286,6 +285,17 @@ func (x *Index) Endpoints(s *Service, port uint16, protocol verdict.Protocol, ip
 	}
 	slices.SortFunc(list, func(a, b Backend) int { return a.Addr.Compare(b.Addr) })
 	return list
+}
+
+// replaces says which of two endpoints with one address is used: while an endpoint moves
+// from one slice to another it is in both, and the address of a pod that terminates may
+// have gone to another pod. kube-proxy takes one that does not terminate (addEndpoints);
+// which of several, is left to chance there.
+func (b Backend) replaces(old Backend) bool {
+	if b.Terminating != old.Terminating {
+		return old.Terminating
+	}
+	return b.Ready && !old.Ready
 }
 
 // targetPorts are the ports of a slice that belong to a port of its service.

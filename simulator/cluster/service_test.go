@@ -81,6 +81,7 @@ func TestBackendsOf(t *testing.T) {
 	const (
 		internalLocal = "internalTrafficPolicy: Local"
 		accessible    = "externalIPs: [192.0.2.9], "
+		publish       = "publishNotReadyAddresses: true"
 		externalLocal = "type: NodePort, externalTrafficPolicy: Local"
 	)
 	tests := []struct {
@@ -97,6 +98,8 @@ func TestBackendsOf(t *testing.T) {
 		{"those that serve while they terminate when none is ready", "", []string{"10.0.0.1 a -ready +serving +terminating", "10.0.0.2 b -ready -serving +terminating"}, onA, []string{"10.0.0.1:8080"}},
 		{"none that serves without being ready or terminating", "", []string{"10.0.0.1 a -ready +serving"}, onA, []string{}},
 		{"an endpoint of two slices or twice in one, once", "", []string{"10.0.0.1 a -ready", "10.0.0.1 a +ready"}, onA, []string{"10.0.0.1:8080"}},
+		{"a pod that has the address of one that terminates", publish, []string{"10.0.0.1 a +ready +terminating", "10.0.0.1 b -ready", "10.0.0.2 b"}, onA, []string{"10.0.0.2:8080"}},
+		{"a pod that has the address of one that terminates, found first", publish, []string{"10.0.0.1 b -ready", "10.0.0.1 a +ready +terminating", "10.0.0.2 b"}, onA, []string{"10.0.0.2:8080"}},
 		{"the own node with internalTrafficPolicy Local", internalLocal, []string{"10.0.0.1 a", "10.0.0.2 b"}, onA, []string{"10.0.0.1:8080"}},
 		{"nothing with internalTrafficPolicy Local and no endpoint here", internalLocal, []string{"10.0.0.2 b"}, onA, []string{}},
 		{"the draining one here with internalTrafficPolicy Local, though others are ready", internalLocal, []string{"10.0.0.1 a -ready +serving +terminating", "10.0.0.2 b"}, onA, []string{"10.0.0.1:8080"}},
