@@ -36,7 +36,12 @@ func (e *explainer) explain() {
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
-	if e.service != nil && !e.either && e.w.cluster.BackendsKnown() {
+	if e.service == nil {
+		return
+	}
+	if proxy, other := e.service.OtherProxy(); other {
+		e.open = append(e.open, fmt.Sprintf("service %s is left to the service proxy %q, by its label: what the rules of nodes make of it is not compared with its endpoints", e.service, proxy))
+	} else if !e.either && e.w.cluster.BackendsKnown() {
 		e.compareBackends()
 	}
 }
@@ -230,7 +235,7 @@ func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) 
 	}
 	client, _ := netip.ParseAddr(p.Source.IP)
 	findings := e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
-	if len(findings) == 0 && lost && e.passesProxy(p) {
+	if _, other := e.service.OtherProxy(); len(findings) == 0 && lost && !other && e.passesProxy(p) {
 		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
 			findings = append(findings, e.mismatch(expected[0].Addr.String(), "is missing"))
 		}

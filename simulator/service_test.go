@@ -281,6 +281,20 @@ func TestAServiceProxyThatKnowsTheOldEndpointAlone(t *testing.T) {
 	}
 }
 
+// kube-proxy leaves a Service alone that its label gives to another service proxy.
+func TestAServiceOfAnotherProxy(t *testing.T) {
+	const left = `service shop/s is left to the service proxy "other", by its label: what the rules of nodes make of it is not compared with its endpoints`
+	objects := strings.Replace(service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]", "1"),
+		"metadata: {", "metadata: {labels: {service.kubernetes.io/service-proxy-name: other}, ", 1)
+	stale := "*nat\n:PREROUTING ACCEPT\n-A PREROUTING -d 10.96.0.9 -p tcp --dport 80 -j DNAT --to-destination 10.128.3.2:8080\nCOMMIT\n"
+	for rules, want := range map[string]verdict.Code{"": verdict.SnapshotMissing, stale: ""} {
+		r := diagnose(t, compileWorld(t, servedCluster(t, objects, func(int) string { return rules })), tcp("pod:shop/pod-0", "svc:shop/s", 80))
+		if r.Reason() != want || !slices.Contains(r.Assumptions, left) {
+			t.Errorf("%v, assumed %q, want %q", r.Reasons, r.Assumptions, want)
+		}
+	}
+}
+
 // The address of a Service that no node translates leaves by the default route, for a
 // router that was not collected: what is wrong with the Service comes first.
 func TestAServiceThatLeavesUntranslated(t *testing.T) {

@@ -65,6 +65,17 @@ func (s *Service) accessibleFromOutside() bool {
 	return len(s.ExternalIPs) > 0 || len(s.IngressIPs) > 0 || slices.ContainsFunc(s.Ports, func(p ServicePort) bool { return p.NodePort != 0 })
 }
 
+// labelServiceProxyName is LabelServiceProxyName of kube-proxy, which leaves services
+// with it alone, whatever its value.
+const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// OtherProxy is the service proxy that the service is left to, in place of the one of
+// the cluster.
+func (s *Service) OtherProxy() (name string, ok bool) {
+	name, ok = s.Object.Labels[labelServiceProxyName]
+	return name, ok
+}
+
 // ClusterIP returns the service's cluster IP of one family.
 func (s *Service) ClusterIP(ipv6 bool) (netip.Addr, bool) { return ofFamily(s.ClusterIPs, ipv6) }
 
@@ -266,6 +277,9 @@ func (x *Index) Endpoints(s *Service, port uint16, protocol verdict.Protocol, ip
 	for _, slice := range x.slices[s.String()] {
 		if slice.AddressType != family {
 			continue
+		}
+		if _, headless := slice.Labels[corev1.IsHeadlessService]; headless && !s.Headless {
+			continue // kube-proxy does not watch it
 		}
 		for _, target := range targetPorts(s, slice, declared, port) {
 			for i := range slice.Endpoints {

@@ -171,6 +171,29 @@ func TestBackendsAcrossSlices(t *testing.T) {
 	}
 }
 
+func TestSlicesOfHeadlessServicesAreNoneOfKubeProxy(t *testing.T) {
+	text := `
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: n}
+spec: {clusterIP: ADDRESS, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1, namespace: n, labels: {kubernetes.io/service-name: s, service.kubernetes.io/headless: ""}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+`
+	for ip, want := range map[string][]string{"10.96.0.1": {}, "None": {"10.0.0.1:80"}} {
+		x := cluster.Compile(decode(t, strings.Replace(text, "ADDRESS", ip, 1)))
+		s, _ := x.Service("n", "s")
+		if diff := cmp.Diff(want, addresses(x.Backends(s, cluster.Traffic{Port: 80, Protocol: verdict.TCP}))); diff != "" {
+			t.Errorf("cluster IP %s: %s", ip, diff)
+		}
+	}
+}
+
 func TestPortsOfASliceAreFoundByName(t *testing.T) {
 	x := cluster.Compile(decode(t, `
 apiVersion: v1
