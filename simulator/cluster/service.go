@@ -484,7 +484,7 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 			[]string{"spec.ports: " + portList(s.Ports)}, s, wanted)}
 	}
 	var findings []verdict.Finding
-	if !t.NodePort && slices.Contains(s.IngressIPs, addr.Unmap()) && !s.sourceAllowed(client.Unmap(), addr.Unmap()) {
+	if !t.NodePort && slices.Contains(s.IngressIPs, addr.Unmap()) && !x.sourceAllowed(s, t, client.Unmap()) {
 		findings = append(findings, verdict.NewFinding(verdict.ServiceSourceRangeDeny, where,
 			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
 	}
@@ -532,20 +532,30 @@ func (x *Index) endpointEvidence(s *Service, t Traffic) []string {
 }
 
 // sourceAllowed does what kube-proxy does: a family without a range of its own
-// is open, and so is the load balancer's own address, which is the source of a
-// request that a node makes to it when it is a local address there.
-func (s *Service) sourceAllowed(client, addr netip.Addr) bool {
+// is open. Where an address of the load balancer is a local one of the node, it is the
+// source of what the node sends there, and is let in if the node is.
+func (x *Index) sourceAllowed(s *Service, t Traffic, client netip.Addr) bool {
+	sources := []netip.Addr{client}
+	if slices.Contains(s.IngressIPs, client) {
+		node, ok := x.nodes[t.Node]
+		if !ok {
+			return true // not known
+		}
+		if own, ok := node.IP(client.Is6()); ok {
+			sources = append(sources, own)
+		}
+	}
 	restricted := false
 	for _, r := range s.SourceRanges {
 		if r.Addr().Is4() != client.Is4() {
 			continue
 		}
-		if r.Contains(client) {
+		if slices.ContainsFunc(sources, r.Contains) {
 			return true
 		}
 		restricted = true
 	}
-	return !restricted || client == addr
+	return !restricted
 }
 
 func portList(ports []ServicePort) string {

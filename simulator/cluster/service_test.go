@@ -37,10 +37,12 @@ func serviceWith(t *testing.T, spec string, endpoints ...string) (*cluster.Index
 apiVersion: v1
 kind: Node
 metadata: {name: a, labels: {topology.kubernetes.io/zone: west}}
+status: {addresses: [{type: InternalIP, address: 198.18.0.11}]}
 ---
 apiVersion: v1
 kind: Node
 metadata: {name: b, labels: {topology.kubernetes.io/zone: east}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.12}]}
 ---
 apiVersion: v1
 kind: Service
@@ -272,6 +274,7 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 	ready := []string{"10.0.0.1 a +ready"}
 	traffic := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a"}
 	external := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true}
+	externalOnB := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "b", External: true}
 	nodePort := cluster.Traffic{Port: 80, Protocol: verdict.TCP, Node: "a", External: true, NodePort: true}
 	tests := []struct {
 		name      string
@@ -331,7 +334,13 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.8}, {ip: "2001:db8::8"}]}`
 		{name: "source ranges do not hold for the cluster IP", spec: balancer, endpoints: ready, traffic: traffic, client: addr("203.0.113.9"), addr: clusterIP},
 		{name: "source ranges do not hold for a node port at a node that the load balancer names", spec: balancer, endpoints: ready, traffic: nodePort, client: addr("203.0.113.9"), addr: lb},
 		{name: "source ranges of IPv4 do not hold for IPv6", spec: balancer, endpoints: ready, traffic: external, client: addr("2001:db8::1"), addr: lb6},
-		{name: "source ranges let the balancer's own address in", spec: balancer, endpoints: ready, traffic: external, client: lb, addr: lb},
+		{name: "source ranges let the balancer's own address in with the node", spec: balancer, endpoints: ready, traffic: external, client: lb, addr: lb},
+		{name: "source ranges that the balancer's own address is in", spec: strings.Replace(balancer, "198.18.0.0/15", "198.51.100.0/24", 1), endpoints: ready, traffic: externalOnB, client: lb, addr: lb},
+		{
+			"the balancer's own address, of a node outside of the source ranges", balancer, ready, externalOnB, lb, lb,
+			verdict.ServiceSourceRangeDeny, "service n/s sourceRanges does not allow 198.51.100.8",
+			[]string{"spec.loadBalancerSourceRanges: 198.18.0.0/15"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
