@@ -263,6 +263,9 @@ func (e *explainer) passesProxy(p *verdict.Path) bool {
 
 // findService says which service is asked for, and how.
 func (e *explainer) findService() {
+	if e.report.Query.Protocol == verdict.ICMP {
+		return // a service has ports of protocols that have ports
+	}
 	dst := e.flow.packet.Dst
 	e.use = cluster.Traffic{Port: e.report.Query.Port, Protocol: e.report.Query.Protocol, IPv6: netstack.FamilyOf(dst) == netstack.IPv6}
 	e.service = e.to.service

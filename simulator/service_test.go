@@ -295,6 +295,18 @@ func TestAServiceOfAnotherProxy(t *testing.T) {
 	}
 }
 
+// An echo request has no port that a Service could lack.
+func TestEchoToAService(t *testing.T) {
+	s := servedCluster(t, service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]"), func(int) string {
+		return "*filter\n:FORWARD ACCEPT\n-A FORWARD -d 10.96.0.0/16 -j DROP\nCOMMIT\n"
+	})
+	r := diagnose(t, compileWorld(t, s), verdict.Query{From: "pod:shop/pod-0", To: "svc:shop/s", Protocol: verdict.ICMP})
+	const want = "NetfilterDrop@node-0: packet dropped by filter/FORWARD rule 1: -A FORWARD -d 10.96.0.0/16 -j DROP on node node-0"
+	if first := firstReason(r); r.Verdict != verdict.Unreachable || first != want || len(r.Reasons) != 1 {
+		t.Errorf("%s %v, want %s alone", r.Verdict, r.Reasons, want)
+	}
+}
+
 // The address of a Service that no node translates leaves by the default route, for a
 // router that was not collected: what is wrong with the Service comes first.
 func TestAServiceThatLeavesUntranslated(t *testing.T) {
