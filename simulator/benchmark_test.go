@@ -285,6 +285,48 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
+// BenchmarkEndpoints makes reports on a Service with a thousand endpoints, each a path of
+// its own, which are compared with those that the API names.
+func BenchmarkEndpoints(b *testing.B) {
+	const endpoints = 1000
+	spec := &proxyrules.Spec{Services: 1, Endpoints: endpoints, Backend: func(_, endpoint int) netip.Addr {
+		return netip.AddrFrom4([4]byte{10, 128, byte(1 + endpoint/250), byte(2 + endpoint%250)})
+	}}
+	s := routedClusterOf(6, "nftables", 1)
+	name, target := "", int32(proxyrules.EndpointPort)
+	slice := discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "s-1", Labels: map[string]string{discoveryv1.LabelServiceName: "s"}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &target}},
+	}
+	for i := range endpoints {
+		addr := spec.Backend(0, i)
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{addr.String()}})
+		node, pod := s.Namespaces[2*(1+i/250)], s.Namespaces[2*(1+i/250)+1]
+		if addr != podOf(1+i/250) {
+			own(pod, "eth0", netip.PrefixFrom(addr, 32))
+			way(node, addr.String()+"/32", "veth0", netip.Addr{})
+		}
+	}
+	s.Namespaces[0].NFT.Data = spec.NFTablesJSON()
+	s.Cluster.EndpointSlices = []discoveryv1.EndpointSlice{slice}
+	s.Cluster.Services = []corev1.Service{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "s"},
+		Spec:       corev1.ServiceSpec{ClusterIP: spec.ClusterIP(0).String(), Ports: []corev1.ServicePort{{Port: proxyrules.ServicePort}}},
+	}}
+	w := compileWorld(b, s)
+	b.ReportAllocs()
+	defer cputime.Measure(b)()
+	for b.Loop() {
+		r, err := w.Diagnose(tcp("pod:"+podName(0), "svc:shop/s", proxyrules.ServicePort))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if r.Verdict != verdict.Reachable || len(r.Paths) != endpoints || len(r.Reasons) > 0 {
+			b.Fatal(r.Verdict, len(r.Paths), r.Reasons)
+		}
+	}
+}
+
 // BenchmarkDiagnose makes reports on the sample.
 func BenchmarkDiagnose(b *testing.B) {
 	s, err := bundle.Read("../examples/lab.tar.zst")

@@ -29,10 +29,17 @@ type explainer struct {
 	// either way may the service proxy choose: whether it takes the client for one
 	// of the cluster is up to its configuration.
 	either bool
+	// What holds for all paths, as services have many endpoints: those that the objects
+	// name, and what they hold against a client.
+	backends []cluster.Backend
+	against  map[netip.Addr][]verdict.Finding
 }
 
 func (e *explainer) explain() {
 	e.findNode()
+	if e.service != nil {
+		e.backends, e.against = e.w.cluster.Backends(e.service, e.use), make(map[netip.Addr][]verdict.Finding)
+	}
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
@@ -234,11 +241,14 @@ func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) 
 		return nil
 	}
 	client, _ := netip.ParseAddr(p.Source.IP)
-	findings := e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
-	if _, other := e.service.OtherProxy(); len(findings) == 0 && lost && !other && e.passesProxy(p) {
-		if expected := e.w.cluster.Backends(e.service, e.use); len(expected) > 0 {
-			findings = append(findings, e.mismatch(expected[0].Addr.String(), "is missing"))
-		}
+	known, seen := e.against[client]
+	if !seen {
+		known = e.w.cluster.ServiceFindings(e.service, e.use, client, e.flow.packet.Dst)
+		e.against[client] = known
+	}
+	findings := slices.Clone(known)
+	if _, other := e.service.OtherProxy(); len(findings) == 0 && lost && !other && len(e.backends) > 0 && e.passesProxy(p) {
+		findings = append(findings, e.mismatch(e.backends[0].Addr.String(), "is missing"))
 	}
 	for i := range findings {
 		findings[i].Severity = severity
@@ -420,7 +430,7 @@ func (w *World) proxiesByIPVS(node string) bool {
 // that the objects name.
 func (e *explainer) compareBackends() {
 	expected, translated := make(map[string]bool), false
-	for _, b := range e.w.cluster.Backends(e.service, e.use) {
+	for _, b := range e.backends {
 		expected[b.Addr.String()] = false
 	}
 	for i := range e.report.Paths {
