@@ -44,6 +44,7 @@ func (e *explainer) explain() {
 		e.explainPath(&e.report.Paths[i])
 	}
 	if e.service == nil {
+		e.staleServices()
 		return
 	}
 	if proxy, other := e.service.OtherProxy(); other {
@@ -447,17 +448,7 @@ func (e *explainer) compareBackends() {
 			expected[to] = true
 			continue
 		}
-		f := e.mismatch(to, "is unexpected")
-		if p.Verdict == verdict.Unreachable { // that nobody answers there is no wonder
-			f.Severity = verdict.SeverityFatal
-			at := 0
-			if hasCode(p.Findings[:min(1, len(p.Findings))], verdict.ServiceNoEndpoints) {
-				at = 1 // a stale rule is the lesser reason then
-			}
-			p.Findings = slices.Insert(p.Findings, at, f)
-			continue
-		}
-		p.Findings = append(p.Findings, f)
+		unexpected(p, e.mismatch(to, "is unexpected"))
 	}
 	if !translated {
 		return // the paths say so
@@ -472,6 +463,56 @@ func (e *explainer) compareBackends() {
 	for _, addr := range missing {
 		e.general = append(e.general, e.mismatch(addr, "is missing"))
 	}
+}
+
+// unexpected adds the finding that a path leads where it should not.
+func unexpected(p *verdict.Path, f verdict.Finding) {
+	if p.Verdict != verdict.Unreachable {
+		p.Findings = append(p.Findings, f)
+		return
+	}
+	f.Severity = verdict.SeverityFatal // that nobody answers there is no wonder
+	at := 0
+	if hasCode(p.Findings[:min(1, len(p.Findings))], verdict.ServiceNoEndpoints) {
+		at = 1 // a stale rule is the lesser reason then
+	}
+	p.Findings = slices.Insert(p.Findings, at, f)
+}
+
+// staleServices finds what kube-proxy still translates though no service has that
+// address, or that port of a node, any more.
+func (e *explainer) staleServices() {
+	x := e.w.cluster
+	for i := range e.report.Paths {
+		p := &e.report.Paths[i]
+		for _, t := range p.Translations {
+			from, err := netip.ParseAddrPort(t.From)
+			if err != nil || len(x.ServicesByIP(from.Addr())) > 0 {
+				continue
+			}
+			if _, used := x.ServiceByNodePort(from.Port(), e.report.Query.Protocol); used {
+				continue
+			}
+			if node := e.w.proxyOf(p, t); node != "" && x.ServicesKnown() {
+				unexpected(p, verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node}, []string{t.Rule},
+					"endpoint %s of service %s is unexpected in %s on node %s: there is no such service", t.To, t.From, e.w.serviceProxy(node), node))
+			}
+		}
+	}
+}
+
+// proxyOf is the node of which kube-proxy has made the rule of a translation; empty if
+// it is not kube-proxy's.
+func (w *World) proxyOf(p *verdict.Path, t verdict.Translation) string {
+	for i := range p.Hops {
+		h := &p.Hops[i]
+		if h.Kind == verdict.HopNode && h.Namespace == t.Where && slices.ContainsFunc(h.Steps, func(s verdict.Step) bool {
+			return s.Rule == t.Rule && (strings.HasPrefix(s.Chain, "KUBE-SEP-") || strings.HasPrefix(s.Stage, "kube-proxy/") || t.Kind == "ipvs" && w.proxiesByIPVS(h.Node))
+		}) {
+			return h.Node
+		}
+	}
+	return ""
 }
 
 func destination(p *verdict.Path) string {

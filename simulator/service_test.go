@@ -9,6 +9,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -304,6 +305,38 @@ func TestEchoToAService(t *testing.T) {
 	const want = "NetfilterDrop@node-0: packet dropped by filter/FORWARD rule 1: -A FORWARD -d 10.96.0.0/16 -j DROP on node node-0"
 	if first := firstReason(r); r.Verdict != verdict.Unreachable || first != want || len(r.Reasons) != 1 {
 		t.Errorf("%s %v, want %s alone", r.Verdict, r.Reasons, want)
+	}
+}
+
+// A Service that was deleted is translated as long as nobody removes its rules.
+func TestADeletedServiceIsStillTranslated(t *testing.T) {
+	spec := &proxyrules.Spec{Services: 2}
+	objects := service("first", "clusterIP: "+spec.ClusterIP(0).String()+", ports: [{port: 80}]", "1", "2", "3")
+	for _, mode := range netstack.ProxyModes() {
+		for _, dead := range []bool{false, true} {
+			s := routedCluster(mode, 2)
+			if err := cluster.Decode("objects.yaml", []byte(objects), &s.Cluster); err != nil {
+				t.Fatal(err)
+			}
+			want := "ServiceBackendMismatch@node-0: endpoint 10.128.1.2:8080 of service 10.96.1.1:80 is unexpected in " + mode + " on node node-0: there is no such service"
+			for _, ns := range s.Namespaces {
+				if dead && ns.Kind == netstack.KindPod {
+					ns.Sockets = nil
+				}
+			}
+			r := diagnose(t, compileWorld(t, s), toLast(2))
+			severity := verdict.SeverityWarning
+			if dead {
+				severity = verdict.SeverityFatal
+			}
+			if first := firstReason(r); first != want || r.Reasons[0].Severity != severity {
+				t.Errorf("%s, dead %t: %s %v, want %s %s", mode, dead, r.Verdict, r.Reasons, severity, want)
+			}
+			s.Cluster.Missing = map[string]string{"services": "forbidden"}
+			if r := diagnose(t, compileWorld(t, s), toLast(2)); slices.ContainsFunc(r.Reasons, func(f verdict.Finding) bool { return f.Code == verdict.ServiceBackendMismatch }) {
+				t.Errorf("%s, where Services are not known: %v", mode, r.Reasons)
+			}
+		}
 	}
 }
 

@@ -381,6 +381,9 @@ func hints[T any](e *discoveryv1.Endpoint, list func(*discoveryv1.EndpointHints)
 	return names
 }
 
+// ServicesKnown says whether all services are known: each cluster has one.
+func (x *Index) ServicesKnown() bool { return len(x.services) > 0 && x.lacking("services") == "" }
+
 // BackendsKnown says whether all was read that Backends looks at: which nodes are
 // near is in their labels.
 func (x *Index) BackendsKnown() bool { return x.lacking("endpointslices", "nodes") == "" }
