@@ -248,8 +248,12 @@ func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) 
 		e.against[client] = known
 	}
 	findings := slices.Clone(known)
-	if _, other := e.service.OtherProxy(); len(findings) == 0 && lost && !other && len(e.backends) > 0 && e.passesProxy(p) {
-		findings = append(findings, e.mismatch(e.backends[0].Addr.String(), "is missing"))
+	if hasCode(p.Findings, verdict.NetfilterReject) {
+		// That is for want of endpoints: clients outside of the source ranges are dropped.
+		slices.Reverse(findings)
+	}
+	if len(findings) == 0 && lost && len(e.backends) > 0 && e.promised() && e.passesProxy(p) {
+		findings = append(findings, e.allMissing())
 	}
 	for i := range findings {
 		findings[i].Severity = severity
@@ -301,12 +305,12 @@ func (e *explainer) serviceAt(addr netip.Addr) *cluster.Service {
 	if s, ok := x.ServiceAt(addr, e.use.Port, e.use.Protocol); ok {
 		return s
 	}
-	if node, ok := x.NodeByIP(addr); ok {
+	if node, ok := e.nodeAt(addr); ok {
 		s, ok := x.ServiceByNodePort(e.use.Port, e.use.Protocol)
 		if !ok {
 			return nil
 		}
-		e.portOf = node.Name
+		e.portOf = node
 		for _, p := range s.Ports {
 			if p.NodePort == e.use.Port && p.Protocol == e.use.Protocol {
 				e.use.Port = p.Port
@@ -320,6 +324,39 @@ func (e *explainer) serviceAt(addr netip.Addr) *cluster.Service {
 	}
 	s, _ := x.ServiceByIP(addr)
 	return s
+}
+
+// nodeAt is the node that has an address, and serves node ports there: by its object, or,
+// of nodes that have one besides, that of the client. kube-proxy in nftables mode serves
+// those of the object alone, unless it is told otherwise.
+func (e *explainer) nodeAt(addr netip.Addr) (string, bool) {
+	if node, ok := e.w.cluster.NodeByIP(addr); ok {
+		return node.Name, true
+	}
+	if addr.IsLoopback() || !e.w.owned(addr) {
+		return "", false
+	}
+	var nodes []string
+	for _, h := range e.w.byAddr[addr] {
+		if h.Kind == netstack.KindNode && e.w.serviceProxy(h.Node) != "nftables" {
+			nodes = append(nodes, h.Node)
+		}
+	}
+	if from := e.flow.from; from != nil && slices.Contains(nodes, from.Node) {
+		return from.Node, true
+	}
+	if len(nodes) != 1 {
+		return "", false
+	}
+	return nodes[0], true
+}
+
+// promised says whether the service proxy has to know the address that is asked for:
+// whether it serves node ports at other addresses of the node depends on its configuration.
+func (e *explainer) promised() bool {
+	_, other := e.service.OtherProxy()
+	_, known := e.w.cluster.NodeByIP(e.flow.packet.Dst)
+	return !other && (e.portOf == "" || known)
 }
 
 // owned says whether a namespace has an address for itself: in IPVS mode nodes have
@@ -402,6 +439,24 @@ func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
 	node := e.use.Node
 	return verdict.NewFindingf(verdict.ServiceBackendMismatch, verdict.Where{Node: node, Resource: "service " + e.service.String()}, nil,
 		"endpoint %s of service %s %s in %s on node %s", endpoint, e.service, how, e.w.serviceProxy(node), node)
+}
+
+// allMissing is the difference where the dataplane knows no endpoint at all.
+func (e *explainer) allMissing() verdict.Finding {
+	const most = 5 // a service may have a thousand
+	endpoint := e.backends[0].Addr.String()
+	if more := len(e.backends) - 1; more > 0 {
+		endpoint += fmt.Sprintf(" (and %d more)", more)
+	}
+	f := e.mismatch(endpoint, "is missing")
+	for i, b := range e.backends {
+		if i == most {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("and %d more endpoints", len(e.backends)-most))
+			break
+		}
+		f.Evidence = append(f.Evidence, "endpoint "+b.String())
+	}
+	return f
 }
 
 // serviceProxy is the mode of the service proxy of a node, as it says itself, or by

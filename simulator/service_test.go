@@ -340,6 +340,78 @@ func TestADeletedServiceIsStillTranslated(t *testing.T) {
 	}
 }
 
+// Node ports are served at addresses that the object of a node lacks, too, but not by
+// every configuration: none is missed there.
+func TestANodePortAtAnotherAddressOfTheNode(t *testing.T) {
+	const second = "192.168.50.212"
+	spec := "type: NodePort, clusterIP: 10.96.0.9, ports: [{port: 80, nodePort: 30081}]"
+	to := func(pod int) string {
+		return nodePortRules([]string{podOf(pod).String()}, []string{podOf(pod).String()})
+	}
+	const nobody = "NoListener@node-2: no process listening on tcp 192.168.50.212:30081 of node node-2"
+	for _, test := range []struct {
+		name, objects, rules, mode string
+		want                       string
+	}{
+		{"no endpoints", service("s", spec), "", "", "ServiceNoEndpoints@node-2: service shop/s has no valid endpoint for 80/tcp"},
+		{"not served", service("s", spec, "1"), "", "", nobody},
+		{"not served in nftables mode", service("s", spec), "", "nftables", nobody},
+		{"served", service("s", spec, "2"), to(2), "", ""},
+		{"stale", service("s", spec, "1"), to(2), "", "ServiceBackendMismatch@node-2: endpoint 10.128.2.2:8080 of service shop/s is unexpected in iptables on node node-2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := servedCluster(t, test.objects, func(int) string { return test.rules })
+			for _, ns := range s.Namespaces {
+				if ns.Kind == netstack.KindNode && ns.Node == "node-2" {
+					own(ns, "eth0", netip.MustParsePrefix(second+"/32"))
+					ns.Facts = &netstack.HostFacts{ProxyMode: test.mode}
+				}
+			}
+			r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", second, 30081))
+			if first := firstReason(r); first != test.want {
+				t.Errorf("%s, want %s", first, test.want)
+			}
+		})
+	}
+}
+
+// Of a Service that the node knows nothing of, one endpoint stands for all.
+func TestAllEndpointsAreMissing(t *testing.T) {
+	s := servedCluster(t, service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]", "1", "2", "3"), func(int) string { return "" })
+	r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", "svc:shop/s", 80))
+	const want = "ServiceBackendMismatch@node-0: endpoint 10.128.1.2:8080 (and 2 more) of service shop/s is missing in iptables on node node-0"
+	evidence := []string{
+		"endpoint 10.128.1.2:8080 (pod shop/pod-1 on node node-1)", "endpoint 10.128.2.2:8080 (pod shop/pod-2 on node node-2)", "endpoint 10.128.3.2:8080 (pod shop/pod-3 on node node-3)",
+	}
+	if first := firstReason(r); first != want || !slices.Equal(r.Reasons[0].Evidence, evidence) {
+		t.Errorf("%s %q, want %s %q", first, r.Reasons[0].Evidence, want, evidence)
+	}
+}
+
+// A client outside of the source ranges is dropped; a refusal is for want of endpoints.
+func TestARefusalIsForWantOfEndpoints(t *testing.T) {
+	const objects = `
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop}, spec: {type: LoadBalancer, clusterIP: 10.96.0.9, loadBalancerSourceRanges: [192.0.2.0/24], ports: [{port: 443}]},
+status: {loadBalancer: {ingress: [{ip: 198.51.100.9}]}}}
+`
+	for target, want := range map[string][]verdict.Code{
+		"REJECT": {verdict.ServiceNoEndpoints, verdict.ServiceSourceRangeDeny, verdict.NetfilterReject},
+		"DROP":   {verdict.ServiceSourceRangeDeny, verdict.ServiceNoEndpoints, verdict.NetfilterDrop},
+	} {
+		s := servedCluster(t, objects, func(int) string {
+			return "*filter\n:FORWARD ACCEPT\n-A FORWARD -d 198.51.100.9 -p tcp --dport 443 -j " + target + "\nCOMMIT\n"
+		})
+		var got []verdict.Code
+		for _, f := range diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", "198.51.100.9", 443)).Reasons {
+			got = append(got, f.Code)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", target, got, want)
+		}
+	}
+}
+
 // The address of a Service that no node translates leaves by the default route, for a
 // router that was not collected: what is wrong with the Service comes first.
 func TestAServiceThatLeavesUntranslated(t *testing.T) {

@@ -474,7 +474,7 @@ func filter[T any](list []T, keep func(T) bool) []T {
 }
 
 // ServiceFindings says what the objects hold against using a service:
-// ServiceNoSuchPort, ServiceNoEndpoints, ServiceSourceRangeDeny. The packet goes
+// ServiceNoSuchPort, or ServiceSourceRangeDeny and ServiceNoEndpoints. The packet goes
 // from client to addr, an address of the service or of a node.
 func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) []verdict.Finding {
 	where := verdict.Where{Node: t.Node, Resource: "service " + s.String()}
