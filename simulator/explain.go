@@ -363,7 +363,12 @@ func (e *explainer) promised() bool {
 // those of services, too.
 func (w *World) owned(addr netip.Addr) bool {
 	return slices.ContainsFunc(w.byAddr[addr], func(h *host) bool {
-		return slices.ContainsFunc(h.Addresses, func(a netstack.Address) bool { return a.Prefix.Addr() == addr && a.Dev != serviceDevice })
+		for a := range h.addresses.Each(addr) {
+			if a.Dev != serviceDevice {
+				return true
+			}
+		}
+		return false
 	})
 }
 

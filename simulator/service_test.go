@@ -238,6 +238,20 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.9}, {ip: 192.168.50.12, ipMode
 	}
 }
 
+// In IPVS mode each node has the addresses of Services: they are no node's for that.
+func TestAnAddressOfAServiceOnItsDevice(t *testing.T) {
+	s := routedCluster("ipvs", 1)
+	ip := (&proxyrules.Spec{Services: 1}).ClusterIP(0).String()
+	if err := cluster.Decode("objects.yaml", []byte(service("s", "clusterIP: "+ip+", ports: [{port: 80}]", "1", "2", "3")), &s.Cluster); err != nil {
+		t.Fatal(err)
+	}
+	const want = "ServiceNoSuchPort@node-0: service shop/s has no port 81/tcp"
+	r := diagnose(t, compileWorld(t, s), tcp("pod:"+podName(0), ip, 81))
+	if first := firstReason(r); r.Verdict != verdict.Unreachable || first != want {
+		t.Errorf("%s %s, want %s", r.Verdict, first, want)
+	}
+}
+
 // Policies hold for the address of a node, though it may be a Service's, too.
 func TestPoliciesHoldForANodeWhoseAddressAServiceHas(t *testing.T) {
 	s := servedCluster(t, service("web", "clusterIP: 10.96.0.1, externalIPs: [192.168.50.12], ports: [{port: 80}]", "1"), func(int) string { return "" })
