@@ -86,7 +86,7 @@ func TestTheNumbersOfFidelity(t *testing.T) {
 	text := strings.Join(strings.Fields(readText(t, "fidelity.md")), " ")
 	for _, want := range []string{
 		fmt.Sprintf("`make fuzz` runs all %d ", fuzzers),
-		fmt.Sprintf("Each of %d scenarios is a manifest and a fault", len(glob(t, "../e2e/kubernetes/testdata/scenarios/*.txtar"))),
+		fmt.Sprintf("Each of %d scenarios is a manifest, a fault or both", len(glob(t, "../e2e/kubernetes/testdata/scenarios/*.txtar"))),
 		fmt.Sprintf("loads %d rule sets as other software writes them", len(glob(t, "../e2e/judge/testdata/rulesets/*.txtar"))),
 	} {
 		if !strings.Contains(text, want) {

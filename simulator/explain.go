@@ -37,9 +37,7 @@ type explainer struct {
 
 func (e *explainer) explain() {
 	e.findNode()
-	if e.service != nil {
-		e.backends, e.against = e.w.cluster.Backends(e.service, e.use), make(map[netip.Addr][]verdict.Finding)
-	}
+	e.findBackends()
 	for i := range e.report.Paths {
 		e.explainPath(&e.report.Paths[i])
 	}
@@ -372,6 +370,13 @@ func (w *World) owned(addr netip.Addr) bool {
 	})
 }
 
+// findBackends lists the endpoints that the service may lead to, once.
+func (e *explainer) findBackends() {
+	if e.service != nil {
+		e.backends, e.against = e.w.cluster.Backends(e.service, e.use), make(map[netip.Addr][]verdict.Finding)
+	}
+}
+
 // toBackend says of a path whether it leads to an endpoint of the service that
 // is asked for: which of them takes a connection is no doubt about it. It is nil
 // if no service is.
@@ -622,7 +627,7 @@ func (e *explainer) policyOf(p *verdict.Path, dst netip.Addr) (cluster.PolicyRes
 		return cluster.PolicyResult{}, false
 	}
 	var joint *cluster.PolicyResult
-	for _, b := range e.w.cluster.Backends(e.service, e.use) {
+	for _, b := range e.backends {
 		result := e.policyTo(p, b.Addr)
 		switch {
 		case joint == nil:
@@ -673,9 +678,10 @@ func (e *explainer) unwalked() {
 	if !ok {
 		return
 	}
-	if pod := e.from.pod; pod != nil {
+	if pod := e.from.pod; pod != nil && e.portOf == "" {
 		e.use.FromInside, e.use.Node = true, pod.Node
 	}
+	e.findBackends()
 	p := &verdict.Path{Verdict: verdict.Unknown, Source: verdict.Source{IP: src.String()}, Destination: verdict.Destination{IP: dst.String(), Port: e.use.Port}}
 	if f, ok := e.policy(p, dst); ok {
 		e.report.Reasons = append(e.report.Reasons, f)
