@@ -16,6 +16,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/netstack/netstacktest"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -47,84 +48,20 @@ func nodeAddr(node int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 50
 
 func podName(node int) string { return fmt.Sprintf("shop/pod-%d", node) }
 
-// device is an interface that is up.
-func device(index int, name, kind string, mac byte) netstack.Link {
-	return netstack.Link{
-		Index: index, Name: name, Kind: kind, MAC: netstack.MAC{2, 0, 0, 0, byte(index), mac}, MTU: 1500, OperState: "UP",
-		Flags:    netstack.FlagUp | netstack.FlagBroadcast | netstack.FlagRunning | netstack.FlagMulticast | netstack.FlagLowerUp,
-		PeerNSID: netstack.NoPeerNS,
-	}
-}
-
-func loopback() netstack.Link {
-	return netstack.Link{
-		Index: 1, Name: "lo", Kind: "loopback", MTU: 65536, OperState: "UNKNOWN", PeerNSID: netstack.NoPeerNS,
-		Flags: netstack.FlagUp | netstack.FlagLoopback | netstack.FlagRunning | netstack.FlagLowerUp,
-	}
-}
-
-// blank is a namespace of which everything is known.
-func blank(name string, kind netstack.Kind) *netstack.Namespace {
-	ns := &netstack.Namespace{Name: name, Kind: kind, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}
-	for _, dev := range []string{"all", "default", "lo", "eth0", "veth0"} {
-		ns.Sysctls["net.ipv4.conf."+dev+".forwarding"] = "1"
-	}
-	for _, p := range []netstack.Part{
-		netstack.PartLinks, netstack.PartAddresses, netstack.PartRoutes4, netstack.PartRules4, netstack.PartNeighbours,
-		netstack.PartSockets, netstack.PartSysctls, netstack.PartIPTables4, netstack.PartNFT, netstack.PartIPSet,
-	} {
-		ns.SetPart(p, netstack.Status{State: netstack.StateOK})
-	}
-	for priority, table := range map[uint32]uint32{0: netstack.TableLocal, 32766: netstack.TableMain, 32767: netstack.TableDefault} {
-		ns.Rules = append(ns.Rules, netstack.Rule{
-			Family: netstack.IPv4, Priority: priority, Action: netstack.RuleLookup, Table: table, SuppressPrefixLen: -1, SuppressIfGroup: -1,
-		})
-	}
-	return ns
-}
-
-// own gives the namespace an address, with what the kernel makes of it.
-func own(ns *netstack.Namespace, dev string, prefix netip.Prefix) {
-	ns.Addresses = append(ns.Addresses, netstack.Address{Dev: dev, Prefix: prefix})
-	hop := []netstack.NextHop{{Dev: dev, Weight: 1}}
-	ns.Routes = append(ns.Routes, netstack.Route{
-		Family: netstack.IPv4, Table: netstack.TableLocal, Type: netstack.RouteLocal, Scope: netstack.ScopeHost,
-		Dst: netip.PrefixFrom(prefix.Addr(), 32), PrefSrc: prefix.Addr(), NextHops: hop,
-	})
-	if !prefix.IsSingleIP() {
-		ns.Routes = append(ns.Routes, netstack.Route{
-			Family: netstack.IPv4, Table: netstack.TableMain, Type: netstack.RouteUnicast, Scope: netstack.ScopeLink,
-			Dst: prefix.Masked(), PrefSrc: prefix.Addr(), NextHops: hop,
-		})
-	}
-}
-
-// way adds a route; gateway may be invalid.
-func way(ns *netstack.Namespace, dst string, dev string, gateway netip.Addr) {
-	r := netstack.Route{
-		Family: netstack.IPv4, Table: netstack.TableMain, Type: netstack.RouteUnicast, Dst: netip.MustParsePrefix(dst),
-		NextHops: []netstack.NextHop{{Dev: dev, Gateway: gateway, Weight: 1}},
-	}
-	if !gateway.IsValid() {
-		r.Scope = netstack.ScopeLink
-	}
-	ns.Routes = append(ns.Routes, r)
-}
-
 func clusterNode(n, nodes int, mode string, spec *proxyrules.Spec) *netstack.Namespace {
-	ns := blank(fmt.Sprintf("node-%d", n), netstack.KindNode)
+	ns := netstacktest.Known(fmt.Sprintf("node-%d", n), netstack.KindNode)
 	ns.Node = ns.Name
 	ns.NSIDs = map[int]string{0: fmt.Sprintf("pod-%d", n)}
-	veth := device(3, "veth0", "veth", byte(n))
+	veth := netstacktest.Device(3, "veth0", "veth", byte(n))
 	veth.Peer, veth.PeerNSID = 2, 0
-	ns.Links = []netstack.Link{loopback(), device(2, "eth0", "", byte(n)), veth}
-	own(ns, "eth0", netip.PrefixFrom(nodeAddr(n), 24))
-	own(ns, "veth0", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(n), 1}), 32))
-	way(ns, podOf(n).String()+"/32", "veth0", netip.Addr{})
-	way(ns, "0.0.0.0/0", "eth0", netip.AddrFrom4([4]byte{192, 168, 50, 1}))
+	ns.Links = []netstack.Link{netstacktest.Loopback(), netstacktest.Device(2, "eth0", "", byte(n)), veth}
+	netstacktest.Own(ns, "eth0", netip.PrefixFrom(nodeAddr(n), 24))
+	netstacktest.Own(ns, "veth0", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(n), 1}), 32))
+	netstacktest.Via(ns, podOf(n).String()+"/32", "veth0", netip.Addr{})
+	netstacktest.Via(ns, "0.0.0.0/0", "eth0", netip.AddrFrom4([4]byte{192, 168, 50, 1}))
 	for other := range nodes {
 		if other != n {
-			way(ns, fmt.Sprintf("10.128.%d.0/24", other), "eth0", nodeAddr(other))
+			netstacktest.Via(ns, fmt.Sprintf("10.128.%d.0/24", other), "eth0", nodeAddr(other))
 		}
 	}
 	switch mode {
@@ -136,12 +73,12 @@ func clusterNode(n, nodes int, mode string, spec *proxyrules.Spec) *netstack.Nam
 		ns.NFT = netstack.Text{File: "nft.json", Data: spec.NFTablesJSON()}
 	case "ipvs": // each ClusterIP is the node's own
 		dev := "kube-ipvs0"
-		ns.Links = append(ns.Links, device(4, dev, "dummy", byte(n)))
+		ns.Links = append(ns.Links, netstacktest.Device(4, dev, "dummy", byte(n)))
 		ns.Sysctls["net.ipv4.vs.conntrack"] = "1"
 		ns.SetPart(netstack.PartIPVS, netstack.Status{State: netstack.StateOK})
 		ns.IPVS.File = "ipvsadm-save.txt"
 		for i := range spec.Services {
-			own(ns, dev, netip.PrefixFrom(spec.ClusterIP(i), 32))
+			netstacktest.Own(ns, dev, netip.PrefixFrom(spec.ClusterIP(i), 32))
 			ns.IPVS.Data = fmt.Appendf(ns.IPVS.Data, "-A -t %s:%d -s rr\n", spec.ClusterIP(i), proxyrules.ServicePort)
 			for e := range spec.Endpoints {
 				ns.IPVS.Data = fmt.Appendf(ns.IPVS.Data, "-a -t %s:%d -r %s:%d -m -w 1\n",
@@ -153,16 +90,16 @@ func clusterNode(n, nodes int, mode string, spec *proxyrules.Spec) *netstack.Nam
 }
 
 func clusterPod(n int) *netstack.Namespace {
-	ns := blank(fmt.Sprintf("pod-%d", n), netstack.KindPod)
+	ns := netstacktest.Known(fmt.Sprintf("pod-%d", n), netstack.KindPod)
 	ns.Node, ns.Pod = fmt.Sprintf("node-%d", n), podName(n)
 	ns.NSIDs = map[int]string{0: ns.Node}
-	eth := device(2, "eth0", "veth", 0x80|byte(n))
+	eth := netstacktest.Device(2, "eth0", "veth", 0x80|byte(n))
 	eth.Peer, eth.PeerNSID = 3, 0
-	ns.Links = []netstack.Link{loopback(), eth}
-	own(ns, "eth0", netip.PrefixFrom(podOf(n), 32))
+	ns.Links = []netstack.Link{netstacktest.Loopback(), eth}
+	netstacktest.Own(ns, "eth0", netip.PrefixFrom(podOf(n), 32))
 	gateway := netip.AddrFrom4([4]byte{10, 128, byte(n), 1})
-	way(ns, gateway.String()+"/32", "eth0", netip.Addr{})
-	way(ns, "0.0.0.0/0", "eth0", gateway)
+	netstacktest.Via(ns, gateway.String()+"/32", "eth0", netip.Addr{})
+	netstacktest.Via(ns, "0.0.0.0/0", "eth0", gateway)
 	ns.Sockets = []netstack.Socket{{
 		Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen,
 		Local: netip.AddrPortFrom(netip.IPv4Unspecified(), proxyrules.EndpointPort), SendQ: 128,
@@ -303,8 +240,8 @@ func BenchmarkEndpoints(b *testing.B) {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{addr.String()}})
 		node, pod := s.Namespaces[2*(1+i/250)], s.Namespaces[2*(1+i/250)+1]
 		if addr != podOf(1+i/250) {
-			own(pod, "eth0", netip.PrefixFrom(addr, 32))
-			way(node, addr.String()+"/32", "veth0", netip.Addr{})
+			netstacktest.Own(pod, "eth0", netip.PrefixFrom(addr, 32))
+			netstacktest.Via(node, addr.String()+"/32", "veth0", netip.Addr{})
 		}
 	}
 	s.Namespaces[0].NFT.Data = spec.NFTablesJSON()

@@ -6,12 +6,13 @@ import (
 
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/netstack/netstacktest"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
 // TestARuleThatProhibitsIsToBeRemovedAsARule has a policy rule where other packets have a route.
 func TestARuleThatProhibitsIsToBeRemovedAsARule(t *testing.T) {
-	ns := blank("node-1", netstack.KindNode)
+	ns := netstacktest.Known("node-1", netstack.KindNode)
 	ns.Rules = append(ns.Rules, netstack.Rule{Family: netstack.IPv4, Priority: 50, Action: netstack.RuleProhibit, SuppressPrefixLen: -1, SuppressIfGroup: -1})
 	w, err := simulator.Compile(&simulator.Snapshot{Namespaces: []*netstack.Namespace{ns}})
 	if err != nil {

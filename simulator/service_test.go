@@ -13,6 +13,7 @@ import (
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/netstack/netstacktest"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
 )
 
@@ -377,7 +378,7 @@ func TestANodePortAtAnotherAddressOfTheNode(t *testing.T) {
 			s := servedCluster(t, test.objects, func(int) string { return test.rules })
 			for _, ns := range s.Namespaces {
 				if ns.Kind == netstack.KindNode && ns.Node == "node-2" {
-					own(ns, "eth0", netip.MustParsePrefix(second+"/32"))
+					netstacktest.Own(ns, "eth0", netip.MustParsePrefix(second+"/32"))
 					ns.Facts = &netstack.HostFacts{ProxyMode: test.mode}
 				}
 			}

@@ -111,7 +111,7 @@ func agentOf(sample *simulator.Snapshot, node string) http.Handler {
 }
 
 // listen serves until the test ends, and returns the URL.
-func listen(t *testing.T, handler http.Handler) string {
+func listen(t testing.TB, handler http.Handler) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
