@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ const HostNamespace = "host"
 type identity struct {
 	inode  uint64
 	host   bool
+	guess  error    // why it is not certain that it is the host's
 	mounts []string // names of bind mounts, those of `ip netns add` first
 	pids   []int    // processes in the namespace, ascending
 	podUID string   // from the control group of one of them
@@ -36,13 +38,23 @@ type identity struct {
 	pod  string
 }
 
-// identify fills in whose namespace each is, and a unique name for it.
-func identify(all []*identity, objects cluster.Objects, given bool, hostname string) {
+// howToSee says what a process lacks that may not look at others.
+const howToSee = "this needs root, CAP_SYS_PTRACE, the host's process ids (in a pod, hostPID), and no confinement by AppArmor (in a pod, appArmorProfile: {type: Unconfined}) or SELinux (type spc_t)"
+
+// identify fills in whose namespace each is, and a unique name for it. It is an error
+// if nothing but a guess says which one is the node's: in a pod, the guess is the pod's.
+func identify(all []*identity, objects cluster.Objects, given bool, hostname string) error {
 	for _, id := range all {
 		id.hostname = hostname
 	}
 	assign(all, objects, given)
 	nameAll(all)
+	for _, id := range all {
+		if given && id.guess != nil && id.kind == netstack.KindNode && !slices.ContainsFunc(id.addrs, ownersOf(objects).ofNode) {
+			return fmt.Errorf("the network namespace of node %s is not known: %w; and that of this process has no address of a node: %s", hostname, id.guess, howToSee)
+		}
+	}
+	return nil
 }
 
 // ByNode sorts the nodes and pods of a cluster by the node that each belongs to.

@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -137,7 +139,9 @@ func TestIdentify(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			identify(test.in, test.objects, test.given, "machine")
+			if err := identify(test.in, test.objects, test.given, "machine"); err != nil {
+				t.Fatal(err)
+			}
 			var got []result
 			for _, id := range test.in {
 				got = append(got, result{id.name, id.kind, id.node, id.pod})
@@ -161,6 +165,42 @@ func TestPodUIDOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := podUIDOf(test.text); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// What a confined agent takes for the host's namespace may be its own pod's.
+func TestAGuessIsNoNode(t *testing.T) {
+	denied := errors.New("look at /proc/1/ns/net: permission denied")
+	known := cluster.Objects{Nodes: []corev1.Node{{
+		ObjectMeta: metav1.ObjectMeta{Name: "machine"},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.168.1.1"}}},
+	}}}
+	unknown := cluster.Objects{Missing: map[string]string{"nodes": "forbidden"}}
+	for name, test := range map[string]struct {
+		objects cluster.Objects
+		given   bool
+		guess   error
+		addr    string
+		kind    netstack.Kind
+		err     string
+	}{
+		"it has the address of a pod":       {known, true, denied, "10.0.0.1", netstack.KindNode, "the network namespace of node machine is not known: look at /proc/1/ns/net: permission denied"},
+		"it has the node's address":         {known, true, denied, "192.168.1.1", netstack.KindNode, ""},
+		"it is no guess":                    {known, true, nil, "10.0.0.1", netstack.KindNode, ""},
+		"the nodes' addresses are unknown":  {unknown, true, denied, "10.0.0.1", netstack.KindNode, "the network namespace of node machine is not known"},
+		"the host is no node":               {cluster.Objects{}, true, denied, "10.0.0.1", netstack.KindOther, ""},
+		"there is no cluster, but one host": {cluster.Objects{}, false, denied, "10.0.0.1", netstack.KindNode, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := &identity{host: true, guess: test.guess, addrs: []netip.Addr{netip.MustParseAddr(test.addr)}}
+			err := identify([]*identity{id}, test.objects, test.given, "machine")
+			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasPrefix(err.Error(), test.err) || !strings.Contains(err.Error(), "appArmorProfile")) {
+				t.Errorf("got %v, want %q, and what to do", err, test.err)
+			}
+			if id.kind != test.kind {
+				t.Errorf("it is a %v, want %v", id.kind, test.kind)
 			}
 		})
 	}

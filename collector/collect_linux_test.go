@@ -292,13 +292,14 @@ func TestAFailingCollectorIsReportedAndTheOthersAreNotAffected(t *testing.T) {
 		# TYPE plumbline_collector_success gauge
 		plumbline_collector_success{collector="ipvs"} 1
 		plumbline_collector_success{collector="links"} 1
+		plumbline_collector_success{collector="namespaces"} 1
 		plumbline_collector_success{collector="nft"} 0
 	`
 	if err := testutil.CollectAndCompare(NewMetrics(c), strings.NewReader(want), "plumbline_collector_success"); err != nil {
 		t.Error(err)
 	}
-	if n := testutil.CollectAndCount(NewMetrics(c), "plumbline_collector_duration_seconds"); n != 3 {
-		t.Errorf("got %d durations, want 3", n)
+	if n := testutil.CollectAndCount(NewMetrics(c), "plumbline_collector_duration_seconds"); n != 4 {
+		t.Errorf("got %d durations, want 4", n)
 	}
 }
 

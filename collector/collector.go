@@ -5,7 +5,8 @@
 // no table created and no hook registered by being looked at.
 //
 // Errors: Collect returns an error only when nothing can be collected at all,
-// for want of privileges or because the context ended. Everything else is
+// for want of privileges, because it is not known which namespace is the node's, or
+// because the context ended. Everything else is
 // recorded where it belongs and leaves the rest untouched: a part of a
 // namespace that could not be read has StateFailed with the reason, one that
 // the kernel does not have has StateUnsupported, and a namespace that could
@@ -78,7 +79,7 @@ type Options struct {
 
 // Result is how one collector did on one namespace in the last run.
 type Result struct {
-	Collector string // the name of the part that it reads
+	Collector string // the name of the part that it reads; "namespaces", which finds them, has no Namespace
 	Namespace string
 	Duration  time.Duration
 	Err       error // nil when read, or when the kernel has no such thing

@@ -21,8 +21,9 @@ import (
 )
 
 // Collect reads the host. The error wraps ErrPrivileges when the process may
-// not enter namespaces, and the context's error when it ended; whatever else
-// went wrong is in the snapshot.
+// not enter namespaces, and the context's error when it ended; it is also an error
+// if the node's own namespace cannot be told. Whatever else went wrong is in the
+// snapshot.
 func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	c.run.Lock()
 	defer c.run.Unlock()
@@ -40,9 +41,15 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	}
 	snapshot.Cluster = objects
 
+	start := time.Now()
 	all, failures, err := discover(c.proc)
 	if err != nil {
 		return nil, err
+	}
+	found := Result{Collector: "namespaces", Duration: time.Since(start)}
+	if why := failures[processesFailure]; why != "" {
+		found.Err = errors.New(why)
+		c.log.Warn("some "+processesFailure+" may not be looked at", "err", why)
 	}
 	defer func() {
 		for _, n := range all {
@@ -51,7 +58,10 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	}()
 	all = c.readIdentities(all, failures)
 	// What was not asked for may vanish unmentioned.
-	maps.DeleteFunc(failures, func(name, _ string) bool { return !c.wanted(strings.TrimPrefix(name, failurePrefix)) })
+	maps.DeleteFunc(failures, func(name, _ string) bool {
+		namespace, ok := strings.CutPrefix(name, failurePrefix)
+		return ok && !c.wanted(namespace)
+	})
 	snapshot.Failures = failures
 	identities := make([]*identity, len(all))
 	for i, n := range all {
@@ -62,7 +72,9 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 	if hostname == "" {
 		hostname, _ = os.Hostname()
 	}
-	identify(identities, objects, given, hostname)
+	if err := identify(identities, objects, given, hostname); err != nil {
+		return nil, err
+	}
 
 	wanted := slices.DeleteFunc(slices.Clone(all), func(n *netns) bool { return !c.wanted(n.name) })
 	snapshot.Namespaces = make([]*netstack.Namespace, len(wanted))
@@ -96,7 +108,7 @@ func (c *Collector) Collect(ctx context.Context) (*simulator.Snapshot, error) {
 		places[n.name] = place{key: n.key, paths: n.paths, cookie: snapshot.Namespaces[i].Cookie}
 	}
 	slices.SortFunc(snapshot.Namespaces, func(a, b *netstack.Namespace) int { return strings.Compare(a.Name, b.Name) })
-	c.finish(results, places)
+	c.finish(append(results, []Result{found}), places)
 	snapshot.Ended = wallClock()
 	return snapshot, nil
 }

@@ -18,6 +18,10 @@ import (
 // failurePrefix is what the names of namespaces have in Snapshot.Failures.
 const failurePrefix = "namespace "
 
+// processesFailure stands in Snapshot.Failures for processes of which it is not known
+// in which namespaces they are.
+const processesFailure = "processes of the host"
+
 // nsKey identifies a network namespace: its inode on the nsfs device.
 type nsKey struct{ dev, inode uint64 }
 
@@ -39,7 +43,7 @@ func (n *netns) close() {
 
 // discover finds every network namespace that a mount or a process of the host
 // holds, and opens it. Those that vanished before they could be opened are
-// in failures.
+// in failures, and that there are processes which may not be looked at.
 func discover(proc string) (all []*netns, failures map[string]string, err error) {
 	byKey := make(map[nsKey]*netns)
 	var hosts *netns
@@ -56,17 +60,23 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	// The first process shares the host's namespaces; where it may not be
 	// looked at, this process is the best guess. Its first thread may be in
 	// another namespace for a while, as those that read the others are.
-	for _, pid := range []string{"1", "thread-self"} {
-		path := filepath.Join(proc, pid, "ns", "net")
-		if key, err := statNS(path); err == nil {
-			hosts = get(key, path)
-			hosts.host = true
-			break
+	first := filepath.Join(proc, "1", "ns", "net")
+	key, err := statNS(first)
+	if err == nil {
+		hosts = get(key, first)
+		if os.Getpid() == 1 { // of a container
+			hosts.guess = errors.New("process 1 is this one, not the host's")
 		}
+	} else {
+		path := filepath.Join(proc, "thread-self", "ns", "net")
+		key, own := statNS(path)
+		if own != nil {
+			return nil, nil, fmt.Errorf("find the host's network namespace: neither process 1 nor this one is in %s", proc)
+		}
+		hosts = get(key, path)
+		hosts.guess = &os.PathError{Op: "look at", Path: first, Err: err}
 	}
-	if len(byKey) == 0 {
-		return nil, nil, fmt.Errorf("find the host's network namespace: neither process 1 nor this one is in %s", proc)
-	}
+	hosts.host = true
 	mounts := nsMounts(proc)
 	slices.SortStableFunc(mounts, byName)
 	for _, m := range mounts {
@@ -75,11 +85,16 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 			n.mounts = append(n.mounts, m.name)
 		}
 	}
+	denied := 0
 	for _, pid := range processes(proc) {
 		path := filepath.Join(proc, strconv.Itoa(pid), "ns", "net")
 		key, err := statNS(path)
 		if err != nil {
-			continue // ended, or not ours to look at
+			// Others have ended. The first one is dealt with above.
+			if errors.Is(err, os.ErrPermission) && pid != 1 {
+				denied++
+			}
+			continue
 		}
 		if byKey[key] != hosts && visits(proc, pid, key) {
 			continue
@@ -94,6 +109,9 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	}
 
 	failures = make(map[string]string)
+	if denied > 0 {
+		failures[processesFailure] = fmt.Sprintf("%d may not be looked at, and network namespaces that only they are in are not found: %s", denied, howToSee)
+	}
 	for _, n := range byKey {
 		if err := n.open(); err != nil {
 			failures[failurePrefix+preferredName(n.identity)] = err.Error()
