@@ -21,5 +21,5 @@ RUN /image-root.sh /root-of-image /plumbline
 
 FROM scratch
 COPY --from=root /root-of-image /
-USER 65532:65532
+USER 60811:60811
 ENTRYPOINT ["/usr/bin/plumbline"]

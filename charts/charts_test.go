@@ -3,6 +3,7 @@ package charts
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/plumbline-net/plumbline/kubernetes"
+	"github.com/plumbline-net/plumbline/privsep"
 	"github.com/plumbline-net/plumbline/schedules"
 )
 
@@ -207,6 +209,90 @@ func TestAgentsHaveTheCapabilitiesThatTheDocumentationNames(t *testing.T) {
 	slices.Sort(want)
 	if got := render(t).agent.Spec.Template.Spec.Containers[0].SecurityContext.Capabilities.Add; len(want) == 0 || !slices.Equal(got, want) {
 		t.Errorf("capabilities are %v, want %v", got, want)
+	}
+}
+
+// Under the profile that runtimes give containers, an agent sees no process of the host.
+func TestAgentsAreNotConfined(t *testing.T) {
+	const annotation = "container.apparmor.security.beta.kubernetes.io/agent"
+	for _, test := range []struct {
+		version, set string
+		want         *corev1.AppArmorProfile
+		annotation   string
+	}{
+		{"1.30.0", "", &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}, ""},
+		{"1.30.0-eks-1", "", &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}, ""},
+		{"1.29.9", "", nil, "unconfined"},
+		{"1.30.0", "agent.appArmorProfile.type=RuntimeDefault", &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}, ""},
+		{"1.29.9", "agent.appArmorProfile.type=RuntimeDefault", nil, "runtime/default"},
+		{"1.29.9", "agent.appArmorProfile.type=Localhost,agent.appArmorProfile.localhostProfile=ours", nil, "localhost/ours"},
+		{"1.30.0", "agent.appArmorProfile=null", nil, ""},
+		{"1.29.9", "agent.appArmorProfile=null", nil, ""},
+	} {
+		pod := render(t, "--kube-version", test.version, "--set", test.set).agent.Spec.Template
+		if got := pod.Spec.Containers[0].SecurityContext.AppArmorProfile; !reflect.DeepEqual(got, test.want) || pod.Annotations[annotation] != test.annotation {
+			t.Errorf("Kubernetes %s, --set %q: profile %+v, annotation %q; want %+v, %q", test.version, test.set, got, pod.Annotations[annotation], test.want, test.annotation)
+		}
+	}
+	ours := "ours"
+	r := render(t, "--set", "agent.appArmorProfile.type=Localhost,agent.appArmorProfile.localhostProfile=ours,agent.seLinuxOptions.type=spc_t")
+	c := r.agent.Spec.Template.Spec.Containers[0].SecurityContext
+	if want := (&corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: &ours}); !reflect.DeepEqual(c.AppArmorProfile, want) ||
+		c.SELinuxOptions == nil || c.SELinuxOptions.Type != "spc_t" {
+		t.Errorf("profile %+v, SELinux %+v", c.AppArmorProfile, c.SELinuxOptions)
+	}
+	if r := render(t); r.agent.Spec.Template.Spec.Containers[0].SecurityContext.SELinuxOptions != nil || r.controller.Spec.Template.Spec.Containers[0].SecurityContext.AppArmorProfile != nil {
+		t.Error("what nobody asked for is set")
+	}
+}
+
+// Whoever is the same user as another container on the node can read its files through
+// /proc, and that one's.
+func TestNobodyElseIsTheUserOfThePods(t *testing.T) {
+	user := privsep.DefaultUser
+	if user.UID != user.GID || user.UID <= 60705 || user.UID >= 61184 {
+		t.Errorf("user %s: systemd has names for it, or images do", user)
+	}
+	r := render(t)
+	for name, got := range map[string]*int64{
+		"fsGroup of agents": r.agent.Spec.Template.Spec.SecurityContext.FSGroup, "fsGroup of controllers": r.controller.Spec.Template.Spec.SecurityContext.FSGroup,
+		"user of controllers": r.controller.Spec.Template.Spec.SecurityContext.RunAsUser, "group of controllers": r.controller.Spec.Template.Spec.SecurityContext.RunAsGroup,
+	} {
+		if got == nil || *got != int64(user.UID) {
+			t.Errorf("%s is %v, want %d", name, got, user.UID)
+		}
+	}
+	for file, want := range map[string]string{
+		"../Dockerfile": "\nUSER " + user.String() + "\n", "../hack/image-root.sh": ":x:" + user.String() + ":", "../docs/security.md": fmt.Sprintf("(user and group %d,", user.UID),
+	} {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s (%v) lacks %q", file, err, want)
+		}
+	}
+}
+
+// The Service of the API server needs the service proxy that agents are to report about.
+func TestTheAPIServerIsFoundWithoutTheServiceProxy(t *testing.T) {
+	for _, test := range []struct {
+		set  string
+		want map[string]string
+	}{
+		{"", map[string]string{}},
+		{"kubernetesServiceHost=192.0.2.1", map[string]string{"KUBERNETES_SERVICE_HOST": "192.0.2.1", "KUBERNETES_SERVICE_PORT": "6443"}},
+		{"kubernetesServiceHost=api.example.com,kubernetesServicePort=443", map[string]string{"KUBERNETES_SERVICE_HOST": "api.example.com", "KUBERNETES_SERVICE_PORT": "443"}},
+	} {
+		r := render(t, "--set", test.set)
+		for role, pod := range map[string]*corev1.PodSpec{"agent": &r.agent.Spec.Template.Spec, "controller": &r.controller.Spec.Template.Spec} {
+			got := map[string]string{}
+			for _, e := range pod.Containers[0].Env {
+				if strings.HasPrefix(e.Name, "KUBERNETES_") {
+					got[e.Name] = e.Value
+				}
+			}
+			if !maps.Equal(got, test.want) {
+				t.Errorf("--set %q: %s: environment %v, want %v", test.set, role, got, test.want)
+			}
+		}
 	}
 }
 
@@ -565,6 +651,8 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"config.kubernetes.inCluster=false", "kubernetes"},
 		{"config.probes.enabled=yes", "enabled"},
 		{"controller.leaseDuration=15", "leaseDuration"},
+		{"agent.appArmorProfile.type=unconfined", "appArmorProfile"},
+		{"agent.seLinuxOptions.tpye=spc_t", "tpye"},
 		{"tls.mode=existingSecret", "Secret is needed with tls.mode existingSecret"},
 		{"tls.mode=certManager", "tls.certManager.issuerRef is needed"},
 		{"tls.certManager.issuerRef.nmae=a", "nmae"},

@@ -30,5 +30,5 @@ done
 for file in protocols services; do
 	[[ ! -e /etc/$file ]] || install -m 644 "/etc/$file" "$root/etc/$file"
 done
-echo 'nonroot:x:65532:65532:Plumbline:/:/usr/sbin/nologin' >"$root/etc/passwd"
-echo 'nonroot:x:65532:' >"$root/etc/group"
+echo 'plumbline:x:60811:60811:Plumbline:/:/usr/sbin/nologin' >"$root/etc/passwd"
+echo 'plumbline:x:60811:' >"$root/etc/group"

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/plumbline-net/plumbline/confirm"
+	"github.com/plumbline-net/plumbline/privsep"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -234,7 +235,7 @@ func TestAnAgentDividesPrivilegesFromListening(t *testing.T) {
 		const none = "0000000000000000"
 		for key, want := range map[string]string{
 			"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none, "NoNewPrivs": "1", "Groups": "",
-			"Uid": "65532\t65532\t65532\t65532", "Gid": "65532\t65532\t65532\t65532",
+			"Uid": fours(privsep.DefaultUser.UID), "Gid": fours(privsep.DefaultUser.GID),
 		} {
 			if status[key] != want {
 				t.Errorf("the process that serves has %s %s, want %s", key, status[key], want)
@@ -276,6 +277,47 @@ func TestAnAgentDividesPrivilegesFromListening(t *testing.T) {
 		t.Errorf("after SIGTERM: status %d, %s", code, a.said())
 	}
 	gone(t, serving)
+}
+
+// fours is how a status file tells a number that is the same for real, effective, saved
+// and file system's.
+func fours(n uint32) string { return fmt.Sprintf("%d\t%[1]d\t%[1]d\t%[1]d", n) }
+
+// Containers whose images run as 65532, as distroless' do, and the half that serves do
+// not see each other's files.
+func TestTheHalfThatServesIsNoOtherContainersUser(t *testing.T) {
+	a := startAgent(t)
+	nonroot := &syscall.Credential{Uid: 65532, Gid: 65532}
+	serves := &syscall.Credential{Uid: privsep.DefaultUser.UID, Gid: privsep.DefaultUser.GID}
+	other := exec.Command("cat")
+	other.SysProcAttr = &syscall.SysProcAttr{Credential: nonroot}
+	stdin, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		_ = other.Wait()
+	})
+	for _, test := range []struct {
+		who  string
+		as   *syscall.Credential
+		pid  int
+		sees bool
+	}{
+		{"the half that serves of the other container", serves, other.Process.Pid, false},
+		{"the other container of the half that serves", nonroot, a.serving(), false},
+		{"a container of another of its user", nonroot, other.Process.Pid, true}, // which is why
+	} {
+		look := exec.Command("readlink", fmt.Sprintf("/proc/%d/root", test.pid))
+		look.SysProcAttr = &syscall.SysProcAttr{Credential: test.as}
+		if out, err := look.CombinedOutput(); (err == nil) != test.sees {
+			t.Errorf("%s sees %q, %v; want that it sees: %t", test.who, out, err, test.sees)
+		}
+	}
 }
 
 // Neither half outlives the other, whichever is killed.

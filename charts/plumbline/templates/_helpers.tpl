@@ -133,6 +133,23 @@ app.kubernetes.io/instance: {{ .Release.Name }}
       "metrics" (list $web.metricsListenAddress $web.metricsConfigFile) | toJson | sha256sum }}
 {{- end }}
 
+{{/* A user that nobody else is: privsep/user.go says why. */}}
+{{- define "plumbline.user" -}}60811{{- end }}
+
+{{/* Where the API server is, for whoever must not depend on the service proxy. */}}
+{{- define "plumbline.env" -}}
+{{- with .Values.kubernetesServiceHost -}}
+- {name: KUBERNETES_SERVICE_HOST, value: {{ . | quote }}}
+- {name: KUBERNETES_SERVICE_PORT, value: {{ $.Values.kubernetesServicePort | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* Kubernetes before 1.30 has an annotation for the profile, and no field. */}}
+{{- define "plumbline.agent.appArmor" -}}
+{{- $profile := .Values.agent.appArmorProfile -}}
+{{- get (dict "Unconfined" "unconfined" "RuntimeDefault" "runtime/default" "Localhost" (printf "localhost/%s" $profile.localhostProfile)) $profile.type }}
+{{- end }}
+
 {{- define "plumbline.agent.capabilities" -}}
 {{- concat (list "NET_ADMIN" "NET_RAW" "SETGID" "SETUID" "SYS_ADMIN" "SYS_PTRACE") .Values.agent.extraCapabilities | uniq | join ", " }}
 {{- end }}
