@@ -2,10 +2,15 @@ package charts
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -22,6 +27,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/plumbline-net/plumbline/kubernetes"
@@ -574,7 +580,7 @@ func TestPoliciesLetInWhoHasBusiness(t *testing.T) {
 		}
 	}
 	// Where metrics are beside the API, who scrapes gets to it.
-	for _, p := range render(t, append(with("mtls"), "--set", "metrics.port=0,monitoring.podMonitor.tokenSecret.name=a")...).policies {
+	for _, p := range render(t, append(with("mtls"), "--set", "metrics.port=0,monitoring.podMonitor.enabled=false")...).policies {
 		if want := map[string]int{"paths-controller": 1, "paths-agent": 2}[p.Name]; len(p.Spec.Ingress) != 1 || len(p.Spec.Ingress[0].From) != want {
 			t.Errorf("%s: %+v, want %d peers", p.Name, p.Spec.Ingress, want)
 		}
@@ -617,6 +623,124 @@ func TestMetricsMayHaveAPortOfTheirOwn(t *testing.T) {
 	}
 }
 
+// lookedUp is the API server of a cluster that has these secrets, as far as Helm asks
+// when it renders; what comes back are Helm's flags to ask there.
+func lookedUp(t *testing.T, secrets map[string]*unstructured.Unstructured) []string {
+	t.Helper()
+	answer := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	mux := http.NewServeMux()
+	serve := func(path string, v map[string]any) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { answer(w, v) })
+	}
+	// Helm asks which kinds there are: those of the chart.
+	kinds, groups := map[schema.GroupVersion][]any{}, []any{}
+	for _, o := range render(t).objects {
+		of := o.GroupVersionKind()
+		kinds[of.GroupVersion()] = append(kinds[of.GroupVersion()], map[string]any{"name": strings.ToLower(of.Kind) + "s", "namespaced": o.GetNamespace() != "", "kind": of.Kind, "verbs": []string{"get"}})
+	}
+	for gv, resources := range kinds {
+		path := "/apis/" + gv.String()
+		if gv.Group == "" {
+			path = "/api/v1"
+		} else {
+			version := map[string]any{"groupVersion": gv.String(), "version": gv.Version}
+			groups = append(groups, map[string]any{"name": gv.Group, "versions": []any{version}, "preferredVersion": version})
+		}
+		serve(path, map[string]any{"kind": "APIResourceList", "groupVersion": gv.String(), "resources": resources})
+	}
+	serve("/apis", map[string]any{"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+	serve("/api", map[string]any{"kind": "APIVersions", "versions": []string{"v1"}})
+	serve("/version", map[string]any{"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+	mux.HandleFunc("/api/v1/namespaces/"+namespace+"/secrets/{name}", func(w http.ResponseWriter, r *http.Request) {
+		if secret := secrets[r.PathValue("name")]; secret != nil {
+			answer(w, secret)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		answer(w, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return []string{"--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--kube-apiserver", server.URL, "--kube-token", "none", "--kubeconfig", os.DevNull}
+}
+
+// What a release has keeps its certificate when another one comes to it: pods have them
+// mounted, and others know them.
+func TestOnlyCertificatesThatAreMissingAreMade(t *testing.T) {
+	secrets := map[string]*unstructured.Unstructured{}
+	names := []string{"rel-plumbline-agent-tls", "rel-plumbline-controller-tls", "rel-plumbline-scraper-tls"}
+	upgrade := func(set string) map[string]map[string]string {
+		t.Helper()
+		data := map[string]map[string]string{}
+		for _, secret := range render(t, append(lookedUp(t, secrets), "--set", set)...).find("Secret") {
+			secrets[secret.GetName()] = secret
+			data[secret.GetName()], _, _ = unstructured.NestedStringMap(secret.Object, "data")
+		}
+		return data
+	}
+	trusted := func(data map[string]map[string]string) {
+		t.Helper()
+		for _, by := range data {
+			roots := x509.NewCertPool()
+			ca, _ := base64.StdEncoding.DecodeString(by["ca.crt"])
+			if !roots.AppendCertsFromPEM(ca) {
+				t.Fatalf("ca.crt is %q", ca)
+			}
+			for name, of := range data {
+				text, _ := base64.StdEncoding.DecodeString(of["tls.crt"])
+				block, _ := pem.Decode(text)
+				if block == nil {
+					t.Fatalf("%s: tls.crt is %q", name, text)
+				}
+				certificate, err := x509.ParseCertificate(block.Bytes)
+				if err == nil {
+					_, err = certificate.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	}
+	first := upgrade("metrics.port=0")
+	trusted(first)
+	if again := upgrade("metrics.port=0"); len(first) != 2 || !reflect.DeepEqual(first, again) {
+		t.Errorf("an upgrade that changes nothing changes the secrets %v", slices.Collect(maps.Keys(again)))
+	}
+	second := upgrade("metrics.port=9812")
+	trusted(second)
+	if got := slices.Sorted(maps.Keys(second)); !slices.Equal(got, names) {
+		t.Fatalf("secrets %v, want %v", got, names)
+	}
+	for _, name := range names[:2] {
+		if second[name]["tls.crt"] != first[name]["tls.crt"] || second[name]["tls.key"] != first[name]["tls.key"] {
+			t.Errorf("%s has another certificate", name)
+		}
+	}
+	if again := upgrade("metrics.port=9812"); !reflect.DeepEqual(second, again) {
+		t.Error("an upgrade that changes nothing changes the secrets with an authority more")
+	}
+}
+
+// An agent that lives and has no state to show is not ready.
+func TestAgentsAreReadyWhenTheyHaveState(t *testing.T) {
+	for set, want := range map[string][2]string{"token": {"/-/healthy", "/-/ready"}, "mtls": {"", ""}} {
+		c := render(t, "--set", "authentication.agents="+set).agent.Spec.Template.Spec.Containers[0]
+		path := func(p *corev1.Probe) string {
+			if p.HTTPGet == nil {
+				return "" // whether it listens
+			}
+			return p.HTTPGet.Path
+		}
+		if got := [2]string{path(c.LivenessProbe), path(c.ReadinessProbe)}; got != want || path(c.StartupProbe) != want[0] {
+			t.Errorf("%s: probes ask %q, and %q at the start; want %q", set, got, path(c.StartupProbe), want)
+		}
+	}
+}
+
 func TestSelectorsFindTheirPodsAndNoOthers(t *testing.T) {
 	everySet(t, func(t *testing.T, r *rendered) {
 		matches := func(selector, of map[string]string) bool {
@@ -647,6 +771,12 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"agnet.port=1", "agnet"},
 		{"agent.prot=1", "prot"},
 		{"agent.port=70000", "agent.port|/agent/port"},
+		{"agent.port=1023", "agent.port|/agent/port"}, // without privileges nobody listens there
+		{"controller.port=1023", "controller.port|/controller/port"},
+		{"metrics.port=1023", "metrics.port|/metrics/port"},
+		{"metrics.port=9810", "metrics.port must be neither agent.port nor controller.port"},
+		{"metrics.port=9811", "metrics.port must be neither agent.port nor controller.port"},
+		{"authentication.agents=mtls,monitoring.podMonitor.enabled=true,monitoring.podMonitor.tokenSecret.name=a", "metrics.port is needed for monitoring.podMonitor with authentication.agents mtls"},
 		{"tls.mode=magic", "tls.mode|/tls/mode"},
 		{"config.kubernetes.inCluster=false", "kubernetes"},
 		{"config.probes.enabled=yes", "enabled"},

@@ -79,6 +79,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* The configuration that both roles have. */}}
 {{- define "plumbline.config" -}}
+{{- if has (int .Values.metrics.port) (list (int .Values.agent.port) (int .Values.controller.port)) }}
+{{- fail "metrics.port must be neither agent.port nor controller.port" }}
+{{- end }}
 {{- $own := dict "kubernetes" (dict "inCluster" true) }}
 {{- if .Values.metrics.port }}
 {{- $_ := set $own "web" (dict "metricsListenAddress" (printf ":%d" (int .Values.metrics.port)) "metricsConfigFile" "/etc/plumbline/config/metrics-web.yaml") }}
@@ -155,10 +158,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{/* The kubelet has no certificate that agents accept, so that with mtls it only sees whether they listen. */}}
-{{- define "plumbline.agent.probe" -}}
+{{- define "plumbline.agent.healthy" -}}
 {{- if eq .Values.authentication.agents "mtls" -}}
 tcpSocket: {port: https}
 {{- else -}}
 httpGet: {scheme: HTTPS, path: /-/healthy, port: https}
 {{- end }}
+{{- end }}
+
+{{/* Ready is who has collected state. */}}
+{{- define "plumbline.agent.ready" -}}
+{{ include "plumbline.agent.healthy" . | replace "/-/healthy" "/-/ready" }}
 {{- end }}
