@@ -112,6 +112,7 @@ func daemonCommand(options *exporter.Options, listen string, run func(*cobra.Com
 				return err
 			}
 			options.Log = slog.New(handler)
+			limitMemory("/")
 			if !cmd.Hidden { // what an agent starts is given all of its flags
 				if err := refuseEmpty(cmd, "config", "web.config.file"); err != nil {
 					return err
