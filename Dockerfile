@@ -12,9 +12,13 @@ ARG VERSION=unknown
 RUN make build VERSION="$VERSION"
 
 FROM debian:bookworm-slim AS root
-# Pinned: what they print is what is parsed.
-RUN apt-get update && apt-get install --yes --no-install-recommends \
-    ipset=7.17-1 iptables=1.8.9-2 netbase=6.4 nftables=1.0.6-2+deb12u2 
+# Pinned: what they print is what is parsed. Mirrors drop a version when the next comes;
+# the archive of a day keeps it. To update, set a later day and the versions it has.
+ARG SNAPSHOT=20250520T000000Z
+RUN rm -f /etc/apt/sources.list.d/debian.sources \
+ && echo "deb [check-valid-until=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://snapshot.debian.org/archive/debian/$SNAPSHOT bookworm main" >/etc/apt/sources.list \
+ && apt-get update && apt-get install --yes --no-install-recommends \
+    ipset=7.17-1 iptables=1.8.9-2 netbase=6.4 nftables=1.0.6-2+deb12u2
 COPY hack/image-root.sh /
 COPY --from=build /src/bin/plumbline /
 RUN /image-root.sh /root-of-image /plumbline
