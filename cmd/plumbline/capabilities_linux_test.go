@@ -91,14 +91,15 @@ func startPod(t *testing.T) *pod {
 	return &pod{uint16(listener.Addr().(*net.TCPAddr).Port), noLegacy == nil}
 }
 
-// lacks lists what an agent with these capabilities does not do.
+// lacks lists what an agent with these capabilities does not do under the default seccomp
+// profile of container runtimes.
 func (p *pod) lacks(t *testing.T, capabilities []string) (all []string) {
 	t.Helper()
 	set := "-all"
 	for _, c := range capabilities {
 		set += ",+" + c
 	}
-	a, err := tryAgent(t, []string{"setpriv", "--bounding-set", set, "--inh-caps", "-all", "--"})
+	a, err := tryAgent(t, []string{os.Args[0], confined, "setpriv", "--bounding-set", set, "--inh-caps", "-all", "--"})
 	if err != nil {
 		return []string{err.Error()}
 	}
