@@ -22,6 +22,11 @@ const failurePrefix = "namespace "
 // in which namespaces they are.
 const processesFailure = "processes of the host"
 
+// firstInode is that of the kernel's first network namespace, which is the host's, from
+// Linux 6.18 on (NET_NS_INIT_INO in linux/nsfs.h). Kernels before that, and all other
+// namespaces, have numbers from 0xf0000000.
+const firstInode = 0xeffffff9
+
 // nsKey identifies a network namespace: its inode on the nsfs device.
 type nsKey struct{ dev, inode uint64 }
 
@@ -65,18 +70,21 @@ func discover(proc string) (all []*netns, failures map[string]string, err error)
 	if err == nil {
 		hosts = get(key, first)
 		if os.Getpid() == 1 { // of a container
-			hosts.guess = errors.New("process 1 is this one, not the host's")
+			err = errors.New("process 1 is this one, not the host's")
 		}
 	} else {
 		path := filepath.Join(proc, "thread-self", "ns", "net")
-		key, own := statNS(path)
-		if own != nil {
+		key, notOwn := statNS(path)
+		if notOwn != nil {
 			return nil, nil, fmt.Errorf("find the host's network namespace: neither process 1 nor this one is in %s", proc)
 		}
 		hosts = get(key, path)
-		hosts.guess = &os.PathError{Op: "look at", Path: first, Err: err}
+		err = &os.PathError{Op: "look at", Path: first, Err: err}
 	}
 	hosts.host = true
+	if hosts.inode != firstInode {
+		hosts.guess = err
+	}
 	mounts := nsMounts(proc)
 	slices.SortStableFunc(mounts, byName)
 	for _, m := range mounts {

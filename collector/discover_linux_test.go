@@ -18,16 +18,16 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 )
 
-// fakeProc is a /proc in which all processes are in this test's network namespace.
+// fakeProc is a /proc in which all processes are in one network namespace, not the first.
 func fakeProc(t *testing.T, processes ...string) string {
 	t.Helper()
-	proc := t.TempDir()
+	proc, ns := t.TempDir(), "/run/netns/"+newNetns(t, "proc")
 	for _, process := range processes {
 		dir := filepath.Join(proc, process, "ns")
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink("/proc/self/ns/net", filepath.Join(dir, "net")); err != nil {
+		if err := os.Symlink(ns, filepath.Join(dir, "net")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,6 +98,33 @@ func TestProcessesThatMayNotBeLookedAt(t *testing.T) {
 	}
 }
 
+// Linux numbers the host's namespace apart, since 6.18: whoever is there needs nobody to
+// look at.
+func TestTheFirstNamespaceIsNoGuess(t *testing.T) {
+	key, err := statNS("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key.inode != firstInode {
+		t.Skip("this process is in another namespace, or the kernel is before Linux 6.18")
+	}
+	proc := t.TempDir() // without process 1
+	if err := os.MkdirAll(filepath.Join(proc, "thread-self", "ns"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/proc/self/ns/net", filepath.Join(proc, "thread-self", "ns", "net")); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := discover(proc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all[0].close()
+	if !all[0].host || all[0].guess != nil {
+		t.Errorf("it is a guess: %v", all[0].guess)
+	}
+}
+
 // A process that has ended is not one that may not be looked at.
 func TestProcessesThatHaveEnded(t *testing.T) {
 	proc := fakeProc(t, "1", "7")
@@ -118,18 +145,21 @@ func TestTheFirstProcessOfAContainer(t *testing.T) {
 	if os.Getpid() != 1 {
 		needRoot(t)
 		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS}
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		return
 	}
-	all, _, err := discover(fakeProc(t, "1"))
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := discover("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer all[0].close()
-	if all[0].guess == nil {
+	if !all[0].host || all[0].guess == nil {
 		t.Error("its namespace is taken for the host's, for certain")
 	}
 }
