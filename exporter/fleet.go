@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	commonconfig "github.com/prometheus/common/config"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -33,8 +32,15 @@ import (
 	"github.com/plumbline-net/plumbline/witness"
 )
 
-// agentsAtOnce is how many agents are asked at the same time.
-const agentsAtOnce = 32
+const (
+	// doubtPatience is how long a collection waits for an agent that did not answer when it was
+	// last asked. It is asked all the same: what it says later is part of the next collection.
+	doubtPatience = 2 * time.Second
+	// transferTimeout is how long a collection waits for all others.
+	transferTimeout = collectTimeout * 3 / 4
+	// dialTimeout bounds connecting: a node that is switched off says nothing.
+	dialTimeout = 3 * time.Second
+)
 
 // fleet collects a cluster from its agents. It exports how they do.
 type fleet struct {
@@ -45,23 +51,30 @@ type fleet struct {
 	known   cluster.Objects // those of the last collection; for collect alone
 	store   *snapshot.Store
 
+	ctx     context.Context // of fetches: they outlive the collection that began them
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
 	mu     sync.Mutex // guards what follows, not during a transfer
 	config schedules.Controller
 	http   *http.Client
-	client *snapshot.Client    // by http
-	urls   map[string]*url.URL // of agents by node, as last asked
-	closer func()
-	nodes  map[string]*node
+	// trusted fetches, by http, from agents that answered when they were last asked, and doubted from
+	// all others, which take no turns from those.
+	trusted, doubted *snapshot.Client
+	urls             map[string]*url.URL // of agents by node, as last asked
+	closer           func()
+	nodes            map[string]*node
 
 	up, bytes, blobs *prometheus.Desc
 }
 
-// node is what is known of one node. Only collect uses it, but for the metrics,
-// which fleet.mu guards.
+// node is what is known of one node. Fleet.mu guards it.
 type node struct {
+	fetch *fetch // that is under way; nil for none
+	agent string // who was asked last
 	state *snapshot.State
 	taken time.Time
-	err   error // of the last transfer
+	err   error // of the last fetch that ended
 	bytes int64 // fetched so far
 	// members are the namespaces of state as the world has them, by those that
 	// were fetched.
@@ -69,6 +82,21 @@ type node struct {
 	// absent are members that nothing is known of but who is there, while the
 	// agent does not answer.
 	absent []*netstack.Namespace
+}
+
+// wanted says how old state may be: at most maxAge, when a collection begins.
+type wanted struct {
+	maxAge    time.Duration
+	notBefore time.Time
+}
+
+// fetch is one of a node's state.
+type fetch struct {
+	wanted // whoever wants newer state asks again
+	// doubtful says that collections do not wait for it for long. Fleet.mu guards it.
+	doubtful bool
+	cancel   context.CancelFunc
+	done     chan struct{}
 }
 
 func newFleet(config schedules.Controller, log *slog.Logger) (*fleet, error) {
@@ -84,6 +112,7 @@ func newFleet(config schedules.Controller, log *slog.Logger) (*fleet, error) {
 	if err := f.configure(config); err != nil {
 		return nil, err
 	}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f, nil
 }
 
@@ -91,7 +120,7 @@ func newFleet(config schedules.Controller, log *slog.Logger) (*fleet, error) {
 func (f *fleet) configure(config schedules.Controller) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.client == nil || f.config.TLS != config.TLS || f.config.TokenFile != config.TokenFile {
+	if f.http == nil || f.config.TLS != config.TLS || f.config.TokenFile != config.TokenFile {
 		client, closer, err := newAgentClient(config)
 		if err != nil {
 			return fmt.Errorf("controller: %w", err)
@@ -99,13 +128,17 @@ func (f *fleet) configure(config schedules.Controller) error {
 		if f.closer != nil {
 			f.closer()
 		}
-		f.http, f.client, f.closer = client, snapshot.NewClient(client, f.store), closer
+		f.http, f.closer = client, closer
 	}
 	f.config = config
+	f.trusted = snapshot.NewClient(f.http, f.store, config.Timeout)
+	f.doubted = snapshot.NewClient(f.http, f.store, config.Timeout)
 	return nil
 }
 
 func (f *fleet) close() {
+	f.cancel()
+	f.running.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closer()
@@ -125,7 +158,8 @@ func newAgentClient(config schedules.Controller) (client *http.Client, closer fu
 		return nil, nil, err
 	}
 	// Agents are asked directly, whatever the environment says of proxies.
-	client, err = commonconfig.NewClientFromConfig(c, "plumbline", commonconfig.WithHTTP2Disabled())
+	client, err = commonconfig.NewClientFromConfig(c, "plumbline", commonconfig.WithHTTP2Disabled(),
+		commonconfig.WithDialContextFunc((&net.Dialer{Timeout: dialTimeout}).DialContext))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -156,7 +190,7 @@ func agentsOf(config *schedules.Controller, objects *cluster.Objects) map[string
 // to ask: one that does not answer leaves its node's namespaces without state.
 func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, error) {
 	f.mu.Lock()
-	config, client := f.config, f.client
+	config := f.config
 	f.mu.Unlock()
 	// Ages are counted from these times, which keep their monotonic readings: UTC() drops them.
 	snap := &simulator.Snapshot{Taken: time.Now(), Nodes: make(map[string]time.Time)}
@@ -174,7 +208,9 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 	f.mu.Lock()
 	f.urls = agents
 	f.mu.Unlock()
-	f.transfer(ctx, client, config.Timeout, maxAge, agents)
+	maxAge = min(maxAge, maxFetchedAge)
+	want := wanted{maxAge, snap.Taken.Add(-maxAge)}
+	f.transfer(ctx, want, agents)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("collect: %w", err)
 	}
@@ -184,7 +220,8 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 	for _, name := range slices.Sorted(maps.Keys(f.nodes)) {
 		n := f.nodes[name]
 		if agents[name] == nil {
-			client.Release(n.state)
+			f.abandon(n)
+			f.trusted.Release(n.state)
 			delete(f.nodes, name)
 			continue
 		}
@@ -259,38 +296,96 @@ func (f *fleet) order(ctx context.Context, namespace string, takes time.Duration
 	return nil
 }
 
-// transfer fetches the state of all agents.
-func (f *fleet) transfer(ctx context.Context, client *snapshot.Client, timeout, maxAge time.Duration, agents map[string]*url.URL) {
-	var group errgroup.Group
-	group.SetLimit(agentsAtOnce)
-	for name, address := range agents {
-		f.mu.Lock()
-		n := f.nodes[name]
-		if n == nil {
-			n = &node{members: make(map[*netstack.Namespace]*netstack.Namespace)}
-			f.nodes[name] = n
-		}
-		before := n.state
-		f.mu.Unlock()
-		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			fetched, err := client.Fetch(ctx, address, min(maxAge, 24*time.Hour), before)
-			if err == nil && fetched.State.Manifest.Node != name {
-				// No agent speaks for another node.
-				err = fmt.Errorf("%s answers for node %q", address.Host, fetched.State.Manifest.Node)
-				if fetched.State != before {
-					client.Release(fetched.State)
-				}
-			}
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.answered(client, name, n, fetched, err)
-			return nil
-		})
+// maxFetchedAge is how old the state is that agents are asked for, at most.
+const maxFetchedAge = 24 * time.Hour
+
+// transfer asks all agents for state, and waits until they have answered, as far as they do in time.
+func (f *fleet) transfer(ctx context.Context, want wanted, agents map[string]*url.URL) {
+	late, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	soon, cancel := context.WithTimeout(ctx, doubtPatience)
+	defer cancel()
+	var group sync.WaitGroup
+	for name, agent := range agents {
+		group.Go(func() { f.await(soon, late, name, agent, want) })
 	}
-	_ = group.Wait()
+	group.Wait()
 }
+
+// await asks one agent. What has begun before is waited for first, and may be too old.
+func (f *fleet) await(soon, late context.Context, name string, agent *url.URL, want wanted) {
+	for again := true; again; {
+		fetch, until := f.begin(name, agent, want), late
+		f.mu.Lock()
+		if fetch.doubtful {
+			until = soon
+		}
+		f.mu.Unlock()
+		again = fetch.notBefore.Before(want.notBefore)
+		select {
+		case <-fetch.done:
+		case <-until.Done():
+			f.mu.Lock()
+			fetch.doubtful = true
+			f.mu.Unlock()
+			return
+		}
+	}
+}
+
+// begin begins to fetch a node's state, unless that goes on already.
+func (f *fleet) begin(name string, agent *url.URL, want wanted) *fetch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[name]
+	if n == nil {
+		n = &node{members: make(map[*netstack.Namespace]*netstack.Namespace)}
+		f.nodes[name] = n
+	}
+	address := agent.String()
+	if n.fetch != nil && n.agent == address {
+		return n.fetch
+	}
+	f.abandon(n) // it is another agent's
+	ctx, cancel := context.WithCancel(f.ctx)
+	now := &fetch{wanted: want, doubtful: n.silent(address), cancel: cancel, done: make(chan struct{})}
+	n.fetch, n.agent = now, address
+	client, before := f.trusted, n.state
+	if now.doubtful {
+		client = f.doubted
+	}
+	f.running.Go(func() {
+		defer close(now.done)
+		defer cancel()
+		fetched, err := client.Fetch(ctx, agent, want.maxAge, before)
+		if err == nil && fetched.State.Manifest.Node != name {
+			// No agent speaks for another node.
+			err = fmt.Errorf("%s answers for node %q", agent.Host, fetched.State.Manifest.Node)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		current := n.fetch == now
+		if current {
+			n.fetch = nil
+			f.answered(client, name, n, fetched, err)
+		}
+		if (err != nil || !current) && fetched.State != before {
+			client.Release(fetched.State)
+		}
+	})
+	return now
+}
+
+// abandon ends a fetch of which nobody wants to know any more.
+func (f *fleet) abandon(n *node) {
+	if n.fetch != nil {
+		n.fetch.cancel()
+		n.fetch = nil
+	}
+}
+
+// silent says that the agent did not answer when it was last asked.
+func (n *node) silent(agent string) bool { return n.err != nil && n.agent == agent }
 
 func (f *fleet) answered(client *snapshot.Client, name string, n *node, fetched snapshot.Fetched, err error) {
 	if (err == nil) != (n.err == nil) || n.taken.IsZero() && n.err == nil {
@@ -313,11 +408,15 @@ func (f *fleet) answered(client *snapshot.Client, name string, n *node, fetched 
 
 // merge adds the namespaces of a node, of whose objects own are.
 func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node, own cluster.Objects) {
-	if n.err != nil {
+	err := n.err
+	if err == nil && n.state == nil {
+		err = errors.New("it has not answered yet")
+	}
+	if err != nil {
 		if snap.Failures == nil {
 			snap.Failures = make(map[string]string)
 		}
-		snap.Failures["agent of node "+name] = n.err.Error()
+		snap.Failures["agent of node "+name] = err.Error()
 	}
 	if n.state == nil {
 		return
@@ -326,9 +425,11 @@ func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node, own cluste
 	if snap.Kernel == "" {
 		snap.Kernel = n.state.Manifest.Kernel
 	}
-	if n.err == nil {
+	if n.err == nil || n.absent == nil {
 		own.Missing = snap.Cluster.Missing
 		n.refresh(name, own, len(snap.Cluster.Pods)+len(snap.Cluster.Nodes) > 0)
+	}
+	if n.err == nil {
 		snap.Namespaces = append(snap.Namespaces, n.sorted()...)
 		return
 	}
@@ -431,7 +532,9 @@ func (f *fleet) Collect(ch chan<- prometheus.Metric) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, n := range f.nodes {
-		ch <- prometheus.MustNewConstMetric(f.up, prometheus.GaugeValue, truth(n.err == nil && n.state != nil), name)
+		if n.err != nil || n.state != nil { // else it has not had the time to answer yet
+			ch <- prometheus.MustNewConstMetric(f.up, prometheus.GaugeValue, truth(n.err == nil), name)
+		}
 		ch <- prometheus.MustNewConstMetric(f.bytes, prometheus.CounterValue, float64(n.bytes), name)
 	}
 }

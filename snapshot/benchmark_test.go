@@ -34,7 +34,7 @@ func BenchmarkNodes(b *testing.B) {
 func benchmarkNodes(b *testing.B, mode string, spec proxyrules.Spec) {
 	store, transport := NewStore(), &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client := NewClient(&http.Client{Transport: transport}, store)
+	client := NewClient(&http.Client{Transport: transport}, store, time.Minute)
 	all := &simulator.Snapshot{}
 	var world *simulator.World
 	add := func() {

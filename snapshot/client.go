@@ -23,20 +23,28 @@ import (
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
 
-// blobsAtOnce is how many blobs are fetched from one agent at the same time.
-const blobsAtOnce = 4
+const (
+	// agentsAtOnce is how many agents hand over blobs at the same time. Those whose manifest is waited
+	// for do not count.
+	agentsAtOnce = 32
+	// blobsAtOnce is how many blobs are fetched from one agent at the same time.
+	blobsAtOnce = 4
+)
 
-// Client fetches the state of one agent after another into a Store.
+// Client fetches the state of agents into a Store. It may be used by several goroutines.
 type Client struct {
-	http   *http.Client
-	store  *Store
-	packer packer
+	http    *http.Client
+	store   *Store
+	timeout time.Duration
+	packer  packer
+	turns   chan struct{} // holds one for each agent that hands over blobs
 }
 
 // NewClient returns a client that keeps what it fetches in store. How it talks to
-// agents, and proves who it is, is httpClient's business.
-func NewClient(httpClient *http.Client, store *Store) *Client {
-	return &Client{http: httpClient, store: store, packer: newPacker(bundle.MaxFileSize)}
+// agents, and proves who it is, is httpClient's business. An agent may take as long as the timeout for
+// its manifest, and as long again for the blobs.
+func NewClient(httpClient *http.Client, store *Store, timeout time.Duration) *Client {
+	return &Client{http: httpClient, store: store, timeout: timeout, packer: newPacker(bundle.MaxFileSize), turns: make(chan struct{}, agentsAtOnce)}
 }
 
 // State is the state of a node, complete. It is immutable, until it is released.
@@ -86,6 +94,10 @@ func (c *Client) Release(s *State) {
 func (c *Client) fetch(ctx context.Context, agent *url.URL, maxAge time.Duration, before *State) (Fetched, error) {
 	target := agent.JoinPath(ManifestPath)
 	target.RawQuery = url.Values{maxAgeParameter: {strconv.FormatFloat(max(0, maxAge.Seconds()), 'f', 3, 64)}}.Encode()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(c.timeout, func() { cancel(fmt.Errorf("it takes longer than %s", c.timeout)) })
+	defer late.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return Fetched{}, err
@@ -117,6 +129,14 @@ func (c *Client) fetch(ctx context.Context, agent *url.URL, maxAge time.Duration
 	if len(packed) > MaxManifest {
 		return Fetched{}, fmt.Errorf("manifest: larger than %d bytes", MaxManifest)
 	}
+	late.Stop() // that others take their time is not its fault
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+	case <-ctx.Done():
+		return Fetched{}, context.Cause(ctx)
+	}
+	late.Reset(c.timeout)
 	data, err := newPacker(MaxManifest).unpack(packed, -1)
 	if err != nil {
 		return Fetched{}, fmt.Errorf("manifest: %w", err)

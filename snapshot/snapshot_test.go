@@ -84,7 +84,7 @@ func newTestClient(t *testing.T) *Client {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return NewClient(&http.Client{Transport: transport}, NewStore())
+	return NewClient(&http.Client{Transport: transport}, NewStore(), time.Minute)
 }
 
 func fetch(t *testing.T, c *Client, a *agent, before *State) Fetched {
