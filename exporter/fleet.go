@@ -225,7 +225,8 @@ func (f *fleet) collect(ctx context.Context, maxAge time.Duration) (*simulator.S
 			delete(f.nodes, name)
 			continue
 		}
-		if n.err == nil && n.taken.Before(snap.Taken) {
+		// What is older than was asked for, as of an agent that cannot collect, says nothing of others.
+		if n.err == nil && n.taken.Before(snap.Taken) && !n.taken.Before(want.notBefore) {
 			snap.Taken = n.taken
 		}
 		f.merge(snap, name, n, own[name])

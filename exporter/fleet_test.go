@@ -26,7 +26,8 @@ import (
 )
 
 // TestAgentsAreAskedForStateAsOldAsMayBe has an agent with state of a minute ago:
-// whoever is content with that gets it, and nobody takes it for newer than it is.
+// whoever is content with that gets it, and nobody takes it for newer than it is. Another one
+// cannot collect any more: how old its state is says nothing of the first one's.
 func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
 	const age = time.Minute
 	var asked []time.Duration
@@ -39,11 +40,21 @@ func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
 		return &simulator.Snapshot{Namespaces: []*netstack.Namespace{{Name: "host", Kind: netstack.KindNode}}}, began, nil
 	}, slog.New(slog.DiscardHandler)))
 	t.Cleanup(agent.Close)
-	address, err := url.Parse(agent.URL)
-	if err != nil {
-		t.Fatal(err)
+	const old = 2 * time.Hour
+	lastState, lastCollected := &simulator.Snapshot{Namespaces: []*netstack.Namespace{{Name: "host", Kind: netstack.KindNode}}}, time.Now().Add(-old)
+	broken := httptest.NewServer(snapshot.NewServer("node-2", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+		return lastState, lastCollected, nil
+	}, slog.New(slog.DiscardHandler)))
+	t.Cleanup(broken.Close)
+	config := schedules.Controller{Timeout: time.Minute}
+	for node, at := range map[string]string{"node-1": agent.URL, "node-2": broken.URL} {
+		address, err := url.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Agents = append(config.Agents, schedules.Agent{Node: node, URL: address})
 	}
-	fleet, err := newFleet(schedules.Controller{Agents: []schedules.Agent{{Node: "node-1", URL: address}}, Timeout: time.Minute}, slog.New(slog.DiscardHandler))
+	fleet, err := newFleet(config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +72,9 @@ func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
 		}
 		if v.began.Before(notBefore) {
 			t.Errorf("state of %s, which is before %s", v.began, notBefore)
+		}
+		if age := time.Since(v.oldest["node-2"]); age < old || age > old+time.Hour {
+			t.Errorf("the state of node-2 is said to be %s old", age)
 		}
 		if node := v.oldest["node-1"]; !monotonic(v.began) || !monotonic(node) {
 			t.Errorf("the ages of what is from %s, node-1 %s, change with the clock", v.began, node)
@@ -86,6 +100,9 @@ func TestAgentsAreAskedForStateAsOldAsMayBe(t *testing.T) {
 	// What confirms a failure is collected anew.
 	if third := view(time.Now()); len(asked) != 3 || asked[2] != 0 || !third.Taken().After(second.Taken()) {
 		t.Errorf("asked for state of at most %v; taken at %s, and %s before", asked, third.Taken(), second.Taken())
+	}
+	if subject, err := (&confirmation{network: n}).again(t.Context()); subject == nil || err != nil {
+		t.Errorf("after a probe nothing can be collected: %v", err)
 	}
 }
 

@@ -29,7 +29,7 @@ const collectTimeout = 2 * time.Minute
 
 // collectFunc reads the network: a collector's, or the reading of a bundle. Agents
 // may hand out state that they have, if it is at most maxAge old; Taken is when the
-// oldest of what was fetched was read.
+// oldest was read of what is no older than that.
 type collectFunc func(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, error)
 
 // network hands out views of what is collected, and shares one collection
