@@ -40,6 +40,8 @@ const (
 	transferTimeout = collectTimeout * 3 / 4
 	// dialTimeout bounds connecting: a node that is switched off says nothing.
 	dialTimeout = 3 * time.Second
+	// orderTimeout is what an agent may take for an order, beside what following it takes.
+	orderTimeout = 5 * time.Second
 )
 
 // fleet collects a cluster from its agents. It exports how they do.
@@ -280,16 +282,23 @@ func (f *fleet) tell(ctx context.Context, agent *url.URL, t witness.Term, grant 
 }
 
 // order has fn give an order to the agent of a network namespace, who knows it by another
-// name and takes a while to follow.
+// name and takes a while to follow. Who does not answer is not asked.
 func (f *fleet) order(ctx context.Context, namespace string, takes time.Duration, fn func(context.Context, *http.Client, *url.URL, string) error) error {
 	node, name, ok := strings.Cut(namespace, "/") // see qualified
 	f.mu.Lock()
-	client, agent, timeout := f.http, f.urls[node], f.config.Timeout
-	f.mu.Unlock()
-	if agent == nil || !ok {
-		return fmt.Errorf("%s is on no node that has an agent", namespace)
+	client, agent := f.http, f.urls[node]
+	var silent error
+	if n := f.nodes[node]; n != nil && agent != nil && n.silent(agent.String()) {
+		silent = n.err
 	}
-	within, cancel := context.WithTimeout(ctx, timeout+takes)
+	f.mu.Unlock()
+	switch {
+	case agent == nil || !ok:
+		return fmt.Errorf("%s is on no node that has an agent", namespace)
+	case silent != nil:
+		return fmt.Errorf("agent of node %s: it did not hand over its state just now: %w", node, silent)
+	}
+	within, cancel := context.WithTimeout(ctx, orderTimeout+takes)
 	defer cancel()
 	if err := fn(within, client, agent, name); err != nil {
 		return fmt.Errorf("agent of node %s: %w", node, err)

@@ -18,10 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/schedules"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
+	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/snapshot"
 )
 
@@ -273,6 +275,36 @@ func TestAnAgentAnswersBetweenCollections(t *testing.T) {
 		if known, _, snap := collected(t, f, 0); !maps.Equal(known, map[string]bool{names[0]: false}) || len(snap.Failures) == 0 {
 			t.Errorf("silent again: known is %v, failed have %v", known, snap.Failures)
 		}
+	})
+}
+
+// Who is known not to answer is sent no orders, and who stops in the middle of one is waited for briefly.
+func TestProbesDoNotWaitForSilentAgents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, nodes, names := silentFleet(t, 1, 30*time.Second)
+		defer f.close()
+		const takes = 2 * time.Second
+		from := simulator.Start{Namespace: qualified(names[0], "host")}
+		send := func(says string, want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			_, err := f.send(t.Context(), from, confirm.Probe{Timeout: takes})
+			if took := time.Since(began); took != want || err == nil || !strings.HasPrefix(err.Error(), "agent of node node-1: ") || !strings.Contains(err.Error(), says) {
+				t.Errorf("after %s: %v; want %q after %s", took, err, says, want)
+			}
+		}
+		collected(t, f, 0)
+		nodes.silence("/", names...)
+		send("context deadline exceeded", orderTimeout+takes)
+		collected(t, f, 0)
+		send("it did not hand over its state just now: ", 0)
+		if _, err := f.ask(t.Context(), resolver.Question{Namespace: from.Namespace}); err == nil || !strings.Contains(err.Error(), "it takes longer than 30s") {
+			t.Errorf("a question of a name: %v", err)
+		}
+		nodes.silence("", names...)
+		time.Sleep(time.Minute)
+		collected(t, f, 0)
+		send("404", 0) // it is asked, and knows states only
 	})
 }
 
