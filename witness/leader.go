@@ -233,6 +233,12 @@ func (r *round) run(ctx context.Context) {
 		failed  error
 		refused *Refusal
 	)
+	// A majority lets a leader go on. Of any majority one at least is among half of the agents: these know
+	// what was granted before they were told, and grant nothing to others from then on.
+	need := len(agents)/2 + 1
+	if !r.grant {
+		need = (len(agents) + 1) / 2
+	}
 	for range agents {
 		one := <-replies
 		switch {
@@ -246,7 +252,7 @@ func (r *round) run(ctx context.Context) {
 			if end := one.at.Add(one.Outstanding); end.After(free) {
 				free = end
 			}
-			if consent++; consent == len(agents)/2+1 {
+			if consent++; consent == need {
 				r.heard(free)
 			}
 		}
@@ -256,7 +262,7 @@ func (r *round) run(ctx context.Context) {
 	}
 }
 
-// heard tells that a majority has consented; no grant of theirs to others holds from then on.
+// heard tells that enough have consented; no grant of theirs to others holds from then on.
 func (r *round) heard(free time.Time) {
 	l := r.leader
 	l.mu.Lock()

@@ -277,6 +277,35 @@ func TestALeaderStopsWithoutAMajority(t *testing.T) {
 	}
 }
 
+// The leader is lost together with half of the agents, as on a node of two: the other half has not
+// let it go on, and is enough to take over.
+func TestALeaderIsLostWithHalfOfTheAgents(t *testing.T) {
+	for _, agents := range []int{2, 4, 6} {
+		t.Run(fmt.Sprintf("%d agents", agents), func(t *testing.T) {
+			simulate(t, agents, 1, func(c *cluster) {
+				who, other := c.leader(lease)
+				c.sleep(lease)
+				c.set(func() {
+					c.api[who], c.paths[who] = false, make([]bool, agents)
+					for i := range agents / 2 {
+						c.paths[other][i] = false
+					}
+				})
+				c.until("the other one leads", 2*lease+Grant, func() bool { return c.leads(other) })
+				// One less is too few: those that are left may be a majority that lets another go on.
+				c.set(func() {
+					c.api[who], c.api[other], c.paths[who] = true, false, make([]bool, agents)
+					for i := range agents/2 - 1 {
+						c.paths[who][i] = true
+					}
+				})
+				c.always("the first one waits", bound-lease, func() bool { return !c.leads(who) })
+				c.until("the first one leads", 3*lease, func() bool { return c.leads(who) })
+			})
+		})
+	}
+}
+
 // The leader cannot reach the API server, and the agents can: another one leads.
 func TestALeaderIsCutOffFromTheAPIServer(t *testing.T) {
 	simulate(t, 5, 1, func(c *cluster) {
