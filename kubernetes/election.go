@@ -133,8 +133,10 @@ type candidacy struct {
 	leader   *witness.Leader
 	ctx      context.Context // of the elector
 
-	holder string    // of the lease as it was seen last
-	away   time.Time // when the API server did not answer last
+	holder string // of the lease as it was seen last
+	// seen is when that was, and back since when it has been seen without a long gap: a server that has much to
+	// do and refuses some questions is not away.
+	seen, back time.Time
 }
 
 // Leases implements coordinationv1client.LeasesGetter.
@@ -147,6 +149,11 @@ func (c *candidacy) Get(ctx context.Context, name string, options metav1.GetOpti
 		return nil, c.missed(err)
 	}
 	c.holder = holderOf(lease)
+	now := time.Now()
+	if now.Sub(c.seen) > c.hold {
+		c.back = now
+	}
+	c.seen = now
 	if c.holder != "" && c.holder != c.identity {
 		c.leader.Taken()
 	}
@@ -169,7 +176,7 @@ func (c *candidacy) Update(ctx context.Context, lease *coordinationv1.Lease, opt
 			return nil, errors.New("the lease is kept")
 		}
 		return c.LeaseInterface.Update(ctx, lease, options)
-	case c.holder != "" && c.holder != c.identity && time.Since(c.away) < c.hold:
+	case c.holder != "" && c.holder != c.identity && time.Since(c.back) < c.hold:
 		// Whom witnesses let lead meanwhile goes on without a gap.
 		return nil, errors.New("the API server was away just now: its holder renews the lease first")
 	}
@@ -190,14 +197,10 @@ func (c *candidacy) wrote(free bool, write func() (*coordinationv1.Lease, error)
 }
 
 func (c *candidacy) missed(err error) error {
-	away := isAway(err)
-	switch {
-	case away:
-		c.away = time.Now()
-	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
 		return err // who wrote it, perhaps this one without hearing of it, the elector looks up next
 	}
-	c.leader.Missed(away)
+	c.leader.Missed(isAway(err))
 	return err
 }
 

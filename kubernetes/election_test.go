@@ -14,6 +14,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -27,6 +28,9 @@ type leaseServer struct {
 	writes int
 	status int  // of all answers; 0 for what is right
 	loses  bool // what it says is lost, and what is written is not
+	// throttles says that every second question is refused.
+	throttles bool
+	asked     int
 }
 
 func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -40,6 +44,12 @@ func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.status != 0 && !s.loses {
 		refuse(s.status, http.StatusText(s.status))
 		return
+	}
+	if r.Method == http.MethodGet {
+		if s.asked++; s.throttles && s.asked%2 == 0 {
+			refuse(http.StatusTooManyRequests, "TooManyRequests")
+			return
+		}
 	}
 	var sent *coordinationv1.Lease
 	if r.Method != http.MethodGet {
@@ -104,6 +114,82 @@ func (c *candidate) counts() (gained, lost int) {
 	return c.gained, c.lost
 }
 
+// begin has a candidate compete.
+func begin(t *testing.T, server *httptest.Server, name string, lease time.Duration, agents ...*url.URL) *candidate {
+	t.Helper()
+	c := &candidate{name: name}
+	count := func(n *int) func() {
+		return func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			*n++
+		}
+	}
+	var err error
+	c.Election, err = NewElection(&rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}, ElectionOptions{
+		Namespace: "plumbline", Name: "plumbline", Identity: name, Duration: lease, Log: slog.New(slog.DiscardHandler),
+		Agents: func() ([]*url.URL, error) { return agents, nil },
+		Tell: func(ctx context.Context, agent *url.URL, t witness.Term, grant bool) (witness.Answer, error) {
+			return witness.Tell(ctx, http.DefaultClient, agent, t, grant)
+		},
+		Bound:  func() time.Duration { return time.Hour },
+		Gained: count(&c.gained), Lost: count(&c.lost),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Run(ctx)
+	}()
+	c.withdraw = func() { cancel(); <-ended }
+	t.Cleanup(c.withdraw)
+	return c
+}
+
+// awaitLeader waits until a candidate leads.
+func awaitLeader(t *testing.T, what string, c *candidate) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(2 * time.Minute); !c.Leads(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s: it does not lead", what)
+		}
+	}
+}
+
+// A lease that was let go of is taken long before it would have run out.
+func TestALeaseThatIsLetGoOf(t *testing.T) {
+	t.Parallel()
+	const lease = 20 * time.Second
+	server := httptest.NewServer(&leaseServer{})
+	defer server.Close()
+	first := begin(t, server, "first", lease)
+	awaitLeader(t, "the first one", first)
+	second := begin(t, server, "second", lease)
+	first.withdraw()
+	ended := time.Now()
+	awaitLeader(t, "the second one", second)
+	if took := time.Since(ended); took > lease*2/3 {
+		t.Errorf("with a lease of %s it took %s", lease, took)
+	}
+}
+
+// An API server that refuses every second question, for it has much to do, is not away: nobody waits for a
+// holder that is gone.
+func TestAnAPIServerThatThrottlesIsNotAway(t *testing.T) {
+	t.Parallel()
+	gone := "gone"
+	server := httptest.NewServer(&leaseServer{throttles: true, lease: &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "plumbline", Name: "plumbline", UID: "lease", ResourceVersion: "0"}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &gone},
+	}})
+	defer server.Close()
+	awaitLeader(t, "who competes with nobody", begin(t, server, "first", 2*time.Second))
+}
+
 func TestElection(t *testing.T) {
 	const lease = 3 * time.Second
 	store := &leaseServer{}
@@ -117,35 +203,7 @@ func TestElection(t *testing.T) {
 	}
 	begin := func(name string) *candidate {
 		t.Helper()
-		c := &candidate{name: name}
-		count := func(n *int) func() {
-			return func() {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				*n++
-			}
-		}
-		c.Election, err = NewElection(&rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}, ElectionOptions{
-			Namespace: "plumbline", Name: "plumbline", Identity: name, Duration: lease, Log: slog.New(slog.DiscardHandler),
-			Agents: func() ([]*url.URL, error) { return []*url.URL{address}, nil },
-			Tell: func(ctx context.Context, agent *url.URL, t witness.Term, grant bool) (witness.Answer, error) {
-				return witness.Tell(ctx, http.DefaultClient, agent, t, grant)
-			},
-			Bound:  func() time.Duration { return time.Hour },
-			Gained: count(&c.gained), Lost: count(&c.lost),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			c.Run(ctx)
-		}()
-		c.withdraw = func() { cancel(); <-ended }
-		t.Cleanup(c.withdraw)
-		return c
+		return begin(t, server, name, lease, address)
 	}
 	await := func(what string, candidates []*candidate, condition func() bool) {
 		t.Helper()

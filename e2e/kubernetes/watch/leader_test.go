@@ -175,7 +175,7 @@ schedules:
 		}
 		began := time.Now()
 		s.await(what, func(ctx context.Context) error { return both[who].publishes(ctx, before) })
-		t.Logf("%s after %.1f s, with a lease of %s", what, time.Since(began).Seconds(), lease)
+		s.soon(what, began, lease)
 	}
 
 	victim, release := onItsWay()
@@ -407,7 +407,7 @@ schedules:
 	links[leader].cut()
 	began := time.Now()
 	s.await("the other one leads when the leader is cut off", func(ctx context.Context) error { return both[other].publishes(ctx, 0) })
-	t.Logf("schedules went on %.1f s after the leader was cut off, with a lease of %s", time.Since(began).Seconds(), lease)
+	s.soon("schedules went on when the leader was cut off", began, lease)
 	s.await("the leader that was cut off has stopped", both[leader].idles)
 	links[leader].mend()
 	s.await("the other one goes on", func(ctx context.Context) error {
