@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -43,8 +44,9 @@ type Server struct {
 	mu      sync.Mutex
 	of      *simulator.Snapshot // that current was made of
 	current generation
-	// before is served still: whoever has its manifest is fetching its blobs.
-	before generation
+	// superseded are blobs that manifests before have named, oldest first: whoever has one of
+	// these may be fetching its blobs, and others ask for newer ones meanwhile.
+	superseded []supersededBlob
 	// known are large texts that were hashed before: dumps of rules that did not
 	// change are the same memory.
 	known map[string]knownText
@@ -56,6 +58,19 @@ type generation struct {
 	manifest []byte
 	blobs    map[Hash][]byte // compressed
 }
+
+type supersededBlob struct {
+	hash   Hash
+	packed []byte
+	since  time.Time
+}
+
+// Blobs are served for so long after they were superseded, but for the last to be, as far as all of them take no more
+// bytes than this.
+const (
+	keepSuperseded = time.Minute
+	maxSuperseded  = 32 << 20
+)
 
 type knownText struct {
 	data  []byte
@@ -111,12 +126,14 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	data, ok := s.current.blobs[hash]
-	if !ok {
-		data, ok = s.before.blobs[hash]
+	data := s.current.blobs[hash]
+	for i := 0; data == nil && i < len(s.superseded); i++ {
+		if s.superseded[i].hash == hash {
+			data = s.superseded[i].packed
+		}
 	}
 	s.mu.Unlock()
-	if !ok {
+	if data == nil {
 		http.Error(w, "no manifest of late names this blob", http.StatusNotFound)
 		return
 	}
@@ -158,8 +175,31 @@ func (s *Server) publish(snap *simulator.Snapshot) (generation, error) {
 		return s.current, nil
 	}
 	g.manifest = s.packer.pack(data)
-	s.before, s.current = s.current, g
+	s.supersede(g, time.Now())
 	return g, nil
+}
+
+// supersede makes g the current generation.
+func (s *Server) supersede(g generation, now time.Time) {
+	for hash, packed := range s.current.blobs {
+		if g.blobs[hash] == nil {
+			s.superseded = append(s.superseded, supersededBlob{hash, packed, now})
+		}
+	}
+	s.current = g
+	size := 0
+	for _, b := range s.superseded {
+		size += len(b.packed)
+	}
+	gone := 0
+	for _, b := range s.superseded {
+		if !b.since.Before(now) || now.Sub(b.since) <= keepSuperseded && size <= maxSuperseded {
+			break
+		}
+		size -= len(b.packed)
+		gone++
+	}
+	s.superseded = slices.Delete(s.superseded, 0, gone)
 }
 
 // builder makes the blobs of one generation, with those of the one before.

@@ -2,10 +2,12 @@ package snapshot
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -227,6 +230,63 @@ func TestATransferIsAllOrNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever is slow gets the blobs of its manifest, whatever others ask for meanwhile: for a minute, and the last ones.
+func TestBlobsOutliveTheirManifest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text []byte
+		server := NewServer("node-1", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+			host := &netstack.Namespace{Name: "host", Kind: netstack.KindNode, Conntrack: netstack.Text{Data: text}}
+			host.SetPart(netstack.PartConntrack, netstack.Status{State: netstack.StateOK})
+			return &simulator.Snapshot{Namespaces: []*netstack.Namespace{host}}, time.Now(), nil
+		}, slog.New(slog.DiscardHandler))
+		get := func(path string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			return w
+		}
+		// publish returns the blob of a text, after a second.
+		publish := func(now []byte) Hash {
+			t.Helper()
+			time.Sleep(time.Second)
+			text = now
+			if w := get(ManifestPath); w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			return sha256.Sum256(text)
+		}
+		served := func(blobs ...Hash) (all []bool) {
+			for _, hash := range blobs {
+				all = append(all, get(BlobPath+hash.String()).Code == http.StatusOK)
+			}
+			return all
+		}
+		first := publish([]byte("first"))
+		var others []Hash
+		for i := range 59 {
+			others = append(others, publish(fmt.Append(nil, i)))
+		}
+		if got := served(append(others, first)...); slices.Contains(got, false) {
+			t.Errorf("within a minute, served are %v", got)
+		}
+		time.Sleep(time.Minute)
+		others = append(others, publish([]byte("last")))
+		if got := served(first, others[57], others[58], others[59]); !slices.Equal(got, []bool{false, false, true, true}) {
+			t.Errorf("a minute later, of the first and the last three are served %v", got)
+		}
+
+		// Large ones are fewer.
+		random, large := rand.NewChaCha8([32]byte{}), make([]Hash, 7)
+		for i := range large {
+			data := make([]byte, maxSuperseded/4)
+			_, _ = random.Read(data)
+			large[i] = publish(data)
+		}
+		if got := served(large...); !slices.Equal(got, []bool{false, false, false, true, true, true, true}) {
+			t.Errorf("of the large ones are served %v", got)
+		}
+	})
 }
 
 // One of the two has the right size, too.
