@@ -17,6 +17,9 @@ const (
 	reminder = 30 * time.Second
 	// look is how often is looked whether the leader leads still.
 	look = 250 * time.Millisecond
+	// standstill is by how much the clock gets ahead of monotonic time in between, at least, where that stood still as all
+	// of a machine did: one that was suspended, or a virtual one that was paused and got the time afterwards.
+	standstill = time.Second
 )
 
 // Options say what a Leader works with.
@@ -41,6 +44,8 @@ type Options struct {
 type Leader struct {
 	options Options
 	wake    chan struct{}
+	started time.Time
+	wall    func() time.Time // the clock, without its monotonic reading
 
 	mu      sync.Mutex
 	term    Term      // the last that it had; zero if none
@@ -50,13 +55,20 @@ type Leader struct {
 	away    bool      // the API server did not answer when the lease was to be renewed last
 	granted time.Time // until when a majority lets it go on
 	over    bool      // it does not lead before the lease is renewed
+	// ahead is how much more time has passed since it was started by the clock, and stood when was seen last that this
+	// grew at once.
+	ahead time.Duration
+	stood time.Time
 	// When agents are to be told, and asked, next.
 	confirm, ask time.Time
 }
 
 // NewLeader returns a candidate that does not lead.
 func NewLeader(options Options) *Leader {
-	return &Leader{options: options, wake: make(chan struct{}, 1), over: true}
+	return &Leader{
+		options: options, wake: make(chan struct{}, 1), started: time.Now(), over: true,
+		wall: func() time.Time { return time.Now().Round(0) },
+	}
 }
 
 // Renewed tells that it has a lease, and began to write that then. Free says that whoever
@@ -64,14 +76,13 @@ func NewLeader(options Options) *Leader {
 func (l *Leader) Renewed(t Term, began time.Time, free bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t != l.term {
-		leads := l.leads()
+	if leads := l.leads(); t != l.term {
 		l.term, l.granted, l.confirm, l.ask = t, time.Time{}, time.Time{}, time.Time{}
 		if l.clear = began; !leads && !free {
 			l.clear = began.Add(l.options.Bound())
 		}
 	}
-	l.renewed, l.away, l.over = began, false, false
+	l.renewed, l.away, l.over = began, false, began.Before(l.stood)
 	l.notify()
 }
 
@@ -111,6 +122,12 @@ func (l *Leader) Leads() bool {
 
 func (l *Leader) leads() bool {
 	now := time.Now()
+	ahead := l.wall().Sub(l.started.Round(0)) - now.Sub(l.started)
+	if ahead-l.ahead > standstill {
+		l.over, l.stood = true, now
+		l.options.Log.Warn("this machine stood still, or its clock was set: the lease is renewed before this controller leads on", "for", ahead-l.ahead)
+	}
+	l.ahead = ahead
 	if l.over || now.Before(l.clear) {
 		return false
 	}

@@ -412,6 +412,41 @@ func TestWhoStoppedLeadsAgainByTheLeaseAlone(t *testing.T) {
 	})
 }
 
+// A machine that stands still does not see time pass by its monotonic clock: that of day tells, once it is set.
+func TestWhoStoodStillRenewsTheLeaseFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leader := NewLeader(Options{Valid: valid, Bound: func() time.Duration { return bound }, Log: slog.New(slog.DiscardHandler)})
+		var set time.Duration
+		leader.wall = func() time.Time { return time.Now().Add(set).Round(0) }
+		term := Term{Lease: "lease", Holder: "0"}
+		leads := func(want bool, when string) {
+			t.Helper()
+			if leader.Leads() != want {
+				t.Errorf("%s: leads %t, want %t", when, !want, want)
+			}
+		}
+		leader.Renewed(term, time.Now(), true)
+		for range 10 {
+			time.Sleep(look)
+			set += standstill / 2
+			leads(true, "with a clock that runs fast")
+		}
+		before := time.Now()
+		time.Sleep(look)
+		set -= time.Hour
+		leads(true, "with a clock that is set back")
+		set += 2 * standstill
+		leader.Renewed(term, before, false)
+		leads(false, "with a lease that was renewed before")
+		leader.Renewed(term, time.Now(), false)
+		leads(true, "with a lease that was renewed since")
+		set += 2 * standstill
+		leads(false, "after it stood still again")
+		leader.Renewed(term, before, false)
+		leads(false, "with what it hears late")
+	})
+}
+
 // What happens to a cluster is drawn. That two never lead at once is looked at all the time.
 func TestTwoNeverLeadAtOnce(t *testing.T) {
 	seeds := uint64(60)
