@@ -398,6 +398,22 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			db, api := namespace(t, s, "shop-db-0"), namespace(t, s, "shop-api-1")
 			db.Pod, api.Pod = api.Pod, db.Pod
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.DeliveredElsewhere}},
+		{
+			"a pod that has ended, and whose address another has", ended("10.244.2.30"),
+			tcp(web, "pod:shop/job-0", 5432), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere},
+		},
+		{
+			"a pod that has ended, and whose address another has who does not listen", ended("10.244.2.30"),
+			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere, verdict.NoListener},
+		},
+		{
+			"a pod that has ended, and whose address nobody has", ended("10.244.2.40"),
+			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning},
+		},
+		{
+			"the address itself of a pod that has ended", ended("10.244.2.30"),
+			tcp(web, "10.244.2.30", 80), verdict.Unreachable, []verdict.Code{verdict.NoListener},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := diagnose(t, world(t, func(s *simulator.Snapshot) {
@@ -420,6 +436,16 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			if r.Verdict != test.want || len(codes) == 0 || codes[0] != test.codes[0] {
 				t.Errorf("%s %v, want %s with %v first", r.Verdict, r.Reasons, test.want, test.codes[0])
 			}
+		})
+	}
+}
+
+// ended adds a pod that has run to its end on node-2, job-0, with the address that it had.
+func ended(ip string) func(*testing.T, *simulator.Snapshot) {
+	return func(_ *testing.T, s *simulator.Snapshot) {
+		s.Cluster.Pods = append(s.Cluster.Pods, corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "job-0"}, Spec: corev1.PodSpec{NodeName: "node-2"},
+			Status: corev1.PodStatus{Phase: corev1.PodSucceeded, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}},
 		})
 	}
 }

@@ -76,21 +76,27 @@ func (e *explainer) explainPath(p *verdict.Path) {
 			last = append(last, f)
 		}
 	}
-	if f, ok := e.elsewhere(p, dst); ok {
+	taken, another := e.elsewhere(p, dst)
+	if another {
+		failed = true
 		if p.Delivered {
 			p.Verdict = verdict.Unreachable
-			last = append([]verdict.Finding{f}, last...)
-		} else { // that nobody listens there is no wonder
-			first = append(first, f)
 		}
 	}
 	for _, f := range e.objectFindings(dst) {
-		if failed && explains(f.Code, p.Findings) {
+		because := explains(f.Code, p.Findings)
+		if another { // that nobody listens there is no wonder; but why is it another's?
+			because = f.Code == verdict.PodNotRunning && e.to.pod != nil && f.Where.Pod == e.to.pod.String()
+		}
+		if failed && because {
 			f.Severity = verdict.SeverityFatal
 			first = append(first, f)
 		} else {
 			last = append(last, f)
 		}
+	}
+	if another {
+		first = append(first, taken)
 	}
 	p.Findings = slices.Concat(first, p.Findings, last)
 	if p.Findings == nil {
@@ -744,25 +750,37 @@ func (e *explainer) elsewhere(p *verdict.Path, dst netip.Addr) (verdict.Finding,
 			want = e.w.byPod[pod.String()]
 		}
 	}
+	evidence := []string{p.Hops[len(p.Hops)-1].Packet}
+	if pod, owner := e.to.pod, e.newOwner(dst); at != nil && want == nil && owner != nil {
+		return verdict.NewFindingf(verdict.DeliveredElsewhere, at.where(""), evidence,
+			"%s was of pod %s and is owned by pod %s: %s took the packet", dst, pod, owner, at), true
+	}
 	if want == nil || at == nil || at == want {
 		return verdict.Finding{}, false
 	}
-	return verdict.NewFindingf(verdict.DeliveredElsewhere, at.where(""), []string{p.Hops[len(p.Hops)-1].Packet},
+	return verdict.NewFindingf(verdict.DeliveredElsewhere, at.where(""), evidence,
 		"%s is owned by %s, but %s took the packet", dst, want, at), true
+}
+
+// newOwner is the pod that has the address of the one that was asked for, which has ended.
+func (e *explainer) newOwner(dst netip.Addr) *cluster.Pod {
+	if e.to.pod == nil || e.to.pod.Alive() || !slices.Contains(e.to.pod.IPs, dst) {
+		return nil
+	}
+	owner, _ := e.w.cluster.PodByIP(dst)
+	return owner
 }
 
 // objectFindings says what the state of the pods and nodes at both ends holds
 // against the connection.
 func (e *explainer) objectFindings(dst netip.Addr) []verdict.Finding {
 	var list []verdict.Finding
-	pods := []*cluster.Pod{e.from.pod}
-	if pod, ok := e.w.cluster.PodByIP(dst); ok {
+	pods := []*cluster.Pod{e.from.pod, e.to.pod}
+	if pod, ok := e.w.cluster.PodByIP(dst); ok && e.newOwner(dst) == nil {
 		pods = append(pods, pod)
-	} else if e.to.pod != nil {
-		pods = append(pods, e.to.pod)
 	}
 	for i, pod := range pods {
-		if pod == nil || i > 0 && pod == pods[0] {
+		if pod == nil || slices.Contains(pods[:i], pod) {
 			continue
 		}
 		list = append(list, pod.Findings()...)
