@@ -52,7 +52,8 @@ func ParseSelector(text string) (Selector, error) {
 }
 
 // expand returns the endpoints that the selector stands for, sorted. Pods that
-// have ended are left out: they have no network any more.
+// have ended are left out, for they have no network any more, and those that have no
+// address yet, which each rollout has for a moment.
 func (s Selector) expand(pods []corev1.Pod) []string {
 	if s.labels == nil {
 		return []string{s.text}
@@ -61,7 +62,8 @@ func (s Selector) expand(pods []corev1.Pod) []string {
 	for i := range pods {
 		pod := &pods[i]
 		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if pod.Namespace == s.namespace && !ended && s.labels.Matches(labels.Set(pod.Labels)) {
+		started := len(pod.Status.PodIPs) > 0 || pod.Status.PodIP != ""
+		if pod.Namespace == s.namespace && started && !ended && s.labels.Matches(labels.Set(pod.Labels)) {
 			found = append(found, "pod:"+pod.Namespace+"/"+pod.Name)
 		}
 	}

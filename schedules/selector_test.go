@@ -13,7 +13,7 @@ import (
 func pod(namespace, name string, phase corev1.PodPhase, labels map[string]string) corev1.Pod {
 	return corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
-		Status:     corev1.PodStatus{Phase: phase},
+		Status:     corev1.PodStatus{Phase: phase, PodIPs: []corev1.PodIP{{IP: "10.244.1.9"}}},
 	}
 }
 
@@ -24,14 +24,15 @@ func TestASelectorExpandsIntoPods(t *testing.T) {
 		pod("shop", "web-0", corev1.PodRunning, web),
 		pod("shop", "web-old", corev1.PodSucceeded, web),
 		pod("shop", "web-evicted", corev1.PodFailed, web),
-		pod("shop", "web-new", corev1.PodPending, web),
+		pod("shop", "web-init", corev1.PodPending, web),
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-new", Labels: web}, Status: corev1.PodStatus{Phase: corev1.PodPending}},
 		pod("shop", "api-0", corev1.PodRunning, api),
 		pod("blog", "web-0", corev1.PodRunning, web),
 	}
 	for text, want := range map[string][]string{
-		"pods:shop?app=web":                {"pod:shop/web-0", "pod:shop/web-1", "pod:shop/web-new"},
+		"pods:shop?app=web":                {"pod:shop/web-0", "pod:shop/web-1", "pod:shop/web-init"},
 		"pods:shop?app=web,tier!=front":    nil,
-		"pods:shop?app in (api, web),tier": {"pod:shop/web-0", "pod:shop/web-1", "pod:shop/web-new"},
+		"pods:shop?app in (api, web),tier": {"pod:shop/web-0", "pod:shop/web-1", "pod:shop/web-init"},
 		"pods:shop?!tier":                  {"pod:shop/api-0"},
 		"pods:blog":                        {"pod:blog/web-0"},
 		"pods:blog?":                       {"pod:blog/web-0"},

@@ -50,6 +50,10 @@ func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 	f, from, to, finding := w.resolveFlow(q, named)
 	if finding != nil {
 		r.Verdict = verdict.Unknown
+		if finding.Severity == verdict.SeverityFatal {
+			r.Verdict = verdict.Unreachable
+		}
+		w.addFacts(finding, q.Port)
 		r.Reasons = append(r.Reasons, *finding)
 	}
 	if f == nil {

@@ -97,6 +97,41 @@ func TestWhatCannotBeResolvedIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
+// Where a pod that does not run leaves no packet to follow, that is the reason: neither its
+// name is wrong, nor does an agent fail to collect its network namespace.
+func TestAPodThatIsNotThere(t *testing.T) {
+	w := world(t, func(s *simulator.Snapshot) {
+		ended("10.244.2.40")(t, s)
+		s.Cluster.Pods = append(s.Cluster.Pods, corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "new"}, Status: corev1.PodStatus{Phase: corev1.PodPending},
+		})
+		for i := range s.Cluster.Pods {
+			if p := &s.Cluster.Pods[i]; p.Name == "api-0" { // whose init containers run, and of which the kubelet has not told
+				p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+			}
+		}
+	})
+	const pending, ended = "pod shop/new is Pending, not Running", "pod shop/job-0 is Succeeded, not Running"
+	for _, test := range []struct {
+		query   verdict.Query
+		want    verdict.Verdict
+		message string
+		paths   int
+	}{
+		{tcp(web, "pod:shop/new", 80), verdict.Unreachable, pending, 0},
+		{tcp("pod:shop/new", web, 80), verdict.Unknown, pending, 0},
+		{tcp("pod:shop/new", "svc:shop/db", 5432), verdict.Unknown, pending, 0},
+		{tcp("pod:shop/job-0", web, 80), verdict.Unknown, ended, 0},
+		{tcp("pod:shop/job-0", "pod:shop/new", 80), verdict.Unreachable, pending, 0},
+		{tcp("pod:shop/api-0", "pod:shop/db-0", 5432), verdict.Reachable, "pod shop/api-0 is Pending, not Running", 1},
+	} {
+		r := diagnose(t, w, test.query)
+		if r.Verdict != test.want || r.Reason() != verdict.PodNotRunning || r.Reasons[0].Message != test.message || len(r.Reasons) != 1 || len(r.Paths) != test.paths {
+			t.Errorf("%s -> %s: %s %v, %d paths, want %s %q", test.query.From, test.query.To, r.Verdict, r.Reasons, len(r.Paths), test.want, test.message)
+		}
+	}
+}
+
 func TestResourcesThatWereNotReadAreNamed(t *testing.T) {
 	w := world(t, func(s *simulator.Snapshot) {
 		s.Cluster.Services = nil

@@ -92,7 +92,11 @@ func (w *World) resolvePod(e verdict.Endpoint) (resolved, *verdict.Finding) {
 	case pod.HostNetwork:
 		h = w.byNode[pod.Node]
 	}
-	return resolved{host: h, addrs: pod.IPs, pod: pod}, nil
+	r := resolved{host: h, addrs: pod.IPs, pod: pod}
+	if len(r.addrs) == 0 && h != nil && !pod.HostNetwork { // the kubelet has not told the API yet
+		r.addrs = h.globalAddrs()
+	}
+	return r, nil
 }
 
 func (w *World) resolveNode(name string) (resolved, *verdict.Finding) {
@@ -167,6 +171,9 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 	} else if to, f = w.resolve(toEnd); f != nil {
 		return nil, nil, nil, f
 	}
+	if f := notRunning(&from, &to); f != nil && (q.Via == nil || f.Severity == verdict.SeverityFatal) {
+		return nil, nil, nil, f
+	}
 	if from.service != nil && from.host == nil {
 		return nil, nil, nil, unresolvedf("%s: a service sends no packets; ask about one of its pods", q.From)
 	}
@@ -229,6 +236,30 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		out.packet.Src = from.addrs[0]
 	}
 	return out, &from, &to, nil
+}
+
+// notRunning explains that a pod at one end does not run, where that leaves no packet to
+// follow: the destination has no address yet, which no connection survives, or the source
+// is nowhere to be found, so that nobody asks.
+func notRunning(from, to *resolved) *verdict.Finding {
+	finding := func(r *resolved, severity verdict.Severity) *verdict.Finding {
+		for _, f := range r.pod.Findings() {
+			if f.Code == verdict.PodNotRunning {
+				f.Severity = severity
+				return &f
+			}
+		}
+		return nil
+	}
+	if to.pod != nil && len(to.addrs) == 0 {
+		if f := finding(to, verdict.SeverityFatal); f != nil {
+			return f
+		}
+	}
+	if from.pod != nil && !from.literal && (len(from.addrs) == 0 || from.host == nil && !from.pod.Alive()) {
+		return finding(from, verdict.SeverityUndecided)
+	}
+	return nil
 }
 
 // thisHost is what a client means by 0.0.0.0 and ::, which the kernel replaces before it
