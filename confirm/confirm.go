@@ -99,7 +99,7 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 		report.Assumptions = append(report.Assumptions, "nothing was sent to confirm this: "+why.Error())
 	}
 	q := report.Query
-	if named(&q) {
+	if named(report) {
 		addrs, why, err := of.Resolve(ctx, &q)
 		switch {
 		case ctx.Err() != nil:
@@ -149,7 +149,7 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 		c.Took(time.Since(began))
 	}
 	report.Observed = &verdict.Observed{Outcome: seen.Outcome, Detail: seen.Detail, Agrees: agreement(report, seen.Outcome, p.Destination)}
-	if named(&report.Query) {
+	if named(report) {
 		report.Observed.Detail = fmt.Sprintf("the name was resolved to %s: %s", p.Destination, seen.Detail)
 	}
 	if seen.Source.IsValid() {
@@ -158,10 +158,11 @@ func (c *Confirmer) observe(ctx context.Context, of Subject, report *verdict.Rep
 	return nil
 }
 
-// named says whether a query is for a name.
-func named(q *verdict.Query) bool {
-	_, named := q.DNSName()
-	return named
+// named says whether a report is on a query for a name, or for a service that has no
+// address of its own.
+func named(report *verdict.Report) bool {
+	_, named := report.Query.DNSName()
+	return named || report.Resolution != nil
 }
 
 // preferred is the first of the addresses that a name has come to which is among those
@@ -192,7 +193,7 @@ func (c *Confirmer) patience(report *verdict.Report) time.Duration {
 func agreement(report *verdict.Report, seen verdict.Outcome, at netip.Addr) *bool {
 	yes, no := true, false
 	switch {
-	case !named(&report.Query):
+	case !named(report):
 	case unresolved(report) && seen == verdict.OutcomeUnresolved:
 		return &yes
 	case unresolved(report):

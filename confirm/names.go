@@ -64,7 +64,7 @@ func (n *Names) Recall(w *simulator.World, q verdict.Query) (*verdict.Report, er
 
 // Asks says whether Diagnose has to ask a name server.
 func (n *Names) Asks(w *simulator.World, q verdict.Query) bool {
-	if n == nil || !named(&q) {
+	if n == nil {
 		return false
 	}
 	l, err := w.LookUp(q)
@@ -81,7 +81,7 @@ func (n *Names) recallAll(l *simulator.Lookup) {
 }
 
 func (n *Names) diagnose(w *simulator.World, q verdict.Query, tell func(*simulator.Lookup)) (*verdict.Report, error) {
-	if n == nil || !named(&q) {
+	if n == nil {
 		return w.Diagnose(q)
 	}
 	l, err := w.LookUp(q)
@@ -99,7 +99,7 @@ func (n *Names) Resolve(ctx context.Context, w *simulator.World, q *verdict.Quer
 	if err != nil {
 		return nil, "", err
 	}
-	if n == nil {
+	if n == nil && l.Question() != nil {
 		return nil, "", errors.New("nobody asks name servers here")
 	}
 	n.follow(ctx, l, func(ctx context.Context, q resolver.Question) (a resolver.Answer, ok bool) {

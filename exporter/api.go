@@ -71,6 +71,14 @@ func (s *server) diagnosePost(c echo.Context) error {
 	return s.diagnose(c, q)
 }
 
+// mayFollow is for a Service that stands for a name: like dns:NAME, it may lead anywhere.
+func (s *server) mayFollow(c echo.Context, v *view, q *verdict.Query) error {
+	if !v.world.AsksNames(q) {
+		return nil
+	}
+	return s.may(c, onResource("create", "diagnoses", ""))
+}
+
 func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 	if err := q.Validate(); err != nil {
 		return fail(http.StatusBadRequest, "bad-query", "%v", err)
@@ -97,6 +105,9 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		}
 		return fail(http.StatusServiceUnavailable, "not-ready", "no state has been collected yet: %v", err)
 	}
+	if err := s.mayFollow(c, v, &q); err != nil {
+		return err
+	}
 	sends := c.Request().Method == http.MethodPost
 	if sends && !q.Confirm && s.network.names.Asks(v.world, q) {
 		if err := s.limit(c, &s.confirms, sending, web.ConfirmsPerSecond); err != nil {
@@ -117,6 +128,9 @@ func (s *server) diagnose(c echo.Context, q verdict.Query) error {
 		// Whoever asks may just have mended what the view still shows broken.
 		if fresh, err := s.network.afresh(ctx, asked); err == nil && fresh != v {
 			v = fresh
+			if err := s.mayFollow(c, v, &q); err != nil {
+				return err
+			}
 			if report, err = diagnose(v); err != nil {
 				return fail(http.StatusBadRequest, "bad-query", "%v", err)
 			}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +14,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/plumbline-net/plumbline/confirm"
 	"github.com/plumbline-net/plumbline/simulator"
@@ -40,6 +48,7 @@ func TestNameServersAreAskedForWhatTheSnapshotLacks(t *testing.T) {
 				ns.Sockets = append(ns.Sockets, netstack.Socket{Protocol: netstack.ProtoUDP, State: netstack.SocketUnconnected, Local: any53, Remote: netip.AddrPortFrom(any53.Addr(), 0)})
 			}
 		}
+		s.Cluster.Services = append(s.Cluster.Services, alias("api.example"))
 		return s, nil
 	}
 	var asked []string
@@ -79,6 +88,10 @@ func TestNameServersAreAskedForWhatTheSnapshotLacks(t *testing.T) {
 		t.Errorf("by GET, with what is known: %s %v", live.Verdict, live.Reasons)
 	}
 
+	if r := reportOf("GET", "/api/v1/diagnose?from=pod:shop/web-0&to=svc:shop/alias&port=8080", ""); r.Resolution == nil || !slices.Equal(r.Resolution.Addresses, []string{server.String()}) || r.Verdict != live.Verdict {
+		t.Errorf("by a service that stands for the name: %s %v %+v", r.Verdict, r.Reasons, r.Resolution)
+	}
+
 	file := filepath.Join(t.TempDir(), "bundle.tar.zst")
 	if err := os.WriteFile(file, ask(t, d, "GET", "/api/v1/bundle", "").Body.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
@@ -105,5 +118,52 @@ func TestNameServersAreAskedForWhatTheSnapshotLacks(t *testing.T) {
 	}
 	if texts[0].String() != texts[1].String() || !strings.Contains(texts[0].String(), "api.example") {
 		t.Errorf("the bundle is diagnosed as\n%s\nwhat was live as\n%s", &texts[1], &texts[0])
+	}
+}
+
+// alias is a service of shop that stands for a name.
+func alias(name string) corev1.Service {
+	return corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "alias"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: name}}
+}
+
+// Whoever may write a Service could have it stand for any name.
+func TestAServiceThatStandsForANameTakesTheRightForAllNamespaces(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review struct {
+			Spec struct {
+				ResourceAttributes struct{ Namespace string }
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			t.Error(err)
+		}
+		status := `{"authenticated": true, "user": {"username": "jane"}}`
+		if strings.HasSuffix(r.URL.Path, "/subjectaccessreviews") {
+			status = fmt.Sprintf(`{"allowed": %v}`, review.Spec.ResourceAttributes.Namespace == "shop")
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"status": %s}`, status)
+	}))
+	t.Cleanup(api.Close)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(clientcmdapi.Config{
+		CurrentContext: "c", Contexts: map[string]*clientcmdapi.Context{"c": {Cluster: "c"}}, Clusters: map[string]*clientcmdapi.Cluster{"c": {Server: api.URL}},
+	}, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := newDaemon(t, Options{Bundle: sample, ConfigFile: configFile(t, "web: {authorization: kubernetes}\nkubernetes: {kubeconfig: "+kubeconfig+"}\n")})
+	collect := d.network.collect
+	d.network.collect = func(ctx context.Context, maxAge time.Duration) (*simulator.Snapshot, error) {
+		s, err := collect(ctx, maxAge)
+		if err == nil {
+			s.Cluster.Services = append(s.Cluster.Services, alias("db.elsewhere.svc.cluster.local"))
+		}
+		return s, err
+	}
+	for to, want := range map[string]int{"svc:shop/api": http.StatusOK, "svc:shop/alias": http.StatusForbidden, "dns:db": http.StatusForbidden} {
+		w := ask(t, d, "GET", "/api/v1/diagnose?from=pod:shop/web-0&to="+to+"&port=80", "", "Authorization: Bearer token")
+		if w.Code != want {
+			t.Errorf("%s: %d %s, want %d", to, w.Code, w.Body, want)
+		}
 	}
 }

@@ -309,6 +309,9 @@ func (v *view) Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, 
 	return v.diagnose(q, func() (*verdict.Report, error) { return v.network.names.Diagnose(ctx, v.world, q) })
 }
 
+// AsksNames implements schedules.View.
+func (v *view) AsksNames(q *verdict.Query) bool { return v.world.AsksNames(q) }
+
 // Recall is Diagnose that asks no name server: what they have said of late is all that it
 // knows.
 func (v *view) Recall(q verdict.Query) (*verdict.Report, error) {

@@ -28,6 +28,8 @@ type View interface {
 	Pods() ([]corev1.Pod, error)
 	// Diagnose fails only for a malformed query. It may ask name servers.
 	Diagnose(ctx context.Context, q verdict.Query) (*verdict.Report, error)
+	// AsksNames says whether it may ask them about the destination.
+	AsksNames(q *verdict.Query) bool
 }
 
 // Source hands out views.
@@ -281,7 +283,10 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 		return []result{*fault}, errors.New(fault.report.Reasons[0].Message)
 	}
 	results := make([]result, len(queries))
-	atOnce := diagnosesAtOnce(s.To, config)
+	atOnce := 1
+	if slices.ContainsFunc(queries, func(q verdict.Query) bool { return view.AsksNames(&q) }) {
+		atOnce = diagnosesAtOnce(config)
+	}
 	err = r.forEach(s.ctx, len(queries), atOnce, func(ctx context.Context, i int) error {
 		report, err := view.Diagnose(ctx, queries[i])
 		results[i] = result{query: queries[i], report: report, view: view}
@@ -317,14 +322,10 @@ func (r *Runner) diagnose(s *schedule, config *Config, before map[string]verdict
 // probesAtOnce is how many paths of a schedule are waited for at the same time.
 const probesAtOnce = 16
 
-// diagnosesAtOnce is how many paths are diagnosed at the same time: one, unless it is a name that they
-// lead to. A name server that is silent takes seconds of each path then. They wait for one another by no more than a
+// diagnosesAtOnce is how many paths to names are diagnosed at the same time; of others it is one. A name
+// server that is silent takes seconds of each path. They wait for one another by no more than a
 // quarter of a second before each question: the time for all questions of a path is bounded.
-func diagnosesAtOnce(to Selector, config *Config) int {
-	q := verdict.Query{To: to.String()}
-	if _, named := q.DNSName(); !named {
-		return 1
-	}
+func diagnosesAtOnce(config *Config) int {
 	return min(max(config.Confirm.PerSecond/4, 1), probesAtOnce)
 }
 

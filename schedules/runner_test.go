@@ -76,6 +76,11 @@ func (v *view) Pods() ([]corev1.Pod, error) {
 	return v.pods, nil
 }
 
+func (v *view) AsksNames(q *verdict.Query) bool {
+	_, named := q.DNSName()
+	return named
+}
+
 func (v *view) Diagnose(_ context.Context, q verdict.Query) (*verdict.Report, error) {
 	if v.slow != nil {
 		<-v.slow

@@ -18,17 +18,11 @@ func (w *World) Diagnose(q verdict.Query) (*verdict.Report, error) { return w.Di
 // DiagnoseWith is Diagnose with answers of name servers beside those that the
 // snapshot has; see Lookup.
 func (w *World) DiagnoseWith(q verdict.Query, answers resolver.Answers) (*verdict.Report, error) {
-	if _, named := q.DNSName(); named {
-		l, err := w.startLookup(q, answers, false)
-		if err != nil {
-			return nil, err
-		}
-		return l.Report(), nil
-	}
-	if err := q.Validate(); err != nil {
+	l, err := w.startLookup(q, answers, false)
+	if err != nil {
 		return nil, err
 	}
-	return w.diagnose(&q, nil), nil
+	return l.Report(), nil
 }
 
 // newReport is a report that says nothing yet.
@@ -46,18 +40,13 @@ func (w *World) newReport(q *verdict.Query) *verdict.Report {
 // diagnose walks all paths to a destination: the one that the query names, or
 // the one that a name was found to stand for.
 func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
-	r := w.newReport(q)
 	f, from, to, finding := w.resolveFlow(q, named)
-	if finding != nil {
-		r.Verdict = verdict.Unknown
-		if finding.Severity == verdict.SeverityFatal {
-			r.Verdict = verdict.Unreachable
-		}
-		w.addFacts(finding, q.Port)
-		r.Reasons = append(r.Reasons, *finding)
-	}
 	if f == nil {
-		return r
+		return w.refuse(q, finding)
+	}
+	r := w.newReport(q)
+	if finding != nil {
+		r = w.refuse(q, finding)
 	}
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.findService()
@@ -73,6 +62,17 @@ func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 	r.Verdict = Join(r.Paths)
 	r.Reasons = e.reasons()
 	r.Assumptions = append(w.assumptions(r, f), e.open...)
+	return r
+}
+
+// refuse is the report on a query that comes to no packet.
+func (w *World) refuse(q *verdict.Query, why *verdict.Finding) *verdict.Report {
+	r := w.newReport(q)
+	w.addFacts(why, q.Port)
+	r.Verdict, r.Reasons = verdict.Unknown, append(r.Reasons, *why)
+	if why.Severity == verdict.SeverityFatal {
+		r.Verdict = verdict.Unreachable
+	}
 	return r
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/plumbline-net/plumbline/simulator/cluster"
@@ -20,10 +21,11 @@ const (
 	// follows (maxCnameChainLength, and the first): a ring of them has no address.
 	maxAliases = 11
 	// maxAddresses is how many addresses of one name are walked to.
-	maxAddresses = 64
+	maxAddresses = maxWalks
 )
 
-// Lookup is the diagnosis of a query for dns:NAME on its way. It cannot end where
+// Lookup is the diagnosis of a query for a name on its way: dns:NAME, or a Service that has
+// no address of its own. It cannot end where
 // neither the objects of the cluster nor the answers that are known tell what the name
 // stands for: then there is a Question. Whoever can ask does, from the network
 // namespace of the question, and tells the Answer; the next question may depend on it.
@@ -31,6 +33,8 @@ const (
 type Lookup struct {
 	w       *World
 	query   *verdict.Query
+	name    string           // that is looked up; empty if the query is for none
+	service *cluster.Service // that the query is for, if it is for one
 	from    *resolved
 	answers resolver.Answers
 	// live says that answers alone are believed: neither what the objects say nor what
@@ -63,13 +67,39 @@ func (w *World) startLookup(q verdict.Query, answers resolver.Answers, live bool
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	l := &Lookup{w: w, query: &q, live: live, answers: resolver.Answers{}}
-	maps.Copy(l.answers, answers)
-	if name, named := q.DNSName(); named {
-		l.refused = l.begin(name)
-		l.try(name)
+	l := &Lookup{w: w, query: &q, live: live}
+	if l.name, l.service = w.nameOf(&q); l.name != "" {
+		l.answers = resolver.Answers{}
+		maps.Copy(l.answers, answers)
+		l.refused = l.begin()
+		l.try()
 	}
 	return l, nil
+}
+
+// nameOf is the name that a valid query is for: of dns:NAME, or by which clients know a
+// service without an address, which they get from DNS.
+func (w *World) nameOf(q *verdict.Query) (string, *cluster.Service) {
+	if name, named := q.DNSName(); named {
+		return name, nil
+	}
+	end, _ := verdict.ParseEndpoint(q.To)
+	s, ok := w.cluster.Service(end.Namespace, end.Name)
+	switch {
+	case !ok || end.Kind != verdict.EndpointService:
+	case s.ExternalName != "":
+		return strings.TrimSuffix(s.ExternalName, ".") + ".", s
+	case s.Headless:
+		return s.Name + "." + s.Namespace + ".svc", s
+	}
+	return "", nil
+}
+
+// AsksNames says whether name servers may have to be asked about the destination of a
+// valid query: dns:NAME, and a Service that stands for a name.
+func (w *World) AsksNames(q *verdict.Query) bool {
+	name, s := w.nameOf(q)
+	return name != "" && (s == nil || !s.Headless)
 }
 
 // Question is what has to be asked of a name server now, from the network namespace
@@ -78,16 +108,15 @@ func (l *Lookup) Question() *resolver.Question { return l.pending }
 
 // Answer tells what became of a question.
 func (l *Lookup) Answer(a resolver.Answer) {
-	l.answers[a.Question] = a
-	if name, named := l.query.DNSName(); named {
-		l.try(name)
+	if l.name != "" {
+		l.answers[a.Question] = a
+		l.try()
 	}
 }
 
 // Found is what the name has come to: addresses, those first that the client turns to
 // first, or in words why there is none. The error says why that is not known.
 func (l *Lookup) Found() (addrs []netip.Addr, why string, err error) {
-	name, _ := l.query.DNSName()
 	switch {
 	case l.refused != nil:
 		return nil, "", errors.New(l.refused.Message)
@@ -102,7 +131,7 @@ func (l *Lookup) Found() (addrs []netip.Addr, why string, err error) {
 	case l.pending != nil:
 		return nil, "", errors.New(notAsked(l.pending))
 	}
-	return nil, cmp.Or(l.silent, l.failing, "no address of "+name+" is known: "+strings.Join(l.evidence(), "; ")), nil
+	return nil, cmp.Or(l.silent, l.failing, "no address of "+l.name+" is known: "+strings.Join(l.evidence(), "; ")), nil
 }
 
 func notAsked(q *resolver.Question) string {
@@ -125,26 +154,36 @@ func (s *nameServer) unreachable() bool { return s.fails > 0 && s.passes+s.unkno
 
 // begin finds out how the source resolves names, and the way to its name servers.
 // Where that is not known, it says why.
-func (l *Lookup) begin(name string) *verdict.Finding {
-	w, q := l.w, l.query
+func (l *Lookup) begin() *verdict.Finding {
+	w, q, name := l.w, l.query, l.name
 	fromEnd, _ := verdict.ParseEndpoint(q.From)
 	from, f := w.resolve(fromEnd)
 	if f != nil {
 		return f
 	}
 	l.from = &from
+	l.report = verdict.Resolution{Servers: []string{}, Search: []string{}, Tried: []verdict.TriedName{}, Addresses: []string{}}
+	if l.service != nil && l.service.Headless {
+		return l.findEndpoints()
+	}
 	if q.Via != nil || from.host == nil && from.pod == nil {
 		return unresolvedf("dns:%s: how %s resolves names is not known: ask about the address", name, q.From)
 	}
 	if bare := strings.TrimSuffix(name, "."); !resolver.ValidName(bare) {
 		return unresolvedf("dns:%s: not a name that DNS can have", name)
 	}
-	l.report = verdict.Resolution{Servers: []string{}, Search: []string{}, Tried: []verdict.TriedName{}, Addresses: []string{}}
-	if addr, err := netip.ParseAddr(name); err == nil { // getaddrinfo asks nobody then
+	addr, err := netip.ParseAddr(strings.TrimSuffix(name, "."))
+	switch {
+	case l.service != nil && err == nil: // CoreDNS has no alias of an address
+		f := verdict.NewFinding(verdict.DNSNameNotFound, verdict.Where{Resource: "service " + l.service.String()}, []string{"spec.externalName: " + l.service.ExternalName},
+			fmt.Sprintf("has no name for service %s: what it is to be an alias of, %s, is an address", l.service, addr))
+		return &f
+	case l.service != nil:
+		l.assume("service %s is an alias: its clients are taken to look up %s", l.service, name)
+	case err == nil: // getaddrinfo asks nobody then
 		l.addrs, l.found = []netip.Addr{addr.Unmap()}, true
 		return nil
-	}
-	if l.inHostsFile(name) {
+	case l.inHostsFile(name):
 		l.found = true
 		return nil
 	}
@@ -152,6 +191,33 @@ func (l *Lookup) begin(name string) *verdict.Finding {
 		return f
 	}
 	l.findServers()
+	return nil
+}
+
+// findEndpoints finds what the name of a headless service stands for.
+func (l *Lookup) findEndpoints() *verdict.Finding {
+	s, q := l.service, l.query
+	if why, missing := l.w.cluster.Missing()["endpointslices"]; missing {
+		return unresolvedf("which endpoints the headless service %s has is not known: %s", s, why)
+	}
+	for _, ipv6 := range []bool{false, true} {
+		for _, b := range l.w.cluster.Endpoints(s, q.Port, q.Protocol, ipv6) {
+			if b.Ready {
+				l.addrs = append(l.addrs, b.Addr.Addr())
+			}
+		}
+	}
+	if len(l.addrs) == 0 {
+		f := l.w.cluster.NoEndpoints(s, cluster.Traffic{Port: q.Port, Protocol: q.Protocol, IPv6: s.PrefersIPv6()})
+		return &f
+	}
+	l.found, l.report.Config = true, "EndpointSlices of the headless service "+s.String()
+	l.tried(l.name, "EndpointSlices", join(l.addrs))
+	for _, p := range s.Ports {
+		if p.Port == q.Port && p.Protocol == q.Protocol && p.TargetPort != "0" && p.TargetPort != strconv.Itoa(int(p.Port)) {
+			l.assume("nothing translates the ports of a headless service: clients connect to port %d of its pods, whatever its targetPort %s stands for", p.Port, p.TargetPort)
+		}
+	}
 	return nil
 }
 
@@ -255,7 +321,7 @@ func (l *Lookup) allUnreachable() bool {
 // try goes through the candidates as __res_context_search of glibc does: a name
 // that is not there, and a server that fails, lead to the next; silence ends the
 // search, and only the name as it is may still be tried.
-func (l *Lookup) try(name string) {
+func (l *Lookup) try() {
 	if l.refused != nil || l.found || l.allUnreachable() {
 		return
 	}
@@ -263,8 +329,8 @@ func (l *Lookup) try(name string) {
 	for i := range l.servers {
 		l.servers[i].silent = false
 	}
-	candidates := l.config.Candidates(name)
-	asIs := strings.ToLower(strings.TrimSuffix(name, "."))
+	candidates := l.config.Candidates(l.name)
+	asIs := strings.ToLower(strings.TrimSuffix(l.name, "."))
 	for i, candidate := range candidates {
 		if l.silent != "" && candidate != asIs {
 			continue
@@ -400,13 +466,11 @@ func (l *Lookup) evidence() []string {
 // Report answers the query: how the name is resolved, the way to the name servers, and
 // the way to what the name stands for, as far as is known.
 func (l *Lookup) Report() *verdict.Report {
-	if _, named := l.query.DNSName(); !named {
+	if l.name == "" {
 		return l.w.diagnose(l.query, nil)
 	}
 	if l.refused != nil {
-		r := l.w.newReport(l.query)
-		r.Verdict, r.Reasons = verdict.Unknown, append(r.Reasons, *l.refused)
-		return r
+		return l.w.refuse(l.query, l.refused)
 	}
 	l.report.Addresses = []string{}
 	for _, a := range l.addrs {
@@ -460,8 +524,7 @@ func (l *Lookup) failed() *verdict.Report {
 	case l.failing != "":
 		finding(verdict.DNSTimeout, "%s", l.failing)
 	default:
-		name, _ := q.DNSName()
-		finding(verdict.DNSNameNotFound, "knows no address of %s", name)
+		finding(verdict.DNSNameNotFound, "knows no address of %s", l.name)
 		if l.doubtful() {
 			r.Verdict = verdict.Unknown
 		}

@@ -1,13 +1,16 @@
 package simulator_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
@@ -89,6 +92,94 @@ func TestNamesOfTheCluster(t *testing.T) {
 	named, direct := diagnose(t, w, tcp(web, "dns:api", 80)), diagnose(t, w, tcp(web, "svc:shop/api", 80))
 	if named.Verdict != direct.Verdict || named.Reason() != direct.Reason() || len(named.Paths) != len(direct.Paths) {
 		t.Errorf("by name %s %s with %d paths, by service %s %s with %d", named.Verdict, named.Reason(), len(named.Paths), direct.Verdict, direct.Reason(), len(direct.Paths))
+	}
+}
+
+// A service without an address stands for its ready endpoints, at the port that is asked
+// for, or for a name.
+func TestServicesWithoutAnAddress(t *testing.T) {
+	const far, broken, unready = "10.244.2.30", "10.244.2.20", "10.244.1.20"
+	no, tcpProtocol := false, corev1.ProtocolTCP
+	headless := func(name string, unspecified bool, addrs ...string) func(*simulator.Snapshot) {
+		return func(s *simulator.Snapshot) {
+			s.Cluster.Services = append(s.Cluster.Services, corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+				Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Port: 5432, TargetPort: intstr.FromString("db")}}},
+			})
+			slice := discoveryv1.EndpointSlice{
+				ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: name + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+				AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Port: new(int32(9)), Protocol: &tcpProtocol}},
+			}
+			for _, a := range addrs {
+				e := discoveryv1.Endpoint{Addresses: []string{a}}
+				if a == unready && !unspecified {
+					e.Conditions.Ready = &no
+				}
+				slice.Endpoints = append(slice.Endpoints, e)
+			}
+			s.Cluster.EndpointSlices = append(s.Cluster.EndpointSlices, slice)
+		}
+	}
+	w := world(t, func(s *simulator.Snapshot) {
+		dnsPod(t, s, podResolvConf)
+		headless("one", false, far, unready)(s)
+		headless("all", true, far, unready, broken)(s)
+		headless("none", false, unready)(s)
+		for name, external := range map[string]string{"addressed": "10.244.2.30", "nobody": "nobody.shop.svc.cluster.local", "known": "known"} {
+			s.Cluster.Services = append(s.Cluster.Services, corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: external},
+			})
+		}
+	})
+	for _, test := range []struct {
+		from, to string
+		port     uint16
+		want     verdict.Verdict
+		reason   verdict.Code
+		says     string   // the first reason
+		paths    []string // destination and verdict of each
+	}{
+		{web, "svc:shop/one", 5432, verdict.Reachable, "", "", []string{far + ":5432 reachable"}},
+		{web, "svc:shop/one", 9, verdict.Unreachable, verdict.NoListener, far + ":9", []string{far + ":9 unreachable"}},
+		{web, "svc:shop/all", 5432, verdict.Degraded, verdict.NoListener, unready, []string{unready + ":5432 unreachable", broken + ":5432 unreachable", far + ":5432 reachable"}},
+		{web, "svc:shop/none", 5432, verdict.Unreachable, verdict.ServiceNoEndpoints, "service shop/none has no valid endpoint for 5432/tcp", nil},
+		{"pod:shop/nobody", "svc:shop/one", 5432, verdict.Unknown, verdict.EndpointUnresolved, "there is no pod shop/nobody", nil},
+		{"svc:shop/db", "svc:shop/one", 5432, verdict.Unknown, verdict.EndpointUnresolved, "a service sends no packets", nil},
+		{web, "svc:shop/alias", 80, verdict.Unreachable, verdict.NoListener, "", []string{"fd00:10:244:1::20:8080 unreachable", "fd00:10:244:2::20:8080 unreachable"}},
+		{web, "svc:shop/away", 80, verdict.Unknown, verdict.EndpointUnresolved, "answers for example.org is not known", nil},
+		{web, "svc:shop/nobody", 80, verdict.Unreachable, verdict.DNSNameNotFound, "cluster DNS knows no address of nobody.shop.svc.cluster.local.", nil},
+		{web, "svc:shop/known", 80, verdict.Unknown, verdict.EndpointUnresolved, "answers for known is not known", nil}, // aliases are nothing to hosts files
+		{web, "svc:shop/addressed", 5432, verdict.Unreachable, verdict.DNSNameNotFound, "what it is to be an alias of, 10.244.2.30, is an address", nil},
+	} {
+		r := diagnose(t, w, tcp(test.from, test.to, test.port))
+		var paths []string
+		for _, p := range r.Paths {
+			paths = append(paths, fmt.Sprintf("%s:%d %s", p.Destination.IP, p.Destination.Port, p.Verdict))
+		}
+		slices.Sort(paths)
+		if r.Verdict != test.want || r.Reason() != test.reason || test.says != "" && !strings.Contains(r.Reasons[0].Message, test.says) || !slices.Equal(paths, test.paths) {
+			t.Errorf("%s -> %s: %s %v %v, want %s %s %q %v", test.from, test.to, r.Verdict, r.Reasons, paths, test.want, test.reason, test.says, test.paths)
+		}
+	}
+
+	r := diagnose(t, w, tcp(web, "svc:shop/all", 5432))
+	if !slices.Contains(r.Assumptions, "nothing translates the ports of a headless service: clients connect to port 5432 of its pods, whatever its targetPort db stands for") {
+		t.Errorf("assumptions %q", r.Assumptions)
+	}
+	if p := r.Paths[0].Probability; p == nil || *p != 1.0/3 {
+		t.Errorf("probability %v", p)
+	}
+	for to, want := range map[string]bool{"svc:shop/away": true, "dns:api": true, "svc:shop/all": false, "svc:shop/api": false, "pod:shop/db-0": false} {
+		if q := tcp(web, to, 80); w.AsksNames(&q) != want {
+			t.Errorf("%s: name servers may be asked: %v", to, !want)
+		}
+	}
+	w = world(t, func(s *simulator.Snapshot) {
+		headless("one", false, far)(s)
+		s.Cluster.Missing = map[string]string{"endpointslices": "forbidden"}
+	})
+	if r := diagnose(t, w, tcp(web, "svc:shop/one", 5432)); r.Verdict != verdict.Unknown || r.Reasons[0].Message != "which endpoints the headless service shop/one has is not known: forbidden" {
+		t.Errorf("%s %v", r.Verdict, r.Reasons)
 	}
 }
 

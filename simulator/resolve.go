@@ -178,13 +178,7 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 		return nil, nil, nil, unresolvedf("%s: a service sends no packets; ask about one of its pods", q.From)
 	}
 	if len(to.addrs) == 0 {
-		what := "it has no address"
-		if to.service != nil && to.service.Headless {
-			what = "the service is headless: ask about its pods"
-		} else if to.service != nil && to.service.ExternalName != "" {
-			what = "the service stands for the name " + to.service.ExternalName
-		}
-		return nil, nil, nil, unresolvedf("%s cannot be reached: %s", q.To, what)
+		return nil, nil, nil, unresolvedf("%s cannot be reached: it has no address", q.To)
 	}
 	if q.Via == nil && to.addrs[0].IsUnspecified() {
 		if q.Protocol == verdict.SCTP { // sctp_v4_addr_valid, sctp_v6_addr_valid

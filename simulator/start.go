@@ -20,13 +20,15 @@ type Start struct {
 // Start says where the packets of q begin. The error says why there is no such
 // place among the namespaces of the snapshot.
 func (w *World) Start(q *verdict.Query) (Start, error) {
-	if err := q.Validate(); err != nil {
+	l, err := w.LookUp(*q)
+	switch {
+	case err != nil:
 		return Start{}, err
-	}
-	if q.Via != nil {
+	case q.Via != nil:
 		return Start{}, errors.New("the packet comes from outside of what was collected")
-	}
-	if _, named := q.DNSName(); named {
+	case l.refused != nil:
+		return Start{}, errors.New(l.refused.Message)
+	case l.name != "":
 		return Start{}, errors.New("real probes go to addresses: ask about one that the name stands for")
 	}
 	f, _, _, finding := w.resolveFlow(q, nil)

@@ -202,7 +202,8 @@ func lines(text []byte) (list []string) {
 // diagnosed is seen then, and nothing else. With the tag "handshake" the server is
 // not one of the lab: TCP's handshake is all that is tried, or a question to a name
 // server. The outcome "none" is that of a query which names nothing that could be
-// connected to, "unresolved" that of dns:NAME where the name comes to no address.
+// connected to, "unresolved" that of dns:NAME, or a Service that
+// stands for a name, where the name comes to no address.
 type expectation struct {
 	tags   []string
 	inside bool

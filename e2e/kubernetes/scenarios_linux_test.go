@@ -428,7 +428,7 @@ func (s *stage) judge(t *testing.T, line string, e *expectation, seen *views) *v
 		t.Errorf("%s: %v", line, err)
 		return nil
 	}
-	name, named := strings.CutPrefix(e.query.To, "dns:")
+	name, named := nameOf(seen.objects, e.query.To)
 	if named {
 		report := seen.diagnose(t, seen.all, e.query)
 		addresses := []string{}
@@ -711,7 +711,7 @@ func (s *stage) ends(ctx context.Context, e *expectation, o *cluster.Objects) (f
 		place = hosts[place]
 	}
 	var addrs []netip.Addr
-	if name, named := strings.CutPrefix(e.query.To, "dns:"); named {
+	if name, named := nameOf(o, e.query.To); named {
 		addrs, err = s.resolve(ctx, place, name)
 	} else {
 		target := e.query.To
@@ -725,6 +725,18 @@ func (s *stage) ends(ctx context.Context, e *expectation, o *cluster.Objects) (f
 		to = append(to, netip.AddrPortFrom(a, e.query.Port))
 	}
 	return s.Netns(place), to, err
+}
+
+// nameOf is the name by which clients know a destination that has no address of its own:
+// dns:NAME, a headless Service, or one that stands for another name.
+func nameOf(o *cluster.Objects, to string) (string, bool) {
+	for i := range o.Services {
+		s := &o.Services[i]
+		if to == "svc:"+s.Namespace+"/"+s.Name && (s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.Type == corev1.ServiceTypeExternalName) {
+			return s.Name + "." + s.Namespace + ".svc.cluster.local.", true
+		}
+	}
+	return strings.CutPrefix(to, "dns:")
 }
 
 func sorted(set map[string]bool) []string {

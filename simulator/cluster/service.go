@@ -54,6 +54,12 @@ func (s *Service) HasPort(port uint16, protocol verdict.Protocol) bool {
 	return ok
 }
 
+// PrefersIPv6 says whether IPv6 is the first of the service's IP families.
+func (s *Service) PrefersIPv6() bool {
+	families := s.Object.Spec.IPFamilies
+	return len(families) > 0 && families[0] == corev1.IPv6Protocol
+}
+
 // IsExternal says whether addr is one of the service's addresses for clients
 // outside of the cluster.
 func (s *Service) IsExternal(addr netip.Addr) bool {
@@ -492,10 +498,15 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 			[]string{"spec.loadBalancerSourceRanges: " + strings.Join(s.Object.Spec.LoadBalancerSourceRanges, ", ")}, s, client))
 	}
 	if len(x.Backends(s, t)) == 0 && x.BackendsKnown() {
-		findings = append(findings, verdict.NewFindingf(verdict.ServiceNoEndpoints, where, x.endpointEvidence(s, t),
-			"service %s has no valid endpoint for %s%s", s, wanted, x.localNote(s, t)))
+		findings = append(findings, x.NoEndpoints(s, t))
 	}
 	return findings
+}
+
+// NoEndpoints is the finding that a service has no endpoint that may be used.
+func (x *Index) NoEndpoints(s *Service, t Traffic) verdict.Finding {
+	return verdict.NewFindingf(verdict.ServiceNoEndpoints, verdict.Where{Node: t.Node, Resource: "service " + s.String()}, x.endpointEvidence(s, t),
+		"service %s has no valid endpoint for %d/%s%s", s, t.Port, t.Protocol, x.localNote(s, t))
 }
 
 func (x *Index) localNote(s *Service, t Traffic) string {

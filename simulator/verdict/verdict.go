@@ -234,10 +234,11 @@ type Observed struct {
 // Disagrees says that something was observed, and not what was simulated.
 func (o *Observed) Disagrees() bool { return o != nil && o.Agrees != nil && !*o.Agrees }
 
-// Resolution says how a destination dns:NAME was resolved.
+// Resolution says how a destination dns:NAME was resolved, or a Service that has no
+// address of its own.
 type Resolution struct {
 	// Config says where the resolver's configuration is from: the file of the
-	// source, or what kubelet writes for its pod.
+	// source, or what kubelet writes for its pod. For endpoints, where those are from.
 	Config  string   `json:"config"`
 	Servers []string `json:"servers"` // in the order in which they are asked
 	Search  []string `json:"search"`
@@ -266,7 +267,8 @@ type Report struct {
 	Assumptions []string     `json:"assumptions"`
 	Coverage    Coverage     `json:"coverage"`
 	Snapshot    SnapshotInfo `json:"snapshot"`
-	// Resolution is there where the destination is a name of DNS.
+	// Resolution is there where the destination is a name of DNS, or a Service that stands
+	// for one or for its endpoints.
 	Resolution *Resolution `json:"resolution,omitempty"`
 	Observed   *Observed   `json:"observed,omitempty"`
 }
