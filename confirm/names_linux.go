@@ -35,18 +35,32 @@ func AskHere(inside func(namespace string, fn func() error) error) Asker {
 	}
 }
 
-// askName asks for both addresses of a name. The error says why nothing could be asked.
+// unasked is an error before there was a packet: it says nothing of the network.
+type unasked struct{ error }
+
+func (e unasked) Unwrap() error { return e.error }
+
+// opening tells an error of opening a socket from one of its packets.
+func opening(err error) error {
+	if failed := (*os.SyscallError)(nil); errors.As(err, &failed) && failed.Syscall == "socket" {
+		return unasked{err}
+	}
+	return err
+}
+
+// askName asks for both addresses of a name. The error says why nothing could be asked:
+// once there is a socket, all that keeps an answer away is silence to a resolver.
 func askName(ctx context.Context, a *Heard) error {
 	a.Status, a.TTL = resolver.OK, maxKept
 	var missing int
 	for _, kind := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
 		m, err := exchange(ctx, a.Server, a.Name, kind)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		case errors.As(err, new(unasked)):
+			return err
+		case err != nil: // whatever became of the packets, or kept them from being sent
 			a.Status, a.Addresses, a.Detail, a.TTL = resolver.Timeout, nil, silenceOf(err), 0
 			return nil
-		case err != nil:
-			return err
 		}
 		a.TTL = min(a.TTL, lifetime(m))
 		switch m.RCode {
@@ -70,7 +84,7 @@ func askName(ctx context.Context, a *Heard) error {
 func exchange(ctx context.Context, server netip.Addr, name string, kind dnsmessage.Type) (*dnsmessage.Message, error) {
 	full, err := dnsmessage.NewName(name + ".")
 	if err != nil {
-		return nil, err
+		return nil, unasked{err}
 	}
 	question := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: uint16(rand.Uint32()), RecursionDesired: true},
@@ -78,7 +92,7 @@ func exchange(ctx context.Context, server netip.Addr, name string, kind dnsmessa
 	}
 	packed, err := question.Pack()
 	if err != nil {
-		return nil, err
+		return nil, unasked{err}
 	}
 	target := netip.AddrPortFrom(server, dnsPort)
 	for range dnsTries {
@@ -86,7 +100,7 @@ func exchange(ctx context.Context, server netip.Addr, name string, kind dnsmessa
 		if m, err = overUDP(ctx, target, packed, &question); err == nil && m.Truncated {
 			m, err = overTCP(ctx, target, packed, &question)
 		}
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || !timedOut(err) {
 			return m, err
 		}
 	}
@@ -105,7 +119,7 @@ func overUDP(ctx context.Context, to netip.AddrPort, packed []byte, question *dn
 	// Not by a Dialer: what it does on other threads is in another namespace.
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
-		return nil, err
+		return nil, opening(err)
 	}
 	defer c.Close()
 	if err := c.SetDeadline(until(ctx)); err != nil {
@@ -130,7 +144,7 @@ func overTCP(ctx context.Context, to netip.AddrPort, packed []byte, question *dn
 	d := net.Dialer{Deadline: until(ctx)}
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, err
+		return nil, opening(err)
 	}
 	defer c.Close()
 	if err := c.SetDeadline(until(ctx)); err != nil {
@@ -169,10 +183,21 @@ func answerTo(packed []byte, question *dnsmessage.Message) (*dnsmessage.Message,
 // silenceOf says why there is no answer, without what is different each time.
 func silenceOf(err error) string {
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	switch {
+	case errors.As(err, &errno):
 		return errno.Error()
+	case timedOut(err):
+		return fmt.Sprintf("%d times %s", dnsTries, dnsTimeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed"
 	}
-	return fmt.Sprintf("%d times %s", dnsTries, dnsTimeout)
+	return err.Error()
+}
+
+// timedOut says whether time ran out. A Dialer's error is not os.ErrDeadlineExceeded then.
+func timedOut(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout()
 }
 
 // lifetime is how long an answer may be kept; one that there is nothing, as long as the

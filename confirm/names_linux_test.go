@@ -2,7 +2,10 @@ package confirm
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +54,8 @@ func (s *dnsServer) serve(c net.PacketConn) {
 		m.Response, m.Additionals = true, nil
 		header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
 		switch name := q.Name.String(); {
+		case strings.HasPrefix(name, "large."): // for a datagram
+			m.Truncated = true
 		case strings.HasPrefix(name, "broken."):
 			m.RCode = dnsmessage.RCodeServerFailure
 		case name == "here.example.":
@@ -123,6 +129,122 @@ func TestNameServersAreAsked(t *testing.T) {
 		if got := textOf(a.Addresses); a.Status != test.status || got != test.addresses {
 			t.Errorf("%s at %s: %s %s (%s), want %s %s", test.name, test.server, a.Status, got, a.Detail, test.status, test.addresses)
 		}
+	}
+}
+
+// What keeps a question from its server, or the answer from who asks, is silence; only
+// where nothing was tried is it not known.
+func TestWhatKeepsAnswersAway(t *testing.T) {
+	_, inside := startDNS(t)
+	run := func(argv ...string) {
+		t.Helper()
+		if err := inside(func() error {
+			out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%v: %w: %s", argv, err, out)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(server, name string) (Heard, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		h := Heard{Answer: resolver.Answer{Question: resolver.Question{Server: netip.MustParseAddr(server), Name: name}}}
+		return h, inside(func() error { return askName(ctx, &h) })
+	}
+	want := func(server, name string, status resolver.Status, detail string) {
+		t.Helper()
+		if h, err := ask(server, name); err != nil || h.Status != status || h.Detail != detail {
+			t.Errorf("%s at %s: %s (%s) %v, want %s (%s)", name, server, h.Status, h.Detail, err, status, detail)
+		}
+	}
+	run("ip", "route", "add", "prohibit", "192.0.2.1")
+	run("ip", "route", "add", "blackhole", "192.0.2.2")
+	run("ip", "route", "add", "unreachable", "192.0.2.3")
+	want("192.0.2.1", "here.example", resolver.Timeout, "permission denied")
+	want("192.0.2.2", "here.example", resolver.Timeout, "invalid argument")
+	want("192.0.2.3", "here.example", resolver.Timeout, "no route to host")
+	want("192.0.2.4", "here.example", resolver.Timeout, "network is unreachable")
+
+	want("127.0.0.1", "large.example", resolver.Timeout, "connection refused")
+	run("nft", "add table ip t; add chain ip t in { type filter hook input priority 0; }; add rule ip t in tcp dport 53 drop")
+	want("127.0.0.1", "large.example", resolver.Timeout, "2 times 2s")
+	run("nft", "flush ruleset")
+
+	var mu sync.Mutex
+	var answer func(c net.Conn)
+	if err := inside(func() error {
+		l, err := net.Listen("tcp", "127.0.0.1:53")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				answer(c)
+				mu.Unlock()
+				c.Close()
+			}
+		}()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	over := func(how func(c net.Conn)) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer = how
+	}
+	question := func(c net.Conn) []byte {
+		length := make([]byte, 2)
+		_, _ = io.ReadFull(c, length)
+		q := make([]byte, binary.BigEndian.Uint16(length))
+		_, _ = io.ReadFull(c, q)
+		return q
+	}
+	over(func(c net.Conn) { question(c) })
+	want("127.0.0.1", "large.example", resolver.Timeout, "the connection was closed")
+	over(func(c net.Conn) {
+		question(c)
+		_ = c.(*net.TCPConn).SetLinger(0)
+	})
+	want("127.0.0.1", "large.example", resolver.Timeout, "connection reset by peer")
+	over(func(c net.Conn) {
+		question(c)
+		_, _ = c.Write([]byte{0, 3, 'o', 'h', '!'})
+	})
+	want("127.0.0.1", "large.example", resolver.Timeout, "127.0.0.1:53 answers something else over TCP")
+	over(func(c net.Conn) {
+		var m dnsmessage.Message
+		if err := m.Unpack(question(c)); err != nil {
+			return
+		}
+		m.Response = true
+		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
+			header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
+			m.Answers = []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 7}}}}
+		}
+		packed, _ := m.Pack()
+		_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...))
+	})
+	if h, err := ask("127.0.0.1", "large.example"); err != nil || h.Status != resolver.OK || textOf(h.Addresses) != "[192.0.2.7]" {
+		t.Errorf("over TCP: %+v %v", h, err)
+	}
+
+	run("nft", "add table ip t; add chain ip t out { type filter hook output priority 0; }; add rule ip t out udp dport 53 drop")
+	want("127.0.0.1", "here.example", resolver.Timeout, "operation not permitted")
+	if _, err := ask("127.0.0.1", strings.Repeat("a", 300)); err == nil {
+		t.Error("a name that cannot be asked for is said to have been")
+	}
+	if err := opening(&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}); !errors.As(err, new(unasked)) {
+		t.Errorf("without a socket: %v", err)
 	}
 }
 
