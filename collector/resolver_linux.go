@@ -29,11 +29,7 @@ func readResolvConf(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	file := t.file("resolv.conf")
-	if _, err := resolver.ParseConfig(file, data); err != nil {
-		return err
-	}
-	t.ns.ResolvConf = netstack.Text{File: file, Data: data}
+	t.ns.ResolvConf = netstack.Text{File: t.file("resolv.conf"), Data: data}
 	return nil
 }
 
@@ -43,11 +39,7 @@ func readHosts(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	file := t.file("hosts")
-	if _, err := resolver.ParseHosts(file, data); err != nil {
-		return err
-	}
-	t.ns.Hosts = netstack.Text{File: file, Data: data}
+	t.ns.Hosts = netstack.Text{File: t.file("hosts"), Data: data}
 	return nil
 }
 

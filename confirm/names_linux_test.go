@@ -322,15 +322,18 @@ func TestCandidatesAreThoseOfTheCLibrary(t *testing.T) {
 		"domain Upper.Example more\noptions timeout:1 ndots:0\n",
 		"search example\n",
 		"search a.example\noptions ndots:5\n",
+		// What the C library makes of what is malformed.
+		"nameserver x\nnameserver\nsearch a.example\n",
+		"search a.example\noptions ndots:x\n",
+		"search a.example\noptions ndots:-1\n",
+		"search a.example\noptions ndots:2x\n",
+		"search .a.example b..example c.example\n",
 	} {
 		file := filepath.Join(t.TempDir(), "resolv.conf")
 		if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"+conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		config, err := resolver.ParseConfig("resolv.conf", []byte("nameserver 127.0.0.1\n"+conf))
-		if err != nil {
-			t.Fatal(err)
-		}
+		config := resolver.ParseConfig([]byte("nameserver 127.0.0.1\n" + conf))
 		for _, name := range []string{"api", "api.shop", "api.shop.svc.cluster", "api.shop.", "x.y.z", "here", "broken.shop"} {
 			s.mu.Lock()
 			s.asked = nil
@@ -355,6 +358,37 @@ func TestCandidatesAreThoseOfTheCLibrary(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%q, %s: the C library asks for %v, not %v", conf, name, got, want)
 			}
+		}
+	}
+}
+
+// TestHostsAreThoseOfTheCLibrary has getent look names up in a hosts file alone.
+func TestHostsAreThoseOfTheCLibrary(t *testing.T) {
+	_, inside := startDNS(t) // whose namespace has loopback alone, as good as any
+	const hosts = "10.0.0.7 db # a comment\n<TODO> todo\nfe80::1%lo zoned\n010.0.0.1 octal\n10.1 short\n::ffff:10.0.0.9 mapped\n" +
+		"10.0.0.300 large\n10.0.0.8\n \t10.0.0.10 indented\n10.0.0.11\tbad..name Other\nlocalhost 127.0.0.1\n2001:db8::1 six\n10.0.0.12 db\n"
+	file := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(file, []byte(hosts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	parsed := resolver.ParseHosts([]byte(hosts))
+	for _, name := range []string{"db", "todo", "zoned", "octal", "short", "mapped", "large", "indented", "bad..name", "other", "six"} {
+		var out []byte
+		_ = inside(func() (err error) {
+			out, err = exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/hosts && exec getent -s hosts:files ahosts "$2"`, "sh", file, name).Output()
+			return err
+		})
+		got := []netip.Addr{}
+		for line := range strings.Lines(string(out)) {
+			if words := strings.Fields(line); words[1] == "STREAM" {
+				got = append(got, netip.MustParseAddr(words[0]).Unmap())
+			}
+		}
+		want := slices.Clone(parsed.Lookup(name))
+		slices.SortFunc(got, netip.Addr.Compare)
+		slices.SortFunc(want, netip.Addr.Compare)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the C library finds %v, not %v", name, got, want)
 		}
 	}
 }

@@ -183,9 +183,10 @@ func (l *Lookup) begin() *verdict.Finding {
 	case err == nil: // getaddrinfo asks nobody then
 		l.addrs, l.found = []netip.Addr{addr.Unmap()}, true
 		return nil
-	case l.inHostsFile(name):
-		l.found = true
-		return nil
+	default:
+		if f := l.readHostsFile(name); f != nil || l.found {
+			return f
+		}
 	}
 	if f := l.configure(); f != nil {
 		return f
@@ -221,20 +222,24 @@ func (l *Lookup) findEndpoints() *verdict.Finding {
 	return nil
 }
 
-// inHostsFile looks the name up where nsswitch.conf sends resolvers first.
-func (l *Lookup) inHostsFile(name string) bool {
+// readHostsFile looks the name up where nsswitch.conf sends resolvers first. Where that is
+// not known, it says why.
+func (l *Lookup) readHostsFile(name string) *verdict.Finding {
 	h := l.from.host
-	if h == nil || h.PartStatus(netstack.PartHosts).State != netstack.StateOK {
-		l.assumed = append(l.assumed, fmt.Sprintf("the hosts file of %s was not collected, and is taken as empty", l.query.From))
-		return false
+	switch {
+	case h != nil && h.PartStatus(netstack.PartHosts).State == netstack.StateFailed:
+		f := h.missing(netstack.PartHosts)
+		return &f
+	case h == nil || h.PartStatus(netstack.PartHosts).State != netstack.StateOK:
+		l.assume("the hosts file of %s was not collected, and is taken as empty", l.query.From)
+		return nil
 	}
-	l.assumed = append(l.assumed, "names are looked up in the hosts file first, then in DNS, as glibc does: nsswitch.conf is not read")
-	l.addrs = h.aliases.Lookup(name)
-	if len(l.addrs) > 0 {
-		l.report.Config = "hosts file of " + h.String()
+	l.assume("names are looked up in the hosts file first, then in DNS, as glibc does: nsswitch.conf is not read")
+	if l.addrs = h.aliases.Lookup(name); len(l.addrs) > 0 {
+		l.found, l.report.Config = true, "hosts file of "+h.String()
 		l.tried(name, "hosts file", join(l.addrs))
 	}
-	return len(l.addrs) > 0
+	return nil
 }
 
 // configure finds the resolver's configuration: the file of the source, or what

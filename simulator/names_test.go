@@ -183,6 +183,37 @@ func TestServicesWithoutAnAddress(t *testing.T) {
 	}
 }
 
+// A line that is none of a hosts file does not make the others unknown, as it does not to
+// the C library; a file that could not be read may say anything.
+func TestHostsFiles(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		hosts  string
+		state  netstack.State
+		want   verdict.Verdict
+		reason verdict.Code
+	}{
+		{"a line that is none", "10.244.1.20 here\n<TODO> x\n", netstack.StateOK, verdict.Unreachable, verdict.NoListener},
+		{"no such line", "<TODO> here\n", netstack.StateOK, verdict.Unreachable, verdict.DNSNameNotFound},
+		{"not collected", "", netstack.StateMissing, verdict.Unreachable, verdict.DNSNameNotFound},
+		{"not readable", "", netstack.StateFailed, verdict.Unknown, verdict.CollectorFailed},
+	} {
+		w := world(t, func(s *simulator.Snapshot) {
+			dnsPod(t, s, podResolvConf)
+			client := namespace(t, s, "shop-web-0")
+			client.Hosts.Data = []byte(test.hosts)
+			client.ResolvConf.Data = []byte("nameserver x\n" + strings.Replace(string(client.ResolvConf.Data), "ndots:5", "ndots:x", 1))
+			client.SetPart(netstack.PartHosts, netstack.Status{State: test.state})
+			s.Names = []resolver.Answer{
+				{Question: resolver.Question{Namespace: client.Name, Server: netip.MustParseAddr("10.244.2.30"), Name: "here"}, Status: resolver.NotFound},
+			}
+		})
+		if r := diagnose(t, w, tcp(web, "dns:here", 80)); r.Verdict != test.want || r.Reason() != test.reason {
+			t.Errorf("%s: %s %v, want %s %s", test.name, r.Verdict, r.Reasons, test.want, test.reason)
+		}
+	}
+}
+
 // TestNamesOutsideAreAsked plays the caller that asks the name servers.
 func TestNamesOutsideAreAsked(t *testing.T) {
 	var server netip.Addr

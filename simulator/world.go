@@ -264,13 +264,9 @@ func compileHost(ns *netstack.Namespace, was *host, pool *netfilter.Pool) (*host
 		return nil, err
 	}
 	if ns.PartStatus(netstack.PartResolvConf).State == netstack.StateOK {
-		if h.resolver, err = resolver.ParseConfig(ns.ResolvConf.File, ns.ResolvConf.Data); err != nil {
-			return nil, err
-		}
+		h.resolver = resolver.ParseConfig(ns.ResolvConf.Data)
 	}
-	if h.aliases, err = resolver.ParseHosts(ns.Hosts.File, ns.Hosts.Data); err != nil {
-		return nil, err
-	}
+	h.aliases = resolver.ParseHosts(ns.Hosts.Data)
 	return h, nil
 }
 

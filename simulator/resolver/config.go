@@ -2,21 +2,15 @@
 // asks a name server: the files that it reads, the names that it tries, and what
 // it makes of the answers. It asks nobody.
 //
-// Errors: a malformed resolv.conf or hosts file is a *netfilter.SyntaxError with file, line and
-// token. What glibc passes over by design (unknown keywords and options) is
-// passed over here.
+// No resolv.conf or hosts file is malformed: what glibc passes over, such as lines without
+// an address, is passed over here.
 package resolver
 
 import (
-	"bytes"
-	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/plumbline-net/plumbline/simulator/netfilter"
 )
 
 // Limits of glibc (MAXNS and RES_MAXNDOTS of resolv.h).
@@ -39,60 +33,60 @@ type Config struct {
 
 // ParseConfig reads a resolv.conf as glibc does; see resolv.conf(5). Data without a
 // name server stands for one on the loopback address.
-func ParseConfig(file string, data []byte) (*Config, error) {
+func ParseConfig(data []byte) *Config {
 	c := &Config{Ndots: 1}
-	for number, line := range linesOf(data) {
-		fault := func(token, format string, args ...any) error {
-			return &netfilter.SyntaxError{File: file, Line: number, Token: token, Msg: fmt.Sprintf(format, args...)}
-		}
-		if strings.HasPrefix(line, ";") || strings.HasPrefix(line, "#") {
-			continue
-		}
+	for line := range strings.Lines(string(data)) {
 		// glibc knows keywords at the very beginning of a line only (res_vinit_1).
-		if line == "" || line[0] == ' ' || line[0] == '\t' {
-			continue
-		}
+		line = strings.TrimRight(line, "\r\n")
 		words := strings.Fields(line)
-		if len(words) == 0 { // form feeds and the like
+		if len(words) == 0 || strings.ContainsAny(line[:1], " \t;#") {
 			continue
 		}
 		switch words[0] {
 		case "nameserver":
-			if len(words) < 2 {
-				return nil, fault(line, "nameserver: want an address")
+			if len(words) > 1 {
+				if addr, err := netip.ParseAddr(words[1]); err == nil {
+					c.Servers = append(c.Servers, addr.Unmap().WithZone(""))
+				}
 			}
-			addr, err := netip.ParseAddr(words[1])
-			if err != nil {
-				return nil, fault(words[1], "nameserver: not an address")
-			}
-			c.Servers = append(c.Servers, addr.Unmap().WithZone(""))
 		case "search", "domain":
 			c.Search = nil // the last of them counts
 			for _, domain := range words[1:] {
 				if words[0] == "domain" && len(c.Search) == 1 {
 					break
 				}
-				clean := strings.TrimSuffix(domain, ".")
-				if domain != "." && !ValidName(clean) {
-					return nil, fault(domain, "%s: not a domain", words[0])
-				}
-				c.Search = append(c.Search, strings.ToLower(clean))
+				c.Search = append(c.Search, strings.ToLower(strings.TrimPrefix(strings.TrimSuffix(domain, "."), ".")))
 			}
 		case "options":
 			for _, option := range words[1:] {
 				if text, ok := strings.CutPrefix(option, "ndots:"); ok {
-					n, err := strconv.ParseUint(text, 10, 31)
-					if err != nil {
-						return nil, fault(option, "options: ndots wants a number")
-					}
-					c.Ndots = int(n)
+					c.Ndots = atoi(text)
 				}
 				c.Rotate = c.Rotate || option == "rotate"
 			}
 		}
 	}
 	c.Limit()
-	return c, nil
+	return c
+}
+
+// atoi is that of C, as far as a number of dots goes: what is no number is 0, and what is
+// negative ends up in a field of four bits.
+func atoi(text string) int {
+	sign := strings.HasPrefix(text, "-")
+	digits := strings.TrimLeft(text, "+-")
+	if len(text)-len(digits) > 1 {
+		return 0
+	}
+	end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
+	if end >= 0 {
+		digits = digits[:end]
+	}
+	n, _ := strconv.ParseInt("0"+digits, 10, 64) // the largest, if it is larger
+	if sign {
+		return int(-n & maxNdots)
+	}
+	return int(min(n, maxNdots))
 }
 
 // Limit makes of the configuration what glibc makes of it: it knows so many servers
@@ -118,7 +112,7 @@ func (c *Config) ClusterDomain() (string, bool) {
 
 // Candidates lists the names to ask for, in order, without a final dot. It does
 // what __res_context_search of glibc does, where each that is not found leads to
-// the next.
+// the next, and one that cannot be asked for ends the search.
 func (c *Config) Candidates(name string) []string {
 	name = strings.ToLower(name)
 	if bare, ok := strings.CutSuffix(name, "."); ok {
@@ -135,11 +129,11 @@ func (c *Config) Candidates(name string) []string {
 		add(name)
 	}
 	for _, domain := range c.Search {
-		if domain == "" {
-			add(name)
-		} else {
-			add(name + "." + domain)
+		candidate := strings.TrimSuffix(name+"."+domain, ".")
+		if !ValidName(candidate) {
+			break
 		}
+		add(candidate)
 	}
 	add(name)
 	return list
@@ -167,20 +161,20 @@ func ValidName(name string) bool {
 // Hosts is a hosts file: addresses by name, in the order of the file.
 type Hosts map[string][]netip.Addr
 
-// ParseHosts reads a hosts file; see hosts(5).
-func ParseHosts(file string, data []byte) (Hosts, error) {
+// ParseHosts reads a hosts file as glibc does; see hosts(5). An address with a zone is none.
+func ParseHosts(data []byte) Hosts {
 	h := Hosts{}
-	for number, line := range linesOf(data) {
+	for line := range strings.Lines(string(data)) {
 		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
 		if len(words) == 0 {
 			continue
 		}
 		addr, err := netip.ParseAddr(words[0])
-		if err != nil {
-			return nil, &netfilter.SyntaxError{File: file, Line: number, Token: words[0], Msg: "want an address"}
+		if err != nil || addr.Zone() != "" {
+			continue
 		}
-		addr = addr.Unmap().WithZone("")
+		addr = addr.Unmap()
 		for _, name := range words[1:] {
 			name = strings.ToLower(name)
 			if !slices.Contains(h[name], addr) {
@@ -188,21 +182,8 @@ func ParseHosts(file string, data []byte) (Hosts, error) {
 			}
 		}
 	}
-	return h, nil
+	return h
 }
 
 // Lookup finds a name: as it is, for search domains are nothing to a hosts file.
 func (h Hosts) Lookup(name string) []netip.Addr { return h[strings.ToLower(name)] }
-
-// linesOf numbers the lines of a text from 1.
-func linesOf(data []byte) iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		number := 0
-		for line := range bytes.Lines(data) {
-			number++
-			if !yield(number, strings.TrimRight(string(line), "\r\n")) {
-				return
-			}
-		}
-	}
-}
