@@ -367,3 +367,39 @@ func TestAPodWithoutItsFileIsConfiguredAsByKubelet(t *testing.T) {
 		t.Errorf("%+v %v", r.Resolution, r.Reasons)
 	}
 }
+
+// What a node's resolv.conf says is not what its pods are given where a resolver on
+// loopback stands in it.
+func TestAPodThatIsGivenTheNodesFile(t *testing.T) {
+	for _, test := range []struct {
+		name, node  string
+		hostNetwork bool
+		servers     string
+		reason      verdict.Code
+	}{
+		{"a server elsewhere", "nameserver 192.0.2.53\n", false, "192.0.2.53", verdict.DNSServiceUnreachable},
+		{"systemd-resolved", "nameserver 127.0.0.53\noptions edns0\n", false, "", verdict.SnapshotMissing},
+		{"one of two", "nameserver 192.0.2.53\nnameserver ::1\n", false, "", verdict.SnapshotMissing},
+		{"systemd-resolved, where the pod reaches it", "nameserver 127.0.0.53\n", true, "127.0.0.53", verdict.DNSServiceUnreachable},
+	} {
+		w := world(t, func(s *simulator.Snapshot) {
+			delete(namespace(t, s, "shop-web-0").Parts, netstack.PartResolvConf)
+			node := namespace(t, s, "node-1")
+			node.ResolvConf = netstack.Text{File: "resolv.conf", Data: []byte(test.node)}
+			node.SetPart(netstack.PartResolvConf, netstack.Status{State: netstack.StateOK})
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
+					p.Spec.DNSPolicy, p.Spec.HostNetwork = corev1.DNSDefault, test.hostNetwork
+				}
+			}
+		})
+		r := diagnose(t, w, tcp(web, "dns:api.example", 80))
+		servers := ""
+		if r.Resolution != nil {
+			servers = strings.Join(r.Resolution.Servers, " ")
+		}
+		if servers != test.servers || r.Reason() != test.reason {
+			t.Errorf("%s: servers %q, %s %v, want %q %s", test.name, servers, r.Verdict, r.Reasons, test.servers, test.reason)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,9 @@ func (x *Index) PodResolver(p *Pod, node *resolver.Config, domain string) (c *re
 	switch policy {
 	case corev1.DNSNone:
 	case corev1.DNSDefault:
-		if node == nil {
+		// A resolver on the node's loopback, as systemd-resolved, is not in the file that
+		// kubelet is given then, which may be another.
+		if node == nil || !p.HostNetwork && slices.ContainsFunc(node.Servers, netip.Addr.IsLoopback) {
 			return nil, false
 		}
 		copied := *node
