@@ -163,11 +163,15 @@ const (
 )
 
 // runtimeSockets are where clients of container runtimes connect to, in the
-// runtime's root directory.
-var runtimeSockets = map[string]string{
-	"containerd": "run/containerd/containerd.sock",
-	"crio":       "run/crio/crio.sock",
-	"dockerd":    "run/docker.sock",
+// runtime's root directory: the first that is there is asked. K3s and RKE2, k0s, MicroK8s
+// and Docker run a containerd of their own.
+var runtimeSockets = map[string][]string{
+	"containerd": {
+		"run/containerd/containerd.sock", "run/k3s/containerd/containerd.sock", "run/k0s/containerd.sock",
+		"var/snap/microk8s/common/run/containerd.sock", "run/docker/containerd/containerd.sock",
+	},
+	"crio":    {"run/crio/crio.sock"},
+	"dockerd": {"run/docker.sock"},
 }
 
 // answerTime bounds how long a daemon is waited for.
@@ -201,8 +205,14 @@ func (t *target) daemons(ctx context.Context, booted time.Time) (list []netstack
 			d.Asked = "http://" + proxyMode + "/proxyMode"
 			mode, err = askProxyMode(ctx)
 		default:
-			d.Asked = "/" + runtimeSockets[name]
-			err = accepts(ctx, filepath.Join(process, "root", runtimeSockets[name]))
+			for _, socket := range runtimeSockets[name] {
+				at := filepath.Join(process, "root", socket)
+				if _, absent := os.Lstat(at); errors.Is(absent, os.ErrNotExist) {
+					continue // it may listen elsewhere, which is no fault
+				}
+				d.Asked, err = "/"+socket, accepts(ctx, at)
+				break
+			}
 		}
 		if err != nil {
 			d.Failure = reasonOf(err)

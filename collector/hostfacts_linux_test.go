@@ -207,12 +207,12 @@ func TestDaemonsAreFoundAndAsked(t *testing.T) {
 	ns := newNetns(t, "daemons")
 	sleeper := filepath.Join(t.TempDir(), "sleeper")
 	copyFile(t, "/bin/sleep", sleeper)
-	run := func(name string) {
+	run := func(name string) (pid int) {
 		link := filepath.Join(filepath.Dir(sleeper), name)
 		if err := os.Link(sleeper, link); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("ip", "netns", "exec", ns, link, "infinity")
+		cmd := exec.Command("ip", "netns", "exec", ns, "sh", "-c", `mount -t tmpfs tmpfs /run && exec "$0" infinity`, link)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -224,10 +224,12 @@ func TestDaemonsAreFoundAndAsked(t *testing.T) {
 			comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
 			return err == nil && strings.TrimSpace(string(comm)) == name
 		})
+		return cmd.Process.Pid
 	}
 	run("kubelet")
 	run("kube-proxy")
 	run("sshd")
+	containerd := run("containerd")
 	serve := func(address string, answer http.HandlerFunc) {
 		insideThread(t, ns, func() error {
 			listener, err := net.Listen("tcp4", address)
@@ -268,13 +270,35 @@ func TestDaemonsAreFoundAndAsked(t *testing.T) {
 		return &facts
 	}
 	facts := read()
-	if len(facts.Daemons) != 2 {
+	if len(facts.Daemons) != 3 {
 		t.Fatalf("%+v", facts.Daemons)
 	}
 	for _, name := range []string{"kubelet", "kube-proxy"} {
 		d := facts.Daemon(name)
 		if d == nil || d.Failure != "connection refused" || d.Started.After(began.Add(time.Second)) || d.Started.Before(facts.Booted) {
 			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	// Where it listens is not known, until a socket is found: of K3s, and then its own.
+	if d := facts.Daemon("containerd"); d == nil || d.Asked != "" || d.Failure != "" {
+		t.Errorf("%+v", d)
+	}
+	for _, socket := range []string{"/run/k3s/containerd/containerd.sock", "/run/containerd/containerd.sock"} {
+		at := fmt.Sprintf("/proc/%d/root%s", containerd, socket)
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := read().Daemon("containerd"); d == nil || d.Asked != socket || d.Failure != "" {
+			t.Errorf("%s: %+v", socket, d)
+		}
+		listener.SetUnlinkOnClose(false)
+		listener.Close()
+		if d := read().Daemon("containerd"); d == nil || d.Asked != socket || d.Failure != "connection refused" {
+			t.Errorf("%s, where nobody listens: %+v", socket, d)
 		}
 	}
 	healthy := http.StatusInternalServerError
