@@ -188,41 +188,59 @@ func TestAskingForKindsOfPoliciesMayFailForAWhile(t *testing.T) {
 	}
 }
 
+// filled adds the i-th object of each kind.
+var filled = map[string]func(w *Watcher, i int) error{
+	"pod": func(w *Watcher, i int) error { return w.pods.Add(pod(i)) },
+	"service": func(w *Watcher, i int) error {
+		return w.services.Add(&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("api-%d", i), Namespace: fmt.Sprintf("team-%d", i%50), Labels: map[string]string{"app": fmt.Sprintf("api-%d", i)}},
+			Spec: corev1.ServiceSpec{
+				ClusterIP: fmt.Sprintf("10.96.%d.%d", i/256, i%256), ClusterIPs: []string{fmt.Sprintf("10.96.%d.%d", i/256, i%256)}, Selector: map[string]string{"app": fmt.Sprintf("api-%d", i)},
+				Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
+			},
+		})
+	},
+	"policy": func(w *Watcher, i int) error {
+		selector := metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("api-%d", i)}}
+		port := intstr.FromString("http")
+		return w.policies.Add(&networkingv1.NetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("api-%d", i), Namespace: fmt.Sprintf("team-%d", i%50)},
+			Spec: networkingv1.NetworkPolicySpec{PodSelector: selector, Ingress: []networkingv1.NetworkPolicyIngressRule{{
+				From: []networkingv1.NetworkPolicyPeer{{PodSelector: &selector}}, Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
+			}}},
+		})
+	},
+}
+
+// heapOf is what is kept of each of count objects of a kind, in bytes of the heap.
+func heapOf(tb testing.TB, kind string, count int) int64 {
+	tb.Helper()
+	w := idle(tb)
+	before := heapsize.Live()
+	for i := range count {
+		must(tb, filled[kind](w, i))
+	}
+	each := (heapsize.Live() - before) / int64(count)
+	runtime.KeepAlive(w)
+	return each
+}
+
+// TestWhatIsKeptOfTheClusterIsLittle holds what docs/performance.md says of each object. What nobody
+// needs of them, such as managed fields, annotations and environments, may be of any size.
+func TestWhatIsKeptOfTheClusterIsLittle(t *testing.T) {
+	for kind, most := range map[string]int64{"pod": 3500, "service": 1800, "policy": 1200} {
+		if each := heapOf(t, kind, 4000); each > most || each < most/2 {
+			t.Errorf("a %s takes %d bytes, want %d at most, and not much less", kind, each, most)
+		}
+	}
+}
+
 // BenchmarkMemory prints what is kept, in bytes of the heap for each object.
 func BenchmarkMemory(b *testing.B) {
-	const count = 20_000
-	fill := map[string]func(w *Watcher, i int) error{
-		"pod": func(w *Watcher, i int) error { return w.pods.Add(pod(i)) },
-		"service": func(w *Watcher, i int) error {
-			return w.services.Add(&corev1.Service{
-				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("api-%d", i), Namespace: fmt.Sprintf("team-%d", i%50), Labels: map[string]string{"app": fmt.Sprintf("api-%d", i)}},
-				Spec: corev1.ServiceSpec{
-					ClusterIP: fmt.Sprintf("10.96.%d.%d", i/256, i%256), ClusterIPs: []string{fmt.Sprintf("10.96.%d.%d", i/256, i%256)}, Selector: map[string]string{"app": fmt.Sprintf("api-%d", i)},
-					Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}},
-				},
-			})
-		},
-		"policy": func(w *Watcher, i int) error {
-			selector := metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("api-%d", i)}}
-			port := intstr.FromString("http")
-			return w.policies.Add(&networkingv1.NetworkPolicy{
-				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("api-%d", i), Namespace: fmt.Sprintf("team-%d", i%50)},
-				Spec: networkingv1.NetworkPolicySpec{PodSelector: selector, Ingress: []networkingv1.NetworkPolicyIngressRule{{
-					From: []networkingv1.NetworkPolicyPeer{{PodSelector: &selector}}, Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
-				}}},
-			})
-		},
-	}
-	for _, kind := range slices.Sorted(maps.Keys(fill)) {
+	for _, kind := range slices.Sorted(maps.Keys(filled)) {
 		b.Run(kind, func(b *testing.B) {
 			for b.Loop() {
-				w := idle(b)
-				before := heapsize.Live()
-				for i := range count {
-					must(b, fill[kind](w, i))
-				}
-				b.ReportMetric(float64(heapsize.Live()-before)/count, "heap-B/object")
-				runtime.KeepAlive(w)
+				b.ReportMetric(float64(heapOf(b, kind, 20_000)), "heap-B/object")
 			}
 		})
 	}
