@@ -403,3 +403,31 @@ func TestAPodThatIsGivenTheNodesFile(t *testing.T) {
 		}
 	}
 }
+
+// The cluster's DNS is not called kube-system/kube-dns everywhere.
+func TestTheClustersDNSIsFoundByOtherNames(t *testing.T) {
+	service := func(namespace, name, ip string, port int32) corev1.Service {
+		return corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+			Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Port: port, Protocol: corev1.ProtocolUDP}}},
+		}
+	}
+	addr := netip.MustParseAddr
+	for _, test := range []struct {
+		name     string
+		services []corev1.Service
+		server   string
+		want     bool
+	}{
+		{"OpenShift's", []corev1.Service{service("openshift-dns", "dns-default", "172.30.0.10", 53)}, "172.30.0.10", true},
+		{"another service, where it is known", []corev1.Service{service("openshift-dns", "dns-default", "172.30.0.10", 53), service("shop", "bind", "172.30.0.11", 53)}, "172.30.0.11", false},
+		{"one of another name", []corev1.Service{service("dns", "coredns", "172.30.0.10", 53)}, "172.30.0.10", true},
+		{"one of another port", []corev1.Service{service("dns", "coredns", "172.30.0.10", 5353)}, "172.30.0.10", false},
+		{"no service", nil, "172.30.0.10", false},
+	} {
+		x := world(t, func(s *simulator.Snapshot) { s.Cluster.Services = test.services }).Cluster()
+		if got := x.IsDNS(addr(test.server)); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}

@@ -18,10 +18,13 @@ const DefaultDomain = "cluster.local"
 
 // DNSService returns the service by which pods reach the cluster's DNS: kubelets
 // are configured with its address, which the API does not tell, so it is the one
-// that bears the name or the label that installers give to it.
+// that bears the name or the label that installers give to it: kubeadm's and most
+// others', or OpenShift's.
 func (x *Index) DNSService() (*Service, bool) {
-	if s, ok := x.Service("kube-system", "kube-dns"); ok {
-		return s, true
+	for _, name := range [][2]string{{"kube-system", "kube-dns"}, {"openshift-dns", "dns-default"}} {
+		if s, ok := x.Service(name[0], name[1]); ok {
+			return s, true
+		}
 	}
 	for _, s := range x.Services() {
 		if s.Namespace == "kube-system" && (s.Object.Labels["k8s-app"] == "kube-dns" || s.Name == "coredns") && len(s.ClusterIPs) > 0 {
@@ -35,14 +38,16 @@ func (x *Index) DNSService() (*Service, bool) {
 // the cluster's DNS what it does not know.
 var nodeLocalDNS = netip.MustParseAddr("169.254.20.10")
 
-// IsDNS says whether a name server is the cluster's DNS.
+// IsDNS says whether a name server, of the resolv.conf of a pod, is the cluster's DNS. Where
+// no service is known by its name to be that, it is the one that has the address.
 func (x *Index) IsDNS(server netip.Addr) bool {
 	if server == nodeLocalDNS {
 		return true
 	}
 	s, ok := x.DNSService()
 	if !ok {
-		return false
+		s, ok = x.ServiceByIP(server)
+		return ok && s.HasPort(53, verdict.UDP)
 	}
 	if slices.Contains(s.ClusterIPs, server) {
 		return true
