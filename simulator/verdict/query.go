@@ -195,6 +195,8 @@ func ParseEndpoint(text string) (Endpoint, error) {
 		if rest == "" {
 			return Endpoint{}, fmt.Errorf("%q: expected %s:NAME", text, kind)
 		}
+	case "pods":
+		return Endpoint{}, fmt.Errorf("%q: selectors are for schedules: ask about one of the pods, pod:NAMESPACE/NAME", text)
 	default:
 		return Endpoint{}, fmt.Errorf("%q: expected %s", text, endpointForms)
 	}
