@@ -225,18 +225,23 @@ func (l *Lookup) findEndpoints() *verdict.Finding {
 // readHostsFile looks the name up where nsswitch.conf sends resolvers first. Where that is
 // not known, it says why.
 func (l *Lookup) readHostsFile(name string) *verdict.Finding {
-	h := l.from.host
+	h, aliases := l.from.host, resolver.Hosts{}
 	switch {
 	case h != nil && h.PartStatus(netstack.PartHosts).State == netstack.StateFailed:
 		f := h.missing(netstack.PartHosts)
 		return &f
-	case h == nil || h.PartStatus(netstack.PartHosts).State != netstack.StateOK:
+	case h != nil && h.PartStatus(netstack.PartHosts).State == netstack.StateOK:
+		aliases, l.report.Config = h.aliases, "hosts file of "+h.String()
+	case l.from.pod != nil && !l.from.pod.HostNetwork:
+		aliases, l.report.Config = l.from.pod.Aliases(), "hostAliases of pod "+l.from.pod.String()
+		l.assume("the hosts file of %s was not collected: it is taken as kubelet writes it, with the pod's hostAliases alone", l.query.From)
+	default:
 		l.assume("the hosts file of %s was not collected, and is taken as empty", l.query.From)
 		return nil
 	}
 	l.assume("names are looked up in the hosts file first, then in DNS, as glibc does: nsswitch.conf is not read")
-	if l.addrs = h.aliases.Lookup(name); len(l.addrs) > 0 {
-		l.found, l.report.Config = true, "hosts file of "+h.String()
+	if l.addrs = aliases.Lookup(name); len(l.addrs) > 0 {
+		l.found = true
 		l.tried(name, "hosts file", join(l.addrs))
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/plumbline-net/plumbline/simulator"
+	"github.com/plumbline-net/plumbline/simulator/cluster"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 	"github.com/plumbline-net/plumbline/simulator/resolver"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -428,6 +429,32 @@ func TestTheClustersDNSIsFoundByOtherNames(t *testing.T) {
 		x := world(t, func(s *simulator.Snapshot) { s.Cluster.Services = test.services }).Cluster()
 		if got := x.IsDNS(addr(test.server)); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}
+
+// The API knows aliases that a hosts file which was not collected would have.
+func TestHostAliases(t *testing.T) {
+	for _, collected := range []bool{false, true} {
+		w := world(t, func(s *simulator.Snapshot) {
+			dnsPod(t, s, podResolvConf)
+			if !collected {
+				delete(namespace(t, s, "shop-web-0").Parts, netstack.PartHosts)
+			}
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
+					p.Spec.HostAliases = []corev1.HostAlias{{IP: "10.244.1.20", Hostnames: []string{"first", "DB"}}, {IP: "10.244.1.21", Hostnames: []string{"db"}}}
+					*p = cluster.KeepPod(p) // as a watcher keeps it
+				}
+			}
+		})
+		r, want := diagnose(t, w, tcp(web, "dns:db", 80)), "10.244.1.20 10.244.1.21"
+		if collected { // whose file says what there is
+			db, _ := w.Cluster().Service("shop", "db")
+			want = strings.Trim(fmt.Sprint(db.ClusterIPs), "[]")
+		}
+		if r.Resolution == nil || strings.Join(r.Resolution.Addresses, " ") != want {
+			t.Errorf("with the file collected %t: %+v %v, want %s", collected, r.Resolution, r.Reasons, want)
 		}
 	}
 }

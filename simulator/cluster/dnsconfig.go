@@ -65,6 +65,15 @@ func (x *Index) PodResolver(p *Pod, node *resolver.Config, domain string) (c *re
 	return c, true
 }
 
+// Aliases are the lines that kubelet adds to the hosts file of a pod.
+func (p *Pod) Aliases() resolver.Hosts {
+	var lines strings.Builder
+	for _, a := range p.Object.Spec.HostAliases {
+		lines.WriteString(a.IP + " " + strings.Join(a.Hostnames, " ") + "\n")
+	}
+	return resolver.ParseHosts([]byte(lines.String()))
+}
+
 // appendNew appends what is not there yet, to a copy.
 func appendNew[T comparable](list []T, more ...T) []T {
 	list = slices.Clone(list)

@@ -172,6 +172,7 @@ func KeepPod(o *corev1.Pod) corev1.Pod {
 			Subdomain:      o.Spec.Subdomain,
 			DNSPolicy:      o.Spec.DNSPolicy,
 			DNSConfig:      o.Spec.DNSConfig,
+			HostAliases:    o.Spec.HostAliases,
 			ReadinessGates: o.Spec.ReadinessGates,
 			InitContainers: keepContainers(o.Spec.InitContainers),
 			Containers:     keepContainers(o.Spec.Containers),
