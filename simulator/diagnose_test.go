@@ -435,19 +435,23 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.DeliveredElsewhere}},
 		{
 			"a pod that has ended, and whose address another has", ended("10.244.2.30"),
-			tcp(web, "pod:shop/job-0", 5432), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere},
+			tcp(web, "pod:shop/job-0", 5432), verdict.Unreachable,
+			[]verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere},
 		},
 		{
 			"a pod that has ended, and whose address another has who does not listen", ended("10.244.2.30"),
-			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere, verdict.NoListener},
+			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable,
+			[]verdict.Code{verdict.PodNotRunning, verdict.DeliveredElsewhere, verdict.NoListener},
 		},
 		{
 			"a pod that has ended, and whose address nobody has", ended("10.244.2.40"),
-			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable, []verdict.Code{verdict.PodNotRunning},
+			tcp(web, "pod:shop/job-0", 80), verdict.Unreachable,
+			[]verdict.Code{verdict.PodNotRunning},
 		},
 		{
 			"the address itself of a pod that has ended", ended("10.244.2.30"),
-			tcp(web, "10.244.2.30", 80), verdict.Unreachable, []verdict.Code{verdict.NoListener},
+			tcp(web, "10.244.2.30", 80), verdict.Unreachable,
+			[]verdict.Code{verdict.NoListener},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -225,7 +225,8 @@ func (l *Lookup) findEndpoints() *verdict.Finding {
 // readHostsFile looks the name up where nsswitch.conf sends resolvers first. Where that is
 // not known, it says why.
 func (l *Lookup) readHostsFile(name string) *verdict.Finding {
-	h, aliases := l.from.host, resolver.Hosts{}
+	h := l.from.host
+	var aliases resolver.Hosts
 	switch {
 	case h != nil && h.PartStatus(netstack.PartHosts).State == netstack.StateFailed:
 		f := h.missing(netstack.PartHosts)
