@@ -41,12 +41,12 @@ func (w *World) newReport(q *verdict.Query) *verdict.Report {
 // the one that a name was found to stand for.
 func (w *World) diagnose(q *verdict.Query, named *resolved) *verdict.Report {
 	f, from, to, finding := w.resolveFlow(q, named)
-	if f == nil {
-		return w.refuse(q, finding)
-	}
 	r := w.newReport(q)
 	if finding != nil {
 		r = w.refuse(q, finding)
+	}
+	if f == nil {
+		return r
 	}
 	e := &explainer{w: w, report: r, flow: f, from: from, to: to}
 	e.findService()

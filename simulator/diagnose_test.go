@@ -407,6 +407,34 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 		{"a client without a route is no fault of the service proxy", func(t *testing.T, s *simulator.Snapshot) {
 			namespace(t, s, "shop-web-0").Routes = nil
 		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.NoRoute}},
+		{"a client that is not ready, where nobody listens", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
+					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+				}
+			}
+			namespace(t, s, "shop-db-0").Sockets = nil
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.NoListener, verdict.PodNotReady}},
+		{"a client that is not ready, as its interface is down", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Pods {
+				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
+					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+				}
+			}
+			for i := range namespace(t, s, "shop-web-0").Links {
+				if l := &namespace(t, s, "shop-web-0").Links[i]; l.Name == "eth0" {
+					l.Flags &^= netstack.FlagUp | netstack.FlagRunning | netstack.FlagLowerUp
+				}
+			}
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.PodNotReady, verdict.InterfaceDown}},
+		{"a client's node that is not ready, where nobody listens", func(t *testing.T, s *simulator.Snapshot) {
+			for i := range s.Cluster.Nodes {
+				if s.Cluster.Nodes[i].Name == "node-1" {
+					s.Cluster.Nodes[i].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}
+				}
+			}
+			namespace(t, s, "shop-db-0").Sockets = nil
+		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.NoListener, verdict.NodeNotReady}},
 		{"a pod that is not ready, and serves all the same", func(_ *testing.T, s *simulator.Snapshot) {
 			for i := range s.Cluster.Pods {
 				if p := &s.Cluster.Pods[i]; p.Name == "db-0" {

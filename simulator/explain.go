@@ -84,7 +84,7 @@ func (e *explainer) explainPath(p *verdict.Path) {
 		}
 	}
 	for _, f := range e.objectFindings(dst) {
-		because := explains(f.Code, p.Findings)
+		because := explains(f.Code, e.metThere(f.Where, p.Findings))
 		if another { // that nobody listens there is no wonder; but why is it another's?
 			because = f.Code == verdict.PodNotRunning && e.to.pod != nil && f.Where.Pod == e.to.pod.String()
 		}
@@ -112,6 +112,19 @@ func explains(object verdict.Code, mechanism []verdict.Finding) bool {
 		return hasCode(mechanism, verdict.NoListener, verdict.NeighbourFailed, verdict.InterfaceDown, verdict.InterfaceMissing)
 	}
 	return false
+}
+
+// metThere are those findings of a path that the state of an object there may be the
+// cause of: of a node, what is met on it; of the source, what is met in it. What
+// becomes of packets to a pod, its node and others may meet.
+func (e *explainer) metThere(object verdict.Where, findings []verdict.Finding) []verdict.Finding {
+	source := e.from.pod != nil && e.from.pod != e.to.pod && object.Pod == e.from.pod.String()
+	if object.Pod != "" && !source {
+		return findings
+	}
+	return slices.DeleteFunc(slices.Clone(findings), func(f verdict.Finding) bool {
+		return source && f.Where.Pod != object.Pod || f.Where.Node != object.Node
+	})
 }
 
 func hasCode(findings []verdict.Finding, codes ...verdict.Code) bool {
