@@ -78,7 +78,7 @@ func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
 	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client := snapshot.NewClient(&http.Client{Transport: transport}, snapshot.NewStore())
+	client := snapshot.NewClient(&http.Client{Transport: transport}, snapshot.NewStore(), time.Minute)
 	var state *snapshot.State
 	// changed are the files of the namespace that are others than before.
 	changed := func() []string {

@@ -612,17 +612,20 @@ func TestPoliciesAreHeldAgainstWhatIsSeen(t *testing.T) {
 			connects(t, s)
 			inward(s)
 		}, tcp(web, "svc:shop/db", 5432), verdict.Unknown, verdict.PolicyDeny, []string{"undecided EBPFOpaque", "warning NetworkPolicyDeny"}, ""},
-		{"a program that may translate a service, of whose endpoints one is denied", func(t *testing.T, s *simulator.Snapshot) {
-			connects(t, s)
-			inward(s)
-			s.Cluster.NetworkPolicies[0].Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"denied": "yes"}}
-			for i := range s.Cluster.Pods {
-				if p := &s.Cluster.Pods[i]; p.Name == "api-1" {
-					p.Labels = map[string]string{"denied": "yes"}
+		{
+			"a program that may translate a service, of whose endpoints one is denied", func(t *testing.T, s *simulator.Snapshot) {
+				connects(t, s)
+				inward(s)
+				s.Cluster.NetworkPolicies[0].Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"denied": "yes"}}
+				for i := range s.Cluster.Pods {
+					if p := &s.Cluster.Pods[i]; p.Name == "api-1" {
+						p.Labels = map[string]string{"denied": "yes"}
+					}
 				}
-			}
-		}, tcp(web, "svc:shop/api", 80), verdict.Unknown, verdict.PolicyNone, []string{"undecided EBPFOpaque"},
-			"whether policies allow it is not known: they allow some endpoints of the service shop/api, and deny others"},
+			}, tcp(web, "svc:shop/api", 80), verdict.Unknown, verdict.PolicyNone,
+			[]string{"undecided EBPFOpaque"},
+			"whether policies allow it is not known: they allow some endpoints of the service shop/api, and deny others",
+		},
 		{"a client that was not collected", func(_ *testing.T, s *simulator.Snapshot) {
 			without(s, "shop-web-0")
 			outward(s)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -109,7 +110,7 @@ func (p *pod) lacks(t *testing.T, capabilities []string) (all []string) {
 	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	fetched, err := snapshot.NewClient(&http.Client{Transport: transport}, snapshot.NewStore()).Fetch(t.Context(), base, 0, nil)
+	fetched, err := snapshot.NewClient(&http.Client{Transport: transport}, snapshot.NewStore(), time.Minute).Fetch(t.Context(), base, 0, nil)
 	if err != nil {
 		return []string{err.Error()}
 	}
