@@ -43,11 +43,15 @@ test-k8s: ## tests in clusters of real Kubernetes components, which are built fi
 	@components=$$(hack/kubernetes.sh) && \
 	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -count=1 -timeout 20m -parallel 4 -run '$(RUN)' ./e2e/kubernetes/...
 
+.PHONY: test-k8s-ipvs
+test-k8s-ipvs: ## scenarios with kube-proxy in IPVS mode: nodes in a virtual machine, their API server here
+	$(GO) run ./e2e/vm -pkg '^e2e/kubernetes$$'
+
 .PHONY: bench-k8s
-bench-k8s: ## what the objects of a cluster of 1,000 nodes cost, from a real API server
+bench-k8s: ## what a cluster of 1,000 nodes costs, its objects from a real API server (BENCH=Scale, or Controller)
 	@hack/deps.sh k8s
 	@components=$$(hack/kubernetes.sh) && \
-	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -timeout 1h -run '^$$' -bench Scale -benchtime 1x ./e2e/kubernetes/watch
+	PLUMBLINE_KUBERNETES=$$components $(GO) test -tags k8s -timeout 2h -run '^$$' -bench '$(BENCH)' -benchtime 1x ./e2e/kubernetes/watch
 
 .PHONY: lint
 lint: ## formatting, vet and staticcheck, for every platform that is built; and the chart
