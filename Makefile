@@ -7,6 +7,7 @@ LDFLAGS    := -s -w -X main.version=$(VERSION) -X github.com/prometheus/common/v
 PACKAGES   ?= ./...
 BENCH      ?= .
 BENCHCOUNT ?= 1
+BENCHTIME  ?= 1s
 N          ?= 20000
 LOOKUPS    ?= 200000
 SEED       ?= 1
@@ -64,9 +65,9 @@ generate: ## compile the eBPF programs again, and copy dashboards and rules into
 	$(GO) generate ./probes/...
 
 .PHONY: bench
-bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n)
+bench: ## benchmarks, in the format of benchstat (BENCH=regexp, BENCHCOUNT=n, BENCHTIME=500x)
 	@hack/deps.sh test
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) $(PACKAGES)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(BENCHCOUNT) $(PACKAGES)
 
 .PHONY: ratios
 ratios: ## a table: reading 10,000 services against iptables-legacy-restore, and how a packet's cost grows

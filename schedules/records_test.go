@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumbline-net/plumbline/internal/largecluster"
 	"github.com/plumbline-net/plumbline/simulator"
 	"github.com/plumbline-net/plumbline/simulator/bundle"
 	"github.com/plumbline-net/plumbline/simulator/verdict"
@@ -43,17 +44,42 @@ func TestReportsThatAreKeptAreAsTheyWere(t *testing.T) {
 	}
 }
 
+// BenchmarkKeepReport packs reports as in BenchmarkLargeCluster of the simulator: how many
+// nodes there are makes no difference to them.
 func BenchmarkKeepReport(b *testing.B) {
-	rs, report := newRecords(time.Unix(0, 0)), sampleReport(b)
-	var packed []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		packed = rs.pack(report)
+	c := largecluster.Cluster{Nodes: 20, Proxies: 1, Mode: "iptables"}
+	snapshot := &simulator.Snapshot{Cluster: c.Objects(0, c.Nodes)}
+	for n := range c.Nodes {
+		snapshot.Namespaces = append(snapshot.Namespaces, c.Node(n)...)
 	}
-	data, err := report.AppendJSON(nil)
+	w, err := simulator.Compile(snapshot)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(len(data)), "JSON-B")
-	b.ReportMetric(float64(len(packed)), "kept-B")
+	for _, to := range []struct {
+		kind, name string
+		port       uint16
+	}{
+		{"pod", "pod:" + largecluster.PodName(10, 0), 8080},
+		{"service", "svc:" + largecluster.ServiceName(10*largecluster.Services), 80},
+	} {
+		b.Run("to="+to.kind, func(b *testing.B) {
+			report, err := w.Diagnose(verdict.Query{From: "pod:" + largecluster.PodName(0, 0), To: to.name, Port: to.port, Protocol: verdict.TCP})
+			if err != nil || report.Verdict != verdict.Reachable {
+				b.Fatal(report, err)
+			}
+			rs := newRecords(time.Unix(0, 0))
+			var packed []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				packed = rs.pack(report)
+			}
+			data, err := report.AppendJSON(nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(len(data)), "JSON-B")
+			b.ReportMetric(float64(len(packed)), "kept-B")
+		})
+	}
 }

@@ -132,7 +132,7 @@ func pod(n, i int) *netstack.Namespace {
 	netstacktest.Via(ns, "0.0.0.0/0", "eth0", gateway(n))
 	ns.Sockets = []netstack.Socket{{
 		Family: netstack.IPv4, Protocol: netstack.ProtoTCP, State: netstack.SocketListen,
-		Local: netip.AddrPortFrom(netip.IPv4Unspecified(), proxyrules.EndpointPort), SendQ: 128,
+		Local: netip.AddrPortFrom(netip.IPv4Unspecified(), proxyrules.EndpointPort), Remote: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), SendQ: 128,
 	}}
 	return ns
 }

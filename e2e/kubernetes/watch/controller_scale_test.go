@@ -7,10 +7,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -109,14 +114,65 @@ func (s *apiServer) put(ctx context.Context, apiVersion, kind, resource string, 
 	return err
 }
 
+// agent answers as the agent of a node does whose state never changes: a thousand real ones
+// in one process would take more than what is measured.
+type agent struct {
+	mu      sync.Mutex
+	answers map[string]*httptest.ResponseRecorder // by path
+}
+
+// record has a real one answer all questions once.
+func (a *agent) record(ctx context.Context, c largecluster.Cluster, n int) error {
+	a.answers = make(map[string]*httptest.ResponseRecorder)
+	server := snapshot.NewServer(largecluster.NodeName(n), func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+		return &simulator.Snapshot{Namespaces: c.Node(n)}, time.Now(), nil
+	}, quiet)
+	client := snapshot.NewClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, r)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.answers[r.URL.Path] = w
+		return &http.Response{StatusCode: w.Code, Header: w.Header(), ContentLength: -1, Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())), Request: r}, nil
+	})}, snapshot.NewStore(), time.Hour)
+	_, err := client.Fetch(ctx, &url.URL{Scheme: "http", Host: "agent"}, 0, nil)
+	return err
+}
+
+func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	known := a.answers[r.URL.Path]
+	if known == nil {
+		http.NotFound(w, r)
+		return
+	}
+	maps.Copy(w.Header(), known.Header())
+	if r.URL.Path == snapshot.ManifestPath {
+		w.Header().Set(snapshot.AgeHeader, "0")
+	}
+	if etag := known.Header().Get("ETag"); etag != "" && r.Header.Get("If-None-Match") == etag {
+		w.Header().Del("Content-Length")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(known.Body.Bytes())
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // control runs a controller of a cluster and reports what it takes.
 func (s *apiServer) control(b *testing.B, program string, c largecluster.Cluster) {
 	agents := http.NewServeMux()
+	group, ctx := errgroup.WithContext(b.Context())
+	group.SetLimit(2)
 	for n := range c.Nodes {
-		prefix := "/" + largecluster.NodeName(n)
-		agents.Handle(prefix+"/", http.StripPrefix(prefix, snapshot.NewServer(largecluster.NodeName(n), func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
-			return &simulator.Snapshot{Namespaces: c.Node(n)}, time.Now(), nil
-		}, quiet)))
+		a := &agent{}
+		agents.Handle("/"+largecluster.NodeName(n)+"/", http.StripPrefix("/"+largecluster.NodeName(n), a))
+		group.Go(func() error { return a.record(ctx, c, n) })
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
 	}
 	var config bytes.Buffer
 	fmt.Fprintf(&config, `
@@ -131,10 +187,10 @@ controller:
   timeout: 5m
   agents:
 `, s.kubeconfig(adminToken), "svc:"+largecluster.ServiceName(c.Nodes/2*largecluster.Services))
-	base := listen(b, agents)
+	hosts := listen(b, agents)
 	for n := range c.Nodes {
 		name := largecluster.NodeName(n)
-		fmt.Fprintf(&config, "  - {node: %s, url: %q}\n", name, base+"/"+name)
+		fmt.Fprintf(&config, "  - {node: %s, url: %q}\n", name, hosts+"/"+name)
 	}
 	file := filepath.Join(b.TempDir(), "plumbline.yaml")
 	if err := os.WriteFile(file, config.Bytes(), 0o600); err != nil {
@@ -142,7 +198,7 @@ controller:
 	}
 	log := &synclog.Buffer{}
 	address := "127.0.0.1:" + freePort(b)
-	url := "http://" + address
+	base := "http://" + address
 	process := exec.Command(program, "controller", "--config", file, "--web.listen-address", address)
 	process.Stderr = log
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -155,7 +211,7 @@ controller:
 		_ = process.Wait()
 	}()
 	s.await("the controller answers", func(context.Context) error {
-		_, err := ask(url, "/-/healthy")
+		_, err := ask(base, "/-/healthy")
 		return err
 	})
 	const runs = `plumbline_schedule_last_run_timestamp_seconds{schedule="large"}`
@@ -164,7 +220,11 @@ controller:
 		var now map[string]float64
 		deadline := time.Now().Add(time.Hour)
 		for {
-			now = scrape(b, url)
+			text, err := ask(base, "/metrics")
+			if err != nil {
+				b.Fatalf("%s: %v\n%s", what, err, log)
+			}
+			now = series(text)
 			if now[`plumbline_schedule_paths{schedule="large",verdict="reachable"}`] == 100 && now[runs] > ran {
 				ran = now[runs]
 				return now
