@@ -422,14 +422,20 @@ func (f *fleet) merge(snap *simulator.Snapshot, name string, n *node, own cluste
 	if err == nil && n.state == nil {
 		err = errors.New("it has not answered yet")
 	}
-	if err != nil {
+	failed := func(what, why string) {
 		if snap.Failures == nil {
 			snap.Failures = make(map[string]string)
 		}
-		snap.Failures["agent of node "+name] = err.Error()
+		snap.Failures[what] = why
+	}
+	if err != nil {
+		failed("agent of node "+name, err.Error())
 	}
 	if n.state == nil {
 		return
+	}
+	for what, why := range n.state.Manifest.Failures {
+		failed("node "+name+": "+what, why)
 	}
 	snap.Nodes[name] = n.taken
 	if snap.Kernel == "" {

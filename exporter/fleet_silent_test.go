@@ -324,3 +324,18 @@ func TestShutdownEndsWhatSilentAgentsAreAsked(t *testing.T) {
 		}
 	})
 }
+
+// What an agent could not see of its node, its controller says, too.
+func TestWhatAnAgentCouldNotSeeIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, nodes, _ := silentFleet(t, 2, 30*time.Second)
+		defer f.close()
+		nodes.agents["node-2"] = snapshot.NewServer("node-2", func(context.Context, time.Duration) (*simulator.Snapshot, time.Time, error) {
+			return &simulator.Snapshot{Failures: map[string]string{"processes of the host": "3 may not be looked at"}}, time.Now(), nil
+		}, slog.New(slog.DiscardHandler))
+		want := map[string]string{"node node-2: processes of the host": "3 may not be looked at"}
+		if _, _, snap := collected(t, f, 0); !maps.Equal(snap.Failures, want) {
+			t.Errorf("failed have %v, want %v", snap.Failures, want)
+		}
+	})
+}
