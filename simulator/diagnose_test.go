@@ -408,19 +408,11 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			namespace(t, s, "shop-web-0").Routes = nil
 		}, tcp(web, "svc:shop/db", 5432), verdict.Unreachable, []verdict.Code{verdict.NoRoute}},
 		{"a client that is not ready, where nobody listens", func(t *testing.T, s *simulator.Snapshot) {
-			for i := range s.Cluster.Pods {
-				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
-					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
-				}
-			}
+			unready(s, "web-0")
 			namespace(t, s, "shop-db-0").Sockets = nil
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.NoListener, verdict.PodNotReady}},
 		{"a client that is not ready, as its interface is down", func(t *testing.T, s *simulator.Snapshot) {
-			for i := range s.Cluster.Pods {
-				if p := &s.Cluster.Pods[i]; p.Name == "web-0" {
-					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
-				}
-			}
+			unready(s, "web-0")
 			for i := range namespace(t, s, "shop-web-0").Links {
 				if l := &namespace(t, s, "shop-web-0").Links[i]; l.Name == "eth0" {
 					l.Flags &^= netstack.FlagUp | netstack.FlagRunning | netstack.FlagLowerUp
@@ -436,11 +428,7 @@ func TestObjectsExplainWhatTheDataplaneMeets(t *testing.T) {
 			namespace(t, s, "shop-db-0").Sockets = nil
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Unreachable, []verdict.Code{verdict.NoListener, verdict.NodeNotReady}},
 		{"a pod that is not ready, and serves all the same", func(_ *testing.T, s *simulator.Snapshot) {
-			for i := range s.Cluster.Pods {
-				if p := &s.Cluster.Pods[i]; p.Name == "db-0" {
-					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
-				}
-			}
+			unready(s, "db-0")
 		}, tcp(web, "pod:shop/db-0", 5432), verdict.Reachable, []verdict.Code{verdict.PodNotReady}},
 		{"a node that is not ready, and forwards all the same", func(_ *testing.T, s *simulator.Snapshot) {
 			for i := range s.Cluster.Nodes {
@@ -648,6 +636,15 @@ func TestPoliciesAreHeldAgainstWhatIsSeen(t *testing.T) {
 				t.Errorf("assumptions %q, want %q", r.Assumptions, test.open)
 			}
 		})
+	}
+}
+
+// unready has a pod not be ready.
+func unready(s *simulator.Snapshot, name string) {
+	for i := range s.Cluster.Pods {
+		if p := &s.Cluster.Pods[i]; p.Name == name {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ package watch_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -22,9 +21,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/plumbline-net/plumbline/internal/largecluster"
 	"github.com/plumbline-net/plumbline/internal/synclog"
@@ -93,25 +89,17 @@ func (s *apiServer) enlarge(from, to int) {
 	}
 }
 
-// put creates an object, with the status of nodes and pods.
+// put creates an object with its status.
 func (s *apiServer) put(ctx context.Context, apiVersion, kind, resource string, typed any) error {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	object, err := untyped(apiVersion, kind, typed)
 	if err != nil {
 		return err
 	}
-	object := &unstructured.Unstructured{Object: fields}
-	object.SetAPIVersion(apiVersion)
-	object.SetKind(kind)
 	of := s.resource(apiVersion, resource, object.GetNamespace())
-	status := fields["status"]
-	if _, err := of.Create(ctx, object, metav1.CreateOptions{}); err != nil || kind != "Node" && kind != "Pod" {
+	if _, err := of.Create(ctx, object, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	patch, err := json.Marshal(map[string]any{"status": status})
-	if err == nil {
-		_, err = of.Patch(ctx, object.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-	}
-	return err
+	return patchStatus(ctx, of, object)
 }
 
 // agent answers as the agent of a node does whose state never changes: a thousand real ones

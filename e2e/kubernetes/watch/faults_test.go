@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/plumbline-net/plumbline/exporter"
 	"github.com/plumbline-net/plumbline/internal/synclog"
@@ -149,30 +150,44 @@ func (s *apiServer) populate() *simulator.Snapshot {
 // object creates an object with its status.
 func (s *apiServer) object(apiVersion, kind, resource string, typed any) {
 	s.t.Helper()
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	object, err := untyped(apiVersion, kind, typed)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	object := &unstructured.Unstructured{Object: fields}
-	object.SetAPIVersion(apiVersion)
-	object.SetKind(kind)
-	object.SetUID("")
-	status := fields["status"]
 	of := s.resource(apiVersion, resource, object.GetNamespace())
 	s.await("the API server takes "+kind+" "+object.GetName(), func(ctx context.Context) error {
 		_, err := of.Create(ctx, object, metav1.CreateOptions{})
 		return err
 	})
-	if status == nil || kind == "Service" || kind == "Namespace" {
-		return
-	}
-	patch, err := json.Marshal(map[string]any{"status": status})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if _, err := of.Patch(s.t.Context(), object.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+	if err := patchStatus(s.t.Context(), of, object); err != nil {
 		s.t.Fatalf("status of %s %s: %v", kind, object.GetName(), err)
 	}
+}
+
+// untyped is an object as it is sent.
+func untyped(apiVersion, kind string, typed any) (*unstructured.Unstructured, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	object := &unstructured.Unstructured{Object: fields}
+	if err == nil {
+		object.SetAPIVersion(apiVersion)
+		object.SetKind(kind)
+		object.SetUID("")
+	}
+	return object, err
+}
+
+// patchStatus gives an object that was created its status, but for Services and namespaces,
+// which get their own.
+func patchStatus(ctx context.Context, of dynamic.ResourceInterface, object *unstructured.Unstructured) error {
+	status := object.Object["status"]
+	if kind := object.GetKind(); status == nil || kind == "Service" || kind == "Namespace" {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"status": status})
+	if err == nil {
+		_, err = of.Patch(ctx, object.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	}
+	return err
 }
 
 // ask asks a daemon.
