@@ -39,16 +39,22 @@ func judgeTimes(now time.Time) []string {
 		hours(-2, 2), hours(1, 3), hours(-3, -1), hours(2, 1), hours(2, -2), hours(-1, -2),
 		"-m time --datestart 2020-02-29T12:00:00", "-m time --datestop 2020-02-29", "-m time --datestart 2037", "-m time --datestart 2020-01 --datestop 2037-12-31T23:59",
 	}
-	if today := now.Truncate(24 * time.Hour); now.Sub(today) < 30*time.Minute || now.Sub(today) > 23*time.Hour+30*time.Minute {
+	today := now.Truncate(24 * time.Hour)
+	if now.Sub(today) < 30*time.Minute || now.Sub(today) > 23*time.Hour+30*time.Minute {
 		return list
 	}
 	for ago := range 3 {
 		day := now.AddDate(0, 0, 1-ago)
 		weekday := "--weekdays " + day.Format("Mon")
-		list = append(
-			list, "-m time "+weekday, "-m time ! "+weekday, fmt.Sprintf("-m time --monthdays %d,31", day.Day()), fmt.Sprintf("-m time ! --monthdays %d", day.Day()),
-			hours(2, 1)+" "+weekday, hours(2, 1)+" --contiguous "+weekday, hours(-1, -2)+" --contiguous "+weekday,
-		)
+		list = append(list, "-m time "+weekday, "-m time ! "+weekday, fmt.Sprintf("-m time --monthdays %d,31", day.Day()), fmt.Sprintf("-m time ! --monthdays %d", day.Day()))
+		// Almost all day long, from before now and from after it.
+		for _, hour := range []int{2, -1} {
+			list = append(list, hours(hour, hour-1)+" "+weekday)
+			start, stop := now.Add(time.Duration(hour)*time.Hour), now.Add(time.Duration(hour-1)*time.Hour)
+			if start.Day() == stop.Day() { // iptables takes --contiguous where midnight is in between, and nowhere else
+				list = append(list, hours(hour, hour-1)+" --contiguous "+weekday)
+			}
+		}
 	}
 	return list
 }

@@ -627,6 +627,23 @@ func TestTheKernelAgreesOnMatches(t *testing.T) {
 	}
 }
 
+// TestConditionsOnTheTimeLoadAtAnyHour: which ones TestTheKernelAgreesOnMatches tries depends on when it runs.
+func TestConditionsOnTheTimeLoadAtAnyHour(t *testing.T) {
+	j := newJudge(t)
+	var text strings.Builder
+	for _, month := range []time.Month{time.February, time.December} {
+		end := time.Date(2026, month+1, 1, 0, 0, 0, 0, time.UTC)
+		for now := end.AddDate(0, 0, -2); now.Before(end.AddDate(0, 0, 1)); now = now.Add(10 * time.Minute) {
+			for _, m := range judgeTimes(now) {
+				fmt.Fprintf(&text, "-A FORWARD %s -j DROP\n", m)
+			}
+		}
+	}
+	for _, command := range []string{"iptables-nft-restore", "iptables-legacy-restore"} {
+		j.in(judgeRouter, "*filter\n"+text.String()+"COMMIT\n", command, "--test")
+	}
+}
+
 func TestTheKernelAgreesOnTargets(t *testing.T) {
 	j := newJudge(t)
 	for _, c := range judgeTargets {
