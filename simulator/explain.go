@@ -255,6 +255,9 @@ func (w *World) knownOwner(addr netip.Addr) (string, bool) {
 // otherwise, which the severity says.
 func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) []verdict.Finding {
 	lost := severity != verdict.SeverityWarning && !translatesDestination(p)
+	if lost && e.report.Query.Protocol == verdict.ICMP {
+		return e.noEcho(severity)
+	}
 	if e.service == nil || e.either && !lost {
 		return nil
 	}
@@ -276,6 +279,19 @@ func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) 
 		findings[i].Severity = severity
 	}
 	return findings
+}
+
+// noEcho says that nobody has the address of a service, of which nodes translate the
+// ports alone. Those that its load balancer has may well answer an echo request.
+func (e *explainer) noEcho(severity verdict.Severity) []verdict.Finding {
+	dst := e.flow.packet.Dst
+	s, known := e.w.cluster.ServiceByIP(dst)
+	if !known || e.w.owned(dst) || !slices.Contains(s.ClusterIPs, dst) {
+		return nil
+	}
+	f := s.NoSuchPort("*/icmp", e.use.Node)
+	f.Severity, f.Remedy = severity, "Ask for a port of the service, with its protocol: only those are translated, echo requests are not."
+	return []verdict.Finding{f}
 }
 
 func translatesDestination(p *verdict.Path) bool {

@@ -311,15 +311,34 @@ func TestAServiceOfAnotherProxy(t *testing.T) {
 	}
 }
 
-// An echo request has no port that a Service could lack.
+// Nobody answers an echo request to the address of a Service, unless somebody has it.
 func TestEchoToAService(t *testing.T) {
-	s := servedCluster(t, service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]"), func(int) string {
-		return "*filter\n:FORWARD ACCEPT\n-A FORWARD -d 10.96.0.0/16 -j DROP\nCOMMIT\n"
-	})
-	r := diagnose(t, compileWorld(t, s), verdict.Query{From: "pod:shop/pod-0", To: "svc:shop/s", Protocol: verdict.ICMP})
-	const want = "NetfilterDrop@node-0: packet dropped by filter/FORWARD rule 1: -A FORWARD -d 10.96.0.0/16 -j DROP on node node-0"
-	if first := firstReason(r); r.Verdict != verdict.Unreachable || first != want || len(r.Reasons) != 1 {
-		t.Errorf("%s %v, want %s alone", r.Verdict, r.Reasons, want)
+	const (
+		lacks   = "ServiceNoSuchPort@node-0: service shop/s has no port */icmp"
+		drops   = "*filter\n:FORWARD ACCEPT\n-A FORWARD -d 10.96.0.0/16 -j DROP\nCOMMIT\n"
+		dropped = "NetfilterDrop@node-0: packet dropped by filter/FORWARD rule 1: -A FORWARD -d 10.96.0.0/16 -j DROP on node node-0"
+	)
+	for _, test := range []struct {
+		name, rules, to string
+		verdict         verdict.Verdict
+		reasons         []string
+	}{
+		{"leaves", "", "svc:shop/s", verdict.Unknown, []string{lacks}},
+		{"dropped", drops, "svc:shop/s", verdict.Unreachable, []string{lacks, dropped}},
+		{"dropped, to its address", drops, "10.96.0.9", verdict.Unreachable, []string{lacks, dropped}},
+		{"an address of its load balancer", drops, "10.96.0.10", verdict.Unreachable, []string{dropped}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := servedCluster(t, service("s", "type: LoadBalancer, clusterIP: 10.96.0.9, externalIPs: [10.96.0.10], ports: [{port: 80}]"), func(int) string { return test.rules })
+			r := diagnose(t, compileWorld(t, s), verdict.Query{From: "pod:shop/pod-0", To: test.to, Protocol: verdict.ICMP})
+			var got []string
+			for _, f := range r.Reasons[:min(len(r.Reasons), len(test.reasons))] {
+				got = append(got, fmt.Sprintf("%s@%s: %s", f.Code, f.Where.Node, f.Message))
+			}
+			if r.Verdict != test.verdict || !slices.Equal(got, test.reasons) || test.verdict == verdict.Unreachable && len(r.Reasons) != len(got) {
+				t.Errorf("%s %v, want %s %v", r.Verdict, r.Reasons, test.verdict, test.reasons)
+			}
+		})
 	}
 }
 

@@ -484,13 +484,11 @@ func filter[T any](list []T, keep func(T) bool) []T {
 // from client to addr, an address of the service or of a node.
 func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) []verdict.Finding {
 	where := verdict.Where{Node: t.Node, Resource: "service " + s.String()}
-	wanted := fmt.Sprintf("%d/%s", t.Port, t.Protocol)
 	if s.ExternalName != "" {
 		return nil
 	}
 	if !s.HasPort(t.Port, t.Protocol) && !s.Headless {
-		return []verdict.Finding{verdict.NewFinding(verdict.ServiceNoSuchPort, where,
-			[]string{"spec.ports: " + portList(s.Ports)}, s, wanted)}
+		return []verdict.Finding{s.NoSuchPort(fmt.Sprintf("%d/%s", t.Port, t.Protocol), t.Node)}
 	}
 	var findings []verdict.Finding
 	if !t.NodePort && slices.Contains(s.IngressIPs, addr.Unmap()) && !x.sourceAllowed(s, t, client.Unmap()) {
@@ -501,6 +499,12 @@ func (x *Index) ServiceFindings(s *Service, t Traffic, client, addr netip.Addr) 
 		findings = append(findings, x.NoEndpoints(s, t))
 	}
 	return findings
+}
+
+// NoSuchPort is the finding that a service does not declare a port, as a node sees it.
+func (s *Service) NoSuchPort(port, node string) verdict.Finding {
+	return verdict.NewFinding(verdict.ServiceNoSuchPort, verdict.Where{Node: node, Resource: "service " + s.String()},
+		[]string{"spec.ports: " + portList(s.Ports)}, s, port)
 }
 
 // NoEndpoints is the finding that a service has no endpoint that may be used.
