@@ -108,7 +108,7 @@ func conditions() []condition {
 			return "-m iprange " + one(x.builder, fmt.Sprintf("--src-range %s-%s", x.v.src.Prev(), x.v.src), fmt.Sprintf("--dst-range %s-%s", x.v.dst, x.v.dst.Next()), fmt.Sprintf("! --src-range %s-%s", x.v.src.Next(), x.v.src.Next().Next()))
 		}},
 		{"match:length", false, nil, fixed("-m length --length 28:65535", "-m length ! --length 0:27")},
-		{"match:time", false, nil, fixed("-m time --datestart 2020-01-01T00:00:00", "-m time --datestop 2037-12-31T23:59:59", "-m time --timestart 12:00 --timestop 11:59:59")},
+		{"match:time", false, nil, fixed("-m time --datestart 2020-01-01T00:00:00", "-m time --datestop 2037-12-31T23:59:59", "-m time --timestart 12:00 --timestop 12:00")},
 		{"match:ttl", false, func(v *view) bool { return !ipv6(v) }, fixed("-m ttl --ttl-gt 10", "-m ttl --ttl-lt 65", "-m ttl ! --ttl-eq 9")},
 		{"match:hl", false, ipv6, fixed("-m hl --hl-gt 10", "-m hl --hl-lt 65", "-m hl ! --hl-eq 9")},
 		{"match:ecn", false, nil, fixed("-m ecn --ecn-ip-ect 0", "-m ecn ! --ecn-ip-ect 2")},

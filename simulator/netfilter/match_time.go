@@ -28,8 +28,10 @@ func (m *timeMatch) match(x *traversal) tri {
 		return maybe
 	}
 	holds := m.holds(now.Unix())
-	if m.holds(now.Add(-timeMargin).Unix()) != holds || m.holds(now.Add(timeMargin).Unix()) != holds {
-		return maybe
+	for second := now.Add(-timeMargin).Unix(); second <= now.Add(timeMargin).Unix(); second++ { // it may hold for one
+		if m.holds(second) != holds {
+			return maybe
+		}
 	}
 	return is(holds)
 }

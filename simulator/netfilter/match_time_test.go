@@ -42,6 +42,8 @@ func TestTimes(t *testing.T) {
 		{"2026-11-29T16:59:01Z", "--timestart 08:00 --timestop 17:00", false, edge},
 		{"2026-11-29T17:01:01Z", "--timestart 08:00 --timestop 17:00", false, ""},
 		{"2026-11-29T23:59:30Z", "--weekdays Sun", false, edge},
+		{"2026-11-29T11:59:30Z", "--timestart 12:00:00 --timestop 12:00:10", false, edge},
+		{"2026-11-29T11:58:59Z", "--timestart 12:00:00 --timestop 12:00:10", false, ""},
 		{"2026-11-29T12:00:00Z", "--timestart 12:00 --timestop 12:00", true, ""}, // all day long
 
 		{"2026-11-29T12:00:00Z", "--datestart 2026-11-29T12:01:01", false, ""},
