@@ -151,7 +151,7 @@ func (e *endpoint) guard(next http.Handler) http.Handler {
 			return
 		}
 		once.Do(func() {
-			e.log.Error("callers are refused until the file is mended, or a restart", "file", e.webConfig, "err", err)
+			e.log.Error("callers are refused", "file", e.webConfig, "err", err)
 		})
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -173,7 +173,7 @@ func (e *endpoint) proven(r *http.Request) error {
 	if missing == "" {
 		return nil
 	}
-	return fmt.Errorf("callers had to have %s when this process started, and the file of its web configuration does not ask for them any more", missing)
+	return fmt.Errorf("callers had to have %s when this process started, and the file of its web configuration does not ask for them any more: mend it, or restart the process", missing)
 }
 
 // shutdown lets requests under way end, for a while.

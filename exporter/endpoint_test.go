@@ -151,7 +151,7 @@ func TestWhoHadToProveWhoTheyAreStillHaveTo(t *testing.T) {
 					Error struct{ Code, Message string }
 				}
 				if status == http.StatusServiceUnavailable && (json.Unmarshal([]byte(body), &answer) != nil || answer.Error.Code != "authentication-changed" ||
-					!strings.Contains(answer.Error.Message, "when this process started")) {
+					!strings.HasSuffix(answer.Error.Message, ": mend it, or restart the process")) {
 					t.Errorf("%+v: %s", who, body)
 				}
 			}
