@@ -149,7 +149,7 @@ func (l *leg) inCloud(from cloud.Interface, dev string) end {
 		return l.drop(l.linkDown(to))
 	}
 	// It is a new packet to whoever takes it, even to the host that sent it.
-	l.packet.Mark, l.packet.UID, l.packet.Bound, l.host = 0, nil, "", nil
+	l.packet.Mark, l.packet.UID, l.packet.AnyUser, l.packet.Bound, l.host = 0, nil, false, "", nil
 	l.packet.SrcMAC, l.packet.DstMAC, l.forHost = cloudRouter, to.Link.MAC, false
 	l.gather()
 	return l.arrive(to)

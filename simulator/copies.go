@@ -16,7 +16,7 @@ func (l *leg) Duplicate(at netfilter.Hook, to netip.Addr, dev string) {
 		return
 	}
 	h, p := l.host, l.packet
-	p.UID = nil // nobody owns it
+	p.UID, p.AnyUser = nil, false // nobody owns it
 	if at == netfilter.Prerouting || at == netfilter.Input {
 		p.TTL--
 	}

@@ -251,6 +251,57 @@ func TestWhatIsMissingIsUnknownOnlyWhereItDecides(t *testing.T) {
 	}
 }
 
+// Whose socket it is, decides in rules for users, and of a query without uid nobody knows.
+func TestRulesForUsers(t *testing.T) {
+	nobody, root, other := (*uint32)(nil), new(uint32(0)), new(uint32(1000))
+	forRoot := netstack.Rule{Family: netstack.IPv4, Priority: 100, Action: netstack.RuleUnreachable, UID: &netstack.UIDRange{First: 0, Last: 0}}
+	forOther := forRoot
+	forOther.UID = &netstack.UIDRange{First: 1000, Last: 1000}
+	ofAnotherPort := forRoot
+	ofAnotherPort.DPort = &netstack.PortRange{First: 443, Last: 443}
+	owner := netstack.IPTablesDump{Family: netstack.IPv4, Backend: netstack.BackendLegacy, Text: netstack.Text{File: "iptables.txt", Data: []byte("*filter\n:OUTPUT ACCEPT\n-A OUTPUT -m owner --uid-owner 0 -j DROP\nCOMMIT\n")}}
+	const unsaid = "of a query without uid"
+	for _, test := range []struct {
+		name   string
+		at     string
+		rule   *netstack.Rule
+		uid    *uint32
+		want   verdict.Verdict
+		reason verdict.Code
+		text   string
+	}{
+		{"a route for root", "shop-web-0", &forRoot, root, verdict.Unreachable, verdict.RouteUnreachable, "rule 100"},
+		{"a route for root, of another", "shop-web-0", &forRoot, other, verdict.Reachable, "", ""},
+		{"a route for root, of nobody knows whom", "shop-web-0", &forRoot, nobody, verdict.Unknown, verdict.UnmodelledRule, "a rule for users, " + unsaid},
+		{"a route for others", "shop-web-0", &forOther, other, verdict.Unreachable, verdict.RouteUnreachable, "rule 100"},
+		{"a route for others, of nobody knows whom", "shop-web-0", &forOther, nobody, verdict.Unknown, verdict.UnmodelledRule, "a rule for users, " + unsaid},
+		{"a route for root, to another port", "shop-web-0", &ofAnotherPort, nobody, verdict.Reachable, "", ""},
+		{"a route for root, forwarded", "node-1", &forRoot, other, verdict.Unreachable, verdict.RouteUnreachable, "rule 100"}, // no socket is root's
+		{"a route for others, forwarded", "node-1", &forOther, nobody, verdict.Reachable, "", ""},
+		{"an answer's route for root", "shop-db-0", &forRoot, nobody, verdict.Unreachable, verdict.RouteUnreachable, "rule 100"}, // whose socket is known
+		{"root dropped", "shop-web-0", nil, root, verdict.Unreachable, verdict.NetfilterDrop, "--uid-owner 0"},
+		{"root dropped, of another", "shop-web-0", nil, other, verdict.Reachable, "", ""},
+		{"root dropped, of nobody knows whom", "shop-web-0", nil, nobody, verdict.Unknown, verdict.UnmodelledRule, "match owner " + unsaid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := world(t, func(s *simulator.Snapshot) {
+				ns := namespace(t, s, test.at)
+				if test.rule != nil {
+					ns.Rules = append([]netstack.Rule{*test.rule}, ns.Rules...)
+				} else {
+					ns.IPTables = append(ns.IPTables, owner)
+				}
+			})
+			q := tcp(web, "pod:shop/db-0", 5432)
+			q.UID = test.uid
+			r := diagnose(t, w, q)
+			if r.Verdict != test.want || r.Reason() != test.reason || test.text != "" && !strings.Contains(r.Reasons[0].Message+strings.Join(r.Reasons[0].Evidence, " "), test.text) {
+				t.Errorf("%s %v, want %s %s %q", r.Verdict, r.Reasons, test.want, test.reason, test.text)
+			}
+		})
+	}
+}
+
 // TestWhatIsNotModelledIsNeverSeenThrough adds what the simulator does not
 // evaluate.
 func TestWhatIsNotModelledIsNeverSeenThrough(t *testing.T) {

@@ -276,7 +276,7 @@ func (l *leg) ReversePath(p *netstack.Packet, in string, strict bool) bool {
 func (l *leg) Reroute() bool {
 	key := fib.KeyOf(&l.packet, "")
 	if l.packet.Family() == netstack.IPv4 {
-		key.UID = nil // ip_route_me_harder asks for no user, unlike ip6_route_me_harder
+		key.UID, key.AnyUser = nil, false // ip_route_me_harder asks for no user, unlike ip6_route_me_harder
 	}
 	l.route = l.lookup(key)
 	if !l.route.Found() || l.route.Unknown != "" {

@@ -221,7 +221,7 @@ func (l *leg) enter(h *host, in string) {
 		// Marks, connections and sockets belong to a namespace; a socket's mark
 		// and user are there from the start.
 		if l.host != nil {
-			l.packet.Mark, l.packet.UID, l.packet.Bound = 0, nil, ""
+			l.packet.Mark, l.packet.UID, l.packet.AnyUser, l.packet.Bound = 0, nil, false, ""
 		}
 		l.state.Conn, l.state.CT, l.state.Reply, l.state.Proxied = nil, netfilter.CTNone, false, nil
 		l.state.Balance = nil

@@ -197,7 +197,7 @@ func (w *World) resolveFlow(q *verdict.Query, named *resolved) (*flow, *resolved
 	dst, _ := to.addr(ver)
 	out := &flow{size: q.Size, fixedPort: q.SourcePort != 0}
 	out.packet = netstack.Packet{
-		Dst: dst, DstPort: q.Port, SrcPort: q.SourcePort, TOS: q.DSCP << 2, Mark: q.Mark, UID: q.UID, DF: true,
+		Dst: dst, DstPort: q.Port, SrcPort: q.SourcePort, TOS: q.DSCP << 2, Mark: q.Mark, UID: q.UID, AnyUser: q.UID == nil, DF: true,
 		Protocol: protocolNumber(q.Protocol, ver),
 	}
 	if isICMP(out.packet.Protocol) {

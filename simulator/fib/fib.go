@@ -125,6 +125,7 @@ type Key struct {
 	Protocol         netstack.Protocol
 	SrcPort, DstPort uint16
 	UID              *uint32
+	AnyUser          bool // a socket asks, and nobody knows whose
 }
 
 // KeyOf returns the key of a packet; iif is empty for locally made packets. Only
@@ -132,7 +133,7 @@ type Key struct {
 func KeyOf(p *netstack.Packet, iif string) Key {
 	k := Key{Src: p.Src, Dst: p.Dst, IIF: iif, Mark: p.Mark, TOS: p.TOS, Protocol: p.Protocol}
 	if iif == "" {
-		k.UID, k.OIF = p.UID, p.Bound
+		k.UID, k.AnyUser, k.OIF = p.UID, p.AnyUser, p.Bound
 	}
 	switch {
 	case p.HasPorts():
@@ -148,7 +149,7 @@ func KeyOf(p *netstack.Packet, iif string) Key {
 // locally made, and goes where k comes from.
 func (k Key) Reversed(iif string) Key {
 	k.Src, k.Dst, k.SrcPort, k.DstPort = k.Dst, k.Src, k.DstPort, k.SrcPort
-	k.IIF, k.OIF, k.UID = iif, "", nil
+	k.IIF, k.OIF, k.UID, k.AnyUser = iif, "", nil, false
 	return k
 }
 

@@ -141,7 +141,7 @@ func (f *FIB) selects(r *rule, q *query) (selected bool, unknown string) {
 		!selectsPort(r.DPort, r.DPortMask, q.DstPort):
 		return false, ""
 	}
-	if r.UID != nil {
+	if r.UID != nil && !q.AnyUser {
 		var uid uint32 // sock_net_uid: without a socket it is root
 		if q.UID != nil {
 			uid = *q.UID
@@ -161,7 +161,12 @@ func (f *FIB) selects(r *rule, q *query) (selected bool, unknown string) {
 		if q.IIF != "" {
 			return false, "a rule for flow labels" // which the sender made up
 		}
-		return r.FlowLabel.Value&r.FlowLabel.Mask == 0, ""
+		if r.FlowLabel.Value&r.FlowLabel.Mask != 0 {
+			return false, ""
+		}
+	}
+	if r.UID != nil && q.AnyUser {
+		return false, "a rule for users, of a query without uid"
 	}
 	return true, ""
 }

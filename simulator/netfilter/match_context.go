@@ -218,4 +218,10 @@ func (m *ownerMatch) match(x *traversal) tri {
 	return yes
 }
 
-func (m *ownerMatch) decide(x *traversal) bool { return x.env.Unknown(x.ref(), "match owner") }
+func (m *ownerMatch) decide(x *traversal) bool {
+	what := "match owner"
+	if m.uid != nil && x.p.AnyUser {
+		what += " of a query without uid"
+	}
+	return x.env.Unknown(x.ref(), what)
+}

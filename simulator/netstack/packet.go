@@ -57,6 +57,8 @@ type Packet struct {
 	Mark uint32
 	// UID is the user that owns the sending socket; nil for forwarded packets.
 	UID *uint32
+	// AnyUser says that a socket sent it whose user nobody named: UID is nil.
+	AnyUser bool
 	// Bound is the device that the sending socket is bound to, as far as VRFs go;
 	// empty for forwarded packets.
 	Bound string
