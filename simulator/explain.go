@@ -273,7 +273,7 @@ func (e *explainer) serviceFindings(p *verdict.Path, severity verdict.Severity) 
 		slices.Reverse(findings)
 	}
 	if len(findings) == 0 && lost && len(e.backends) > 0 && e.promised() && e.passesProxy(p) {
-		findings = append(findings, e.allMissing())
+		findings = append(findings, e.allMissing(p))
 	}
 	for i := range findings {
 		findings[i].Severity = severity
@@ -486,14 +486,19 @@ func (e *explainer) mismatch(endpoint, how string) verdict.Finding {
 		"endpoint %s of service %s %s in %s on node %s", endpoint, e.service, how, e.w.serviceProxy(node), node)
 }
 
-// allMissing is the difference where the dataplane knows no endpoint at all.
-func (e *explainer) allMissing() verdict.Finding {
+// allMissing is the difference where the dataplane leads to no endpoint at all.
+func (e *explainer) allMissing(p *verdict.Path) verdict.Finding {
 	const most = 5 // a service may have a thousand
 	endpoint := e.backends[0].Addr.String()
 	if more := len(e.backends) - 1; more > 0 {
 		endpoint += fmt.Sprintf(" (and %d more)", more)
 	}
 	f := e.mismatch(endpoint, "is missing")
+	if step, why := e.bypass(p); step != nil {
+		f.Message += " for this packet: " + why
+		f.Evidence = append(f.Evidence, step.Stage+": "+step.Rule)
+		f.Remedy = "Let this rule spare what goes to services: those of the service proxy, which may be as they should, are not asked after it."
+	}
 	for i, b := range e.backends {
 		if i == most {
 			f.Evidence = append(f.Evidence, fmt.Sprintf("and %d more endpoints", len(e.backends)-most))
@@ -502,6 +507,29 @@ func (e *explainer) allMissing() verdict.Finding {
 		f.Evidence = append(f.Evidence, "endpoint "+b.String())
 	}
 	return f
+}
+
+// bypass is the step that kept a packet from the rules by which the node translates
+// what goes to services, and how it did.
+func (e *explainer) bypass(p *verdict.Path) (step *verdict.Step, why string) {
+	for i := range p.Hops {
+		h := &p.Hops[i]
+		if h.Kind != verdict.HopNode || h.Node != e.use.Node {
+			continue
+		}
+		for j := range h.Steps {
+			s := &h.Steps[j]
+			switch nat := s.Stage == "nat/PREROUTING" || s.Stage == "nat/OUTPUT"; {
+			case s.Action == "notrack":
+				return s, "what is not tracked is not translated"
+			case nat && s.Action == "jump KUBE-SERVICES":
+				return nil, ""
+			case nat && s.Rule != "" && (s.Action == "accept" || s.Action == "return" && strings.HasSuffix(s.Stage, "/"+s.Chain)):
+				return s, "another rule ends " + s.Stage + " before"
+			}
+		}
+	}
+	return nil, ""
 }
 
 // serviceProxy is the mode of the service proxy of a node, as it says itself, or by
@@ -548,7 +576,13 @@ func (e *explainer) compareBackends() {
 			expected[to] = true
 			continue
 		}
-		unexpected(p, e.mismatch(to, "is unexpected"))
+		f := e.mismatch(to, "is unexpected")
+		for _, t := range p.Translations {
+			if t.To == to && t.Rule != "" { // which may be of anybody
+				f.Evidence = append(f.Evidence, t.Rule)
+			}
+		}
+		unexpected(p, f)
 	}
 	if !translated {
 		return // the paths say so

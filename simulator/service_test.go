@@ -284,12 +284,12 @@ func TestAServiceProxyThatKnowsTheOldEndpointAlone(t *testing.T) {
 		var got []string
 		for _, f := range r.Reasons {
 			if f.Code == verdict.ServiceBackendMismatch {
-				got = append(got, fmt.Sprintf("%s: %s", f.Severity, f.Message))
+				got = append(got, fmt.Sprintf("%s: %s %q", f.Severity, f.Message, f.Evidence))
 			}
 		}
 		want := []string{
-			fmt.Sprintf("%s: endpoint 10.128.3.2:8080 of service shop/s is unexpected in iptables on node node-0", test.severity),
-			"warning: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0",
+			fmt.Sprintf(`%s: endpoint 10.128.3.2:8080 of service shop/s is unexpected in iptables on node node-0 ["-A PREROUTING -d 10.96.0.9 -p tcp --dport 80 -j DNAT --to-destination 10.128.3.2:8080"]`, test.severity),
+			`warning: endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0 []`,
 		}
 		if r.Verdict != test.want || r.Reason() != verdict.ServiceBackendMismatch || !slices.Equal(got, want) {
 			t.Errorf("%s %q, want %s %q", r.Verdict, got, test.want, want)
@@ -308,6 +308,38 @@ func TestAServiceOfAnotherProxy(t *testing.T) {
 		if r.Reason() != want || !slices.Contains(r.Assumptions, left) {
 			t.Errorf("%v, assumed %q, want %q", r.Reasons, r.Assumptions, want)
 		}
+	}
+}
+
+// Rules of the service proxy that are as they should be are not what is missing.
+func TestWhatKeepsPacketsFromTheServiceProxy(t *testing.T) {
+	const (
+		missing  = "endpoint 10.128.1.2:8080 of service shop/s is missing in iptables on node node-0"
+		proxy    = "-A PREROUTING -d 10.96.0.9 -p tcp --dport 80 -j DNAT --to-destination 10.128.1.2:8080\n"
+		drop     = "*filter\n:FORWARD ACCEPT\n-A FORWARD -d 10.96.0.0/16 -j DROP\nCOMMIT\n*nat\n:PREROUTING ACCEPT\n"
+		ends     = ": another rule ends nat/PREROUTING before"
+		tracked  = ": what is not tracked is not translated"
+		toPort   = "-p tcp --dport 80 -j "
+		commit   = "COMMIT\n"
+		untrack  = "*raw\n:PREROUTING ACCEPT\n-A PREROUTING " + toPort + "CT --notrack\nCOMMIT\n"
+		ofPacket = " for this packet"
+	)
+	for _, test := range []struct{ name, rules, want, evidence string }{
+		{"no rules", drop + commit, missing, "endpoint 10.128.1.2:8080"},
+		{"not tracked", untrack + drop + proxy + commit, missing + ofPacket + tracked, "raw/PREROUTING: -A PREROUTING " + toPort + "CT --notrack"},
+		{"accepted before", drop + "-A PREROUTING " + toPort + "ACCEPT\n" + proxy + commit, missing + ofPacket + ends, "nat/PREROUTING: -A PREROUTING " + toPort + "ACCEPT"},
+		{"returned before", drop + "-A PREROUTING " + toPort + "RETURN\n" + proxy + commit, missing + ofPacket + ends, "nat/PREROUTING: -A PREROUTING " + toPort + "RETURN"},
+		{"accepted by a chain before", drop + ":MINE -\n-A MINE " + toPort + "ACCEPT\n-A PREROUTING -j MINE\n" + proxy + commit, missing + ofPacket + ends, "nat/PREROUTING: -A MINE " + toPort + "ACCEPT"},
+		{"accepted after", drop + ":KUBE-SERVICES -\n-A PREROUTING -j KUBE-SERVICES\n-A PREROUTING " + toPort + "ACCEPT\n" + commit, missing, "endpoint 10.128.1.2:8080"},
+		{"returned from a chain before", drop + ":MINE -\n-A MINE " + toPort + "RETURN\n-A PREROUTING -j MINE\n" + commit, missing, "endpoint 10.128.1.2:8080"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := servedCluster(t, service("s", "clusterIP: 10.96.0.9, ports: [{port: 80}]", "1"), func(int) string { return test.rules })
+			r := diagnose(t, compileWorld(t, s), tcp("pod:shop/pod-0", "svc:shop/s", 80))
+			if r.Verdict != verdict.Unreachable || r.Reason() != verdict.ServiceBackendMismatch || r.Reasons[0].Message != test.want || !strings.HasPrefix(r.Reasons[0].Evidence[0], test.evidence) {
+				t.Errorf("%s %+v, want %q with %q", r.Verdict, r.Reasons, test.want, test.evidence)
+			}
+		})
 	}
 }
 
