@@ -36,8 +36,8 @@ type Options struct {
 	ControlPlane string
 	// ProxyMode is that of kube-proxy: iptables, nftables or ipvs.
 	ProxyMode string
-	// Plugin is the one that connects pods to their node: bridge or ptp.
-	// Default: bridge.
+	// Plugin is the one that connects pods to their node: bridge or ptp; or
+	// flannel, which does so by bridge and joins the nodes. Default: bridge.
 	Plugin string
 	// Nodes is how many there are. Default: 2.
 	Nodes int

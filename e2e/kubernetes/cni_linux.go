@@ -42,10 +42,12 @@ func (c *Cluster) plugins(n *node) []map[string]any {
 		ranges = append(ranges, []any{map[string]any{"subnet": p.String()}})
 		routes = append(routes, map[string]any{"dst": netip.PrefixFrom(unspecified(p.Addr()), 0).String()})
 	}
-	connect := map[string]any{"type": c.options.Plugin, "ipMasq": false, "mtu": 1500, "ipam": map[string]any{
+	connect := map[string]any{"type": "bridge", "ipMasq": false, "mtu": n.mtu, "ipam": map[string]any{
 		"type": "host-local", "dataDir": filepath.Join(c.dir, "host-local", n.name), "ranges": ranges, "routes": routes,
 	}}
-	if c.options.Plugin == "bridge" {
+	if c.options.Plugin == "ptp" {
+		connect["type"] = "ptp"
+	} else { // flannel's own plugin does no more than to call this one
 		connect["bridge"], connect["isGateway"], connect["hairpinMode"] = "cni0", true, true
 	}
 	return []map[string]any{connect, {"type": "portmap", "capabilities": map[string]any{"portMappings": true}, "snat": true}}

@@ -156,6 +156,7 @@ func (c *Cluster) registerNodes(ctx context.Context) error {
 		n := &c.nodes[i]
 		object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{
 			"name": n.name, "labels": map[string]any{"kubernetes.io/hostname": n.name, "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": "zone-of-" + n.name},
+			"annotations": map[string]any{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}, // flannel takes it for granted that there is one
 		}}}
 		if _, err := nodes.Create(ctx, object, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err

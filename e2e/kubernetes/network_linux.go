@@ -39,10 +39,11 @@ type node struct {
 	name  string
 	addrs [2]netip.Addr   // IPv4 and IPv6
 	pods  [2]netip.Prefix // set when the API has given them
+	mtu   int             // of pods
 }
 
 func newNode(number int) node {
-	return node{name: fmt.Sprintf("node-%d", number), addrs: [2]netip.Addr{
+	return node{name: fmt.Sprintf("node-%d", number), mtu: 1500, addrs: [2]netip.Addr{
 		netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + number)}),
 		netip.MustParseAddr(fmt.Sprintf("2001:db8:30::%d", 10+number)),
 	}}
@@ -120,7 +121,7 @@ func (c *Cluster) serveOutside() error {
 }
 
 // routePods makes each node route to the pods of the others, and translate the
-// sources of pods that speak to others, by the rules that flannel writes.
+// sources of pods that speak to others, by the rules of iptables that flannel writes.
 func (c *Cluster) routePods(ctx context.Context) error {
 	for _, n := range c.nodes {
 		var routes strings.Builder

@@ -16,9 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// startNodes starts what runs on each node: kube-proxy and the kubelet.
+// startNodes starts what runs on each node: kube-proxy and the kubelet, and flannel
+// where nothing else routes to the pods of other nodes.
 func (c *Cluster) startNodes(ctx context.Context) error {
-	if err := c.routePods(ctx); err != nil {
+	join := c.routePods
+	if c.options.Plugin == flannel {
+		join = c.startFlannel
+	}
+	if err := join(ctx); err != nil {
 		return err
 	}
 	for i := range c.nodes {

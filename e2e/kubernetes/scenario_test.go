@@ -29,17 +29,20 @@ var testdata embed.FS
 //	expect         what is expected of connections, one a line: see expectation
 //	says           what the first reason says, in its message or evidence, wherever
 //	               a connection fails: one a line, after tags as in an expectation
+//	through        what the trace of each path says, one a line, after tags
 //
 // A line of the text may say "only: TAG": the scenario makes sense in the
 // clusters alone that have this tag. Those with the tag kube-router, in which it
-// enforces network policies, come last. Nowhere is a scenario played of which no
-// expectation holds there.
+// enforces network policies, come last. Clusters with flannel play what names its
+// tag, there or in a line "also: TAG": most of the others have nothing to do with
+// how nodes are joined, or break what it has not made. Nowhere is a scenario played
+// of which no expectation holds there.
 type scenario struct {
 	name                string
 	objects, later      string
-	only                []string
+	only, also          []string
 	fault, fix, expects []string
-	says                []string
+	says, through       []string
 }
 
 // enforcer is the tag of clusters in which kube-router enforces network policies.
@@ -52,6 +55,7 @@ var stages = [][]string{
 	{"iptables", "bridge", enforcer},
 	{"nftables", "bridge"},
 	{"nftables", "ptp", enforcer},
+	{"nftables", flannel}, // so that it writes rules of nftables, too: those of iptables the others have
 	{"ipvs", "bridge"},
 }
 
@@ -102,6 +106,8 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 	for line := range strings.Lines(string(archive.Comment)) {
 		if tags, ok := strings.CutPrefix(line, "only: "); ok {
 			s.only = strings.Fields(tags)
+		} else if tags, ok := strings.CutPrefix(line, "also: "); ok {
+			s.also = strings.Fields(tags)
 		}
 	}
 	for _, f := range archive.Files {
@@ -118,6 +124,8 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 			s.expects = lines(f.Data)
 		case "says":
 			s.says = lines(f.Data)
+		case "through":
+			s.through = lines(f.Data)
 		default:
 			return nil, fmt.Errorf("scenario %s: there is no part %q", name, f.Name)
 		}
@@ -138,6 +146,9 @@ func (s *scenario) playsWith(tags []string) bool {
 	if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(tags, tag) }) {
 		return false
 	}
+	if slices.Contains(tags, flannel) && !slices.Contains(s.tags(), flannel) {
+		return false
+	}
 	return slices.ContainsFunc(s.expects, func(line string) bool {
 		e, err := parseExpectation(line)
 		return err == nil && subset(e.tags, tags)
@@ -146,13 +157,13 @@ func (s *scenario) playsWith(tags []string) bool {
 
 // tags are all that it names.
 func (s *scenario) tags() []string {
-	list := slices.Clone(s.only)
+	list := slices.Concat(s.only, s.also)
 	for _, line := range s.expects {
 		if e, err := parseExpectation(line); err == nil {
 			list = append(list, e.tags...)
 		}
 	}
-	for _, line := range slices.Concat(s.fault, s.fix, s.says) {
+	for _, line := range slices.Concat(s.fault, s.fix, s.says, s.through) {
 		tags, _ := cutTags(line)
 		list = append(list, tags...)
 	}

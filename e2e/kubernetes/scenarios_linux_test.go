@@ -62,6 +62,9 @@ func runScenarios(t *testing.T, tags []string, o Options) {
 			t.Error(err)
 		}
 	})
+	if o.Plugin == flannel {
+		stage.flannels = slices.Clone(stage.nodes)
+	}
 	base, err := testdata.ReadFile("testdata/base.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +120,7 @@ type stage struct {
 	*Cluster
 	nodes     []string // with kube-proxies that run
 	enforcers []string // with kube-routers that run
+	flannels  []string // with flannels that run
 	tags      []string
 	broken    bool // by a scenario that could not be undone
 }
@@ -126,7 +130,7 @@ func (s *stage) settled(ctx context.Context) error {
 	if err := s.Settled(ctx, s.nodes...); err != nil {
 		return err
 	}
-	return s.Enforced(ctx, s.enforcers...)
+	return errors.Join(s.Joined(ctx, s.flannels...), s.Enforced(ctx, s.enforcers...))
 }
 
 // play brings about what a scenario says, looks at what is expected, and puts
@@ -172,7 +176,18 @@ func (s *stage) play(t *testing.T, sc *scenario) {
 			continue
 		}
 		report := s.judge(t, line, e, &seen)
-		if report == nil || len(report.Reasons) == 0 {
+		if report == nil {
+			continue
+		}
+		for _, text := range sc.through {
+			tags, text := cutTags(words.Replace(text))
+			for i := range report.Paths {
+				if trace := against.Trace(&report.Paths[i]); subset(tags, s.tags) && !strings.Contains(trace, text) {
+					t.Errorf("%s\na path does not say %s:\n%s", line, text, trace)
+				}
+			}
+		}
+		if len(report.Reasons) == 0 {
 			continue
 		}
 		for _, text := range sc.says {
@@ -241,11 +256,14 @@ func (s *stage) restore(ctx context.Context, sc *scenario) error {
 //
 //	kube-proxy NODE stop|start
 //	kube-router NODE stop|start
+//	flannel NODE stop|start
+//	await PLACE PROGRAM ARGUMENT…
 //	api patch|status|delete KIND NAMESPACE/NAME [PATCH]
 //	health PLACE ADDRESS:PORT STATUS
 //	settled
 //
-// where health waits until an HTTP server answers with that status.
+// where await waits until a program succeeds, and health until an HTTP server
+// answers with that status.
 // Tags limit a line to clusters that have them all.
 func (s *stage) commands(ctx context.Context, list []string) error {
 	if len(list) == 0 {
@@ -277,6 +295,17 @@ func (s *stage) commands(ctx context.Context, list []string) error {
 		case argv[0] == "kube-router" && argv[2] == "start":
 			s.enforcers = append(s.enforcers, argv[1])
 			err = s.StartEnforcer(argv[1])
+		case argv[0] == "flannel" && argv[2] == "stop":
+			s.flannels = slices.DeleteFunc(slices.Clone(s.flannels), func(n string) bool { return n == argv[1] })
+			err = s.StopFlannel(argv[1])
+		case argv[0] == "flannel" && argv[2] == "start":
+			s.flannels = append(s.flannels, argv[1])
+			err = s.StartFlannel(argv[1])
+		case argv[0] == "await":
+			err = await(ctx, strings.Join(argv[2:], " "), func(ctx context.Context) error {
+				_, err := s.Run(ctx, argv[1], argv[2:]...)
+				return err
+			})
 		case argv[0] == "health":
 			err = s.health(ctx, argv[1], argv[2], argv[3])
 		case argv[0] == "api":
@@ -334,8 +363,9 @@ func (s *stage) api(ctx context.Context, argv []string) error {
 
 // words replaces what is written in braces by what it is called in this
 // cluster: {NAMESPACE/POD}, {node-1} and {outside} are IPv4 addresses, the same
-// with " 6" IPv6 addresses; {pods node-1} is the range of a node's pods; {veth
-// NAMESPACE/POD} is the node's end of a pod's wire; {netns PLACE} is a network
+// with " 6" IPv6 addresses; {pods node-1} is the range of a node's pods, {first node-1}
+// its first address; {veth NAMESPACE/POD} is the node's end of a pod's wire; {mac node-1
+// DEVICE} is the hardware address of a VXLAN device; {netns PLACE} is a network
 // namespace.
 func (s *stage) words(o *cluster.Objects) *strings.Replacer {
 	var pairs []string
@@ -348,6 +378,11 @@ func (s *stage) words(o *cluster.Objects) *strings.Replacer {
 		add(n.name+" 6", n.addrs[1].String())
 		add("pods "+n.name, n.pods[0].String())
 		add("pods "+n.name+" 6", n.pods[1].String())
+		add("first "+n.name, n.pods[0].Addr().String())
+		add("first "+n.name+" 6", n.pods[1].Addr().String())
+		for _, l := range s.links(n.name, "vxlan") {
+			add("mac "+n.name+" "+l.Name, l.Address)
+		}
 		add("gateway "+n.name, n.pods[0].Addr().Next().String())
 		add("gateway "+n.name+" 6", n.pods[1].Addr().Next().String())
 		places = append(places, n.name)
@@ -375,25 +410,30 @@ func (s *stage) words(o *cluster.Objects) *strings.Replacer {
 
 // veth is what a node calls its end of a pod's wire, and "" if there is none.
 func (s *stage) veth(pod, node string) string {
-	type link struct {
-		Index int    `json:"ifindex"`
-		Peer  int    `json:"link_index"`
-		Name  string `json:"ifname"`
-	}
-	list := func(place string) (links []link) {
-		if out, err := s.Run(context.Background(), place, "ip", "-j", "link", "show", "type", "veth"); err == nil {
-			_ = json.Unmarshal(out, &links)
-		}
-		return links
-	}
-	for _, in := range list(pod) {
-		for _, out := range list(node) {
+	for _, in := range s.links(pod, "veth") {
+		for _, out := range s.links(node, "veth") {
 			if in.Name == podInterface && out.Index == in.Peer {
 				return out.Name
 			}
 		}
 	}
 	return ""
+}
+
+// link is what ip(8) says of one.
+type link struct {
+	Index   int    `json:"ifindex"`
+	Peer    int    `json:"link_index"`
+	Name    string `json:"ifname"`
+	Address string `json:"address"`
+}
+
+// links are those of one kind; where they cannot be listed, there are none.
+func (s *stage) links(place, kind string) (links []link) {
+	if out, err := s.Run(context.Background(), place, "ip", "-j", "link", "show", "type", kind); err == nil {
+		_ = json.Unmarshal(out, &links)
+	}
+	return links
 }
 
 // views are what a diagnosis may see of a cluster: all, its nodes and pods alone,
