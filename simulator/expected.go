@@ -134,7 +134,9 @@ func (w *World) arrived(l *leg, e *end) string {
 		return ""
 	}
 	there := func(h *host) bool { return h != nil && h.Kind == netstack.KindNode && h.Node == pod.Node }
-	if there(w.byName[e.finding.Where.Namespace]) || slices.ContainsFunc(l.taken, func(t routeTaken) bool { return there(t.host) }) {
+	// Where a frame is ignored that is for nobody there, it is the sender that has it wrong.
+	ignored := e.finding.Code == verdict.NeighbourStale
+	if !ignored && there(w.byName[e.finding.Where.Namespace]) || slices.ContainsFunc(l.taken, func(t routeTaken) bool { return there(t.host) }) {
 		return pod.Node
 	}
 	return ""

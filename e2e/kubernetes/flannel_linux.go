@@ -91,6 +91,9 @@ func (c *Cluster) Joined(ctx context.Context, nodes ...string) error {
 		}); err != nil {
 			return err
 		}
+		if err := quickNeighbours(c.Netns(node)); err != nil { // of a device that may be new
+			return err
+		}
 	}
 	return nil
 }
