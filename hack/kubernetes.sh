@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints a directory with the parts of clusters that the tests run, kube-apiserver and others, and builds them first if
-# need be: about 30 minutes of one processor, once. They are kept in the user's cache directory by the hash of what they
+# need be: about 33 minutes of one processor, once. They are kept in the user's cache directory by the hash of what they
 # are built from, those of Kubernetes and flannel each for themselves; the directory has links to them.
 set -euo pipefail
 shopt -s inherit_errexit
