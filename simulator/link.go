@@ -320,7 +320,7 @@ func (l *leg) handUp(at fabric.Port) end {
 	}
 	if p.DstMAC != (netstack.MAC{}) && p.DstMAC != at.Link.MAC && !l.forHost {
 		f := verdict.NewFindingf(verdict.NeighbourStale, l.host.where(at.Link.Name), nil,
-			"neighbour %s resolves to the wrong link-layer address: %s of %s ignores the frame", l.addressee(), at.Link.Name, l.host)
+			"neighbour %s resolves to the wrong link-layer address %s: %s of %s has %s, and ignores the frame", l.addressee(), p.DstMAC, at.Link.Name, l.host, at.Link.MAC)
 		return l.drop(l.toItself(f))
 	}
 	return l.receive(at.Link, "", false)

@@ -195,7 +195,7 @@ var installations = []installed{
 				name: "a neighbour's former address, which has an entry",
 				make: "n ip neigh replace {2.0} lladdr 02:00:00:00:00:77 nud permanent dev flannel.1\nn bridge fdb append 02:00:00:00:00:77 dev flannel.1 dst 10.9.5.2 self permanent",
 				undo: "n ip neigh replace {2.0} lladdr MACM nud permanent dev flannel.1\nn bridge fdb del 02:00:00:00:00:77 dev flannel.1 dst 10.9.5.2", reason: verdict.VXLANPeerMissing,
-				says: []string{"neighbour \"10.9.2.0 lladdr MACM dev flannel.1 nud permanent\"", "there is: 10.9.2.0 lladdr 02:00:00:00:00:77 dev flannel.1", "flannel.1 of node m ignores the frame"},
+				says: []string{"neighbour \"10.9.2.0 lladdr MACM dev flannel.1 nud permanent\"", "there is: 10.9.2.0 lladdr 02:00:00:00:00:77 dev flannel.1", "wrong link-layer address 02:00:00:00:00:77: flannel.1 of node m has MACM, and ignores the frame"},
 			},
 			{
 				name: "no fdb entry for the way back", make: "m bridge fdb del MACN dev flannel.1 dst 10.9.5.1", undo: "m bridge fdb replace MACN dev flannel.1 dst 10.9.5.1 self permanent", reason: verdict.VXLANPeerMissing,
