@@ -48,6 +48,9 @@ type scenario struct {
 // enforcer is the tag of clusters in which kube-router enforces network policies.
 const enforcer = "kube-router"
 
+// joiner is the tag of clusters whose nodes flannel joins.
+const joiner = "flannel"
+
 // stages are the clusters in which scenarios are played, by their tags: the mode of
 // kube-proxy, the network plugin, and whether policies are enforced in the end.
 // The last one is played in the virtual machine, as its kernel has IPVS.
@@ -55,7 +58,7 @@ var stages = [][]string{
 	{"iptables", "bridge", enforcer},
 	{"nftables", "bridge"},
 	{"nftables", "ptp", enforcer},
-	{"nftables", flannel}, // so that it writes rules of nftables, too: those of iptables the others have
+	{"nftables", joiner}, // so that it writes rules of nftables, too: those of iptables the others have
 	{"ipvs", "bridge"},
 }
 
@@ -146,7 +149,7 @@ func (s *scenario) playsWith(tags []string) bool {
 	if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(tag string) bool { return slices.Contains(tags, tag) }) {
 		return false
 	}
-	if slices.Contains(tags, flannel) && !slices.Contains(s.tags(), flannel) {
+	if slices.Contains(tags, joiner) && !slices.Contains(s.tags(), joiner) {
 		return false
 	}
 	return slices.ContainsFunc(s.expects, func(line string) bool {
