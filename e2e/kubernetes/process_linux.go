@@ -140,14 +140,17 @@ func (ps *processes) stop() error {
 	return errors.Join(errs...)
 }
 
-// alive says in its error which have ended by themselves.
+// errEnded is of a part that has ended by itself: there is nothing to wait for.
+var errEnded = errors.New("has ended")
+
+// alive says in its error, errEnded, which have ended by themselves.
 func (ps *processes) alive() error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, p := range ps.list {
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s has ended: %s", p.name, p.cmd.ProcessState)
+			return fmt.Errorf("%s %w: %s", p.name, errEnded, p.cmd.ProcessState)
 		default:
 		}
 	}
@@ -177,7 +180,8 @@ func (ps *processes) complaints() error {
 	return errors.Join(all...)
 }
 
-// await waits until a condition holds. It says in its error what is missing.
+// await waits until a condition holds, as long as it is not errEnded. It says in its
+// error what is missing.
 func await(ctx context.Context, what string, condition func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -194,8 +198,11 @@ func await(ctx context.Context, what string, condition func(context.Context) err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until %s: %w", what, last)
 		case <-tick.C:
+			if !errors.Is(err, errEnded) {
+				continue
+			}
 		}
+		return fmt.Errorf("wait until %s: %w", what, last)
 	}
 }
