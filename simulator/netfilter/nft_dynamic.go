@@ -26,7 +26,7 @@ func (x *traversal) lookup(s *nftSet, key *nftKey) (int, tri) {
 				if s.isMap {
 					return -1, maybe // its value is not kept
 				}
-				return s.count, yes
+				return len(s.data), yes
 			case c.removed[*key]:
 				return -1, no
 			}
@@ -110,7 +110,7 @@ func (a *nftSetUpdate) do(x *traversal) outcome {
 		delete(c.added, key)
 		c.removed[key] = true
 	case there == no:
-		if a.set.size > 0 && a.set.count+len(c.added) >= a.set.size {
+		if a.set.size > 0 && len(a.set.data)+len(c.added) >= a.set.size {
 			return outcome{kind: outBreak}
 		}
 		c.added[key] = true

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"cmp"
 	"errors"
+	"hash/maphash"
 	"slices"
 )
 
@@ -20,18 +21,22 @@ type nftSet struct {
 	unknown  string
 	isMap    bool
 	dataType string
-	// exact holds elements without ranges, ranges the others; both give an
-	// index into data.
-	exact  map[nftKey]int
-	ranges []nftRange
-	// catchAll is the index of the element "*", or -1.
-	catchAll int
-	count    int
-	data     []nftData
+	*nftElements
 	// dynamic says that rules add elements; size is how many there may be, 0
 	// when there is no bound.
 	dynamic bool
 	size    int
+}
+
+// nftElements are what is in a set. Sets of several rule sets may have the same.
+type nftElements struct {
+	// exact holds elements without ranges, ranges the others; both give an
+	// index into data, which has one for each element.
+	exact  map[nftKey]int
+	ranges []nftRange
+	// catchAll is the index of the element "*", or -1.
+	catchAll int
+	data     []nftData
 }
 
 type nftRange struct {
@@ -43,14 +48,14 @@ type nftRange struct {
 // nftData is what a map gives for an element.
 type nftData struct {
 	verdict *verdictAction
-	node    *jsonNode // of other maps: read by the statement that uses it
+	node    *jsonNode // of other maps: read by the rules that use it, and not kept
 	// stateful says that a limit, quota or the like of the element's own has a
 	// say in whether it matches.
 	stateful bool
 }
 
 func newNFTSet(name string) *nftSet {
-	return &nftSet{name: name, catchAll: -1}
+	return &nftSet{name: name, nftElements: &nftElements{catchAll: -1}}
 }
 
 // setType reads the type of a set's keys: names of types, or since nftables
@@ -143,8 +148,7 @@ func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
 		}
 		n = val
 	}
-	index := s.count
-	s.count++
+	index := len(s.data)
 	s.data = append(s.data, data)
 	if n.kind == jsonString && n.text == "*" {
 		s.catchAll = index
@@ -167,7 +171,7 @@ func (p *nftParser) addElement(s *nftSet, n *jsonNode, data nftData) error {
 	}
 	if first == last {
 		if s.exact == nil {
-			s.exact = make(map[nftKey]int)
+			s.exact = make(map[nftKey]int, cap(s.data)-index)
 		}
 		s.exact[first] = index
 	} else {
@@ -196,6 +200,69 @@ func (s *nftSet) lookup(key *nftKey) int {
 		}
 	}
 	return best
+}
+
+// settle has what the set holds in common with those of other rule sets, if it is the same. The
+// chains that it leads to are final.
+func (s *nftSet) settle(pool *Pool) {
+	read := false
+	for i := range s.data {
+		read = read || s.data[i].node != nil
+		s.data[i].node = nil
+	}
+	// The rules that have read what elements map to know that by their indices.
+	if pool != nil && !read && s.unknown == "" {
+		s.nftElements = pool.shareElements(s.nftElements)
+	}
+}
+
+// hashes are the same for elements that are equal, whatever the order they were listed in: the first
+// where keys are, the second where what they lead to is, too.
+func (e *nftElements) hashes(seed maphash.Seed) (keys, all uint64) {
+	add := func(first, last nftKey, index int) {
+		h := maphash.Comparable(seed, [2]nftKey{first, last})
+		keys += h
+		if v := e.data[index].verdict; v != nil {
+			h ^= maphash.Comparable(seed, *v)
+		}
+		all += h ^ 1
+	}
+	for key, i := range e.exact {
+		add(key, key, i)
+	}
+	for _, r := range e.ranges {
+		add(r.first, r.last, r.index)
+	}
+	return keys, all
+}
+
+// like returns elements that are the same as e, with what other has of them, and whether
+// that is all. It returns nil if the keys are others.
+func (e *nftElements) like(other *nftElements) (same *nftElements, all bool) {
+	if len(e.data) != len(other.data) || len(e.exact) != len(other.exact) ||
+		e.catchAll != other.catchAll || !slices.Equal(e.ranges, other.ranges) {
+		return nil, false
+	}
+	data := slices.Clone(e.data) // ranges have the same indices
+	for key, i := range e.exact {
+		j, ok := other.exact[key]
+		if !ok {
+			return nil, false
+		}
+		data[j] = e.data[i]
+	}
+	all = true
+	for i := range data {
+		its := &other.data[i]
+		if v := data[i].verdict; v != nil && its.verdict != nil && *v == *its.verdict {
+			data[i].verdict = its.verdict
+		}
+		all = all && data[i] == *its
+	}
+	if all {
+		return other, true
+	}
+	return &nftElements{other.exact, other.ranges, e.catchAll, data}, false
 }
 
 // sortRanges makes ready for look-ups.

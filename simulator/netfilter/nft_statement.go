@@ -198,16 +198,16 @@ func (p *nftParser) verdict(n *jsonNode) (*verdictAction, error) {
 	if !ok {
 		return nil, nil
 	}
-	v := &verdictAction{text: kind}
-	switch kind {
+	v := &verdictAction{}
+	switch kind { // which is not kept: it is a part of the dump
 	case "accept":
-		v.kind = outAccept
+		v.kind, v.text = outAccept, "accept"
 	case "drop":
-		v.kind = outDrop
+		v.kind, v.text = outDrop, "drop"
 	case "return":
-		v.kind = outReturn
+		v.kind, v.text = outReturn, "return"
 	case "continue":
-		v.kind = outContinue
+		v.kind, v.text = outContinue, "continue"
 	case "jump", "goto":
 		v.kind = outJump
 		if kind == "goto" {

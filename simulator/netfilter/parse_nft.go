@@ -78,7 +78,9 @@ type nftParser struct {
 	table *nftTable
 	// handles are those of rules, by chain; nil of rules that are shown as they are.
 	handles map[*chain][]uint32
-	texts   strings.Builder // of a chain's rules
+	// numbered are the same, by the numbers of rules.
+	numbered []ruleHandle
+	texts    strings.Builder // of a chain's rules
 	// bits is the width of the expression whose values are read; 0 when it does
 	// not matter.
 	bits int
@@ -392,9 +394,18 @@ func (p *nftParser) chain(t *nftTable, n *jsonNode) (err error) {
 		return p.errorf(n, "base chain %s has no priority", name)
 	}
 	p.bases = append(p.bases, nftBase{
-		chain: ch, table: t, typ: n.str("type"), hook: hook, priority: int(priority), devices: n.strings("dev"),
+		chain: ch, table: t, typ: n.str("type"), hook: hook, priority: int(priority), devices: p.devices(n),
 	})
 	return nil
+}
+
+// devices are those of a base chain.
+func (p *nftParser) devices(n *jsonNode) []string {
+	list := n.strings("dev")
+	for i := range list {
+		list[i] = strings.Clone(list[i])
+	}
+	return list
 }
 
 // elements reads the elements of a named set or map.
@@ -413,7 +424,7 @@ func (p *nftParser) elements(kind string, n *jsonNode, _ bool) error {
 		return err
 	}
 	if s.isMap && s.dataType != "verdict" {
-		p.reader = fastJSON{} // whose memory the values of the map are in
+		p.reader = fastJSON{} // whose memory the values of the map are in, until rules have been read
 	}
 	return nil
 }
@@ -528,7 +539,7 @@ func (p *nftParser) share(t *nftTable, order []*chain) error {
 			}
 			if c != nil {
 				same[ch] = &c.chain
-				p.c.rs.handles.add(&c.chain, p.handles[ch])
+				p.number(&c.chain, p.handles[ch])
 				continue
 			}
 			ch.retarget(to)
@@ -556,20 +567,50 @@ func (p *nftParser) share(t *nftTable, order []*chain) error {
 					at += 1 + len(b.json)
 				}
 				c := &shared{chain: *ch, key: key, text: text, effects: p.effects[ch], guessed: !p.odd[ch] && t.families() != nil}
+				c.first = p.allot(len(c.rules))
 				c.buildIndex()
 				p.c.pool.add(c)
 				same[ch] = &c.chain
 			}
 			ch = same[ch]
 		} else {
+			ch.first = p.allot(len(ch.rules))
 			ch.buildIndex()
 		}
-		p.c.rs.handles.add(ch, handles)
+		p.number(ch, handles)
 	}
 	for i, ch := range t.order {
 		t.order[i] = to(ch)
 	}
+	for _, s := range t.sets {
+		for i := range s.data {
+			if v := s.data[i].verdict; v != nil {
+				v.retarget(to)
+			}
+		}
+		s.settle(p.c.pool)
+	}
 	return nil
+}
+
+// allot returns the number of the first of so many rules.
+func (p *nftParser) allot(rules int) uint64 {
+	all := &p.c.rules
+	if p.c.pool != nil {
+		all = &p.c.pool.rules
+	}
+	first := *all + 1
+	*all += uint64(rules)
+	return first
+}
+
+// number notes the handles of a chain's rules.
+func (p *nftParser) number(ch *chain, handles []uint32) {
+	for i, h := range handles {
+		if h != 0 {
+			p.numbered = append(p.numbered, ruleHandle{ch.first + uint64(i), h})
+		}
+	}
 }
 
 // finish checks for loops and hangs the base chains at their hooks.
@@ -583,6 +624,7 @@ func (p *nftParser) finish() error {
 			return err
 		}
 	}
+	p.c.rs.handles = packHandles(p.numbered)
 	for _, b := range slices.Backward(p.bases) {
 		if b.table.dormant {
 			continue

@@ -102,7 +102,7 @@ func readNFT(data []byte, tree bool) (list []string, ok bool, err error) {
 	list = append(list, fmt.Sprint(c.rs.rules, c.rs.unmodelled, c.rs.tracking, c.rs.linkLayer.tracking))
 	for _, t := range p.order {
 		for _, s := range t.sets {
-			list = append(list, fmt.Sprint(t.name, " ", s.name, s.types, s.unknown, s.isMap, s.count, s.ranges, s.exact))
+			list = append(list, fmt.Sprint(t.name, " ", s.name, s.types, s.unknown, s.isMap, len(s.data), s.ranges, s.exact))
 		}
 		slices.Sort(list)
 		for _, c := range t.order {

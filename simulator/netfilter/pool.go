@@ -10,22 +10,25 @@ import (
 )
 
 // Pool has rule sets keep once what several of them have: chains whose rules are
-// equal and lead to the same chains, and rules of long chains. The rules of
+// equal and lead to the same chains, rules of long chains, and what is in sets and maps of
+// nftables. The rules of
 // kube-proxy are nearly the same on all nodes of a cluster. A Pool itself keeps
 // nothing: what no rule set has any more, goes. It is not safe for concurrent use.
 type Pool struct {
-	seed   maphash.Seed
-	chains map[uint64]variants            // by how they are written
-	bodies map[uint64]sharedBody          // of the rules of long chains
-	long   map[uint64]weak.Pointer[chain] // by their rules
-	swept  int                            // what was there after the last sweep
+	seed     maphash.Seed
+	chains   map[uint64]variants            // by how they are written
+	bodies   map[uint64]sharedBody          // of the rules of long chains
+	long     map[uint64]weak.Pointer[chain] // by their rules
+	elements map[uint64]weak.Pointer[nftElements]
+	rules    uint64 // of nftables, that have got a number
+	swept    int    // what was there after the last sweep
 }
 
 // NewPool returns an empty Pool.
 func NewPool() *Pool {
 	return &Pool{
 		seed: maphash.MakeSeed(), chains: make(map[uint64]variants),
-		bodies: make(map[uint64]sharedBody), long: make(map[uint64]weak.Pointer[chain]),
+		bodies: make(map[uint64]sharedBody), long: make(map[uint64]weak.Pointer[chain]), elements: make(map[uint64]weak.Pointer[nftElements]),
 	}
 }
 
@@ -177,6 +180,29 @@ func (p *Pool) share(key tableKey, b *body) *body {
 	return &own
 }
 
+// shareElements returns elements that are the same as e, with what other sets have of them. The
+// chains that they lead to are shared.
+func (p *Pool) shareElements(e *nftElements) *nftElements {
+	keys, all := e.hashes(p.seed)
+	for _, h := range [...]uint64{all, keys} {
+		if known := p.elements[h].Value(); known != nil {
+			same, whole := e.like(known)
+			if whole {
+				return same
+			}
+			if same != nil {
+				e = same
+			}
+		}
+	}
+	for _, h := range [...]uint64{all, keys} {
+		if p.elements[h].Value() == nil {
+			p.elements[h] = weak.Make(e)
+		}
+	}
+	return e
+}
+
 // sweep forgets what is not there any more, if that may be much.
 func (p *Pool) sweep() {
 	if p.len() < 2*p.swept {
@@ -191,7 +217,8 @@ func (p *Pool) sweep() {
 	}
 	maps.DeleteFunc(p.bodies, func(_ uint64, b sharedBody) bool { return b.body.Value() == nil })
 	maps.DeleteFunc(p.long, func(_ uint64, c weak.Pointer[chain]) bool { return c.Value() == nil })
+	maps.DeleteFunc(p.elements, func(_ uint64, e weak.Pointer[nftElements]) bool { return e.Value() == nil })
 	p.swept = max(p.len(), 1024)
 }
 
-func (p *Pool) len() int { return len(p.chains) + len(p.bodies) + len(p.long) }
+func (p *Pool) len() int { return len(p.chains) + len(p.bodies) + len(p.long) + len(p.elements) }

@@ -1,6 +1,8 @@
 package netfilter
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +40,9 @@ func eachChain(rs *Ruleset, visit func(*chain)) {
 		}
 		seen[c] = true
 		visit(c)
-		for _, target := range c.appendTargets(nil) {
+		targets := c.appendTargets(nil) // those of maps are in any order
+		slices.SortStableFunc(targets, func(a, b *chain) int { return cmp.Compare(a.name, b.name) })
+		for _, target := range targets {
 			reach(target)
 		}
 	}
@@ -73,7 +77,9 @@ func describe(rs *Ruleset) string {
 					}
 				}
 				fmt.Fprintf(&b, " %T", s.action)
-				if t, ok := s.action.(chainTargets); ok {
+				if m, ok := s.action.(*vmapAction); ok {
+					b.WriteString(describeMap(m.set, numbers))
+				} else if t, ok := s.action.(chainTargets); ok {
 					for _, target := range t.appendTargets(nil) {
 						fmt.Fprintf(&b, " to %d %s", numbers[target], target.name)
 					}
@@ -89,6 +95,28 @@ func describe(rs *Ruleset) string {
 		all = append(all, b.String())
 	})
 	return fmt.Sprintf("%+v\n%s", rs.effects, strings.Join(all, ""))
+}
+
+// describeMap writes down where a map leads.
+func describeMap(s *nftSet, numbers map[*chain]int) string {
+	var all []string
+	add := func(key string, index int) {
+		d := s.data[index]
+		all = append(all, fmt.Sprintf("\n    %s: %s %t", key, d.verdict, d.stateful))
+		if d.verdict.chain != nil {
+			all[len(all)-1] += fmt.Sprintf(" to %d", numbers[d.verdict.chain])
+		}
+	}
+	for key, i := range s.exact {
+		add(fmt.Sprint(key), i)
+	}
+	for _, r := range s.ranges {
+		add(fmt.Sprint(r.first, r.last, r.reach), r.index)
+	}
+	if s.catchAll >= 0 {
+		add("*", s.catchAll)
+	}
+	return strings.Join(slices.Sorted(slices.Values(all)), "")
 }
 
 // TestWhatRuleSetsShareIsWhatEachWouldHave changes the rules of one node at random into those
@@ -196,7 +224,7 @@ func TestWhatRuleSetsOfNftShareIsWhatEachWouldHave(t *testing.T) {
 	for n := range 120 {
 		var objects []string
 		for i, o := range ruleset.Objects {
-			objects = append(objects, strings.Replace(string(o), handle, fmt.Sprintf(`"handle":%d`, 10*n+i+1), 1))
+			objects = append(objects, strings.Replace(changeElements(t, rnd, o), handle, fmt.Sprintf(`"handle":%d`, 10*n+i+1), 1))
 		}
 		for range rnd.IntN(6) {
 			i, j := rnd.IntN(len(objects)), rnd.IntN(len(objects))
@@ -228,6 +256,52 @@ func TestWhatRuleSetsOfNftShareIsWhatEachWouldHave(t *testing.T) {
 		}
 	}
 	checkSharing(t, kept, refused)
+	whole, keys := make(map[*nftElements]bool), make(map[uintptr]bool)
+	for _, rs := range kept {
+		e := mapOf(rs, "services").nftElements
+		whole[e], keys[reflect.ValueOf(e.exact).Pointer()] = true, true
+	}
+	if len(keys) > len(kept)/4 || len(whole) > len(kept)*2/3 {
+		t.Errorf("%d nodes have %d different maps, of %d different keys", len(kept), len(whole), len(keys))
+	}
+}
+
+// changeElements lists the elements of a set or map in another order, and seldom changes one or leaves it out.
+func changeElements(t *testing.T, rnd *rand.Rand, object json.RawMessage) string {
+	if !bytes.Contains(object, []byte(`"elem":[[`)) {
+		return string(object)
+	}
+	var of map[string]map[string]any
+	if err := json.Unmarshal(object, &of); err != nil {
+		t.Fatal(err)
+	}
+	elements := of["map"]["elem"].([]any)
+	rnd.Shuffle(len(elements), func(i, j int) { elements[i], elements[j] = elements[j], elements[i] })
+	switch rnd.IntN(20) {
+	case 0:
+		of["map"]["elem"] = elements[1:]
+	case 1, 2, 3, 4:
+		elements[0].([]any)[1] = map[string]any{"drop": nil}
+	}
+	changed, err := json.Marshal(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(changed)
+}
+
+// mapOf returns the first map by which a chain leads to others.
+func mapOf(rs *Ruleset, name string) (set *nftSet) {
+	eachChain(rs, func(c *chain) {
+		for _, r := range c.rules {
+			for _, s := range r.steps {
+				if m, ok := s.action.(*vmapAction); ok && c.name == name && set == nil {
+					set = m.set
+				}
+			}
+		}
+	})
+	return set
 }
 
 // TestEachNodeHasItsOwnHandles names the rule of each node with the handle that it has there.

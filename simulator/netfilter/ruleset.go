@@ -114,6 +114,8 @@ type chain struct {
 	// age tells which of two base chains with one priority is the younger: it has the greater age, and runs first.
 	age   int
 	rules []rule
+	// first tells the rules of nftables apart, among all that the pool knows: see handles. 0 for others.
+	first uint64
 	index *chainIndex // nil: the rules are met one by one
 	visit
 }
@@ -175,30 +177,6 @@ func (t *Texts) render(p located) string {
 	return renderRule(&n, p.rs.handles.of(p.chain, p.rule.number))
 }
 
-// handles are what the kernel calls rules of nftables, which is another number on each
-// node, where all else may be the same.
-type handles struct {
-	first map[*chain]int32
-	all   []uint32
-}
-
-func (h *handles) add(c *chain, list []uint32) {
-	if h.first == nil {
-		h.first = make(map[*chain]int32)
-	}
-	h.first[c] = int32(len(h.all))
-	h.all = append(h.all, list...)
-}
-
-// of returns the handle of a rule; 0 for one whose text tells it.
-func (h *handles) of(c *chain, number int) uint32 {
-	first, ok := h.first[c]
-	if !ok || number == 0 {
-		return 0
-	}
-	return h.all[int(first)+number-1]
-}
-
 // step does its action when all its matches hold; when one does not, the rule
 // is over.
 type step struct {
@@ -221,6 +199,7 @@ type compiler struct {
 	unread map[unreadChain]bool
 	nft    *nftParser
 	nat    [2]bool
+	rules  uint64 // of nftables, without a pool
 	// lengths counts the looks at the length of a packet that were compiled.
 	lengths int
 }
