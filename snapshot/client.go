@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -181,7 +182,7 @@ func (t *transfer) held() []Hash { return slices.Collect(maps.Keys(t.blobs)) }
 func (t *transfer) fetch(ctx context.Context, m *Manifest) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(blobsAtOnce)
-	for hash, size := range m.hashes() {
+	for hash, file := range m.hashes() {
 		if b, ok := t.client.store.use(hash); ok {
 			t.mu.Lock()
 			t.blobs[hash] = b
@@ -189,7 +190,7 @@ func (t *transfer) fetch(ctx context.Context, m *Manifest) error {
 			continue
 		}
 		group.Go(func() error {
-			if err := t.blob(ctx, hash, size); err != nil {
+			if err := t.blob(ctx, hash, file); err != nil {
 				return fmt.Errorf("blob %s: %w", hash, err)
 			}
 			return nil
@@ -198,7 +199,7 @@ func (t *transfer) fetch(ctx context.Context, m *Manifest) error {
 	return group.Wait()
 }
 
-func (t *transfer) blob(ctx context.Context, hash Hash, size int64) error {
+func (t *transfer) blob(ctx context.Context, hash Hash, file named) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.agent.JoinPath(BlobPath, hash.String()).String(), nil)
 	if err != nil {
 		return err
@@ -216,22 +217,27 @@ func (t *transfer) blob(ctx context.Context, hash Hash, size int64) error {
 		return refusal(resp)
 	}
 	// What cannot be compressed grows a little.
-	limit := size + size/8 + 1024
+	limit := file.size + file.size/8 + 1024
 	packed, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		return err
 	}
 	if int64(len(packed)) > limit {
-		return fmt.Errorf("larger than the %d bytes that it unpacks to", size)
+		return fmt.Errorf("larger than the %d bytes that it unpacks to", file.size)
 	}
-	data, err := t.client.packer.unpack(packed, size)
+	data, err := t.client.packer.unpack(packed, file.size)
 	if err != nil {
 		return err
 	}
 	if sum := Hash(sha256.Sum256(data)); sum != hash {
 		return fmt.Errorf("the content is another one: %s", sum)
 	}
-	b := t.client.store.add(hash, &blob{packed: packed, size: size, packer: t.client.packer})
+	// What was read into has room to spare.
+	fresh := &blob{packed: bytes.Clone(packed), size: file.size, packer: t.client.packer}
+	if shelf := t.client.store.shelves[file.name]; shelf != nil && file.size >= largeText {
+		shelf.shrink(fresh, data)
+	}
+	b := t.client.store.add(hash, fresh)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.blobs[hash] = b

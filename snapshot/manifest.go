@@ -69,12 +69,18 @@ type Manifest struct {
 // infoFile is the file of a bundle that lies beside the directories of namespaces.
 const infoFile = "bundle.json"
 
+// named is the name of a file, and how large it is.
+type named struct {
+	name string
+	size int64
+}
+
 // hashes lists the blobs that the manifest names, each once.
-func (m *Manifest) hashes() map[Hash]int64 {
-	all := make(map[Hash]int64)
+func (m *Manifest) hashes() map[Hash]named {
+	all := make(map[Hash]named)
 	for _, files := range m.Namespaces {
-		for _, e := range files {
-			all[e.SHA256] = e.Size
+		for name, e := range files {
+			all[e.SHA256] = named{name, e.Size}
 		}
 	}
 	return all

@@ -7,9 +7,10 @@ import (
 // Store keeps blobs as long as a manifest names them: each once, however many
 // nodes have it. They are kept compressed. It is safe for concurrent use.
 type Store struct {
-	mu    sync.Mutex
-	blobs map[Hash]*blob
-	size  int64
+	mu      sync.Mutex
+	blobs   map[Hash]*blob
+	size    int64
+	shelves map[string]*shelf // of texts that are like those of other nodes
 }
 
 // blob is one that is kept. It implements netstack.Packed.
@@ -17,16 +18,32 @@ type blob struct {
 	packed []byte
 	size   int64 // unpacked
 	packer packer
-	users  int // guarded by Store.mu
+	book   *phrasebook // by which the content is written; nil for none
+	users  int         // guarded by Store.mu
 }
 
 // Unpack returns the content.
-func (b *blob) Unpack() ([]byte, error) { return b.packer.unpack(b.packed, b.size) }
+func (b *blob) Unpack() ([]byte, error) {
+	if b.book == nil {
+		return b.packer.unpack(b.packed, b.size)
+	}
+	written, err := b.packer.unpack(b.packed, -1)
+	if err != nil {
+		return nil, err
+	}
+	return b.book.read(written, b.size)
+}
 
 // NewStore returns an empty store.
-func NewStore() *Store { return &Store{blobs: make(map[Hash]*blob)} }
+func NewStore() *Store {
+	s := &Store{blobs: make(map[Hash]*blob), shelves: make(map[string]*shelf)}
+	for _, name := range sharedFiles {
+		s.shelves[name] = new(shelf)
+	}
+	return s
+}
 
-// Len is the number of blobs, and Size what they take, compressed, in bytes.
+// Len is the number of blobs, and Size what they take, compressed, in bytes, with what they are written by.
 func (s *Store) Len() (blobs int, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,6 +71,11 @@ func (s *Store) add(hash Hash, fresh *blob) *blob {
 		b = fresh
 		s.blobs[hash] = b
 		s.size += int64(len(b.packed))
+		if b.book != nil {
+			if b.book.users++; b.book.users == 1 {
+				s.size += b.book.size()
+			}
+		}
 	}
 	b.users++
 	return b
@@ -68,6 +90,13 @@ func (s *Store) release(hashes []Hash) {
 		if b.users--; b.users == 0 {
 			delete(s.blobs, hash)
 			s.size -= int64(len(b.packed))
+			if b.book == nil {
+				continue
+			}
+			if b.book.users--; b.book.users == 0 {
+				s.size -= b.book.size()
+				b.book.shelf.remove(b.book)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,7 +21,8 @@ func newPacker(limit uint64) packer {
 	return packer{encoder, decoder}
 }
 
-func (p packer) pack(data []byte) []byte { return p.encoder.EncodeAll(data, nil) }
+// pack compresses. The encoder makes room for what cannot be compressed, which is not kept.
+func (p packer) pack(data []byte) []byte { return bytes.Clone(p.encoder.EncodeAll(data, nil)) }
 
 // unpack returns what was packed, which has to be of that size if it is not
 // negative.

@@ -57,22 +57,28 @@ func (p *iptablesParser) parseNext() error {
 			return nil
 		}
 	}
+	// What is kept of the rules keeps their text, but not the whole dump.
+	parts := []string{strings.Clone(text)}
 	if lines >= longChain { // of which rules are shared one by one
 		p.slabs = ruleSlabs{}
 		defer func() { p.slabs = ruleSlabs{} }()
+		parts = parts[:0]
+		for line := range strings.Lines(text) {
+			parts = append(parts, strings.Clone(line))
+		}
 	}
 	before := p.c.rs.effects
 	p.c.rs.effects, p.rule.targets = effects{}, p.rule.targets[:0]
-	// What is kept of the rules keeps their text, but not the whole dump.
-	text = strings.Clone(text)
-	if err := p.parseText(text); err != nil {
-		return err
+	for _, part := range parts {
+		if err := p.parseText(part); err != nil {
+			return err
+		}
 	}
 	p.flush()
 	d.effects = p.c.rs.effects
 	p.c.rs.add(before)
 	if whole && !d.local {
-		d.text, d.names = text, p.names()
+		d.text, d.names = parts[0], p.names()
 	}
 	return nil
 }
