@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plumbline-net/plumbline/internal/heapsize"
 	"github.com/plumbline-net/plumbline/internal/proxyrules"
 	"github.com/plumbline-net/plumbline/simulator/netstack"
 )
@@ -434,17 +435,19 @@ func TestAPoolKeepsNothing(t *testing.T) {
 	pool := NewPool()
 	func() {
 		rs := compileIn(t, pool, dump(netstack.IPv4, netstack.BackendNFT, string(spec.IPTables())))
+		nft := compileIn(t, pool, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: spec.NFTablesJSON()}})
 		runtime.GC()
 		pool.swept = 0
-		if pool.sweep(); len(pool.chains) < 300 || len(pool.bodies) < 100 {
-			t.Errorf("%d chains and %d rules of one that is used are known", len(pool.chains), len(pool.bodies))
+		if pool.sweep(); len(pool.chains) < 600 || len(pool.bodies) < 100 || len(pool.elements) < 2 {
+			t.Errorf("%d chains, %d rules and %d sets of two that are used are known", len(pool.chains), len(pool.bodies), len(pool.elements))
 		}
 		runtime.KeepAlive(rs)
+		runtime.KeepAlive(nft)
 	}()
 	runtime.GC()
 	pool.swept = 0
 	if pool.sweep(); pool.len() > 0 {
-		t.Errorf("%d chains and %d rules of none are known", len(pool.chains)+len(pool.long), len(pool.bodies))
+		t.Errorf("%d chains, %d rules and %d sets of none are known", len(pool.chains)+len(pool.long), len(pool.bodies), len(pool.elements))
 	}
 }
 
@@ -487,5 +490,71 @@ func TestKnownRulesAreNotReadAgain(t *testing.T) {
 	}
 	if a, b := describe(kept[1]), describe(compileIn(t, NewPool(), kept[1].ns)); a != b {
 		t.Error("known rules are others than those that are read")
+	}
+}
+
+// TestARuleSetDoesNotKeepItsDump has all that a rule set keeps of a dump in one that is much larger.
+func TestARuleSetDoesNotKeepItsDump(t *testing.T) {
+	const padding = 4 << 20
+	data := `{"nftables": [{"table": {"family": "ip", "name": "t", "handle": 1}}, {"table": {"family": "netdev", "name": "d", "handle": 2}},` +
+		strings.Repeat(" ", padding) + `
+{"set": {"family": "ip", "name": "s", "table": "t", "type": "ipv4_addr", "handle": 1, "elem": ["10.0.0.1", {"elem": {"val": "10.0.0.2", "comment": "no"}}]}},
+{"map": {"family": "ip", "name": "verdicts", "table": "t", "type": "ipv4_addr", "handle": 2, "map": "verdict", "elem": [["10.0.0.1", {"drop": null}], ["10.0.0.2", {"accept": null}],
+["10.0.0.3", {"return": null}], ["10.0.0.4", {"continue": null}], ["10.0.0.5", {"goto": {"target": "deep"}}]]}},
+{"map": {"family": "ip", "name": "values", "table": "t", "type": "ipv4_addr", "handle": 2, "map": "ipv4_addr", "elem": [["10.0.0.1", "10.9.0.1"], ["10.0.0.2", "10.9.0.2"]]}},
+{"chain": {"family": "netdev", "table": "d", "name": "in", "handle": 1, "dev": "eth0", "type": "filter", "hook": "ingress", "prio": 0, "policy": "accept"}},
+{"chain": {"family": "ip", "table": "t", "name": "deep", "handle": 3}},
+{"chain": {"family": "ip", "table": "t", "name": "pre", "handle": 4, "type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"}},
+{"rule": {"family": "ip", "table": "t", "chain": "pre", "handle": 6, "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@s"}}, {"vmap": {"key": {"payload": {"protocol": "ip", "field": "daddr"}}, "data": "@verdicts"}}]}},
+{"rule": {"family": "ip", "table": "t", "chain": "pre", "handle": 7, "expr": [{"dnat": {"addr": {"map": {"key": {"payload": {"protocol": "ip", "field": "daddr"}}, "data": "@values"}}}}]}}]}`
+	for _, pool := range []*Pool{nil, NewPool()} {
+		before := heapsize.Live()
+		rs := compileIn(t, pool, &netstack.Namespace{NFT: netstack.Text{File: "nft.json", Data: []byte(data)}})
+		rs.ns = nil // which may have it packed
+		if kept := heapsize.Live() - before; kept > padding/4 {
+			t.Errorf("%d bytes are kept, and a dump has %d", kept, len(data))
+		}
+		if rules, unmodelled := rs.Coverage(); rules != 2 || unmodelled != 0 || len(rs.linkLayer.device[0]) != 1 {
+			t.Errorf("%d rules, %d of them not modelled, and %d chains of devices", rules, unmodelled, len(rs.linkLayer.device[0]))
+		}
+		for _, test := range []struct{ dst, want string }{{"10.0.0.1", "10.9.0.1"}, {"10.0.0.9", "10.0.0.9"}} {
+			st := State{Packet: packet(func(p *netstack.Packet) { p.Src, p.Dst = addr("10.8.8.8"), addr(test.dst) }), In: "veth0", Conntrack: NewConntrack()}
+			if res := rs.Run(netstack.IPv4, Prerouting, &st, &fakeEnv{}); res.Action != Accept || st.Packet.Dst != addr(test.want) {
+				t.Errorf("%v to %s, want %s", res.Action, st.Packet.Dst, test.want)
+			}
+		}
+		runtime.KeepAlive(data)
+	}
+}
+
+// TestHandlesAreThoseThatWerePacked asks for those of rules that a rule set has, and of others.
+func TestHandlesAreThoseThatWerePacked(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	want := make(map[uint64]uint32)
+	for rule := uint64(1); rule < 1<<40; rule += 1 + rnd.Uint64N(1<<rnd.Uint64N(30)) {
+		want[rule] = uint32(rnd.Uint64N(1<<rnd.Uint64N(33))) | 1
+	}
+	var list []ruleHandle
+	for rule, handle := range want {
+		list = append(list, ruleHandle{rule, handle})
+	}
+	h := packHandles(list)
+	for rule := range want {
+		c := &chain{first: max(rule, 200) - 199}
+		for n := 1; n < 260; n++ {
+			if got := h.of(c, n); got != want[c.first+uint64(n)-1] {
+				t.Fatalf("rule %d has handle %d, not %d", c.first+uint64(n)-1, got, want[c.first+uint64(n)-1])
+			}
+		}
+	}
+	if got := h.of(&chain{}, 1); got != 0 {
+		t.Errorf("a chain of iptables has rules with the handle %d", got)
+	}
+	list = list[:0]
+	for i := range 64_000 {
+		list = append(list, ruleHandle{uint64(i + 1), uint32(1000 + i)})
+	}
+	if h := packHandles(list); len(h.packed)+24*len(h.pages) > 2*len(list) {
+		t.Errorf("%d handles that follow each other take %d bytes and %d pages", len(list), len(h.packed), len(h.pages))
 	}
 }
