@@ -202,8 +202,8 @@ func (s *nftSet) lookup(key *nftKey) int {
 	return best
 }
 
-// settle has what the set holds in common with those of other rule sets, if it is the same. The
-// chains that it leads to are final.
+// settle has what the set holds in common with those of other rule sets, as far as it is the same. The
+// chains that it leads to are those that stay.
 func (s *nftSet) settle(pool *Pool) {
 	read := false
 	for i := range s.data {

@@ -582,12 +582,7 @@ func (p *nftParser) share(t *nftTable, order []*chain) error {
 	for i, ch := range t.order {
 		t.order[i] = to(ch)
 	}
-	for _, s := range t.sets {
-		for i := range s.data {
-			if v := s.data[i].verdict; v != nil {
-				v.retarget(to)
-			}
-		}
+	for _, s := range t.sets { // which the rules that lead by them have pointed to shared chains
 		s.settle(p.c.pool)
 	}
 	return nil
