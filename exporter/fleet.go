@@ -109,7 +109,7 @@ func newFleet(config schedules.Controller, log *slog.Logger) (*fleet, error) {
 		bytes: desc("agent_fetched_bytes_total",
 			"Bytes of state that were fetched from the node's agent, compressed.", "node"),
 		blobs: desc("snapshot_blob_bytes",
-			"Bytes that the state of all nodes takes as it was fetched, compressed; what several have counts once."),
+			"Bytes that the state of all nodes takes, compressed, with the dumps by which those of others are written; what several have counts once."),
 	}
 	if err := f.configure(config); err != nil {
 		return nil, err
