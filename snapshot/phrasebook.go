@@ -203,7 +203,7 @@ type shelf struct {
 
 const (
 	// maxUnlike is the part of a text that may be in no phrase.
-	maxUnlike = 0.25
+	maxUnlike = 0.5
 	// maxMisses is after how many texts in a row that are unlike the phrasebook another one is made.
 	maxMisses = 8
 	// maxRatio is to which part texts of rules are compressed: what is smaller then is no phrasebook,

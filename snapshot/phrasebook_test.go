@@ -75,8 +75,15 @@ func TestWhatIsWrittenByAPhrasebookIsReadAsItWas(t *testing.T) {
 
 // TestRulesOfOtherNodesAreWrittenInAFewBytes has another order and other handles.
 func TestRulesOfOtherNodesAreWrittenInAFewBytes(t *testing.T) {
-	for _, mode := range []string{"iptables", "nftables"} {
-		text := func(node int) []byte { return rulesOf(mode, proxyrules.Spec{Services: 200, Endpoints: 5}, node) }
+	for _, mode := range []string{"iptables", "nftables", "nftables with spaces"} {
+		text := func(node int) []byte {
+			name, spaces, _ := strings.Cut(mode, " ")
+			text := rulesOf(name, proxyrules.Spec{Services: 200, Endpoints: 5}, node)
+			if spaces != "" { // as nft writes
+				text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`":`), []byte(`": `)), []byte(`,`), []byte(`, `))
+			}
+			return text
+		}
 		other := text(2)
 		written, unlike := newPhrasebook(text(1)).write(other)
 		if packed := newPacker(1 << 30).pack(written); unlike > len(other)/100 || cap(packed) > len(other)/200 {

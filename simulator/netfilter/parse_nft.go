@@ -582,9 +582,6 @@ func (p *nftParser) share(t *nftTable, order []*chain) error {
 	for i, ch := range t.order {
 		t.order[i] = to(ch)
 	}
-	for _, s := range t.sets { // which the rules that lead by them have pointed to shared chains
-		s.settle(p.c.pool)
-	}
 	return nil
 }
 
@@ -617,6 +614,9 @@ func (p *nftParser) finish() error {
 		}
 		if err := p.share(t, order); err != nil {
 			return err
+		}
+		for _, s := range t.sets { // which the rules that lead by them have pointed to shared chains
+			s.settle(p.c.pool)
 		}
 	}
 	p.c.rs.handles = packHandles(p.numbered)
