@@ -119,12 +119,8 @@ func glob(t *testing.T, pattern string) []string {
 
 var expectation = regexp.MustCompile(`: \S+ (?:reachable|unreachable|degraded|unknown) (\w+)(?:@\S+)?$`)
 
-// expectedByScenario are the codes in the part "expect", if it is played wherever
-// tests run: clusters with IPVS are only where somebody asks for them.
+// expectedByScenario are the codes in the part "expect".
 func expectedByScenario(archive *txtar.Archive) (codes []string) {
-	if regexp.MustCompile(`(?m)^only: ipvs$`).Match(archive.Comment) {
-		return nil
-	}
 	for _, part := range archive.Files {
 		for line := range strings.Lines(string(part.Data)) {
 			line = strings.TrimSpace(line)
@@ -204,10 +200,6 @@ func TestOnlyExpectationsCount(t *testing.T) {
 		"-- expect --\n# a -> b 1/tcp: timeout unreachable NoRoute\na -> b 1/tcp: refused unreachable NoListener\n"))
 	if got := expectedByScenario(archive); !slices.Equal(got, []string{"NoListener"}) {
 		t.Errorf("of the scenario: %v", got)
-	}
-	archive.Comment = []byte("text\nonly: ipvs\n")
-	if got := expectedByScenario(archive); len(got) > 0 {
-		t.Errorf("of the scenario where IPVS is: %v", got)
 	}
 	file, err := parser.ParseFile(token.NewFileSet(), "x_test.go", `package x
 // verdict.NoRoute

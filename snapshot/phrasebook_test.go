@@ -73,6 +73,24 @@ func TestWhatIsWrittenByAPhrasebookIsReadAsItWas(t *testing.T) {
 	}
 }
 
+func FuzzPhrasebook(f *testing.F) {
+	spec := proxyrules.Spec{Services: 2, Endpoints: 2}
+	for mode, text := range map[string][]byte{"iptables": spec.IPTables(), "nftables": proxyrules.Numbered(spec.NFTablesJSON(), 7)} {
+		f.Add(text, rulesOf(mode, spec, 2))
+	}
+	for _, text := range oddTexts {
+		f.Add([]byte(text), []byte(text+text))
+	}
+	f.Fuzz(func(t *testing.T, other, text []byte) {
+		b := newPhrasebook(other)
+		written, _ := b.write(text)
+		if got, err := b.read(written, int64(len(text))); err != nil || !bytes.Equal(got, text) {
+			t.Fatalf("%v: read as\n%q", err, got)
+		}
+		_, _ = b.read(other, int64(len(text))) // does not panic
+	})
+}
+
 // TestRulesOfOtherNodesAreWrittenInAFewBytes has another order and other handles.
 func TestRulesOfOtherNodesAreWrittenInAFewBytes(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables", "nftables with spaces"} {
