@@ -84,14 +84,44 @@ func nextPiece(text []byte) (p piece, rest []byte) {
 	if at < len(text) && text[at] == ' ' {
 		at++
 	}
-	digits := at
+	if h, digits := leadingHandle(text[at:]); digits > 0 {
+		p = piece{head: text[:at], tail: text[at+digits:], handle: h, at: at}
+	}
+	return p, rest
+}
+
+// leadingHandle returns the handle that a text begins with, and the number of its digits: 0 if there is none
+// that would be written the same again.
+func leadingHandle(text []byte) (handle uint64, digits int) {
 	for digits < len(text) && '0' <= text[digits] && text[digits] <= '9' {
 		digits++
 	}
-	if h, err := strconv.ParseUint(string(text[at:digits]), 10, 63); err == nil && (h > 0 && text[at] != '0' || digits == at+1) {
-		p = piece{head: text[:at], tail: text[digits:], handle: h, at: at}
+	handle, err := strconv.ParseUint(string(text[:digits]), 10, 63)
+	if err != nil || digits > 1 && text[0] == '0' {
+		return 0, 0
 	}
-	return p, rest
+	return handle, digits
+}
+
+// begins says whether a text begins with a phrase, and with what handle.
+func (b *phrasebook) begins(n int, text []byte) (p piece, rest []byte, ok bool) {
+	if n == len(b.phrases) {
+		return p, nil, false
+	}
+	phrase, at := b.phrase(n)
+	p, rest = piece{tail: phrase, at: at}, text
+	if at >= 0 {
+		if !bytes.HasPrefix(text, phrase[:at]) {
+			return p, nil, false
+		}
+		handle, digits := leadingHandle(text[at:])
+		if digits == 0 {
+			return p, nil, false
+		}
+		p, rest = piece{phrase[:at], phrase[at:], handle, at}, text[at+digits:]
+	}
+	rest, ok = bytes.CutPrefix(rest, p.tail)
+	return p, rest, ok
 }
 
 func (b *phrasebook) hash(p *piece) uint64 {
@@ -126,11 +156,14 @@ func (b *phrasebook) phrase(n int) (text []byte, handle int) {
 func (b *phrasebook) write(text []byte) (written []byte, unlike int) {
 	next, last, from := 0, uint64(0), text
 	for len(text) > 0 {
-		p, rest := nextPiece(text)
-		n, ok := b.find(b.hash(&p), &p)
+		n := next // most often, what follows there follows here
+		p, rest, ok := b.begins(n, text)
 		if !ok {
-			text = rest
-			continue
+			p, rest = nextPiece(text)
+			if n, ok = b.find(b.hash(&p), &p); !ok {
+				text = rest
+				continue
+			}
 		}
 		own := from[:len(from)-len(text)]
 		written = append(binary.AppendUvarint(written, uint64(len(own))), own...)
