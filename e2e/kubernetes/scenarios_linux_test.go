@@ -252,6 +252,21 @@ func (s *stage) restore(ctx context.Context, sc *scenario) error {
 	return nil
 }
 
+// daemon runs on some of the nodes.
+type daemon struct {
+	running     *[]string // on these nodes
+	start, stop func(node string) error
+}
+
+// daemons are those that scenarios stop and start.
+func (s *stage) daemons() map[string]daemon {
+	return map[string]daemon{
+		"kube-proxy": {&s.nodes, s.StartProxy, s.StopProxy},
+		enforcer:     {&s.enforcers, s.StartEnforcer, s.StopEnforcer},
+		flannel:      {&s.flannels, s.StartFlannel, s.StopFlannel},
+	}
+}
+
 // commands runs the lines of a fault: PLACE PROGRAM ARGUMENT…; or one of
 //
 //	kube-proxy NODE stop|start
@@ -273,34 +288,23 @@ func (s *stage) commands(ctx context.Context, list []string) error {
 	if err != nil {
 		return err
 	}
-	words := s.words(&o)
+	words, daemons := s.words(&o), s.daemons()
 	for _, line := range list {
 		tags, command := cutTags(words.Replace(line))
 		if !subset(tags, s.tags) {
 			continue
 		}
 		argv := strings.Fields(command)
+		daemon := daemons[argv[0]]
 		switch {
 		case argv[0] == "settled":
 			err = s.settled(ctx)
-		case argv[0] == "kube-proxy" && argv[2] == "stop":
-			s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), func(n string) bool { return n == argv[1] })
-			err = s.StopProxy(argv[1])
-		case argv[0] == "kube-proxy" && argv[2] == "start":
-			s.nodes = append(s.nodes, argv[1])
-			err = s.StartProxy(argv[1])
-		case argv[0] == "kube-router" && argv[2] == "stop":
-			s.enforcers = slices.DeleteFunc(slices.Clone(s.enforcers), func(n string) bool { return n == argv[1] })
-			err = s.StopEnforcer(argv[1])
-		case argv[0] == "kube-router" && argv[2] == "start":
-			s.enforcers = append(s.enforcers, argv[1])
-			err = s.StartEnforcer(argv[1])
-		case argv[0] == "flannel" && argv[2] == "stop":
-			s.flannels = slices.DeleteFunc(slices.Clone(s.flannels), func(n string) bool { return n == argv[1] })
-			err = s.StopFlannel(argv[1])
-		case argv[0] == "flannel" && argv[2] == "start":
-			s.flannels = append(s.flannels, argv[1])
-			err = s.StartFlannel(argv[1])
+		case daemon.running != nil && argv[2] == "stop":
+			*daemon.running = slices.DeleteFunc(slices.Clone(*daemon.running), func(n string) bool { return n == argv[1] })
+			err = daemon.stop(argv[1])
+		case daemon.running != nil && argv[2] == "start":
+			*daemon.running = append(*daemon.running, argv[1])
+			err = daemon.start(argv[1])
 		case argv[0] == "await":
 			err = await(ctx, strings.Join(argv[2:], " "), func(ctx context.Context) error {
 				_, err := s.Run(ctx, argv[1], argv[2:]...)
